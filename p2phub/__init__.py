@@ -1,0 +1,1 @@
+"""A peer-to-peer, content-addressed hub for models and datasets."""

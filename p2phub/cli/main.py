@@ -1,0 +1,146 @@
+"""The command `p2phub`: what a person types, and what comes back when it goes wrong.
+
+Subcommands are loaded when they are called, and they load the rest when they run: so
+`--help` costs little. Every foreseen error becomes one line, a hint and an exit code
+(spec/cli.md); a bug shows all of its traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+# Name -> module and attribute; in the order of `--help`.
+_COMMANDS = {
+    "publish": "transfer:publish",
+    "fetch": "transfer:fetch",
+    "search": "catalogue:search",
+    "info": "catalogue:info",
+    "ls": "catalogue:ls",
+    "log": "catalogue:log",
+    "cat": "transfer:cat",
+    "verify": "transfer:verify",
+    "branch": "catalogue:branch",
+    "yank": "catalogue:yank",
+    "node": "nodes:node",
+    "peers": "nodes:peers",
+    "status": "nodes:status",
+    "id": "identity:identity",
+    "store": "storage:storage",
+}
+_ALIASES = {"pull": "fetch", "download": "fetch"}
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_NOT_FOUND = 3
+EXIT_VERIFICATION = 4
+EXIT_REFUSED = 5
+EXIT_OFFLINE = 6
+EXIT_NO_SPACE = 8
+EXIT_INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        target = _COMMANDS.get(_ALIASES.get(cmd_name, cmd_name))
+        if target is None:
+            return None
+        module, attribute = target.split(":")
+        command: click.Command = getattr(importlib.import_module(f"p2phub.cli.{module}"), attribute)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="p2phub")
+@click.option("-v", "--verbose", is_flag=True, help="Log what happens, to stderr.")
+def cli(verbose: bool) -> None:
+    """Share models and datasets between machines, verified, without a centre."""
+    _set_up_logging(verbose)
+
+
+def main() -> None:
+    """Run the command line and exit with the code that says how it went."""
+    try:
+        code = cli.main(standalone_mode=False)
+        # Click gives back the code of ctx.exit() and of --help.
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Abort:
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        sys.stderr.write("\np2phub: interrupted\n")
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+    except Exception as exc:
+        from p2phub.core.errors import HubError
+
+        if not isinstance(exc, HubError):
+            raise
+        sys.stderr.write(f"p2phub: error: {exc}\n")
+        if exc.hint:
+            sys.stderr.write(f"p2phub: hint: {exc.hint}\n")
+        sys.exit(exit_code(exc))
+
+
+def exit_code(exc: Exception) -> int:
+    """Return the exit code for a foreseen error; spec/cli.md §2."""
+    from p2phub.core import errors
+
+    for classes, code in (
+        ((errors.InvalidName,), EXIT_USAGE),
+        ((errors.NotFound,), EXIT_NOT_FOUND),
+        ((errors.HashMismatch, errors.InvalidSignature, errors.VerificationFailed), EXIT_VERIFICATION),
+        ((errors.AccessDenied, errors.ForkedLog), EXIT_REFUSED),
+        ((errors.Offline,), EXIT_OFFLINE),
+        ((errors.NoSpace,), EXIT_NO_SPACE),
+    ):
+        if isinstance(exc, classes):
+            return code
+    return EXIT_FAILED
+
+
+def _set_up_logging(verbose: bool) -> None:
+    """Send log lines to stderr: warnings, or everything with --verbose."""
+    # structlog alone costs a third of `--help`; its own default would print to stdout.
+    import logging
+
+    def configure() -> None:
+        import structlog
+
+        level = logging.DEBUG if verbose else logging.WARNING
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(level),
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+                structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ),
+            ],
+            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        )
+
+    _configure_logging.append(configure)
+
+
+# What `running.run` calls before anything that logs is imported.
+_configure_logging: list[Any] = []
+
+
+def configure_logging() -> None:
+    """Set up logging as the options of the command line said."""
+    while _configure_logging:
+        _configure_logging.pop()()

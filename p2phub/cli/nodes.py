@@ -1,0 +1,164 @@
+"""Commands about nodes: run one, its peers, its state."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .running import json_option, offline_option, print_json, run, settings
+from .text import human_bytes, human_time
+
+if TYPE_CHECKING:
+    from p2phub.node.node import Node
+
+PEER_PORT = 8627  # the peer door's default; spec/transport.md §1
+LOCAL_PORT = 8628  # the local door's default; spec/local-api.md §1
+
+
+@click.command()
+@click.option("--listen", default=f"0.0.0.0:{PEER_PORT}", show_default=True, metavar="HOST:PORT", help="The peer door.")
+@click.option(
+    "--local", default=f"127.0.0.1:{LOCAL_PORT}", show_default=True, metavar="HOST:PORT", help="The local door."
+)
+@click.option("--peer", "peers_given", multiple=True, metavar="ADDRESS", help="A peer to begin with; can be repeated.")
+@click.option("--advertise", multiple=True, metavar="HOST:PORT", help="Where peers should call this node.")
+@click.option("--plain", is_flag=True, help="No TLS between nodes, for a closed cluster; hashes are always checked.")
+@click.option("--ready-file", type=click.Path(path_type=Path), help="Write JSON to this file once the node answers.")
+def node(
+    listen: str,
+    local: str,
+    peers_given: tuple[str, ...],
+    advertise: tuple[str, ...],
+    plain: bool,
+    ready_file: Path | None,
+) -> None:
+    """Run a node: serve what is here, replicate the catalogue, answer on this machine."""
+    import trio
+
+    from p2phub.core.errors import HubError
+    from p2phub.core.names import parse_address, parse_endpoint
+    from p2phub.gateway.daemon import run_daemon
+
+    from .main import configure_logging
+
+    configure_logging()
+    chosen = settings(plain=plain)
+    for endpoint in advertise:
+        parse_endpoint(endpoint)
+
+    def ready(running: Node, local_url: str) -> None:
+        sys.stderr.write(f"node {running.id} is ready\n")
+        for address in running.addresses:
+            sys.stderr.write(f"  peers reach it at {address}\n")
+        sys.stderr.write(f"  this machine reaches it at {local_url}\n")
+        sys.stderr.flush()
+
+    work = partial(
+        run_daemon,
+        replace(chosen, advertise=advertise),
+        listen=parse_endpoint(listen),
+        local=parse_endpoint(local),
+        peers=[parse_address(address) for address in peers_given],
+        ready_file=ready_file.absolute() if ready_file else None,
+        ready=ready,
+    )
+    try:
+        trio.run(work)
+    except BaseExceptionGroup as group:
+        inner, rest = group.split(HubError)
+        if inner is None or rest is not None:
+            raise
+        found: BaseException = inner
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        raise found from None
+
+
+@click.group()
+def peers() -> None:
+    """The peers that this node knows."""
+
+
+@peers.command("ls")
+@json_option
+def peers_ls(as_json: bool) -> None:
+    """List the peers: when each last answered, what it gave, and who is banned why."""
+    from p2phub.node.operations import ListPeers
+
+    found = run(ListPeers())
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        click.echo("no peers are known: p2phub peers add p2phub://NODEID@HOST:PORT", err=True)
+    for peer in found:
+        click.echo(peer.addresses[0] if peer.addresses else peer.node)
+        state = f"last seen {human_time(peer.last_seen)}, gave {human_bytes(peer.received)}"
+        click.echo(f"  {state}" + (", added by you" if peer.added else ""))
+        if peer.banned_until:
+            click.echo(f"  banned until {human_time(peer.banned_until)}: {peer.ban_reason}")
+        elif peer.last_error:
+            click.echo(f"  failed {peer.failures} times: {peer.last_error}")
+
+
+@peers.command("add")
+@click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
+@offline_option
+@json_option
+def peers_add(addresses: tuple[str, ...], offline: bool, as_json: bool) -> None:
+    """Add peers by address, p2phub://NODEID@HOST:PORT, and ask them for news."""
+    from p2phub.node.operations import AddPeers
+
+    added = run(AddPeers(addresses), offline=offline)
+    if as_json:
+        print_json(added)
+        return
+    for peer in added:
+        click.echo(f"added {peer.node}" + ("" if peer.last_seen else ", which has not answered yet"))
+
+
+@peers.command("rm")
+@click.argument("node_id", metavar="NODEID|ADDRESS")
+@json_option
+def peers_rm(node_id: str, as_json: bool) -> None:
+    """Forget a peer, and its ban if it has one."""
+    from p2phub.node.operations import RemovePeer
+
+    result = run(RemovePeer(node_id))
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(f"forgot {node_id}")
+
+
+@click.command()
+@json_option
+def status(as_json: bool) -> None:
+    """Show the state of the node."""
+    from p2phub.node.operations import GetStatus
+
+    result = run(GetStatus())
+    if as_json:
+        print_json(result)
+        return
+    rows = [
+        ("node", result.node_id),
+        ("running", f"since {human_time(result.started)}" if result.serving else "no (p2phub node starts it)"),
+        ("addresses", ", ".join(result.addresses)),
+        ("publishes as", result.namespace or "nobody (p2phub id new makes an identity)"),
+        ("home", result.home),
+        ("store", result.store),
+        ("peers", f"{result.peers} known, {result.peers_seen} seen in the last five minutes"),
+        ("catalogue", f"{result.models} repositories, {result.records} records in {result.logs} logs"),
+        ("forked logs", ", ".join(result.forked_logs)),
+        ("manifests", str(result.manifests)),
+        ("uploaded", f"{human_bytes(result.uploaded)}, {result.uploads} uploads running"),
+    ]
+    for label, value in rows:
+        if value:
+            click.echo(f"{label:>13}  {value}")

@@ -1,0 +1,69 @@
+"""Show events on stderr: a bar while a person watches, notices always."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from .text import human_bytes, human_seconds
+
+if TYPE_CHECKING:
+    from p2phub.node.events import Event, Progress, Tell
+
+
+@contextlib.contextmanager
+def show_progress(*, quiet: bool = False) -> Iterator[Tell]:
+    """Give the function that events are told to."""
+    from p2phub.node.events import Notice
+
+    if quiet or not sys.stderr.isatty():
+
+        def tell(event: Event) -> None:
+            if isinstance(event, Notice) and not quiet:
+                sys.stderr.write(f"p2phub: note: {event.text}\n")
+
+        yield tell
+        return
+
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True, no_color="NO_COLOR" in os.environ)
+    with Live(console=console, refresh_per_second=8, transient=True) as live:
+
+        def tell_live(event: Event) -> None:
+            if isinstance(event, Notice):
+                console.print(f"p2phub: note: {event.text}", highlight=False, markup=False)
+            else:
+                live.update(render(event))
+
+        yield tell_live
+
+
+def render(progress: Progress) -> Any:
+    """Return what a person sees of `progress`: a bar, the rate, the time left, and who gives what."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    line = Table.grid(padding=(0, 1))
+    left = (progress.total - progress.done) / progress.rate if progress.rate > 0 else None
+    line.add_row(
+        Text(f"{progress.stage:>9}"),
+        ProgressBar(total=max(progress.total, 1), completed=progress.done, width=32),
+        Text(f"{human_bytes(progress.done)} of {human_bytes(progress.total)}"),
+        Text(f"{human_bytes(progress.rate)}/s"),
+        Text(f"{human_seconds(left)} left" if left is not None else ""),
+    )
+    rows: list[Any] = [line]
+    for provider in progress.providers[:8]:
+        rows.append(
+            Text(f"          {provider.node[:12]}…  {human_bytes(provider.rate)}/s, {human_bytes(provider.received)}")
+        )
+    if progress.waiting_for:
+        rows.append(Text(f"          waiting for {progress.waiting_for}"))
+    return Group(*rows)

@@ -1,0 +1,117 @@
+"""Commands about the store: ls, rm, gc, pin, unpin, df, rebuild."""
+
+from __future__ import annotations
+
+import click
+
+from .running import json_option, print_json, run
+from .text import human_bytes
+
+
+@click.group("store")
+def storage() -> None:
+    """What is kept on this machine's disk."""
+
+
+@storage.command("ls")
+@json_option
+def ls(as_json: bool) -> None:
+    """List the repositories of which anything is here."""
+    from p2phub.node.operations import StoreList
+
+    found = run(StoreList())
+    if as_json:
+        print_json(found)
+        return
+    for repository in found:
+        pinned = f", pinned ({repository.pinned})" if repository.pinned else ""
+        click.echo(f"{repository.revision[:19]}…  {', '.join(repository.names) or '(no name)'}")
+        click.echo(f"  {human_bytes(repository.here)} of {human_bytes(repository.size)}{pinned}")
+
+
+@storage.command("rm")
+@click.argument("reference", metavar="REF")
+@json_option
+def rm(reference: str, as_json: bool) -> None:
+    """Remove a repository's files, as far as nothing else needs them."""
+    from p2phub.node.operations import StoreRemove
+
+    _freed(run(StoreRemove(reference)), as_json)
+
+
+@storage.command("gc")
+@click.option("--unpinned", is_flag=True, help="Also remove every repository that is not pinned.")
+@json_option
+def gc(unpinned: bool, as_json: bool) -> None:
+    """Remove content that no repository here needs."""
+    from p2phub.node.operations import StoreCollect
+
+    _freed(run(StoreCollect(unpinned)), as_json)
+
+
+@storage.command("pin")
+@click.argument("reference", metavar="REF")
+@json_option
+def pin(reference: str, as_json: bool) -> None:
+    """Keep a repository until it is unpinned."""
+    from p2phub.node.operations import StorePin
+
+    result = run(StorePin(reference))
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(f"pinned {result.revision}")
+
+
+@storage.command("unpin")
+@click.argument("reference", metavar="REF")
+@json_option
+def unpin(reference: str, as_json: bool) -> None:
+    """Take a pin back."""
+    from p2phub.node.operations import StoreUnpin
+
+    result = run(StoreUnpin(reference))
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(f"unpinned {result.revision}")
+
+
+@storage.command("df")
+@json_option
+def df(as_json: bool) -> None:
+    """Show how much the store takes."""
+    from p2phub.node.operations import StoreUse
+
+    use = run(StoreUse())
+    if as_json:
+        print_json(use)
+        return
+    click.echo(use.store)
+    click.echo(f"  objects   {use.objects:>7}  {human_bytes(use.objects_bytes)}")
+    click.echo(f"  partials  {use.partials:>7}  {human_bytes(use.partials_bytes)}")
+    click.echo(f"  in place  {use.in_place:>7}  {human_bytes(use.in_place_bytes)}")
+    click.echo(f"  index              {human_bytes(use.index_bytes)}")
+    click.echo(f"  free               {human_bytes(use.free_bytes)}")
+
+
+@storage.command("rebuild")
+@json_option
+def rebuild(as_json: bool) -> None:
+    """Fill the index again from the files of the store."""
+    from p2phub.node.operations import StoreRebuild
+
+    found = run(StoreRebuild())
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"{found.manifests} manifests, {found.records} records, {found.objects} objects")
+    if found.damaged:
+        click.echo(f"{found.damaged} objects are damaged: `p2phub verify REF --repair` mends them", err=True)
+
+
+def _freed(freed: object, as_json: bool) -> None:
+    if as_json:
+        print_json(freed)
+    else:
+        click.echo(f"freed {human_bytes(freed.bytes)} in {freed.items} files")  # type: ignore[attr-defined]

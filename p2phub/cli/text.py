@@ -1,0 +1,61 @@
+"""Numbers and times as people read them, and as they write them."""
+
+from __future__ import annotations
+
+import datetime
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def human_bytes(size: float) -> str:
+    """Return a size in bytes with a decimal unit: 1500000 is `1.5 MB`."""
+    unit = 0
+    while size >= 999.5 and unit < len(_UNITS) - 1:
+        size /= 1000
+        unit += 1
+    return f"{size:.0f} {_UNITS[unit]}" if unit == 0 or size >= 99.95 else f"{size:.1f} {_UNITS[unit]}"
+
+
+def human_count(count: int | None) -> str:
+    """Return a number of parameters: 7241732096 is `7.2B`."""
+    if count is None:
+        return "-"
+    for limit, unit in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if count >= limit:
+            return f"{count / limit:.1f}{unit}"
+    return str(count)
+
+
+def human_seconds(seconds: float) -> str:
+    """Return a duration: 3725 is `1:02:05`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def human_time(seconds: int | None) -> str:
+    """Return a time in seconds since 1970 as local date and time."""
+    if seconds is None:
+        return "never"
+    return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def parse_count(text: str) -> int:
+    """Return the number that `text` writes: `7B` is 7000000000. Raises ValueError."""
+    units = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+    text = text.strip().lower()
+    factor = units.get(text[-1:], 1)
+    return int(float(text[:-1] if factor != 1 else text) * factor)
+
+
+def parse_range(text: str) -> tuple[int | None, int | None]:
+    """Return the bounds that `1B-8B`, `1B-`, `-8B` or `7B` write. Raises ValueError."""
+    low, separator, high = text.partition("-")
+    if not separator:
+        exact = parse_count(low)
+        return exact, exact
+    if not low.strip() and not high.strip():
+        raise ValueError("a range has at least one bound")
+    return (parse_count(low) if low.strip() else None, parse_count(high) if high.strip() else None)

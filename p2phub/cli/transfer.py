@@ -1,0 +1,162 @@
+"""Commands that move content: publish, fetch, cat, verify."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from .running import json_option, offline_option, peer_option, print_json, run
+from .text import human_bytes, human_seconds
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=True, path_type=Path))
+@click.argument("name", metavar="MODEL[@VERSION]")
+@click.option("--branch", default="main", show_default=True, help="The branch that the revision becomes the tip of.")
+@click.option("-m", "--message", default="", help="What changed.")
+@click.option("--in-place", is_flag=True, help="Register the files where they lie instead of copying them.")
+@click.option(
+    "--profile",
+    type=click.Choice(["fixed-1m", "cdc-1m", "tensor-1m"]),
+    help="How files are cut into chunks; the default suits each file.",
+)
+@click.option("--kind", type=click.Choice(["model", "dataset"]), default="model", show_default=True)
+@json_option
+def publish(
+    folder: Path, name: str, branch: str, message: str, in_place: bool, profile: str | None, kind: str, as_json: bool
+) -> None:
+    """Publish the files of DIR as MODEL, signed with your key."""
+    from p2phub.node.operations import PublishFolder
+
+    operation = PublishFolder(
+        folder=str(folder.expanduser().absolute()),
+        name=name,
+        branch=branch,
+        message=message,
+        in_place=in_place,
+        profile=profile,  # type: ignore[arg-type]
+        kind=kind,  # type: ignore[arg-type]
+    )
+    result = run(operation)
+    if as_json:
+        print_json(result)
+        return
+    full = f"{result.namespace}/{result.model}" + (f"@{result.version}" if result.version else "")
+    if result.new:
+        click.echo(f"published {full}")
+    else:
+        click.echo(f"nothing new: {full} is published already")
+    click.echo(f"  revision {result.revision}")
+    click.echo(f"  {result.files} files, {human_bytes(result.size)}, {human_bytes(result.written)} written")
+
+
+@click.command()
+@click.argument("reference", metavar="REF")
+@click.option("--to", metavar="DIR", type=click.Path(path_type=Path), help="Where to put the files.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Only files whose path matches; can be repeated.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="No files whose path matches; can be repeated.")
+@click.option(
+    "--link",
+    type=click.Choice(["auto", "reflink", "hard", "sym", "copy"]),
+    default="auto",
+    show_default=True,
+    help="How files share their bytes with the store.",
+)
+@click.option("--force", is_flag=True, help="Replace files that were not put there by p2phub.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be fetched.")
+@offline_option
+@peer_option
+@json_option
+def fetch(
+    reference: str,
+    to: Path | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    link: str,
+    force: bool,
+    dry_run: bool,
+    offline: bool,
+    peer: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Fetch a repository by name (NAMESPACE/MODEL[@REVISION]) or content by hash (b3:…), verified."""
+    from p2phub.node.operations import Fetch
+
+    operation = Fetch(
+        reference=reference,
+        to=str(to.expanduser().absolute()) if to else None,
+        include=include,
+        exclude=exclude,
+        link=link,  # type: ignore[arg-type]
+        force=force,
+        dry_run=dry_run,
+    )
+    result = run(operation, offline=offline, peers=peer)
+    if as_json:
+        print_json(result)
+        return
+    missing = result.size - result.here_before
+    if dry_run:
+        click.echo(f"{result.files} files, {human_bytes(result.size)}")
+        click.echo(f"  {human_bytes(result.here_before)} are here, {human_bytes(missing)} would be fetched")
+        return
+    click.echo(result.path)
+    rate = f", {human_bytes(result.received / result.seconds)}/s" if result.seconds and result.received else ""
+    summary = f"{result.files} files, {human_bytes(result.size)}, verified; {human_bytes(result.received)} fetched"
+    click.echo(f"  {summary} in {human_seconds(result.seconds)}{rate}", err=True)
+    for provider in result.providers:
+        why = f" ({provider.reason})" if provider.reason and provider.state != "giving" else ""
+        click.echo(
+            f"  {provider.node[:12]}…  {human_bytes(provider.received)}, {provider.state}{why}", err=True
+        )
+
+
+@click.command()
+@click.argument("reference", metavar="REF")
+@click.argument("path")
+@offline_option
+@peer_option
+def cat(reference: str, path: str, offline: bool, peer: tuple[str, ...]) -> None:
+    """Print one file of a repository, fetched and verified if it is not here."""
+    from p2phub.node.operations import FetchFile
+
+    result = run(FetchFile(reference, path), offline=offline, peers=peer)
+    with open(result.location, "rb") as file:
+        shutil.copyfileobj(file, sys.stdout.buffer, 1024 * 1024)
+    sys.stdout.buffer.flush()
+
+
+@click.command()
+@click.argument("reference", metavar="REF|DIR")
+@click.option("--repair", is_flag=True, help="Fetch again what is damaged, chunk by chunk.")
+@offline_option
+@peer_option
+@json_option
+def verify(reference: str, repair: bool, offline: bool, peer: tuple[str, ...], as_json: bool) -> None:
+    """Hash again what is here, and say which bytes are not as published."""
+    from p2phub.node.operations import Verify
+
+    from .main import EXIT_VERIFICATION
+
+    folder = os.path.abspath(os.path.expanduser(reference))
+    # A folder that exists is meant, unless it is spelled like a name only.
+    if os.path.isdir(folder):
+        reference = folder
+    result = run(Verify(reference, repair), offline=offline, peers=peer)
+    if as_json:
+        print_json(result)
+    else:
+        for damage in result.damaged:
+            ranges = ", ".join(f"{span.begin}-{span.end - 1}" for span in damage.spans)
+            what = "missing" if damage.missing else f"damaged in bytes {ranges}"
+            click.echo(f"{damage.path}: {what}" + ("; repaired" if damage.repaired else ""))
+        good = "all good" if not result.damaged else f"{len(result.damaged)} not as published"
+        click.echo(f"{result.files} files, {human_bytes(result.size)}: {good}")
+        if result.damaged and not result.good:
+            click.echo("p2phub: hint: --repair fetches the damaged chunks again", err=True)
+    if not result.good:
+        sys.exit(EXIT_VERIFICATION)

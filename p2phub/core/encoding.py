@@ -1,0 +1,87 @@
+"""Values to bytes and back: deterministic CBOR (spec/encoding.md).
+
+`decode` is the one door for bytes from outside. It checks the size before it
+does any work, refuses everything that CBOR allows beyond our subset, converts
+to a frozen Struct with bounded types, and compares the re-encoding with what
+came in. Past it, a value needs no second check.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn, TypeVar, get_args
+
+import cbor2
+import msgspec
+
+from .errors import HubError, InvalidEncoding
+from .ids import Id, PublicKey
+from .signing import check_public_key
+
+DEPTH_MAX = 16  # nested containers; spec/encoding.md §2
+
+T = TypeVar("T")
+
+
+def _refuse_tag(*_: object) -> NoReturn:
+    raise ValueError("tags are not allowed")
+
+
+# Tags that cbor2 would act on (dates, big numbers, regular expressions, shared
+# and cyclic references, ...). The others reach `tag_hook`.
+_BUILT_IN_TAGS = dict.fromkeys(
+    (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799),
+    _refuse_tag,
+)
+
+
+def encode(value: msgspec.Struct) -> bytes:
+    """Return the one encoding of `value`."""
+    return cbor2.dumps(msgspec.to_builtins(value, builtin_types=(bytes,), enc_hook=_plain), canonical=True)
+
+
+def decode(data: bytes, type_: type[T], *, size_max: int) -> T:
+    """Return the value of `type_` (a Struct, or a union of tagged ones) that `data` encodes.
+
+    Raises InvalidEncoding if `data` is longer than `size_max` bytes, is no such
+    value, or is not in the canonical form.
+    """
+    if len(data) > size_max:
+        raise InvalidEncoding(f"{_name(type_)} of {len(data)} bytes, the limit is {size_max}")
+    try:
+        plain = cbor2.loads(
+            data,
+            semantic_decoders=_BUILT_IN_TAGS,
+            tag_hook=_refuse_tag,
+            max_depth=DEPTH_MAX,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            strict_hashable_types=True,
+        )
+        value = msgspec.convert(plain, type=type_, builtin_types=(bytes,), dec_hook=_typed)
+    except (cbor2.CBORDecodeError, msgspec.ValidationError, HubError, ValueError, OverflowError) as exc:
+        raise InvalidEncoding(f"not of type {_name(type_)}: {exc.__cause__ or exc}") from exc
+    # Two encodings of one value would have two ids, and a signature over one
+    # would not cover the other. This also catches trailing bytes.
+    if encode(value) != data:  # type: ignore[arg-type]
+        raise InvalidEncoding(f"{_name(type_)} is not in canonical form")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return bytes(value)
+    raise NotImplementedError(f"{type(value)} has no encoding")
+
+
+def _typed(type_: type, value: Any) -> Any:
+    if not issubclass(type_, Id):
+        raise NotImplementedError(f"{type_} has no encoding")
+    if type(value) is not bytes:
+        raise ValueError(f"a {type_.KIND} is a byte string")
+    if issubclass(type_, PublicKey):
+        check_public_key(value)
+    return type_(value)
+
+
+def _name(type_: Any) -> str:
+    return " or ".join(member.__name__ for member in get_args(type_) or (type_,))

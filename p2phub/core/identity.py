@@ -1,0 +1,164 @@
+"""Who may sign for a namespace: identity documents and their rotation (spec/identity.md).
+
+The namespace is the hash of the first document, so nobody can claim another's.
+Each later document names the one before it, and counts only if enough root keys
+of both signed it: those of the old one hand over, those of the new one take over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal
+
+from blake3 import blake3
+from msgspec import Meta, Struct
+
+from .encoding import decode, encode
+from .envelope import Signature
+from .errors import InvalidData, InvalidSignature
+from .ids import LogId, NamespaceId, PublicKey
+from .manifest import Time
+from .names import DomainName
+from .records import log_id
+from .signing import SigningKey, check_signature
+
+PURPOSE = "identity"  # spec/signing.md §2
+DOCUMENT_SIZE_MAX = 16 * 1024  # bytes; spec/identity.md §1
+CHAIN_MAX = 1000  # documents; spec/identity.md §3
+KEYS_MAX = 16  # in one role; spec/identity.md §1
+
+_NAMESPACE_CONTEXT = "p2phub 1 namespace"  # spec/identity.md §2
+
+Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
+class Role(Struct, frozen=True, forbid_unknown_fields=True):
+    """Keys, and how many of them must sign."""
+
+    keys: Annotated[tuple[PublicKey, ...], Meta(min_length=1, max_length=KEYS_MAX)]  # sorted
+    threshold: Annotated[int, Meta(ge=1, le=KEYS_MAX)]
+
+
+class RetiredKey(Struct, frozen=True, forbid_unknown_fields=True):
+    """A publishing key that is no longer used; its log counts up to `size` records."""
+
+    key: PublicKey
+    size: Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class IdentityDocument(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Version `version` of a namespace's keys."""
+
+    schema: Literal[1]
+    version: Annotated[int, Meta(ge=1, le=CHAIN_MAX)]
+    created: Time
+    root: Role  # signs documents
+    publish: Role  # each key keeps a log; the threshold is 1
+    fresh: Role  # signs statements that nothing newer is withheld
+    previous: Hash | None = None  # BLAKE3 of the document before; None in version 1
+    domains: Annotated[tuple[DomainName, ...], Meta(max_length=16)] = ()  # claimed, sorted
+    retired: Annotated[tuple[RetiredKey, ...], Meta(max_length=64)] = ()
+
+
+class KeySignature(Struct, frozen=True, forbid_unknown_fields=True):
+    """One key's signature over a document."""
+
+    key: PublicKey
+    signature: Signature
+
+
+class SignedDocument(Struct, frozen=True, forbid_unknown_fields=True):
+    """An identity document as it travels: the bytes that were signed, and the signatures."""
+
+    document: Annotated[bytes, Meta(max_length=DOCUMENT_SIZE_MAX)]
+    signatures: Annotated[tuple[KeySignature, ...], Meta(min_length=1, max_length=2 * KEYS_MAX)]
+
+
+class Identity(Struct, frozen=True):
+    """A namespace and its documents, all checked: what `open_identity` makes."""
+
+    namespace: NamespaceId
+    current: IdentityDocument
+    chain: tuple[SignedDocument, ...]  # version 1 first
+
+    @property
+    def logs(self) -> dict[LogId, PublicKey]:
+        """The logs of the namespace, those of retired keys included, with their keys."""
+        keys = [*self.current.publish.keys, *(retired.key for retired in self.current.retired)]
+        return {log_id(self.namespace, key): key for key in keys}
+
+    def size_max(self, log: LogId) -> int | None:
+        """Return how many records of `log` count; None if all do."""
+        for retired in self.current.retired:
+            if log_id(self.namespace, retired.key) == log:
+                return retired.size
+        return None
+
+
+def new_document(key: PublicKey, *, created: int) -> IdentityDocument:
+    """Return a first document in which one key has all roles."""
+    role = Role((key,), 1)
+    return IdentityDocument(schema=1, version=1, created=created, root=role, publish=role, fresh=role)
+
+
+def sign_document(document: IdentityDocument, keys: Iterable[SigningKey]) -> SignedDocument:
+    """Return `document` signed by `keys`."""
+    data = encode(document)
+    signatures = (KeySignature(key.public_key, key.sign(PURPOSE, data)) for key in keys)
+    return SignedDocument(data, tuple(sorted(signatures, key=lambda signature: signature.key)))
+
+
+def open_identity(chain: Sequence[SignedDocument]) -> Identity:
+    """Return the identity that `chain` proves, version 1 first.
+
+    Raises InvalidData if a version is missing, a document does not name the one
+    before it, or too few root keys of it or of the one before signed.
+    """
+    if not 1 <= len(chain) <= CHAIN_MAX:
+        raise InvalidData(f"an identity has 1 to {CHAIN_MAX} documents, not {len(chain)}")
+    before: IdentityDocument | None = None
+    before_hash: bytes | None = None
+    for version, signed in enumerate(chain, start=1):
+        document = decode(signed.document, IdentityDocument, size_max=DOCUMENT_SIZE_MAX)
+        if document.version != version or document.previous != before_hash:
+            raise InvalidData(f"identity document {document.version} does not follow document {version - 1}")
+        _check_document(document)
+        _check_signatures(signed, [before.root, document.root] if before else [document.root])
+        before, before_hash = document, blake3(signed.document).digest()
+    assert before is not None
+    return Identity(namespace_id(chain[0].document), before, tuple(chain))
+
+
+def namespace_id(first_document: bytes) -> NamespaceId:
+    """Return the namespace that begins with this document."""
+    return NamespaceId(blake3(first_document, derive_key_context=_NAMESPACE_CONTEXT).digest())
+
+
+def _check_document(document: IdentityDocument) -> None:
+    for role in (document.root, document.publish, document.fresh):
+        if list(role.keys) != sorted(set(role.keys)):
+            raise InvalidData("the keys of a role are sorted and each stands once")
+        if role.threshold > len(role.keys):
+            raise InvalidData(f"a threshold of {role.threshold} cannot be met by {len(role.keys)} keys")
+    if document.publish.threshold != 1:
+        raise InvalidData("each publishing key keeps its own log, so the threshold of publish is 1")
+    if list(document.domains) != sorted(set(document.domains)):
+        raise InvalidData("domains are sorted and each stands once")
+    retired = [key.key for key in document.retired]
+    if retired != sorted(set(retired)) or set(retired) & set(document.publish.keys):
+        raise InvalidData("retired keys are sorted, each stands once, and none publishes")
+
+
+def _check_signatures(signed: SignedDocument, roles: Sequence[Role]) -> None:
+    signers = [signature.key for signature in signed.signatures]
+    # So that two signatures by one key cannot count as two, and nobody can add to a document.
+    if signers != sorted(set(signers)):
+        raise InvalidData("the signatures of a document are sorted by key and each key signs once")
+    if not set(signers) <= {key for role in roles for key in role.keys}:
+        raise InvalidData("a document is signed by a key that is no root key")
+    for signature in signed.signatures:
+        check_signature(signature.key, PURPOSE, signed.document, signature.signature)
+    for role in roles:
+        count = len(set(signers) & set(role.keys))
+        if count < role.threshold:
+            raise InvalidSignature(f"{count} root keys signed, {role.threshold} must")

@@ -1,0 +1,120 @@
+"""Identifiers: each kind is a class of its own, so that mixing them is a type error.
+
+All are 32 bytes. Content and manifests are written `b3:<hex>`; what people and
+machines are called by is lower-case base32, 52 characters, so that it fits a
+DNS label and the `namespace/name` grammar of existing hubs (spec/ids.md).
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import ClassVar, Self
+
+from .errors import InvalidName
+
+ID_SIZE = 32  # bytes; spec/ids.md §1
+
+
+class Id(bytes):
+    """32 bytes that name something; subclasses say what."""
+
+    __slots__ = ()
+    KIND: ClassVar[str] = "id"
+
+    def __new__(cls, value: bytes) -> Self:
+        if len(value) != ID_SIZE:
+            raise InvalidName(f"a {cls.KIND} has {ID_SIZE} bytes, not {len(value)}")
+        return super().__new__(cls, value)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the id that `text` writes; raises InvalidName if it writes none."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self!s})"
+
+
+class _HexId(Id):
+    """An id of content, written `b3:<64 hex digits>`."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"b3:{self.hex()}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        digits = text.removeprefix("b3:")
+        if not text.startswith("b3:") or len(digits) != 2 * ID_SIZE or set(digits) - set("0123456789abcdef"):
+            raise InvalidName(
+                f"'{text}' is no {cls.KIND}: expected b3: and {2 * ID_SIZE} lower-case hex digits"
+            )
+        return cls(bytes.fromhex(digits))
+
+
+class _Base32Id(Id):
+    """An id of a key holder, written in 52 characters of lower-case base32."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return base64.b32encode(self).decode().rstrip("=").lower()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        try:
+            value = cls(base64.b32decode(text.upper() + "===="))
+        except (ValueError, InvalidName):
+            value = None
+        # The last character carries spare bits: only one spelling of an id is an id.
+        if value is None or str(value) != text:
+            raise InvalidName(f"'{text}' is no {cls.KIND}: expected 52 characters of lower-case base32")
+        return value
+
+
+class ContentId(_HexId):
+    """The root of a file's content tree (spec/content.md §3)."""
+
+    __slots__ = ()
+    KIND = "content id"
+
+
+class ManifestId(_HexId):
+    """The BLAKE3 hash of a manifest: one revision of a repository (spec/manifest.md)."""
+
+    __slots__ = ()
+    KIND = "revision"
+
+    @property
+    def commit(self) -> str:
+        """The first 160 bits as 40 hex digits: what hub clients see as a commit."""
+        return self.hex()[:40]
+
+
+class PublicKey(_Base32Id):
+    """An Ed25519 public key."""
+
+    __slots__ = ()
+    KIND = "public key"
+
+
+class NodeId(PublicKey):
+    """The public key of a node."""
+
+    __slots__ = ()
+    KIND = "node id"
+
+
+class NamespaceId(_Base32Id):
+    """The hash of a publisher's first identity document (spec/identity.md)."""
+
+    __slots__ = ()
+    KIND = "namespace id"
+
+
+class LogId(_Base32Id):
+    """The hash of a namespace and one of its publishing keys (spec/records.md §3)."""
+
+    __slots__ = ()
+    KIND = "log id"

@@ -1,0 +1,150 @@
+"""Records: the signed statements of a publisher, and the log they stand in (spec/records.md).
+
+Every record signs its namespace, log, index, the leaf before it, and its time:
+so it cannot be replayed at another place. A new statement is a new class in the
+union `Record`; unknown types are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from blake3 import blake3
+from msgspec import Meta, Struct
+
+from .encoding import decode, encode
+from .envelope import ENVELOPE_SIZE_MAX, PAYLOAD_SIZE_MAX, Envelope, seal
+from .errors import InvalidData
+from .ids import LogId, ManifestId, NamespaceId, PublicKey
+from .manifest import Kind, Time
+from .merkle import LOG_TREE
+from .names import BranchName, ModelName, VersionName
+from .signing import SigningKey
+
+PURPOSE = "record"  # spec/signing.md §2
+SKEW_MAX_S = 600  # seconds a record may be ahead of our clock; spec/records.md §4
+NO_PREVIOUS = bytes(32)  # the leaf before index 0; spec/records.md §2
+MESSAGE_SIZE_MAX = 4096  # characters; spec/records.md §2
+
+_LOG_CONTEXT = "p2phub 1 log"  # spec/records.md §3
+
+Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Message = Annotated[str, Meta(max_length=MESSAGE_SIZE_MAX)]
+Word = Annotated[str, Meta(min_length=1, max_length=128)]
+Words = Annotated[tuple[Word, ...], Meta(max_length=64)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Score(Struct, frozen=True, forbid_unknown_fields=True):
+    """A result that the card claims."""
+
+    task: Word
+    dataset: Word
+    metric: Word
+    value: Annotated[str, Meta(pattern=r"\A-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?\Z", max_length=40)]  # decimal
+
+
+class Summary(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What search needs to know of a release, without its manifest."""
+
+    files: Count
+    size: Count  # bytes of all files
+    title: Annotated[str, Meta(max_length=256)] = ""
+    excerpt: Annotated[str, Meta(max_length=500)] = ""
+    task: Word | None = None
+    library: Word | None = None
+    license: Word | None = None  # SPDX
+    languages: Words = ()
+    tags: Words = ()
+    base_models: Words = ()  # names as the card has them
+    datasets: Words = ()
+    scores: Annotated[tuple[Score, ...], Meta(max_length=32)] = ()
+    architecture: Word | None = None
+    parameters: Count | None = None
+    tensor_types: Words = ()
+
+
+class _Position(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What every record signs beside its own fields: where it stands."""
+
+    schema: Literal[1] = 1
+    namespace: NamespaceId
+    log: LogId
+    index: Count
+    previous: Hash  # leaf hash of the record before, NO_PREVIOUS at index 0
+    time: Time
+    model: ModelName
+
+
+class Publish(_Position, frozen=True, tag_field="type", tag="publish", kw_only=True):
+    """A new revision: `manifest` becomes the tip of `branch` and, if given, `version` for ever."""
+
+    kind: Kind
+    manifest: ManifestId
+    depth: Annotated[int, Meta(ge=1, le=2**31)]  # of the manifest
+    branch: BranchName
+    version: VersionName | None = None
+    message: Message = ""
+    summary: Summary
+
+
+class Branch(_Position, frozen=True, tag_field="type", tag="branch", kw_only=True):
+    """Moves `branch` to `manifest`, which may be an older one (a rollback), or deletes it."""
+
+    branch: BranchName
+    manifest: ManifestId | None = None  # None deletes
+    depth: Annotated[int, Meta(ge=1, le=2**31)] = 1  # of the manifest
+    message: Message = ""
+
+
+class Yank(_Position, frozen=True, tag_field="type", tag="yank", kw_only=True):
+    """`version` is not chosen any more, but can still be fetched by its name or hash."""
+
+    version: VersionName
+    message: Message = ""
+
+
+Record = Publish | Branch | Yank
+
+
+class Entry(Struct, frozen=True):
+    """A record as it stands in a log: its value, its bytes, and its leaf hash."""
+
+    record: Record
+    data: bytes  # the encoded envelope
+    leaf: bytes  # 32 bytes
+
+
+def log_id(namespace: NamespaceId, key: PublicKey) -> LogId:
+    """Return the id of the log that `key` keeps in `namespace`."""
+    return LogId(blake3(namespace + key, derive_key_context=_LOG_CONTEXT).digest())
+
+
+def sign_record(record: Record, key: SigningKey) -> Entry:
+    """Return `record` signed by the key of its log."""
+    envelope = seal(record, key, PURPOSE)
+    # Our own statement passes the door that others will open for it.
+    decode(envelope.payload, Record, size_max=PAYLOAD_SIZE_MAX)  # type: ignore[arg-type]
+    data = encode(envelope)
+    return Entry(record, data, LOG_TREE.leaf(data))
+
+
+def open_entry(data: bytes, *, namespace: NamespaceId, key: PublicKey, index: int, previous: bytes) -> Entry:
+    """Return the entry that `data` encodes, checked to be `key`'s and to stand at `index` after `previous`.
+
+    Raises InvalidData: no record, a signature by another key, or a record of another place.
+    """
+    envelope = decode(data, Envelope, size_max=ENVELOPE_SIZE_MAX)
+    envelope.check(key, PURPOSE)
+    record: Record = decode(envelope.payload, Record, size_max=PAYLOAD_SIZE_MAX)  # type: ignore[arg-type]
+    stands = (record.namespace, record.log, record.index, record.previous)
+    if stands != (namespace, log_id(namespace, key), index, previous):
+        raise InvalidData(f"the record was signed for another place than index {index} of this log")
+    return Entry(record, data, LOG_TREE.leaf(data))
+
+
+def read_entry(data: bytes) -> Entry:
+    """Return the entry that `data` encodes, for data that `open_entry` accepted before."""
+    envelope = decode(data, Envelope, size_max=ENVELOPE_SIZE_MAX)
+    record: Record = decode(envelope.payload, Record, size_max=PAYLOAD_SIZE_MAX)  # type: ignore[arg-type]
+    return Entry(record, data, LOG_TREE.leaf(data))

@@ -1,0 +1,86 @@
+"""Ed25519 signatures with a purpose (spec/signing.md).
+
+What is signed is `"p2phub/1" 0x00 purpose 0x00 length payload`, so that bytes
+signed for one purpose are never valid for another.
+"""
+
+from __future__ import annotations
+
+from cryptography.exceptions import InvalidSignature as _BadSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from .errors import InvalidSignature
+from .ids import PublicKey
+
+SIGNATURE_SIZE = 64  # bytes; RFC 8032 §5.1.6
+SEED_SIZE = 32  # bytes; RFC 8032 §5.1.5
+
+_FIELD = 2**255 - 19  # RFC 8032 §5.1
+_D = -121665 * pow(121666, -1, _FIELD) % _FIELD
+_ORDER_8_Y = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+# The y coordinates of the eight points whose order divides the cofactor.
+_SMALL_ORDER_Y = frozenset({0, 1, _FIELD - 1, _ORDER_8_Y, _FIELD - _ORDER_8_Y})
+
+
+def signed_message(purpose: str, payload: bytes) -> bytes:
+    """Return the bytes that a signature over `payload` for `purpose` covers."""
+    return b"p2phub/1\0" + purpose.encode("ascii") + b"\0" + len(payload).to_bytes(8, "big") + payload
+
+
+class SigningKey:
+    """A secret Ed25519 key. Never shows its secret in text."""
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public_key = PublicKey(self._key.public_key().public_bytes_raw())
+
+    @property
+    def seed(self) -> bytes:
+        """The 32 secret bytes, for storing the key."""
+        return self._key.private_bytes_raw()
+
+    @property
+    def private_key(self) -> Ed25519PrivateKey:
+        """The key as `cryptography` has it, for certificates."""
+        return self._key
+
+    def sign(self, purpose: str, payload: bytes) -> bytes:
+        """Return the 64-byte signature over `payload` for `purpose`."""
+        return self._key.sign(signed_message(purpose, payload))
+
+    def sign_note(self, text: bytes) -> bytes:
+        """Return the signature over a C2SP signed note's text, which has a domain of its own."""
+        return self._key.sign(text)
+
+
+def check_signature(key: PublicKey, purpose: str, payload: bytes, signature: bytes) -> None:
+    """Raise InvalidSignature unless `signature` is of `payload` for `purpose` by `key`."""
+    _check(key, signed_message(purpose, payload), signature, purpose)
+
+
+def check_note_signature(key: PublicKey, text: bytes, signature: bytes) -> None:
+    """Raise InvalidSignature unless `signature` is of the note text by `key`."""
+    _check(key, text, signature, "note")
+
+
+def check_public_key(key: bytes) -> None:
+    """Raise InvalidSignature if `key` is not the canonical form of a point of large order.
+
+    The identity point, for one, verifies a signature of anything.
+    """
+    y = int.from_bytes(key, "little") & (2**255 - 1)
+    if len(key) != 32 or y >= _FIELD:
+        raise InvalidSignature("public key is not in canonical form")
+    if y in _SMALL_ORDER_Y:
+        raise InvalidSignature("public key is a point of small order")
+    # x^2 = (y^2 - 1) / (d y^2 + 1) must be a square (RFC 8032 §5.1.3).
+    x_squared = (y * y - 1) * pow(_D * y * y + 1, -1, _FIELD) % _FIELD
+    if pow(x_squared, (_FIELD - 1) // 2, _FIELD) != 1:
+        raise InvalidSignature("public key is no point of the curve")
+
+
+def _check(key: PublicKey, message: bytes, signature: bytes, what: str) -> None:
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+    except (_BadSignature, ValueError) as exc:
+        raise InvalidSignature(f"the {what} signature is not by key {key}") from exc

@@ -1,0 +1,133 @@
+"""The control API of the local door: run operations for the command line (spec/local-api.md).
+
+    POST /control/v1/run   Authorization: Bearer TOKEN   body: one operation as JSON
+    answer: a line of JSON for each event, then {"result": …} or {"error": {…}}
+
+Only who can read the home's token may ask, and a page in a browser cannot: requests
+with a foreign Host or any Origin are refused.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+import structlog
+import trio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from p2phub.core.errors import HubError, InvalidData
+from p2phub.core.jsonform import from_json, to_json
+from p2phub.node.events import Event, Progress
+from p2phub.node.node import Node
+from p2phub.node.operations import AnyOperation, run
+
+log = structlog.get_logger(__name__)
+
+BODY_SIZE_MAX = 1024 * 1024  # bytes of an operation; spec/local-api.md §2
+EVENTS_WAITING_MAX = 256  # events that a slow reader may be behind; older progress is dropped
+
+
+def control_app(node: Node, token: str, hosts: frozenset[str]) -> Starlette:
+    """Return the application of the local door.
+
+    token: what `Authorization: Bearer` must carry; hosts: values of `Host` that are ours.
+    """
+    door = _Control(node, token, hosts)
+    return Starlette(routes=[Route("/control/v1/run", door.run, methods=["POST"]), Route("/healthz", door.health)])
+
+
+class _Control:
+    def __init__(self, node: Node, token: str, hosts: frozenset[str]) -> None:
+        self._node = node
+        self._token = token
+        self._hosts = hosts
+
+    async def health(self, request: Request) -> Response:
+        """Say that the node answers; for scripts and supervisors."""
+        return JSONResponse({"node_id": str(self._node.id)})
+
+    async def run(self, request: Request) -> Response:
+        """Run one operation and stream what it tells."""
+        # A page that a browser was tricked into loading from here has a foreign Host (DNS
+        # rebinding), and one from elsewhere an Origin; the command line has neither.
+        if request.headers.get("host", "") not in self._hosts or "origin" in request.headers:
+            return _refuse(403, "this door answers programs on this machine only")
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), self._token.encode()):
+            return _refuse(401, "the token is wrong")
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > BODY_SIZE_MAX:
+                return _refuse(413, f"an operation has at most {BODY_SIZE_MAX} bytes")
+        try:
+            operation: Any = from_json(body, AnyOperation)  # type: ignore[arg-type]
+        except InvalidData as exc:
+            return _refuse(400, str(exc))
+        return _RunningOperation(self._node, operation)
+
+
+class _RunningOperation(Response):
+    """An answer that runs an operation while it is sent. When the reader goes away, the operation is cancelled."""
+
+    def __init__(self, node: Node, operation: Any) -> None:
+        super().__init__(media_type="application/x-ndjson")
+        del self.headers["content-length"]
+        self._node = node
+        self._operation = operation
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        # Not size 0: an operation never waits for whoever watches it.
+        events, waiting = trio.open_memory_channel[bytes](EVENTS_WAITING_MAX)
+
+        def tell(event: Event) -> None:
+            try:
+                events.send_nowait(to_json({"event": event}) + b"\n")
+            except trio.WouldBlock:
+                if not isinstance(event, Progress):
+                    log.warning("a notice was lost", text=event.text)
+
+        async with trio.open_nursery() as nursery:
+
+            async def work() -> None:
+                async with events:
+                    await events.send(await outcome(self._node, self._operation, tell) + b"\n")
+
+            async def watch_reader() -> None:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(work)
+            nursery.start_soon(watch_reader)
+            async for line in waiting:
+                await send({"type": "http.response.body", "body": line, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            nursery.cancel_scope.cancel()
+
+
+async def outcome(node: Node, operation: Any, tell: Any) -> bytes:
+    """Run `operation` and return the last line of the answer: its result or its error."""
+    try:
+        return to_json({"result": await run(node, operation, tell)})
+    except HubError as exc:
+        return to_json({"error": error_fields(exc)})
+    except Exception:
+        log.exception("an operation failed", operation=type(operation).__name__)
+        return to_json({"error": {"type": "InternalError", "text": "the node met a bug of its own; its log says more"}})
+
+
+def error_fields(exc: HubError) -> dict[str, Any]:
+    """Return what a client needs to raise the same error."""
+    fields = {"type": type(exc).__name__, "text": str(exc), "hint": exc.hint}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _refuse(status: int, text: str) -> Response:
+    return JSONResponse({"error": {"type": "AccessDenied", "text": text}}, status)

@@ -1,0 +1,100 @@
+"""The daemon: a node that serves peers and people until it is told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+import trio
+
+from p2phub.core.errors import HubError
+from p2phub.core.names import Address
+from p2phub.net.localdoor import bind_local, serve_local
+from p2phub.node.disk import on_disk
+from p2phub.node.node import Node, Settings, open_node
+from p2phub.node.replicate import replicate
+from p2phub.node.serve import open_peer_door
+from p2phub.store.disk import write_file
+
+from .client import find_daemon
+from .control import control_app
+
+log = structlog.get_logger(__name__)
+
+
+async def run_daemon(
+    settings: Settings,
+    *,
+    listen: tuple[str, int],
+    local: tuple[str, int],
+    peers: Sequence[Address],
+    ready_file: Path | None,
+    ready: Callable[[Node, str], None],
+) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    ready: called with the node and the URL of the local door once both doors answer.
+    Raises HubError if a door cannot be opened or a daemon of this home runs already.
+    """
+    running = await find_daemon(settings.layout)
+    if running is not None:
+        raise HubError(
+            f"a node of {settings.layout.home} runs already (process {running.pid})",
+            hint="stop it first, or use another home: P2PHUB_HOME",
+        )
+    failure: HubError | None = None
+    async with open_node(settings) as node:
+        for address in peers:
+            await on_disk(node.store.peers.add, address)
+        listener, endpoint = bind_local(*local)
+        try:
+            async with trio.open_nursery() as nursery:
+                with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                    try:
+                        await open_peer_door(node, *listen, nursery)
+                        token = secrets.token_urlsafe(32)
+                        app = control_app(node, token, _own_hosts(endpoint))
+                        await nursery.start(serve_local, app, listener)
+                        await on_disk(_announce_here, node, endpoint, token, ready_file)
+                    except HubError as exc:
+                        failure = exc
+                        nursery.cancel_scope.cancel()
+                    else:
+                        nursery.start_soon(replicate, node)
+                        ready(node, f"http://{endpoint}")
+                        async for number in signals:
+                            log.info("stopping", signal=signal.Signals(number).name)
+                            break
+                        nursery.cancel_scope.cancel()
+        finally:
+            listener.close()
+            for path in (settings.layout.daemon, ready_file):
+                if path is not None:
+                    with contextlib.suppress(OSError):
+                        os.unlink(path)
+    if failure is not None:
+        raise failure
+
+
+def _announce_here(node: Node, endpoint: str, token: str, ready_file: Path | None) -> None:
+    """Leave word on disk of where this node answers; the token only where its owner alone reads."""
+    facts = {
+        "node_id": str(node.id),
+        "address": node.addresses[0],
+        "local_url": f"http://{endpoint}",
+        "pid": os.getpid(),
+    }
+    write_file(node.settings.layout.daemon, json.dumps({**facts, "token": token}).encode(), mode=0o600)
+    if ready_file is not None:
+        write_file(ready_file, json.dumps(facts).encode() + b"\n", mode=0o644)
+
+
+def _own_hosts(endpoint: str) -> frozenset[str]:
+    port = endpoint.rsplit(":", 1)[1]
+    return frozenset({endpoint, f"localhost:{port}", f"127.0.0.1:{port}"})

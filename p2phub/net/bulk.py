@@ -1,0 +1,219 @@
+"""Fetch chunks from one peer, verified, on a blocking socket in a worker thread (spec/transport.md §4).
+
+    request of many byte ranges ──▶ recv_into one reused buffer ──▶ BLAKE3 ──▶ sink
+
+Each chunk is hashed before the sink sees it, so what is not right is never written.
+One chunk comes from one peer, so blame is exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import h11
+
+from p2phub.core.encoding import encode
+from p2phub.core.errors import HashMismatch, PeerBusy, PeerError, PeerUnreachable, PeerViolation
+from p2phub.core.filetree import CHUNK_SIZE_MAX, check_chunk
+from p2phub.core.ids import NodeId
+from p2phub.core.names import format_endpoint
+from p2phub.protocol.messages import ByteRange, SpansQuery
+
+from .tls import WrongPeer, client_context
+
+CONNECT_TIMEOUT_S = 5.0
+STALL_TIMEOUT_S = 10.0  # seconds without a byte
+HEAD_SIZE_MAX = 16 * 1024  # bytes of an answer's head
+
+
+@dataclass(frozen=True)
+class WantedChunk:
+    """A chunk that a request covers, in the order of the answer."""
+
+    length: int  # bytes
+    hash: bytes  # BLAKE3
+
+
+Sink = Callable[[int, memoryview], None]  # the chunk's place in the request, and its verified bytes
+
+
+class BulkConnection:
+    """A kept connection to one peer. One thread at a time; `abort` may be called from any."""
+
+    def __init__(self, node: NodeId, host: str, port: int, *, plain: bool = False) -> None:
+        self.node = node
+        self._host = host
+        self._port = port
+        self._context = None if plain else client_context(node)
+        self._socket: socket.socket | None = None
+        self._buffer = memoryview(bytearray(CHUNK_SIZE_MAX))
+        self._rest = b""  # received behind the head of an answer
+        self._aborted = False
+
+    def fetch(
+        self, spans: Sequence[ByteRange], chunks: Sequence[WantedChunk], sink: Sink, *, deadline_s: float
+    ) -> None:
+        """Ask for `spans`, whose bytes are `chunks` one after the other, and give each to `sink`.
+
+        Raises PeerUnreachable if the peer is gone or slower than the deadline, PeerBusy if
+        it has no slot, PeerError if it has not what was asked, PeerViolation if it lied.
+        """
+        deadline = time.monotonic() + deadline_s
+        kept = self._socket is not None
+        try:
+            try:
+                self._request(spans, deadline)
+                self._read_head(sum(chunk.length for chunk in chunks), deadline)
+            except (OSError, PeerUnreachable):
+                # A kept connection may have been closed by the peer meanwhile: once more on a new one.
+                if not kept or self._aborted:
+                    raise
+                self.close()
+                self._request(spans, deadline)
+                self._read_head(sum(chunk.length for chunk in chunks), deadline)
+            for place, chunk in enumerate(chunks):
+                view = self._buffer[: chunk.length]
+                self._fill(view, deadline)
+                try:
+                    check_chunk(view, chunk.hash)
+                except HashMismatch as exc:
+                    raise PeerViolation(f"{self} sent wrong bytes", peer=str(self.node)) from exc
+                sink(place, view)
+        except WrongPeer as exc:
+            self.close()
+            raise PeerUnreachable(f"{self}: {exc}", peer=str(self.node)) from exc
+        except TimeoutError as exc:
+            self.close()
+            raise PeerUnreachable(f"{self} is too slow", peer=str(self.node)) from exc
+        except OSError as exc:
+            self.close()
+            raise PeerUnreachable(f"{self} is gone: {exc.strerror or exc}", peer=str(self.node)) from exc
+        except PeerBusy:
+            raise
+        except BaseException:
+            # The connection may stand in the middle of an answer.
+            self.close()
+            raise
+
+    def abort(self) -> None:
+        """Make a running `fetch` end soon."""
+        self._aborted = True
+        current = self._socket
+        if current is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(current, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection; the next request opens a new one."""
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+        self._rest = b""
+
+    def _connect(self) -> socket.socket:
+        raw = socket.create_connection((self._host, self._port), timeout=CONNECT_TIMEOUT_S)
+        try:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return self._context.wrap_socket(raw) if self._context else raw
+        except BaseException:
+            raw.close()
+            raise
+
+    def _request(self, spans: Sequence[ByteRange], deadline: float) -> None:
+        if self._socket is None:
+            self._socket = self._connect()
+        body = encode(SpansQuery(tuple(spans)))
+        http = h11.Connection(h11.CLIENT)
+        head = http.send(
+            h11.Request(
+                method="POST",
+                target="/v1/spans",
+                headers=[
+                    ("host", format_endpoint(self._host, self._port)),
+                    ("content-type", "application/cbor"),
+                    ("content-length", str(len(body))),
+                ],
+            )
+        )
+        self._socket.settimeout(_left(deadline))
+        self._socket.sendall((head or b"") + body)
+
+    def _read_head(self, size: int, deadline: float) -> None:
+        """Read the head of the answer and check that `size` bytes of content follow."""
+        assert self._socket is not None
+        data = self._rest
+        while b"\r\n\r\n" not in data:
+            if len(data) > HEAD_SIZE_MAX:
+                raise PeerViolation(f"{self} sent an endless head", peer=str(self.node))
+            self._socket.settimeout(_left(deadline))
+            piece = self._socket.recv(64 * 1024)
+            if not piece:
+                raise PeerUnreachable(f"{self} closed the connection", peer=str(self.node))
+            data += piece
+        end = data.index(b"\r\n\r\n") + 4
+        self._rest = data[end:]
+        # h11 reads the head only; the body goes past it into our buffer.
+        http = h11.Connection(h11.CLIENT)
+        http.send(h11.Request(method="GET", target="/", headers=[("host", "peer")]))
+        http.send(h11.EndOfMessage())
+        try:
+            http.receive_data(data[:end])
+            response = http.next_event()
+        except h11.RemoteProtocolError as exc:
+            raise PeerViolation(f"{self} sent no HTTP answer", peer=str(self.node)) from exc
+        if not isinstance(response, h11.Response):
+            raise PeerViolation(f"{self} sent no HTTP answer", peer=str(self.node))
+        headers = dict(response.headers)
+        if response.status_code == 200:
+            coded = {b"transfer-encoding", b"content-encoding"} & headers.keys()
+            if coded or headers.get(b"content-length") != str(size).encode():
+                raise PeerViolation(f"{self} sent an answer of another size than asked", peer=str(self.node))
+            return
+        self._refused(response.status_code, headers, deadline)
+
+    def _refused(self, status: int, headers: dict[bytes, bytes], deadline: float) -> None:
+        """Read the short text of a refusal, so that the connection can be used again, and raise it."""
+        length = headers.get(b"content-length", b"")
+        text = b""
+        if length.isdigit() and int(length) <= HEAD_SIZE_MAX:
+            view = memoryview(bytearray(int(length)))
+            self._fill(view, deadline)
+            text = bytes(view)
+        else:
+            self.close()
+        if status == 429:
+            retry_after = headers.get(b"retry-after", b"1")
+            wait_s = float(retry_after) if retry_after.isdigit() else 1.0
+            raise PeerBusy(f"{self} is busy", peer=str(self.node), retry_after_s=min(wait_s, 60.0))
+        said = text[:200].decode("utf-8", "replace").strip()
+        raise PeerError(f"{self} answered {status}: {said}", peer=str(self.node))
+
+    def _fill(self, view: memoryview, deadline: float) -> None:
+        """Fill `view` with the next bytes of the answer."""
+        assert self._socket is not None
+        done = min(len(self._rest), len(view))
+        view[:done] = self._rest[:done]
+        self._rest = self._rest[done:]
+        while done < len(view):
+            # Each byte restarts the socket's timeout: the deadline is what ends a trickle.
+            if time.monotonic() > deadline:
+                raise TimeoutError("the deadline of the request has passed")
+            count = self._socket.recv_into(view[done:])
+            if count == 0:
+                raise PeerUnreachable(f"{self} closed the connection", peer=str(self.node))
+            done += count
+
+    def __str__(self) -> str:
+        return f"node {str(self.node)[:12]}… at {format_endpoint(self._host, self._port)}"
+
+
+def _left(deadline: float) -> float:
+    """Return the seconds to wait for the next byte. Raises TimeoutError past the deadline."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the deadline of the request has passed")
+    return min(left, STALL_TIMEOUT_S)

@@ -1,0 +1,368 @@
+"""The peer door: HTTP/1.1 over TLS 1.3, with bytes of files sent past Python (spec/transport.md §3).
+
+    socket ──TLS──▶ h11 ──▶ Request ──handler──▶ Response ──▶ head by h11, body as bytes or from files
+
+Control answers are small and go through trio. Content does not: over TLS a worker
+thread reads a file into one buffer and writes it to the socket, over plain TCP the
+kernel sends the file itself. So serving costs memory for one buffer a running answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import h11
+import structlog
+import trio
+
+from p2phub.core.errors import HubError
+from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX
+
+log = structlog.get_logger(__name__)
+
+CONNECTIONS_MAX = 1024  # open at once; spec/transport.md §3
+CONNECTIONS_PER_HOST_MAX = 256  # of one address; spec/transport.md §3
+HANDSHAKE_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_S = 20.0  # to send a request once its first byte came
+IDLE_TIMEOUT_S = 120.0  # between requests, and before the first; spec/transport.md §3
+FIRST_REQUEST_TIMEOUT_S = 15.0
+SEND_TIMEOUT_S = 60.0  # a receiver that takes nothing for so long is gone
+HEAD_SIZE_MAX = 16 * 1024  # bytes of a request's head
+
+_BUFFER_SIZE = 1024 * 1024  # bytes of a file read at once for TLS
+_SENDFILE_SIZE = 8 * 1024 * 1024  # bytes in one call of sendfile
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request of a peer, read whole."""
+
+    method: str
+    path: str  # without the query
+    query: dict[str, str]
+    body: bytes
+    host: str  # the peer's address
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """`length` bytes of an open file from `offset` on."""
+
+    file: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Response:
+    """What is answered: bytes, or parts of open files one after the other."""
+
+    status: int
+    body: bytes | Sequence[FilePart] = b""
+    content_type: str = "application/cbor"
+    headers: dict[str, str] = field(default_factory=dict)
+    # Called when the answer is done with, whether or not it was sent.
+    release: Callable[[], None] = lambda: None
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+async def serve_peers(
+    host: str,
+    port: int,
+    handler: Handler,
+    *,
+    tls: ssl.SSLContext | None,
+    task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer peers at `host:port` until cancelled; `started` gives the address really bound.
+
+    tls: None serves without encryption, for closed clusters. Raises HubError if the port
+    cannot be had.
+    """
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host, backlog=512)
+    except OSError as exc:
+        raise HubError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+    door = _Door(handler, tls)
+    bound = listeners[0].socket.getsockname()
+    async with trio.open_nursery() as nursery:
+        for listener in listeners:
+            nursery.start_soon(trio.serve_listeners, door.serve, [listener])
+        task_status.started((bound[0], bound[1]))
+
+
+class _Door:
+    """Counts connections and runs each."""
+
+    def __init__(self, handler: Handler, tls: ssl.SSLContext | None) -> None:
+        self._handler = handler
+        self._tls = tls
+        self._hosts: dict[str, int] = {}
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        host = str(stream.socket.getpeername()[0]) if _is_connected(stream) else ""
+        mine = self._hosts.get(host, 0)
+        if mine >= CONNECTIONS_PER_HOST_MAX or sum(self._hosts.values()) >= CONNECTIONS_MAX:
+            await trio.aclose_forcefully(stream)
+            return
+        self._hosts[host] = mine + 1
+        try:
+            await self._run(stream, host)
+        except (OSError, ssl.SSLError, h11.ProtocolError, trio.TooSlowError, trio.BrokenResourceError) as exc:
+            # Peers come and go, and strangers knock: nothing that one of them does is our error.
+            log.debug("connection ended", host=host, reason=str(exc) or type(exc).__name__)
+        except Exception:
+            log.exception("a request failed", host=host)
+        finally:
+            self._hosts[host] -= 1
+            if not self._hosts[host]:
+                del self._hosts[host]
+
+    async def _run(self, stream: trio.SocketStream, host: str) -> None:
+        channel: Channel = PlainChannel(stream)
+        if self._tls is not None:
+            channel = TlsChannel(stream, self._tls)
+        try:
+            with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+                await channel.handshake()
+            http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_SIZE_MAX)
+            timeout_s = FIRST_REQUEST_TIMEOUT_S
+            while await self._answer_one(http, channel, host, timeout_s):
+                timeout_s = IDLE_TIMEOUT_S
+        finally:
+            channel.close()
+
+    async def _answer_one(self, http: h11.Connection, channel: Channel, host: str, timeout_s: float) -> bool:
+        """Answer one request; returns whether the connection can carry another."""
+        with trio.move_on_after(timeout_s) as waiting:
+            request = await _receive(http, channel, host)
+        if waiting.cancelled_caught or request is None:
+            return False
+        if isinstance(request, Response):
+            await _send(http, channel, request)
+            return False
+        response = await self._handler(request)
+        try:
+            await _send(http, channel, response, head_only=request.method == "HEAD")
+        finally:
+            response.release()
+        if http.our_state is h11.MUST_CLOSE or http.their_state is h11.MUST_CLOSE:
+            return False
+        http.start_next_cycle()
+        return True
+
+
+async def _receive(http: h11.Connection, channel: Channel, host: str) -> Request | Response | None:
+    """Return the next request, an answer that refuses it, or None at the end of the connection."""
+    head: h11.Request | None = None
+    body = bytearray()
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            if http.they_are_waiting_for_100_continue:
+                await channel.send(http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+            data = await channel.receive()
+            http.receive_data(data)
+        elif isinstance(event, h11.Request):
+            head = event
+        elif isinstance(event, h11.Data):
+            body += event.data
+            if len(body) > LARGE_QUERY_SIZE_MAX:
+                return Response(413, b"the query is too large", "text/plain")
+        elif isinstance(event, h11.EndOfMessage):
+            assert head is not None
+            path, _, query = head.target.decode("ascii", "replace").partition("?")
+            pairs = (pair.partition("=") for pair in query.split("&") if pair)
+            return Request(
+                head.method.decode("ascii"), path, {name: value for name, _, value in pairs}, bytes(body), host
+            )
+        else:
+            return None
+
+
+async def _send(http: h11.Connection, channel: Channel, response: Response, *, head_only: bool = False) -> None:
+    parts = response.body if not isinstance(response.body, bytes) else ()
+    size = len(response.body) if isinstance(response.body, bytes) else sum(part.length for part in parts)
+    headers = [("content-length", str(size)), ("content-type", response.content_type), *response.headers.items()]
+    head = http.send(h11.Response(status_code=response.status, headers=headers)) or b""
+    if head_only:
+        await channel.send(head)
+    elif isinstance(response.body, bytes):
+        # One write: a second small one would wait for the peer's acknowledgement.
+        await channel.send(head + (http.send(h11.Data(data=response.body)) or b""))
+    else:
+        await channel.send(head)
+        await channel.send_files(parts)
+        # h11 counts the body that went past it.
+        http.send_with_data_passthrough(h11.Data(data=_Sized(size)))  # type: ignore[arg-type]
+    http.send(h11.EndOfMessage())
+
+
+class _Sized:
+    """Stands for bytes that were sent already; h11 only asks how many."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+
+class Channel:
+    """A connection to one peer."""
+
+    async def handshake(self) -> None:
+        """Make it ready for use."""
+
+    async def receive(self) -> bytes:
+        """Return some bytes, none at the end."""
+        raise NotImplementedError
+
+    async def send(self, data: bytes) -> None:
+        """Send all of `data`."""
+        raise NotImplementedError
+
+    async def send_files(self, parts: Sequence[FilePart]) -> None:
+        """Send parts of files, one after the other."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close it at once."""
+        raise NotImplementedError
+
+
+class PlainChannel(Channel):
+    """TCP as it is; files are sent by the kernel."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        with contextlib.suppress(OSError):
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    async def receive(self) -> bytes:
+        return bytes(await self._stream.receive_some(64 * 1024))
+
+    async def send(self, data: bytes) -> None:
+        with trio.fail_after(SEND_TIMEOUT_S):
+            await self._stream.send_all(data)
+
+    async def send_files(self, parts: Sequence[FilePart]) -> None:
+        target = self._stream.socket.fileno()
+        for part in parts:
+            offset, end = part.offset, part.offset + part.length
+            while offset < end:
+                try:
+                    count = os.sendfile(target, part.file, offset, min(_SENDFILE_SIZE, end - offset))
+                except BlockingIOError:
+                    with trio.fail_after(SEND_TIMEOUT_S):
+                        await trio.lowlevel.wait_writable(target)
+                    continue
+                if count == 0:
+                    raise BrokenPipeError("a file became shorter while it was sent")
+                offset += count
+                await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        self._stream.socket.close()
+
+
+class TlsChannel(Channel):
+    """TLS on the socket itself, so that a worker thread can send bulk without passing trio."""
+
+    def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext) -> None:
+        raw = socket.socket(fileno=stream.socket.detach())
+        raw.setblocking(False)
+        with contextlib.suppress(OSError):
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            self._socket = context.wrap_socket(raw, server_side=True, do_handshake_on_connect=False)
+        except BaseException:
+            raw.close()
+            raise
+
+    async def handshake(self) -> None:
+        await self._retry(self._socket.do_handshake)
+
+    async def receive(self) -> bytes:
+        try:
+            return bytes(await self._retry(lambda: self._socket.recv(64 * 1024)))
+        except ssl.SSLEOFError:
+            return b""
+
+    async def send(self, data: bytes) -> None:
+        view = memoryview(data)
+        with trio.fail_after(SEND_TIMEOUT_S):
+            while view:
+                view = view[await self._retry(partial(self._socket.send, view)) :]
+
+    async def send_files(self, parts: Sequence[FilePart]) -> None:
+        done = trio.Event()
+
+        async def abort_when_cancelled() -> None:
+            try:
+                await done.wait()
+            except trio.Cancelled:
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+                raise
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(abort_when_cancelled)
+            # The thread is waited for even when cancelled: it uses files that the caller closes.
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._send_files, parts, limiter=_senders)
+            done.set()
+
+    def _send_files(self, parts: Sequence[FilePart]) -> None:
+        self._socket.settimeout(SEND_TIMEOUT_S)
+        try:
+            buffer = memoryview(bytearray(min(_BUFFER_SIZE, max(part.length for part in parts))))
+            for part in parts:
+                offset, end = part.offset, part.offset + part.length
+                while offset < end:
+                    count = os.preadv(part.file, [buffer[: end - offset]], offset)
+                    if count == 0:
+                        raise BrokenPipeError("a file became shorter while it was sent")
+                    self._socket.sendall(buffer[:count])
+                    offset += count
+        finally:
+            self._socket.setblocking(False)
+
+    def close(self) -> None:
+        # A clean end (FIN), never a reset: what was sent must still arrive.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_WR)
+        self._socket.close()
+
+    async def _retry(self, operation: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                result = operation()
+            except ssl.SSLWantReadError:
+                await trio.lowlevel.wait_readable(self._socket)
+            except ssl.SSLWantWriteError:
+                await trio.lowlevel.wait_writable(self._socket)
+            else:
+                await trio.lowlevel.checkpoint()
+                return result
+
+
+# Threads that send; the upload slots of the node are the limit that matters.
+_senders = trio.CapacityLimiter(64)
+
+
+def _is_connected(stream: trio.SocketStream) -> bool:
+    try:
+        stream.socket.getpeername()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,50 @@
+"""The local door: an ASGI application on Hypercorn's trio worker, bound to loopback (spec/local-api.md §1)."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Any
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
+
+from p2phub.core.errors import HubError
+from p2phub.core.names import format_endpoint
+
+SHUTDOWN_TIMEOUT_S = 2.0  # seconds that running answers get when the node stops
+
+
+async def serve_local(
+    app: Any,
+    listener: socket.socket,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer on the bound `listener` until cancelled."""
+    config = Config()
+    config.bind = [f"fd://{listener.fileno()}"]
+    config.graceful_timeout = SHUTDOWN_TIMEOUT_S
+    config.shutdown_timeout = SHUTDOWN_TIMEOUT_S
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.errorlog.setLevel(logging.ERROR)
+    config.include_server_header = False
+    await serve(app, config, mode="asgi", task_status=task_status)  # type: ignore[arg-type]
+
+
+def bind_local(host: str, port: int) -> tuple[socket.socket, str]:
+    """Bind the local door; returns the socket and its `HOST:PORT`. Raises HubError if the port cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as exc:
+        listener.close()
+        raise HubError(f"cannot listen on {format_endpoint(host, port)}: {exc.strerror or exc}") from exc
+    listener.setblocking(False)
+    bound = listener.getsockname()
+    return listener, format_endpoint(bound[0], bound[1])

@@ -1,0 +1,180 @@
+"""Ask one peer for what it knows: the control plane, over httpx (spec/peer-protocol.md).
+
+Whatever goes wrong becomes a PeerError here, with the peer's name: PeerUnreachable
+if it may work later, PeerViolation if the peer broke the protocol.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import httpx
+import msgspec
+
+from p2phub.core.encoding import decode, encode
+from p2phub.core.errors import HashMismatch, InvalidData, PeerBusy, PeerError, PeerUnreachable, PeerViolation
+from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
+from p2phub.core.manifest import MANIFEST_SIZE_MAX, manifest_id
+from p2phub.core.names import format_endpoint
+from p2phub.protocol.messages import (
+    ANSWER_SIZE_MAX,
+    Announcement,
+    Have,
+    HaveQuery,
+    Heads,
+    HeadsQuery,
+    Hello,
+    IdentityChain,
+    LogPage,
+    Nodes,
+    PageRef,
+    Trees,
+    TreesQuery,
+)
+
+from .tls import WrongPeer, client_context
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 15.0  # without a byte of the answer
+CBOR = "application/cbor"
+
+T = TypeVar("T")
+
+
+class PeerClient:
+    """One peer at one endpoint. Make it with `open_peer`."""
+
+    def __init__(self, node: NodeId, host: str, port: int, http: httpx.AsyncClient) -> None:
+        self.node = node
+        self.host = host
+        self.port = port
+        self._http = http
+
+    async def hello(self, record: bytes) -> tuple[bytes, ...]:
+        """Introduce ourselves; returns the signed node records that the peer knows, its own first."""
+        return (await self._ask("hello", Hello(record), Nodes)).records
+
+    async def heads(self, after: LogId | None) -> Heads:
+        """Return the page of the peer's heads after `after`."""
+        return await self._ask("heads", HeadsQuery(after), Heads)
+
+    async def announce(self, announcement: Announcement) -> None:
+        """Tell the peer of heads that changed here."""
+        await self._post("announce", announcement)
+
+    async def identity(self, namespace: NamespaceId) -> IdentityChain:
+        """Return the identity documents of `namespace`; unchecked."""
+        return self._decode(await self._get(f"identity/{namespace}"), IdentityChain)
+
+    async def log_page(self, log: LogId, start: int) -> LogPage:
+        """Return entries of `log` from index `start` on; unchecked."""
+        return self._decode(await self._get(f"log/{log}?start={start}"), LogPage)
+
+    async def manifest(self, manifest: ManifestId) -> bytes | None:
+        """Return the bytes of a manifest, checked against its hash; None if the peer has it not."""
+        data = await self._get(f"manifest/{manifest.hex()}", size_max=MANIFEST_SIZE_MAX, missing_is_error=False)
+        if data is not None and manifest_id(data) != manifest:
+            raise self._violation("sent another manifest") from HashMismatch("not the manifest asked for")
+        return data
+
+    async def have(self, roots: Sequence[ContentId]) -> tuple[bool | bytes, ...]:
+        """Return what the peer has of each file: all, nothing, or a bitmap."""
+        held = (await self._ask("have", HaveQuery(tuple(roots)), Have)).held
+        if len(held) != len(roots):
+            raise self._violation(f"answered for {len(held)} files instead of {len(roots)}")
+        return held
+
+    async def trees(self, pages: Sequence[PageRef]) -> Trees:
+        """Return the first of the asked pages of chunk lists, as many as fit; unchecked."""
+        answer = await self._ask("trees", TreesQuery(tuple(pages)), Trees)
+        if not 1 <= len(answer.pages) <= len(pages):
+            raise self._violation(f"answered {len(answer.pages)} pages instead of 1 to {len(pages)}")
+        return answer
+
+    async def _ask(self, what: str, query: msgspec.Struct, type_: type[T]) -> T:
+        return self._decode(await self._post(what, query), type_)
+
+    async def _post(self, what: str, query: msgspec.Struct) -> bytes:
+        content = encode(query)
+        answer = await self._exchange("POST", what, content=content, size_max=ANSWER_SIZE_MAX)
+        if answer is None:
+            raise PeerError(f"{self} does not know what was asked", peer=str(self.node))
+        return answer
+
+    async def _get(self, what: str, *, size_max: int = ANSWER_SIZE_MAX, missing_is_error: bool = True) -> bytes | None:
+        answer = await self._exchange("GET", what, content=None, size_max=size_max)
+        if answer is None and missing_is_error:
+            raise PeerError(f"{self} does not have what was asked", peer=str(self.node))
+        return answer
+
+    async def _exchange(self, method: str, what: str, *, content: bytes | None, size_max: int) -> bytes | None:
+        """Return the body of the answer, None if the peer has it not."""
+        headers = {"content-type": CBOR} if content is not None else {}
+        try:
+            async with self._http.stream(method, f"/v1/{what}", content=content, headers=headers) as response:
+                body = bytearray()
+                async for piece in response.aiter_raw():
+                    body += piece
+                    if len(body) > size_max:
+                        raise self._violation(f"sent more than {size_max} bytes")
+                status, retry_after = response.status_code, response.headers.get("retry-after", "")
+        except WrongPeer as exc:
+            raise PeerUnreachable(f"{self}: {exc}", peer=str(self.node)) from exc
+        except (httpx.HTTPError, OSError, ssl.SSLError) as exc:
+            raise PeerUnreachable(f"cannot reach {self}: {_reason(exc)}", peer=str(self.node)) from exc
+        if status == 404:
+            return None
+        if status == 429:
+            wait = float(retry_after) if retry_after.isdigit() else 1.0
+            raise PeerBusy(f"{self} is busy", peer=str(self.node), retry_after_s=min(wait, 60.0))
+        if status not in (200, 204):
+            text = bytes(body[:200]).decode("utf-8", "replace").strip()
+            raise PeerError(f"{self} answered {status}: {text}", peer=str(self.node))
+        return bytes(body)
+
+    def _decode(self, data: bytes | None, type_: type[T]) -> T:
+        assert data is not None
+        try:
+            return decode(data, type_, size_max=ANSWER_SIZE_MAX)
+        except InvalidData as exc:
+            raise self._violation("sent an answer that breaks the protocol") from exc
+
+    def _violation(self, text: str) -> PeerViolation:
+        return PeerViolation(f"{self} {text}", peer=str(self.node))
+
+    def __str__(self) -> str:
+        return f"node {str(self.node)[:12]}… at {format_endpoint(self.host, self.port)}"
+
+
+@asynccontextmanager
+async def open_peer(node: NodeId, host: str, port: int, *, plain: bool = False) -> AsyncIterator[PeerClient]:
+    """Give a client for the peer `node` at `host:port`; it connects when it is first asked.
+
+    plain: without TLS, for closed clusters.
+    """
+    scheme = "http" if plain else "https"
+    http = httpx.AsyncClient(
+        base_url=f"{scheme}://{format_endpoint(host, port)}",
+        verify=client_context(node),
+        timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+        limits=httpx.Limits(max_connections=4),
+        follow_redirects=False,
+        trust_env=False,
+    )
+    async with http:
+        yield PeerClient(node, host, port, http)
+
+
+def _reason(exc: BaseException) -> str:
+    """Return the innermost text of an error: httpx wraps what really happened."""
+    while exc.__cause__ or exc.__context__:
+        inner = exc.__cause__ or exc.__context__
+        if inner is None or not str(inner):
+            break
+        exc = inner
+    if isinstance(exc, httpx.TimeoutException) or not str(exc):
+        return "no answer in time" if "Timeout" in type(exc).__name__ else type(exc).__name__
+    return str(exc)

@@ -1,0 +1,106 @@
+"""Move branches and yank versions of one's own repositories (spec/records.md §2)."""
+
+from __future__ import annotations
+
+import time
+from sqlite3 import Connection
+
+from msgspec import Struct
+
+from p2phub.core.errors import InvalidName, NotFound
+from p2phub.core.ids import LogId
+from p2phub.core.names import NameRef, is_branch, is_version, parse_reference
+from p2phub.core.records import Branch, Record, Yank
+
+from .disk import on_disk
+from .events import Tell
+from .node import Node, own_identity, publishing_key
+from .resolve import load_manifest, resolve
+
+
+class BranchResult(Struct, frozen=True):
+    """Where a branch stands now."""
+
+    model: str
+    branch: str
+    revision: str | None  # None: it was deleted
+    log_index: int
+
+
+class YankResult(Struct, frozen=True):
+    """A version that is not chosen any more."""
+
+    model: str
+    version: str
+    log_index: int
+
+
+async def move_branch(
+    node: Node, model: str, branch: str, revision: str | None, message: str, tell: Tell
+) -> BranchResult:
+    """Let `branch` of one's own `model` stand for `revision`, which may be older (a rollback); None deletes it.
+
+    Raises NotFound if there is no such model or revision.
+    """
+    identity = await on_disk(own_identity, node)
+    if not is_branch(branch):
+        raise InvalidName(f"'{branch}' is no branch name")
+    if await on_disk(node.store.catalogue.kind, identity.namespace, model) is None:
+        raise NotFound(f"you have published nothing as {model}")
+    manifest, depth = None, 1
+    if revision is not None:
+        target = await resolve(node, f"{identity.namespace}/{model}@{revision}", tell, refresh=False)
+        assert target.manifest is not None
+        manifest = target.manifest
+        depth = (await load_manifest(node, manifest, tell)).depth
+    elif branch not in await on_disk(node.store.catalogue.branches, identity.namespace, model):
+        raise NotFound(f"{model} has no branch {branch}")
+
+    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
+        return Branch(
+            namespace=identity.namespace,
+            log=log,
+            index=index,
+            previous=previous,
+            time=int(time.time()),
+            model=model,
+            branch=branch,
+            manifest=manifest,
+            depth=depth,
+            message=message,
+        )
+
+    key = await on_disk(publishing_key, node)
+    entry = await on_disk(node.store.logs.append_own, identity.namespace, key, make)
+    node.note_change()
+    return BranchResult(model, branch, str(manifest) if manifest else None, entry.record.index)
+
+
+async def yank(node: Node, name: str, message: str) -> YankResult:
+    """Say that a version of one's own should not be chosen any more. Raises NotFound if there is none."""
+    identity = await on_disk(own_identity, node)
+    reference = parse_reference(name)
+    if not isinstance(reference, NameRef) or not reference.revision or not is_version(reference.revision):
+        raise InvalidName(f"'{name}' names no version: expected MODEL@1.2.0")
+    version = reference.revision
+    if reference.namespace not in (None, str(identity.namespace)):
+        raise InvalidName(f"'{reference.namespace}' is not your namespace")
+    if await on_disk(node.store.catalogue.version, identity.namespace, reference.model, version) is None:
+        raise NotFound(f"{reference.model} has no version {version}")
+
+    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
+        return Yank(
+            namespace=identity.namespace,
+            log=log,
+            index=index,
+            previous=previous,
+            time=int(time.time()),
+            model=reference.model,
+            version=version,
+            message=message,
+        )
+
+    key = await on_disk(publishing_key, node)
+    entry = await on_disk(node.store.logs.append_own, identity.namespace, key, make)
+    node.note_change()
+    return YankResult(reference.model, version, entry.record.index)

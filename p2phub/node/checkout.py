@@ -1,0 +1,117 @@
+"""Put the files of a manifest into a folder, sharing the bytes of the store (spec/store.md §4)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from p2phub.core.errors import Conflict, NotFound, StoreError
+from p2phub.core.ids import ContentId, ManifestId
+from p2phub.core.manifest import FileEntry
+from p2phub.store.disk import disk_errors
+from p2phub.store.ingest import Stamp, find_bad_chunks
+from p2phub.store.links import LinkMode, place
+from p2phub.store.store import Store
+
+
+def check_out(
+    store: Store, folder: Path, manifest: ManifestId, files: Sequence[FileEntry], mode: LinkMode, *, force: bool
+) -> str:
+    """Put `files` of `manifest`, all of them in the store, into `folder`; returns how ("hard", "copy", …).
+
+    A file that stands there already is left alone if it is the same, replaced if it was
+    put there by us and not changed since, and otherwise refused unless `force`.
+    Raises Conflict, StoreError.
+    """
+    before = store.keeping.view(folder)
+    used: set[str] = set()
+    # Look before anything is written: a folder that would be refused stays as it is.
+    todo = [file for file in files if not _stands(store, folder, file)]
+    for file in todo:
+        target = folder / file.path
+        _check_inside(folder, target)
+        known = before.files.get(file.path) if before else None
+        if os.path.lexists(target) and not force and (known is None or known != Stamp.of(os.stat(target))):
+            raise Conflict(
+                f"{target} exists and holds something else", hint="--force replaces it, --to DIR uses another folder"
+            )
+    for file in todo:
+        held = store.blobs.find(file.root)
+        if held is None:
+            raise NotFound(f"{file.path} is not in the store")
+        target = folder / file.path
+        if target.is_dir() and not target.is_symlink():
+            raise Conflict(f"{target} is a folder where a file should be")
+        used.add(place(held.path, target, mode, shared=held.is_object))
+    if before and before.manifest != manifest:
+        _remove_stale(folder, before.files, {file.path for file in files})
+    paths = {file.path for file in files}
+    if before and before.manifest == manifest:
+        paths |= {path for path in before.files if (folder / path).exists()}
+    store.keeping.note_view(folder, manifest, sorted(paths))
+    return "+".join(sorted(used)) or "kept"
+
+
+def place_file(store: Store, root: ContentId, target: Path, mode: LinkMode, *, force: bool) -> str:
+    """Put the single file `root` at `target`. Raises Conflict if something else stands there."""
+    held = store.blobs.find(root)
+    if held is None:
+        raise NotFound(f"{root} is not in the store")
+    if os.path.lexists(target) and not force:
+        if target.exists() and not bad_chunks(store, root, target):
+            return "kept"
+        raise Conflict(f"{target} exists and holds something else", hint="--force replaces it")
+    return place(held.path, target, mode, shared=held.is_object)
+
+
+def bad_chunks(store: Store, root: ContentId, path: Path) -> list[int]:
+    """Return the chunks that the file at `path` does not hold as the file `root` should; all if it is gone."""
+    chunks = store.blobs.chunk_list(root)
+    if chunks is None:
+        raise NotFound(f"the chunk list of {root} is not here")
+    if not path.exists():
+        return list(range(max(1, len(chunks))))
+    with disk_errors(path), open(path, "rb") as file:
+        bad = find_bad_chunks(file.fileno(), chunks)
+        size = os.fstat(file.fileno()).st_size
+    if size != chunks.size and not bad:
+        bad = [max(0, len(chunks) - 1)]
+    return bad
+
+
+def _stands(store: Store, folder: Path, file: FileEntry) -> bool:
+    """Say whether `file` stands in `folder` already, as it should."""
+    target = folder / file.path
+    held = store.blobs.find(file.root)
+    try:
+        if held and os.path.samefile(held.path, target):
+            return True
+        status = os.stat(target)
+    except OSError:
+        return False
+    return status.st_size == file.size and not bad_chunks(store, file.root, target)
+
+
+def _check_inside(folder: Path, target: Path) -> None:
+    """Refuse to write through a link that leads out of `folder`."""
+    parent = target.parent
+    while parent != folder:
+        if parent.is_symlink():
+            raise StoreError(f"{parent} is a link; files are not written through it", path=str(parent))
+        if parent.exists() and not parent.is_dir():
+            raise Conflict(f"{parent} is a file where a folder should be")
+        parent = parent.parent
+
+
+def _remove_stale(folder: Path, before: dict[str, Stamp], now: set[str]) -> None:
+    """Remove what an older revision left behind and nobody changed."""
+    for path, stamp in before.items():
+        target = folder / path
+        if path in now:
+            continue
+        try:
+            if Stamp.of(os.stat(target)) == stamp:
+                target.unlink()
+        except OSError:
+            continue

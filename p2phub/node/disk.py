@@ -1,0 +1,26 @@
+"""The one place where work for the disk leaves trio: stores are synchronous, nodes are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import trio
+
+# Threads that hash and touch the disk at once; transfers have threads of their own.
+DISK_THREADS = 8
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("disk_limiter")
+
+
+async def on_disk(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what `function` returns, run in a worker thread; it is waited for even when cancelled."""
+    try:
+        limiter = _limiter.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(DISK_THREADS)
+        _limiter.set(limiter)
+    return await trio.to_thread.run_sync(lambda: function(*args, **kwargs), limiter=limiter)

@@ -1,0 +1,43 @@
+"""What a running operation tells while it runs: for progress bars and for programs.
+
+Events are told through a plain function, so telling never waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+
+class ProviderRate(Struct, frozen=True):
+    """What one provider gives."""
+
+    node: str
+    rate: float  # bytes a second
+    received: int  # bytes
+
+
+class Progress(Struct, frozen=True, tag="progress"):
+    """How far a stage has come."""
+
+    stage: str  # "hashing", "fetching", "verifying"
+    done: int  # bytes
+    total: int  # bytes
+    rate: float = 0.0  # bytes a second
+    providers: tuple[ProviderRate, ...] = ()
+    waiting_for: str | None = None  # why nothing arrives, if nothing does
+
+
+class Notice(Struct, frozen=True, tag="notice"):
+    """Something a person should know, that does not stop the operation."""
+
+    text: str
+
+
+Event = Progress | Notice
+Tell = Callable[[Event], None]
+
+
+def ignore(_: Event) -> None:
+    """Tell nobody."""

@@ -1,0 +1,280 @@
+"""Answer questions about what is known here: search, info, log, peers, status."""
+
+from __future__ import annotations
+
+import time
+
+from msgspec import Struct
+
+from p2phub.core.errors import NotFound
+from p2phub.core.facts import Facts
+from p2phub.core.ids import NamespaceId
+from p2phub.core.manifest import Manifest
+from p2phub.core.modelcard import Card
+from p2phub.core.names import NameRef, is_namespace_id, parse_reference
+from p2phub.core.records import Branch, Publish, Record, Yank, read_entry
+from p2phub.store.catalogue import Model, Query
+
+from .disk import on_disk
+from .events import Tell
+from .node import Node
+from .resolve import Target, load_manifest, own_namespace, resolve
+
+
+class FileInfo(Struct, frozen=True):
+    """One file of a repository."""
+
+    path: str
+    size: int  # bytes
+    root: str
+    sha256: str
+    role: str
+    profile: str
+    here: bool
+
+
+class RepositoryInfo(Struct, frozen=True):
+    """A repository at one revision."""
+
+    reference: str
+    namespace: str | None
+    model: str | None
+    kind: str
+    revision: str
+    commit: str
+    version: str | None
+    branch: str | None
+    created: int  # seconds since 1970
+    size: int  # bytes
+    here: int  # bytes of it that are in the store, whole files only
+    pinned: bool
+    parents: list[str]
+    versions: dict[str, str]
+    branches: dict[str, str]
+    yanked: list[str]
+    card: Card | None
+    facts: Facts | None
+    variants: dict[str, list[str]]
+    files: list[FileInfo]
+
+
+class LogLine(Struct, frozen=True):
+    """One record, as people read it."""
+
+    log: str
+    index: int
+    time: int  # seconds since 1970
+    type: str
+    model: str
+    branch: str | None
+    version: str | None
+    revision: str | None
+    message: str
+    refused: str | None  # why it does not count
+
+
+class PeerInfo(Struct, frozen=True):
+    """One peer."""
+
+    node: str
+    addresses: list[str]
+    added: bool
+    last_seen: int | None  # seconds since 1970
+    last_error: str | None
+    failures: int
+    received: int  # bytes of content
+    banned_until: int | None  # seconds since 1970
+    ban_reason: str | None
+
+
+class Status(Struct, frozen=True):
+    """The node as a whole."""
+
+    node_id: str
+    namespace: str | None
+    addresses: list[str]
+    serving: bool
+    started: int | None  # seconds since 1970
+    home: str
+    store: str
+    offline: bool
+    peers: int
+    peers_seen: int  # in the last five minutes
+    models: int
+    logs: int
+    records: int
+    forked_logs: list[str]
+    manifests: int
+    uploaded: int  # bytes since the start
+    uploads: int  # running now
+
+
+async def search(node: Node, query: Query) -> list[Model]:
+    """Return the repositories that match."""
+    return await on_disk(node.store.catalogue.search, query)
+
+
+async def info(node: Node, reference: str, tell: Tell, *, refresh: bool) -> RepositoryInfo:
+    """Return what is known of a repository at one revision. Raises NotFound."""
+    target = await resolve(node, reference, tell, refresh=refresh)
+    if target.manifest is None:
+        raise NotFound(f"{reference} is no manifest that is known here", hint="`p2phub fetch` fetches a single file")
+    manifest = await load_manifest(node, target.manifest, tell)
+    return await on_disk(_info, node, target, manifest, str(target.manifest))
+
+
+def _info(node: Node, target: Target, manifest: Manifest, revision: str) -> RepositoryInfo:
+    catalogue = node.store.catalogue
+    namespace, model = target.namespace, target.model
+    files = [
+        FileInfo(
+            path=file.path,
+            size=file.size,
+            root=str(file.root),
+            sha256=file.sha256.hex(),
+            role=file.role,
+            profile=file.profile,
+            here=node.store.blobs.find(file.root) is not None,
+        )
+        for file in manifest.files
+    ]
+    versions = catalogue.versions(namespace, model) if namespace and model else {}
+    branches = catalogue.branches(namespace, model) if namespace and model else {}
+    yanked = [name for name in versions if namespace and model and catalogue.yanked(namespace, model, name) is not None]
+    return RepositoryInfo(
+        reference=target.reference,
+        namespace=str(namespace) if namespace else None,
+        model=model,
+        kind=manifest.kind,
+        revision=revision,
+        commit=revision.removeprefix("b3:")[:40],
+        version=target.version,
+        branch=target.branch,
+        created=manifest.created,
+        size=manifest.size,
+        here=sum(file.size for file in files if file.here),
+        pinned=revision in {str(pin) for pin in node.store.keeping.pins()},
+        parents=[str(parent) for parent in manifest.parents],
+        versions={name: str(claim.manifest) for name, claim in versions.items()},
+        branches={name: str(claim.manifest) for name, claim in branches.items()},
+        yanked=yanked,
+        card=manifest.card,
+        facts=manifest.facts,
+        variants={variant.name: list(variant.paths) for variant in manifest.variants},
+        files=files,
+    )
+
+
+async def log_lines(node: Node, name: str) -> list[LogLine]:
+    """Return the records about `NAMESPACE/MODEL`, or of a whole `NAMESPACE`, newest first. Raises NotFound."""
+    return await on_disk(_log_lines, node, name)
+
+
+def _log_lines(node: Node, name: str) -> list[LogLine]:
+    model: str | None = None
+    if is_namespace_id(name):
+        namespace: NamespaceId | None = NamespaceId.parse(name)
+    else:
+        reference = parse_reference(name)
+        if not isinstance(reference, NameRef):
+            raise NotFound(f"{name} is a hash; a log belongs to a name")
+        model = reference.model
+        if reference.namespace is None:
+            namespace = own_namespace(node)
+        else:
+            namespace = NamespaceId.parse(reference.namespace) if is_namespace_id(reference.namespace) else None
+    lines: list[LogLine] = []
+    for state in node.store.logs.logs_of(namespace) if namespace else []:
+        refusals = node.store.catalogue.refusals(state.log)
+        start = 0
+        while start < state.size:
+            page = node.store.logs.entries(state.log, start, size_max=4 * 1024 * 1024)
+            if not page:
+                break
+            for data in page:
+                record = read_entry(data).record
+                if model is None or record.model == model:
+                    lines.append(_line(record, refusals.get(record.index)))
+            start += len(page)
+    if not lines:
+        raise NotFound(f"no records of {name} are known here")
+    return sorted(lines, key=lambda line: (line.time, line.index), reverse=True)
+
+
+def _line(record: Record, refused: str | None) -> LogLine:
+    branch: str | None
+    version: str | None
+    match record:
+        case Publish():
+            kind, branch, version, revision = "publish", record.branch, record.version, str(record.manifest)
+        case Branch():
+            kind, branch, version = "branch", record.branch, None
+            revision = str(record.manifest) if record.manifest else ""
+        case Yank():
+            kind, branch, version, revision = "yank", None, record.version, ""
+    return LogLine(
+        log=str(record.log),
+        index=record.index,
+        time=record.time,
+        type=kind,
+        model=record.model,
+        branch=branch,
+        version=version,
+        revision=revision or None,
+        message=record.message,
+        refused=refused,
+    )
+
+
+async def list_peers(node: Node) -> list[PeerInfo]:
+    """Return the peers that are known."""
+    now = time.time()
+    return [
+        PeerInfo(
+            node=str(peer.node),
+            addresses=peer.addresses,
+            added=peer.added,
+            last_seen=peer.last_seen,
+            last_error=peer.last_error,
+            failures=peer.failures,
+            received=peer.received,
+            banned_until=peer.banned_until if peer.banned_until > now else None,
+            ban_reason=peer.ban_reason,
+        )
+        for peer in await on_disk(node.store.peers.all)
+        if peer.node != node.id
+    ]
+
+
+async def status(node: Node) -> Status:
+    """Return the state of the node."""
+    peers = await list_peers(node)
+    recent = time.time() - 300
+
+    def count() -> tuple[int, int, list[str], int, int]:
+        states = node.store.logs.states()
+        forked = [str(state.log) for state in states if node.store.logs.fork(state.log)]
+        records = sum(state.size for state in states)
+        return node.store.catalogue.count(), len(states), forked, records, len(node.store.manifests.all())
+
+    models, logs, forked, records, manifests = await on_disk(count)
+    namespace = await on_disk(own_namespace, node)
+    return Status(
+        node_id=str(node.id),
+        namespace=str(namespace) if namespace else None,
+        addresses=node.addresses,
+        serving=bool(node.endpoints),
+        started=int(node.started) if node.endpoints else None,
+        home=str(node.settings.layout.home),
+        store=str(node.settings.layout.store),
+        offline=node.settings.offline,
+        peers=len(peers),
+        peers_seen=sum(1 for peer in peers if peer.last_seen and peer.last_seen > recent),
+        models=models,
+        logs=logs,
+        records=records,
+        forked_logs=forked,
+        manifests=manifests,
+        uploaded=node.uploaded,
+        uploads=int(node.upload_slots.borrowed_tokens),
+    )

@@ -1,0 +1,135 @@
+"""A node: its keys, its store, and what runs in the background while it serves.
+
+A command that runs alone opens a node that does not serve; the daemon opens one that
+does. Both do the same work through the same functions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from p2phub.core.encoding import decode, encode
+from p2phub.core.errors import NotFound
+from p2phub.core.identity import Identity, new_document, open_identity, sign_document
+from p2phub.core.ids import ContentId, NodeId
+from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, SignedNodeRecord, sign_node_record
+from p2phub.core.signing import SigningKey
+from p2phub.net.tls import certificate
+from p2phub.protocol.messages import IdentityChain
+from p2phub.store.disk import write_file
+from p2phub.store.keys import create_key, load_key, load_or_create_key
+from p2phub.store.layout import Layout
+from p2phub.store.logs import IDENTITY_SIZE_MAX
+from p2phub.store.store import Store
+
+from .disk import on_disk
+
+UPLOAD_SLOTS = 8  # answers with content at once; spec/transfer.md §5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a node runs."""
+
+    layout: Layout
+    offline: bool = False  # use no network at all
+    plain: bool = False  # no TLS between nodes, for closed clusters
+    advertise: tuple[str, ...] = ()  # HOST:PORT that others should call; empty: what it is bound to
+    cluster: str | None = None
+    site: str | None = None
+
+
+@dataclass
+class Node:
+    """An open node. Made by `open_node`."""
+
+    settings: Settings
+    store: Store
+    key: SigningKey
+    endpoints: list[str] = field(default_factory=list)  # HOST:PORT where it serves
+    # Set whenever a head here changed; replication waits for it.
+    changed: trio.Event = field(default_factory=trio.Event)
+    upload_slots: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(UPLOAD_SLOTS))
+    downloads: dict[ContentId, trio.Event] = field(default_factory=dict)  # running here, by file
+    started: float = field(default_factory=time.time)
+    uploaded: int = 0  # bytes of content sent since the start
+    _record: SignedNodeRecord | None = None
+
+    @property
+    def id(self) -> NodeId:
+        return NodeId(self.key.public_key)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where this node can be reached, as people write it."""
+        return [f"p2phub://{self.id}@{endpoint}" for endpoint in self.endpoints]
+
+    def record(self) -> bytes:
+        """Return this node's signed record, renewed when half of its time is over."""
+        now = int(time.time())
+        if self._record is None or self._record.record.time + TTL_MAX_S // 2 < now:
+            self._record = sign_node_record(
+                NodeRecord(
+                    schema=1,
+                    node=self.id,
+                    addresses=tuple(self.endpoints[:16]),
+                    certificate=certificate(self.key),
+                    time=now,
+                    ttl=TTL_MAX_S,
+                    cluster=self.settings.cluster,
+                    site=self.settings.site,
+                ),
+                self.key,
+            )
+        return self._record.data
+
+    def serve_at(self, endpoints: list[str]) -> None:
+        """Note where this node can be reached from now on."""
+        self.endpoints = endpoints
+        self._record = None
+
+    def note_change(self) -> None:
+        """Wake whoever waits for a change of the catalogue."""
+        self.changed.set()
+        self.changed = trio.Event()
+
+
+@asynccontextmanager
+async def open_node(settings: Settings) -> AsyncIterator[Node]:
+    """Give a node that serves nobody: for one command."""
+    store = await on_disk(Store, settings.layout)
+    try:
+        key = await on_disk(load_or_create_key, settings.layout.keys / "node.key")
+        yield Node(settings, store, key)
+    finally:
+        store.close()
+
+
+def own_identity(node: Node) -> Identity:
+    """Return the identity that this home publishes as. Raises NotFound if there is none."""
+    path = node.settings.layout.own_identity
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as exc:
+        raise NotFound("there is no publisher identity here", hint="`p2phub id new` makes one") from exc
+    return open_identity(decode(data, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents)
+
+
+def publishing_key(node: Node) -> SigningKey:
+    """Return the secret key that signs this home's records. Raises NotFound if there is none."""
+    return load_key(node.settings.layout.keys / "publish.key")
+
+
+def create_identity(node: Node) -> Identity:
+    """Make the key and identity that this home publishes as. Raises StoreError if there is a key."""
+    key = create_key(node.settings.layout.keys / "publish.key")
+    document = new_document(key.public_key, created=int(time.time()))
+    identity = open_identity([sign_document(document, [key])])
+    write_file(node.settings.layout.own_identity, encode(IdentityChain(identity.chain)), mode=0o644)
+    node.store.logs.add_identity(identity)
+    return identity

@@ -1,0 +1,407 @@
+"""Publish a folder: files become content, content a manifest, the manifest a signed record (spec/store.md §2)."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Any
+
+import trio
+from msgspec import Struct
+
+from p2phub.core import manifest as manifests
+from p2phub.core.chunking import Profile, profile_for
+from p2phub.core.errors import Conflict, HubError, InvalidData, InvalidName, StoreError
+from p2phub.core.facts import Facts, derive
+from p2phub.core.ids import LogId, ManifestId, NamespaceId
+from p2phub.core.manifest import FileEntry, Kind, Manifest, Role, Variant
+from p2phub.core.modelcard import Card, parse_card
+from p2phub.core.names import DEFAULT_BRANCH, NameRef, is_branch, is_version, parse_reference
+from p2phub.core.paths import check_paths
+from p2phub.core.records import Publish, Record, Score, Summary
+from p2phub.store.disk import disk_errors
+
+from .disk import on_disk
+from .events import Notice, Progress, Tell
+from .node import Node, own_identity, publishing_key
+
+INGEST_TASKS = 2  # files hashed at the same time
+# Folders that tools keep their own state in; nobody means to publish them.
+LEFT_OUT = frozenset({".git", ".hg", ".svn", ".cache", "__pycache__", ".ipynb_checkpoints", ".DS_Store"})
+
+_WEIGHTS = (
+    ".safetensors", ".gguf", ".bin", ".pt", ".pth", ".onnx", ".h5", ".msgpack", ".tflite", ".ot", ".ckpt", ".pb",
+)  # fmt: skip
+_TOKENIZER = ("vocab.json", "vocab.txt", "merges.txt", "special_tokens_map.json", "spiece.model")
+_DATA = (".parquet", ".csv", ".jsonl", ".arrow", ".tsv", ".txt", ".zip", ".gz", ".zst", ".tar", ".wav", ".jpg", ".png")
+
+
+class PublishResult(Struct, frozen=True):
+    """What was published."""
+
+    namespace: str
+    model: str
+    version: str | None
+    branch: str
+    revision: str
+    files: int
+    size: int  # bytes
+    written: int  # bytes that had to be written to the store
+    new: bool  # False: exactly this was published before
+    log_index: int | None
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of the folder that is published."""
+
+    path: str  # in the repository
+    location: Path  # on disk, absolute
+    size: int  # bytes
+
+
+async def publish(
+    node: Node,
+    folder: Path,
+    name: str,
+    tell: Tell,
+    *,
+    branch: str = DEFAULT_BRANCH,
+    message: str = "",
+    in_place: bool = False,
+    profile: Profile | None = None,
+    kind: Kind = "model",
+) -> PublishResult:
+    """Publish the files of `folder` as `name` (`MODEL` or `MODEL@VERSION`, in one's own namespace).
+
+    Raises Conflict if the version exists with other content, StoreError if a file
+    cannot be read or changes meanwhile, InvalidData if a path cannot be published.
+    """
+    identity = await on_disk(own_identity, node)
+    model, version = _own_name(name, identity.namespace)
+    if not is_branch(branch):
+        raise InvalidName(f"'{branch}' is no branch name")
+    known_kind = await on_disk(node.store.catalogue.kind, identity.namespace, model)
+    if known_kind and known_kind != kind:
+        raise Conflict(f"{model} is a {known_kind}; a name has one kind for ever", hint=f"use --kind {known_kind}")
+    sources = await on_disk(find_files, folder, tell)
+    entries, written = await _ingest(node, sources, tell, in_place=in_place, profile=profile, kind=kind)
+    manifest = await on_disk(_describe, node, identity.namespace, model, branch, kind, sources, entries, tell)
+    data = manifests.encode(manifest)
+    revision = await on_disk(node.store.manifests.add, data)
+    if version:
+        # Before the pin: what may not be published is not kept either.
+        await on_disk(_check_version, node, identity.namespace, model, version, revision)
+    await on_disk(node.store.keeping.pin, revision, "published")
+    entry = await on_disk(
+        _append, node, identity.namespace, model, version, branch, message, kind, manifest, revision
+    )
+    if entry is not None:
+        node.note_change()
+    return PublishResult(
+        namespace=str(identity.namespace),
+        model=model,
+        version=version,
+        branch=branch,
+        revision=str(revision),
+        files=len(entries),
+        size=manifest.size,
+        written=written,
+        new=entry is not None,
+        log_index=entry,
+    )
+
+
+def find_files(folder: Path, tell: Tell) -> list[SourceFile]:
+    """Return the files to publish of `folder`, sorted by their path in the repository.
+
+    Links to files are followed, links to folders are not. Raises StoreError if there is
+    no folder or nothing in it, InvalidData if a path cannot be published.
+    """
+    with disk_errors(folder):
+        if not folder.is_dir():
+            raise StoreError(f"{folder} is no folder", path=str(folder))
+        found = []
+        for parent, folders, names in os.walk(folder, onerror=_raise):
+            folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
+            for name in folders:
+                if (Path(parent) / name).is_symlink():
+                    tell(Notice(f"{Path(parent) / name} is a link to a folder and is left out"))
+            for name in names:
+                if name in LEFT_OUT:
+                    continue
+                location = Path(parent) / name
+                status = location.stat()
+                if not stat.S_ISREG(status.st_mode):
+                    tell(Notice(f"{location} is no regular file and is left out"))
+                    continue
+                path = location.relative_to(folder).as_posix()
+                found.append(SourceFile(path, location.resolve(), status.st_size))
+    if not found:
+        raise StoreError(f"there are no files in {folder}", path=str(folder))
+    found.sort(key=lambda source: source.path)
+    check_paths(source.path for source in found)
+    if len(found) > manifests.FILES_MAX:
+        raise InvalidData(f"{folder} has {len(found)} files, the limit is {manifests.FILES_MAX}")
+    return found
+
+
+def role_of(path: str, kind: Kind) -> Role:
+    """Return what a file is for, by its name."""
+    name = path.rsplit("/", 1)[-1].lower()
+    if name == "readme.md":
+        return "card"
+    if "tokenizer" in name or name in _TOKENIZER:
+        return "tokenizer"
+    if kind == "model" and name.endswith(_WEIGHTS):
+        return "weights"
+    if name.endswith(".py"):
+        return "code"
+    if kind == "dataset" and name.endswith((*_DATA, *_WEIGHTS)):
+        return "data"
+    if name.endswith((".json", ".yaml", ".yml", ".toml", ".jinja")):
+        return "config"
+    return "data" if name.endswith(_DATA) and name not in ("license.txt", "notice.txt") else "other"
+
+
+def _own_name(name: str, namespace: NamespaceId) -> tuple[str, str | None]:
+    reference = parse_reference(name)
+    if not isinstance(reference, NameRef):
+        raise InvalidName(f"'{name}' is a hash; a model is published as MODEL or MODEL@VERSION")
+    if reference.namespace not in (None, str(namespace)):
+        raise InvalidName(
+            f"'{reference.namespace}' is not your namespace",
+            hint=f"publish as {reference.model}; yours is {namespace}",
+        )
+    if reference.revision and not is_version(reference.revision):
+        raise InvalidName(
+            f"'{reference.revision}' is no version: expected something like 1.2.0",
+            hint="a branch is given with --branch",
+        )
+    return reference.model, reference.revision
+
+
+async def _ingest(
+    node: Node, sources: list[SourceFile], tell: Tell, *, in_place: bool, profile: Profile | None, kind: Kind
+) -> tuple[list[FileEntry], int]:
+    """Take all files into the store; returns their entries in order, and the bytes written."""
+    total = sum(source.size for source in sources)
+    done = 0
+    start = trio.current_time()
+    entries: dict[str, FileEntry] = {}
+    written = 0
+    limiter = trio.CapacityLimiter(INGEST_TASKS)
+    failure: HubError | None = None
+
+    def advance(size: int) -> None:
+        nonlocal done
+        done += size
+
+    async def one(source: SourceFile) -> None:
+        nonlocal written, failure
+        async with limiter:
+            if failure:
+                return
+            try:
+                result, used = await on_disk(_ingest_file, node, source, in_place, profile, advance)
+            except HubError as exc:
+                failure = failure or exc
+                return
+        written += result.written
+        entries[source.path] = FileEntry(
+            source.path, result.size, result.root, result.sha256, role_of(source.path, kind), used
+        )
+
+    async with trio.open_nursery() as nursery:
+        for source in sources:
+            nursery.start_soon(one, source)
+        while len(entries) < len(sources) and not failure:
+            tell(Progress("hashing", done, total, rate=done / max(trio.current_time() - start, 1e-6)))
+            await trio.sleep(0.1)
+    if failure:
+        raise failure
+    tell(Progress("hashing", total, total, rate=total / max(trio.current_time() - start, 1e-6)))
+    return [entries[source.path] for source in sources], written
+
+
+def _ingest_file(
+    node: Node, source: SourceFile, in_place: bool, profile: Profile | None, advance: Any
+) -> tuple[Any, Profile]:
+    with disk_errors(source.location), open(source.location, "rb") as file:
+        descriptor = file.fileno()
+        fitting = profile_for(source.path, source.size, lambda offset, size: os.pread(descriptor, size, offset))
+    used = fitting if profile is None else profile
+    if used == "tensor-1m" and fitting != "tensor-1m":
+        used = "cdc-1m"  # asked for tensors, but this file has none
+    return node.store.blobs.ingest(source.location, used, in_place=in_place, progress=advance), used
+
+
+class _Readable:
+    """A file as `facts.derive` reads it."""
+
+    def __init__(self, source: SourceFile) -> None:
+        self.size = source.size
+        self._location = source.location
+
+    def read(self, offset: int, size: int) -> bytes:
+        with disk_errors(self._location), open(self._location, "rb") as file:
+            return os.pread(file.fileno(), size, offset)
+
+
+def _describe(
+    node: Node,
+    namespace: NamespaceId,
+    model: str,
+    branch: str,
+    kind: Kind,
+    sources: list[SourceFile],
+    entries: list[FileEntry],
+    tell: Tell,
+) -> Manifest:
+    """Return the manifest of the files; the branch's tip itself if nothing changed since."""
+    facts, problems = derive({source.path: _Readable(source) for source in sources})
+    for problem in problems:
+        tell(Notice(problem))
+    card = _card(sources, tell)
+    tip_claim = node.store.catalogue.branch(namespace, model, branch)
+    parents: tuple[ManifestId, ...] = ()
+    depth = 1
+    if tip_claim and tip_claim.manifest:
+        tip = node.store.manifests.get(tip_claim.manifest)
+        if tip and tip.files == tuple(entries) and tip.kind == kind:
+            return tip
+        parents, depth = (tip_claim.manifest,), tip_claim.depth + 1
+    return Manifest(
+        schema=1,
+        kind=kind,
+        created=int(time.time()),
+        files=tuple(entries),
+        depth=depth,
+        parents=parents,
+        variants=_variants(entries),
+        card=card,
+        facts=facts if facts != Facts() else None,
+    )
+
+
+def _card(sources: list[SourceFile], tell: Tell) -> Card | None:
+    source = next((source for source in sources if source.path == "README.md"), None)
+    if source is None:
+        return None
+    try:
+        with disk_errors(source.location):
+            return parse_card(source.location.read_bytes())
+    except InvalidData as exc:
+        tell(Notice(f"README.md: {exc}"))
+        return None
+
+
+def _variants(entries: list[FileEntry]) -> tuple[Variant, ...]:
+    """Return the GGUF files grouped by their quantization, if there are several."""
+    groups: dict[str, list[str]] = {}
+    for entry in entries:
+        match = re.search(r"[-.](I?Q\d\w*|BF16|F16|F32)(?:-\d{5}-of-\d{5})?\.gguf$", entry.path, re.IGNORECASE)
+        if match:
+            groups.setdefault(match[1].upper(), []).append(entry.path)
+    if len(groups) < 2:
+        return ()
+    return tuple(Variant(name, tuple(paths)) for name, paths in sorted(groups.items()))[: manifests.REFERENCES_MAX]
+
+
+def _check_version(node: Node, namespace: NamespaceId, model: str, version: str, revision: ManifestId) -> None:
+    claim = node.store.catalogue.version(namespace, model, version)
+    if claim and claim.manifest != revision:
+        raise Conflict(
+            f"{model}@{version} was published before with other content ({claim.manifest})",
+            hint="a version never changes its meaning: publish under a new one",
+        )
+
+
+def _append(
+    node: Node,
+    namespace: NamespaceId,
+    model: str,
+    version: str | None,
+    branch: str,
+    message: str,
+    kind: Kind,
+    manifest: Manifest,
+    revision: ManifestId,
+) -> int | None:
+    """Sign the record; returns its index, None if the catalogue says all of it already."""
+    catalogue = node.store.catalogue
+    tip = catalogue.branch(namespace, model, branch)
+    named = version is None or catalogue.version(namespace, model, version) is not None
+    if tip and tip.manifest == revision and named:
+        return None
+
+    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
+        # Inside the transaction: another process may have published meanwhile.
+        if version:
+            _check_version(node, namespace, model, version, revision)
+        return Publish(
+            namespace=namespace,
+            log=log,
+            index=index,
+            previous=previous,
+            time=int(time.time()),
+            model=model,
+            kind=kind,
+            manifest=revision,
+            depth=manifest.depth,
+            branch=branch,
+            version=version,
+            message=message,
+            summary=summarize(manifest),
+        )
+
+    entry = node.store.logs.append_own(namespace, publishing_key(node), make)
+    return entry.record.index
+
+
+def summarize(manifest: Manifest) -> Summary:
+    """Return what search needs to know of `manifest`."""
+    card = manifest.card or Card()
+    facts = manifest.facts or Facts()
+    scores = tuple(
+        Score(result.task or "unknown", result.dataset or "unknown", result.metric, result.value)
+        for result in card.results[:32]
+        if result.metric
+        and result.value is not None
+        and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", result.value)
+        and len(result.value) <= 40
+    )
+    return Summary(
+        files=len(manifest.files),
+        size=manifest.size,
+        title=(card.title or "")[:256],
+        excerpt=(card.excerpt or "")[:500],
+        task=_word(card.task),
+        library=_word(card.library),
+        license=_word(card.license),
+        languages=_words(card.languages),
+        tags=_words(card.tags),
+        base_models=_words(card.base_models),
+        datasets=_words(card.datasets),
+        scores=scores,
+        architecture=_word(facts.architecture),
+        parameters=facts.parameters,
+        tensor_types=_words(tuple(count.dtype for count in facts.tensor_types)),
+    )
+
+
+def _word(text: str | None) -> str | None:
+    return text[:128] if text else None
+
+
+def _words(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(text[:128] for text in texts if text)[:64]
+
+
+def _raise(error: OSError) -> None:
+    raise error

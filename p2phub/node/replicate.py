@@ -1,0 +1,282 @@
+"""Keep the catalogue equal with peers: heads first, then the records they cover (spec/peer-protocol.md §4, §5).
+
+    peer's heads ──compare──▶ logs that are longer there ──pull, verify──▶ store ──changed──▶ announce on
+
+A push carries news within seconds; a pull from each peer now and then repairs what a
+push lost. A node passes on only what changed its own state, so news dies out by itself.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import structlog
+import trio
+
+from p2phub.core.checkpoint import Head, open_head, parse_head
+from p2phub.core.errors import ForkedLog, HubError, InvalidData, NotFound, PeerError, PeerUnreachable, PeerViolation
+from p2phub.core.identity import Identity, open_identity
+from p2phub.core.ids import LogId, NamespaceId, NodeId
+from p2phub.core.noderecord import SignedNodeRecord, open_node_record
+from p2phub.net.peerclient import PeerClient, open_peer
+from p2phub.protocol.messages import ANNOUNCED_HEADS_MAX, Announcement, LogHead
+from p2phub.store.peers import Peer
+
+from .disk import on_disk
+from .node import Node
+
+log = structlog.get_logger(__name__)
+
+PULL_INTERVAL_S = 30.0  # seconds between pulls, about; spec/peer-protocol.md §5
+ANNOUNCE_PEERS = 8  # peers that are told of a change; spec/peer-protocol.md §5
+ANNOUNCE_TIMEOUT_S = 10.0
+SYNC_TIMEOUT_S = 120.0  # for one pull from one peer
+RETRY_MAX_S = 600.0  # seconds until a peer that does not answer is tried again, at most
+MATES_MAX = 16  # peers that are pulled from in one round
+
+
+@asynccontextmanager
+async def call_peer(node: Node, peer: Peer) -> AsyncIterator[PeerClient]:
+    """Give a client for `peer` that has answered a hello, trying its endpoints in turn.
+
+    Raises PeerError if it answers nowhere. What the peer tells of other nodes is kept.
+    """
+    error: PeerError = PeerUnreachable(f"no address of node {peer.node} is known", peer=str(peer.node))
+    for host, port in peer.endpoints:
+        async with open_peer(peer.node, host, port, plain=node.settings.plain) as client:
+            try:
+                records = await client.hello(node.record())
+            except PeerUnreachable as exc:
+                error = exc
+                continue
+            except PeerError as exc:
+                await on_disk(node.store.peers.note_failure, peer.node, str(exc))
+                raise
+            await _take_records(node, peer.node, records)
+            await on_disk(node.store.peers.note_seen, peer.node, time.time())
+            yield client
+            return
+    await on_disk(node.store.peers.note_failure, peer.node, str(error))
+    raise error
+
+
+def usable_peers(node: Node) -> list[Peer]:
+    """Return the peers that may be called: not ourselves, not banned."""
+    now = time.time()
+    return [peer for peer in node.store.peers.all() if peer.node != node.id and peer.banned_until <= now]
+
+
+async def sync_all(node: Node, *, timeout_s: float) -> list[str]:
+    """Pull from all known peers at once; returns why each that failed did."""
+    failures: list[str] = []
+
+    async def sync_one(peer: Peer) -> None:
+        try:
+            async with call_peer(node, peer) as client:
+                await pull(node, client)
+        except PeerViolation as exc:
+            await ban_peer(node, peer.node, str(exc))
+            failures.append(str(exc))
+        except HubError as exc:
+            failures.append(str(exc))
+
+    with trio.move_on_after(timeout_s) as waiting:
+        async with trio.open_nursery() as nursery:
+            for peer in (await on_disk(usable_peers, node))[:MATES_MAX]:
+                nursery.start_soon(sync_one, peer)
+    if waiting.cancelled_caught:
+        failures.append(f"some peers did not answer within {timeout_s:.0f} s")
+    return failures
+
+
+async def pull(node: Node, client: PeerClient) -> int:
+    """Take over all records that the peer has and this node has not; returns how many."""
+    after: LogId | None = None
+    count = 0
+    while True:
+        page = await client.heads(after)
+        count += await _take_heads(node, client, page.heads)
+        if not page.more or not page.heads:
+            return count
+        last = _parse(client, page.heads[-1]).log
+        if after is not None and last <= after:
+            raise PeerViolation(f"{client} sends its heads out of order", peer=str(client.node))
+        after = last
+
+
+async def take_announcement(node: Node, sender: SignedNodeRecord, heads: Iterable[LogHead]) -> None:
+    """Fetch what `heads` cover from the node that announced them, if it is news."""
+    try:
+        known = {state.log: state.size for state in await on_disk(node.store.logs.states)}
+        news = [head for head in heads if (parsed := parse_head(head.head)).size > known.get(parsed.log, 0)]
+        await on_disk(node.store.peers.note_record, sender)
+        peer = await on_disk(node.store.peers.get, sender.record.node)
+        if not news or peer is None or peer.banned_until > time.time() or peer.node == node.id:
+            return
+        with trio.fail_after(SYNC_TIMEOUT_S):
+            async with call_peer(node, peer) as client:
+                await _take_heads(node, client, news)
+    except PeerViolation as exc:
+        await ban_peer(node, sender.record.node, str(exc))
+    except (HubError, trio.TooSlowError) as exc:
+        log.info("an announcement led nowhere", sender=str(sender.record.node), reason=str(exc))
+
+
+async def replicate(node: Node) -> None:
+    """Pull from peers now and then, and tell them of every change; runs until cancelled."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_announce_changes, node)
+        await _pull_forever(node, nursery)
+
+
+async def _pull_forever(node: Node, nursery: trio.Nursery) -> None:
+    next_try: dict[NodeId, float] = {}
+    while True:
+        now = trio.current_time()
+        for peer in (await on_disk(usable_peers, node))[:MATES_MAX]:
+            if next_try.get(peer.node, 0.0) <= now:
+                # A peer that does not answer is asked less and less often.
+                wait_s = min(PULL_INTERVAL_S * 2 ** min(peer.failures, 10), RETRY_MAX_S)
+                if peer.failures and peer.added:
+                    wait_s = min(wait_s, PULL_INTERVAL_S)
+                next_try[peer.node] = now + wait_s * random.uniform(0.7, 1.0)
+                nursery.start_soon(_pull_quietly, node, peer)
+        await on_disk(node.store.peers.forget_old, time.time())
+        await trio.sleep(1.0 if not next_try else PULL_INTERVAL_S / 15)
+
+
+async def _pull_quietly(node: Node, peer: Peer) -> None:
+    try:
+        with trio.fail_after(SYNC_TIMEOUT_S):
+            async with call_peer(node, peer) as client:
+                await pull(node, client)
+    except PeerViolation as exc:
+        await ban_peer(node, peer.node, str(exc))
+    except (HubError, trio.TooSlowError) as exc:
+        log.info("could not pull", peer=str(peer.node), reason=str(exc) or "too slow")
+
+
+async def _announce_changes(node: Node) -> None:
+    """Tell peers the heads that changed since the last time."""
+    told = {state.log: state.size for state in await on_disk(node.store.logs.states)}
+    while True:
+        changed = node.changed
+        states = await on_disk(node.store.logs.states)
+        news = [state for state in states if state.head and state.size > told.get(state.log, 0)]
+        if not news or not node.endpoints:
+            await changed.wait()
+            continue
+        heads = [LogHead(state.namespace, state.head) for state in news]
+        peers = await on_disk(usable_peers, node)
+        random.shuffle(peers)
+        async with trio.open_nursery() as nursery:
+            for peer in sorted(peers, key=lambda peer: peer.failures > 0)[:ANNOUNCE_PEERS]:
+                for at in range(0, len(heads), ANNOUNCED_HEADS_MAX):
+                    nursery.start_soon(_announce, node, peer, tuple(heads[at : at + ANNOUNCED_HEADS_MAX]))
+        told.update((state.log, state.size) for state in news)
+
+
+async def _announce(node: Node, peer: Peer, heads: tuple[LogHead, ...]) -> None:
+    try:
+        with trio.fail_after(ANNOUNCE_TIMEOUT_S):
+            async with call_peer(node, peer) as client:
+                await client.announce(Announcement(node.record(), heads))
+    except (HubError, trio.TooSlowError) as exc:
+        log.info("could not announce", peer=str(peer.node), reason=str(exc) or "too slow")
+
+
+async def _take_heads(node: Node, client: PeerClient, heads: Iterable[LogHead]) -> int:
+    """Bring every log that is longer at the peer up to its head; returns how many records were new."""
+    count = 0
+    for announced in heads:
+        head = _parse(client, announced)
+        state = await on_disk(node.store.logs.state, head.log)
+        if state and state.size == head.size and state.root == head.root:
+            continue
+        if await on_disk(node.store.logs.fork, head.log):
+            continue
+        try:
+            count += await _take_log(node, client, announced.namespace, head)
+        except ForkedLog as exc:
+            log.warning("a publisher signed two histories", log=str(head.log), reason=str(exc))
+    if count:
+        node.note_change()
+    return count
+
+
+async def _take_log(node: Node, client: PeerClient, namespace: NamespaceId, head: Head) -> int:
+    identity = await _identity(node, client, namespace, head.log)
+    try:
+        open_head(head.text, log=head.log, key=identity.logs[head.log])
+    except InvalidData as exc:
+        raise PeerViolation(f"{client} sent a head that its publisher did not sign", peer=str(client.node)) from exc
+    state = await on_disk(node.store.logs.state, head.log)
+    size = state.size if state else 0
+    if head.size <= size:
+        await on_disk(node.store.logs.check_head, head)
+        return 0
+    count = 0
+    while size < head.size:
+        page = await client.log_page(head.log, size)
+        if not page.entries or page.start != size:
+            raise PeerError(f"{client} does not have the records that its head covers", peer=str(client.node))
+        try:
+            added = await on_disk(node.store.logs.extend, identity, head, page.entries, now=time.time())
+        except InvalidData as exc:
+            raise PeerViolation(f"{client} sent a record that is not right", peer=str(client.node)) from exc
+        if not added:  # another task took the same records meanwhile
+            break
+        count += added
+        size += added
+    return count
+
+
+async def _identity(node: Node, client: PeerClient, namespace: NamespaceId, log_id: LogId) -> Identity:
+    """Return the identity that names the key of `log_id`, asked of the peer if ours does not."""
+    known = await on_disk(node.store.logs.identity, namespace)
+    if known and log_id in known.logs:
+        return known
+    chain = await client.identity(namespace)
+    try:
+        identity = open_identity(chain.documents)
+        if identity.namespace != namespace or log_id not in identity.logs:
+            raise InvalidData("the identity is not of the namespace, or does not name the log's key")
+        await on_disk(node.store.logs.add_identity, identity)
+    except InvalidData as exc:
+        raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from exc
+    return identity
+
+
+async def _take_records(node: Node, sender: NodeId, records: Iterable[bytes]) -> None:
+    """Keep the node records that a peer told us, as far as they are right."""
+    for data in records:
+        try:
+            signed = open_node_record(data, now=time.time())
+        except InvalidData:
+            continue
+        if signed.record.node != node.id and signed.record.addresses:
+            await on_disk(node.store.peers.note_record, signed)
+
+
+def _parse(client: PeerClient, announced: LogHead) -> Head:
+    try:
+        return parse_head(announced.head)
+    except InvalidData as exc:
+        raise PeerViolation(f"{client} sent a head that is none", peer=str(client.node)) from exc
+
+
+async def ban_peer(node: Node, peer: NodeId, reason: str) -> None:
+    """Keep away from a peer that lied: an hour the first time, a day after that."""
+    until = await on_disk(node.store.peers.ban, peer, reason, time.time())
+    log.warning("banned a peer", peer=str(peer), reason=reason, until=until)
+
+
+async def require_peers(node: Node) -> list[Peer]:
+    """Return the peers that may be called. Raises NotFound if there are none."""
+    peers = await on_disk(usable_peers, node)
+    if not peers:
+        raise NotFound("no peers are known", hint="add one: p2phub peers add p2phub://NODEID@HOST:PORT")
+    return peers

@@ -1,0 +1,183 @@
+"""From what people type to a manifest: names through the catalogue, hashes through peers (spec/names.md §4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2phub.core.errors import Conflict, HubError, InvalidName, NotFound, Offline, PeerError
+from p2phub.core.ids import ContentId, ManifestId, NamespaceId
+from p2phub.core.manifest import Manifest
+from p2phub.core.manifest import decode as decode_manifest
+from p2phub.core.names import (
+    DEFAULT_BRANCH,
+    HashRef,
+    NameRef,
+    is_hash_prefix,
+    is_namespace_id,
+    is_version,
+    parse_reference,
+)
+
+from .disk import on_disk
+from .events import Notice, Tell
+from .node import Node, own_identity
+from .replicate import call_peer, sync_all, usable_peers
+
+SYNC_TIMEOUT_S = 10.0  # to ask peers for news before a name is looked up
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a reference means."""
+
+    reference: str  # as it was typed
+    namespace: NamespaceId | None  # None for a bare hash that nobody here published
+    model: str | None
+    manifest: ManifestId | None  # None: a single file
+    file: ContentId | None = None
+    version: str | None = None
+    branch: str | None = None
+
+
+async def resolve(node: Node, text: str, tell: Tell, *, refresh: bool) -> Target:
+    """Return what `text` refers to.
+
+    refresh: ask peers for news first, unless the name cannot change or the node is
+    offline. Raises InvalidName, NotFound, Conflict for a prefix that fits several
+    revisions, Offline.
+    """
+    reference = parse_reference(text)
+    if isinstance(reference, HashRef):
+        return await _resolve_hash(node, text, reference)
+    namespace = await on_disk(_namespace, node, reference)
+    target = await on_disk(_look_up, node, text, reference, namespace)
+    moving = reference.revision is None or not (is_version(reference.revision) or is_hash_prefix(reference.revision))
+    if refresh and not node.settings.offline and (target is None or moving):
+        failures = await sync_all(node, timeout_s=SYNC_TIMEOUT_S)
+        for failure in failures:
+            tell(Notice(failure))
+        target = await on_disk(_look_up, node, text, reference, namespace)
+    if target is None:
+        raise await on_disk(_not_found, node, reference, namespace)
+    if target.version and (message := await on_disk(_yank_message, node, target)) is not None:
+        why = f": {message}" if message else ""
+        tell(Notice(f"{reference.model}@{target.version} was yanked by its publisher{why}"))
+    return target
+
+
+async def load_manifest(node: Node, manifest: ManifestId, tell: Tell) -> Manifest:
+    """Return a manifest, fetched from a peer if it is not here. Raises NotFound or Offline."""
+    known = await on_disk(node.store.manifests.get, manifest)
+    if known is not None:
+        return known
+    data = await _ask_for_manifest(node, manifest, tell)
+    if data is None:
+        peers = await on_disk(usable_peers, node)
+        raise NotFound(
+            f"no peer we know of offers the manifest {manifest}",
+            hint=f"{len(peers)} peers were asked; `p2phub peers ls` shows when each last answered",
+        )
+    await on_disk(node.store.manifests.add, data)
+    return decode_manifest(data)
+
+
+def own_namespace(node: Node) -> NamespaceId | None:
+    """Return the namespace that this home publishes in, None if it has none."""
+    try:
+        return own_identity(node).namespace
+    except NotFound:
+        return None
+
+
+async def _resolve_hash(node: Node, text: str, reference: HashRef) -> Target:
+    manifest = ManifestId(reference.digest)
+    root = ContentId(reference.digest)
+    if await on_disk(node.store.manifests.data, manifest) is not None:
+        return await on_disk(_hash_target, node, text, manifest)
+    if await on_disk(node.store.blobs.find, root):
+        return Target(text, None, None, None, file=root)
+    if node.settings.offline:
+        raise Offline(f"{text} is not here, and the network is switched off")
+    data = await _ask_for_manifest(node, manifest, lambda _: None)
+    if data is not None:
+        await on_disk(node.store.manifests.add, data)
+        return await on_disk(_hash_target, node, text, manifest)
+    # No manifest: the hash may be of a single file, which the fetch finds out.
+    return Target(text, None, None, None, file=root)
+
+
+def _hash_target(node: Node, text: str, manifest: ManifestId) -> Target:
+    for namespace, model in node.store.catalogue.publishers_of(manifest):
+        return Target(text, namespace, model, manifest)
+    return Target(text, None, None, manifest)
+
+
+def _namespace(node: Node, reference: NameRef) -> NamespaceId:
+    if reference.namespace is None:
+        own = own_namespace(node)
+        if own is None:
+            raise InvalidName(
+                f"'{reference}' names no publisher, and there is no identity of your own",
+                hint="names look like NAMESPACE/MODEL@1.0.0; `p2phub search` shows them",
+            )
+        return own
+    if not is_namespace_id(reference.namespace):
+        raise NotFound(
+            f"no publisher is known by the name '{reference.namespace}'",
+            hint="use the publisher's 52-character namespace id; `p2phub search` shows it",
+        )
+    return NamespaceId.parse(reference.namespace)
+
+
+def _look_up(node: Node, text: str, reference: NameRef, namespace: NamespaceId) -> Target | None:
+    catalogue = node.store.catalogue
+    revision = reference.revision or DEFAULT_BRANCH
+    if is_version(revision):
+        claim = catalogue.version(namespace, reference.model, revision)
+        return Target(text, namespace, reference.model, claim.manifest, version=revision) if claim else None
+    if is_hash_prefix(revision):
+        found = catalogue.revisions(namespace, reference.model, revision)
+        if len(found) > 1:
+            raise Conflict(f"{len(found)} revisions of {reference.model} begin with {revision}")
+        return Target(text, namespace, reference.model, found[0]) if found else None
+    claim = catalogue.branch(namespace, reference.model, revision)
+    if claim is None or claim.manifest is None:
+        return None
+    return Target(text, namespace, reference.model, claim.manifest, branch=revision)
+
+
+def _yank_message(node: Node, target: Target) -> str | None:
+    assert target.namespace
+    assert target.model
+    assert target.version
+    return node.store.catalogue.yanked(target.namespace, target.model, target.version)
+
+
+def _not_found(node: Node, reference: NameRef, namespace: NamespaceId) -> HubError:
+    catalogue = node.store.catalogue
+    if catalogue.kind(namespace, reference.model) is not None:
+        names = [*catalogue.versions(namespace, reference.model), *catalogue.branches(namespace, reference.model)]
+        return NotFound(
+            f"{reference.model} has no revision {reference.revision or DEFAULT_BRANCH}",
+            hint=f"it has {', '.join(names[-10:])}" if names else None,
+        )
+    if node.settings.offline:
+        return Offline(f"{reference} is not known here, and the network is switched off")
+    peers = len(usable_peers(node))
+    asked = f"{peers} peers were asked" if peers else "no peers are known: p2phub peers add p2phub://NODEID@HOST:PORT"
+    return NotFound(f"nothing is known of {reference}", hint=asked)
+
+
+async def _ask_for_manifest(node: Node, manifest: ManifestId, tell: Tell) -> bytes | None:
+    if node.settings.offline:
+        raise Offline(f"the manifest {manifest} is not here, and the network is switched off")
+    for peer in await on_disk(usable_peers, node):
+        try:
+            async with call_peer(node, peer) as client:
+                data = await client.manifest(manifest)
+        except PeerError as exc:
+            tell(Notice(str(exc)))
+            continue
+        if data is not None:
+            return data
+    return None

@@ -1,0 +1,247 @@
+"""What the peer door answers (spec/peer-protocol.md): facts to whoever asks, content while slots are free.
+
+Nothing a peer sends is believed here: heads and records go to `replicate`, which
+verifies them, and everything sent out is checked by the receiver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import structlog
+import trio
+
+from p2phub.core.encoding import decode, encode
+from p2phub.core.errors import HubError, InvalidData, InvalidName
+from p2phub.core.ids import LogId, ManifestId, NamespaceId
+from p2phub.core.names import format_endpoint
+from p2phub.core.noderecord import open_node_record
+from p2phub.net.door import FilePart, Request, Response, serve_peers
+from p2phub.net.tls import server_context
+from p2phub.protocol.messages import (
+    FRAME_SIZE_MAX,
+    HEADS_PAGE,
+    LARGE_QUERY_SIZE_MAX,
+    LOG_PAGE_SIZE,
+    NODES_MAX,
+    SPAN_BYTES_MAX,
+    TREE_ANSWER_SIZE,
+    Announcement,
+    ByteRange,
+    Have,
+    HaveQuery,
+    Heads,
+    HeadsQuery,
+    Hello,
+    IdentityChain,
+    LogHead,
+    LogPage,
+    Nodes,
+    SpansQuery,
+    Trees,
+    TreesQuery,
+)
+from p2phub.store.blobs import Readable
+from p2phub.store.partial import pack_bits
+
+from .disk import on_disk
+from .node import Node
+from .replicate import take_announcement
+
+log = structlog.get_logger(__name__)
+
+SLOT_WAIT_S = 1.0  # a request for content waits so long for a slot before it is sent away
+RETRY_AFTER_S = 2  # seconds that a request sent away should wait
+
+async def open_peer_door(node: Node, host: str, port: int, nursery: trio.Nursery) -> tuple[str, int]:
+    """Let `node` serve peers at `host:port` (0: any free port) in `nursery`; returns what it is bound to."""
+    tls = None if node.settings.plain else server_context(node.key)
+    door = PeerDoor(node, nursery)
+    bound: tuple[str, int] = await nursery.start(partial(serve_peers, host, port, door.handle, tls=tls))
+    node.serve_at(list(node.settings.advertise) or _reachable_endpoints(*bound))
+    return bound
+
+
+class PeerDoor:
+    """The answers of one node."""
+
+    def __init__(self, node: Node, background: trio.Nursery) -> None:
+        """background: where work goes on after an answer, such as fetching announced records."""
+        self._node = node
+        self._store = node.store
+        self._background = background
+        self._routes: list[tuple[str, str, Callable[..., Awaitable[Response]]]] = [
+            ("POST", r"/v1/hello", self._hello),
+            ("POST", r"/v1/heads", self._heads),
+            ("POST", r"/v1/announce", self._announce),
+            ("GET", r"/v1/identity/([a-z2-7]{52})", self._identity),
+            ("GET", r"/v1/log/([a-z2-7]{52})", self._log),
+            ("GET", r"/v1/manifest/([0-9a-f]{64})", self._manifest),
+            ("POST", r"/v1/have", self._have),
+            ("POST", r"/v1/trees", self._trees),
+            ("POST", r"/v1/spans", self._spans),
+        ]
+
+    async def handle(self, request: Request) -> Response:
+        """Answer one request."""
+        path_known = False
+        for method, pattern, answer in self._routes:
+            match = re.fullmatch(pattern, request.path)
+            if match is None:
+                continue
+            path_known = True
+            if method != request.method:
+                continue
+            try:
+                return await answer(request, *match.groups())
+            except (InvalidData, InvalidName) as exc:
+                return _text(400, str(exc))
+            except HubError as exc:
+                log.warning("cannot answer a peer", path=request.path, reason=str(exc))
+                return _text(500, "this node has a problem of its own")
+        return _text(405, "this method is not for this path") if path_known else _text(404, "there is nothing here")
+
+    async def _hello(self, request: Request) -> Response:
+        hello = decode(request.body, Hello, size_max=FRAME_SIZE_MAX)
+        signed = open_node_record(hello.record, now=time.time())
+        if signed.record.node != self._node.id and signed.record.addresses:
+            await on_disk(self._store.peers.note_record, signed)
+        known = await on_disk(self._store.peers.all)
+        records = [self._node.record()]
+        for peer in known:
+            # Only what somebody reached lately: dead addresses would spread for ever.
+            fresh = peer.last_seen is not None and peer.last_seen > time.time() - 3600
+            if peer.record and fresh and peer.node != signed.record.node and len(records) < NODES_MAX:
+                records.append(peer.record)
+        return Response(200, encode(Nodes(tuple(records))))
+
+    async def _heads(self, request: Request) -> Response:
+        query = decode(request.body, HeadsQuery, size_max=FRAME_SIZE_MAX)
+        states = await on_disk(self._store.logs.states, after=query.after, limit=HEADS_PAGE + 1)
+        heads = tuple(LogHead(state.namespace, state.head) for state in states[:HEADS_PAGE] if state.head)
+        return Response(200, encode(Heads(heads, more=len(states) > HEADS_PAGE)))
+
+    async def _announce(self, request: Request) -> Response:
+        announcement = decode(request.body, Announcement, size_max=FRAME_SIZE_MAX)
+        signed = open_node_record(announcement.record, now=time.time())
+        self._background.start_soon(take_announcement, self._node, signed, announcement.heads)
+        return Response(204)
+
+    async def _identity(self, request: Request, namespace: str) -> Response:
+        identity = await on_disk(self._store.logs.identity, NamespaceId.parse(namespace))
+        if identity is None:
+            return _text(404, "this publisher is not known here")
+        return Response(200, encode(IdentityChain(identity.chain)))
+
+    async def _log(self, request: Request, log_text: str) -> Response:
+        start = request.query.get("start", "0")
+        if not re.fullmatch(r"[0-9]{1,15}", start):
+            return _text(400, "start is a number of a record")
+        log_id = LogId.parse(log_text)
+        if await on_disk(self._store.logs.state, log_id) is None:
+            return _text(404, "this log is not known here")
+        entries = await on_disk(self._store.logs.entries, log_id, int(start), size_max=LOG_PAGE_SIZE)
+        return Response(200, encode(LogPage(int(start), tuple(entries))))
+
+    async def _manifest(self, request: Request, digits: str) -> Response:
+        data = await on_disk(self._store.manifests.data, ManifestId(bytes.fromhex(digits)))
+        return Response(200, data) if data is not None else _text(404, "this manifest is not here")
+
+    async def _have(self, request: Request) -> Response:
+        query = decode(request.body, HaveQuery, size_max=LARGE_QUERY_SIZE_MAX)
+
+        def look() -> tuple[bool | bytes, ...]:
+            maps = (self._store.blobs.held_map(root) for root in query.roots)
+            return tuple(held if isinstance(held, bool) else pack_bits(held) for held in maps)
+
+        return Response(200, encode(Have(await on_disk(look))))
+
+    async def _trees(self, request: Request) -> Response:
+        query = decode(request.body, TreesQuery, size_max=LARGE_QUERY_SIZE_MAX)
+
+        def look() -> Trees:
+            pages = []
+            size = 0
+            for ref in query.pages:
+                chunks = self._store.blobs.chunk_list(ref.root)
+                page = None
+                if chunks is not None:
+                    with contextlib.suppress(InvalidData):
+                        page = chunks.page(ref.index)
+                size += len(page.chunks) if page else 0
+                pages.append(page)
+                if size > TREE_ANSWER_SIZE:
+                    break
+            return Trees(tuple(pages))
+
+        return Response(200, encode(await on_disk(look)))
+
+    async def _spans(self, request: Request) -> Response:
+        query = decode(request.body, SpansQuery, size_max=LARGE_QUERY_SIZE_MAX)
+        total = sum(span.length for span in query.spans)
+        if total > SPAN_BYTES_MAX:
+            return _text(400, f"{total} bytes in one request, the limit is {SPAN_BYTES_MAX}")
+        slot = object()
+        with trio.move_on_after(SLOT_WAIT_S) as waiting:
+            await self._node.upload_slots.acquire_on_behalf_of(slot)
+        if waiting.cancelled_caught:
+            return Response(429, b"all upload slots are taken", "text/plain", {"retry-after": str(RETRY_AFTER_S)})
+        parts: list[FilePart] = []
+
+        def release() -> None:
+            for file in {part.file for part in parts}:
+                os.close(file)
+            self._node.upload_slots.release_on_behalf_of(slot)
+
+        try:
+            missing = await on_disk(self._open_spans, query.spans, parts)
+        except BaseException:
+            release()
+            raise
+        if missing is not None:
+            release()
+            return _text(404, f"not all of {missing.root} that was asked for is here")
+        self._node.uploaded += total
+        return Response(200, parts, "application/octet-stream", release=release)
+
+    def _open_spans(self, spans: tuple[ByteRange, ...], parts: list[FilePart]) -> ByteRange | None:
+        """Open the files of `spans` into `parts`; returns the first span that is not here whole."""
+        opened: dict[bytes, Readable] = {}
+        for span in spans:
+            readable = opened.get(span.root)
+            if readable is None:
+                readable = self._store.blobs.open_readable(span.root)
+                if readable is None:
+                    return span
+                opened[span.root] = readable
+            # In the list before any check, so that the file is closed whatever happens next.
+            parts.append(FilePart(readable.file, span.offset, span.length))
+            if not readable.has(span.offset, span.length):
+                return span
+        return None
+
+
+def _text(status: int, text: str) -> Response:
+    return Response(status, text.encode(), "text/plain")
+
+
+def _reachable_endpoints(host: str, port: int) -> list[str]:
+    """Return the endpoints at which a door bound to `host` can be called."""
+    if host not in ("0.0.0.0", "::"):
+        return [format_endpoint(host, port)]
+    found = []
+    # No packet is sent: connecting a datagram socket only asks for the route.
+    for family, probe in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as route:
+                route.connect((probe, 9))
+                found.append(format_endpoint(route.getsockname()[0], port))
+        except OSError:
+            continue
+    return found or [format_endpoint("127.0.0.1", port)]

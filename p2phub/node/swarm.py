@@ -1,0 +1,536 @@
+"""Download the chunks of some files from many providers at once (spec/transfer.md §2, §4).
+
+    peers ──have──▶ Picker ──request──▶ worker threads ──verified chunks──▶ partials ──▶ objects
+      ▲                                       │
+      └───────── bans, retries ◀── failures ──┘
+
+The picker decides; this module does what it says and tells it what happened. Worker
+threads note arrivals in a queue that the one trio task here drains, so that no chunk
+waits for the event loop. Nothing waits without a limit: when no provider is left that
+could give what is missing, the download ends and says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+import trio
+
+from p2phub.core.errors import (
+    NotFound,
+    PeerBusy,
+    PeerError,
+    PeerViolation,
+    StoreError,
+)
+from p2phub.core.filetree import ChunkList
+from p2phub.core.ids import ContentId, NodeId
+from p2phub.net.bulk import BulkConnection, WantedChunk
+from p2phub.net.peerclient import PeerClient
+from p2phub.protocol.messages import ByteRange
+from p2phub.protocol.picker import Picker, Request, deadline_s
+from p2phub.store.blobs import Blobs
+from p2phub.store.partial import Partial, unpack_bits
+from p2phub.store.peers import Peer
+
+from .disk import on_disk
+from .events import Notice, Progress, ProviderRate, Tell
+from .node import Node
+from .replicate import ban_peer, call_peer, usable_peers
+
+log = structlog.get_logger(__name__)
+
+TICK_S = 0.1  # seconds between looks at what arrived
+RATE_S = 0.5  # seconds over which the rate that people see is measured
+SAVE_S = 1.0  # seconds between saves of the bitmaps
+IDLE_S = 0.25  # seconds until a connection with nothing to do looks again
+OFFER_S = 3.0  # seconds between questions to a provider that has not everything
+PEERS_S = 5.0  # seconds between looks for new peers
+PATIENCE_S = 20.0  # seconds without a provider for what is missing, until the download gives up
+PATIENCE_ALONE_S = 5.0  # the same while nobody has given anything
+RETRY_S = (0.5, 1.0, 2.0, 5.0)  # seconds before a provider that failed is tried again; then it is gone
+CONNECTIONS_ALONE = 3  # to the only provider
+CONNECTIONS_EACH = 2  # to each of several
+PROVIDERS_MAX = 16  # used at once
+OPEN_PARTIALS_MAX = 64
+
+
+@dataclass(frozen=True)
+class WantedFile:
+    """A file to download, with its verified chunk list."""
+
+    root: ContentId
+    chunks: ChunkList
+
+
+@dataclass
+class ProviderReport:
+    """What one provider did for a download."""
+
+    node: str
+    received: int = 0  # bytes, verified
+    rate: float = 0.0  # bytes a second
+    state: str = "asked"  # asked, giving, gone, banned, has nothing
+    reason: str | None = None
+
+
+@dataclass
+class DownloadReport:
+    """How a download went."""
+
+    received: int = 0  # bytes, verified
+    duplicates: int = 0  # bytes that came twice
+    here_before: int = 0  # bytes that partials held at the start
+    seconds: float = 0.0
+    providers: list[ProviderReport] = field(default_factory=list)
+
+
+async def download(node: Node, files: Sequence[WantedFile], tell: Tell) -> DownloadReport:
+    """Fetch all of `files` into the store.
+
+    Raises NotFound if nobody offers what is missing, StoreError if the disk fails.
+    """
+    report = DownloadReport()
+    start = trio.current_time()
+    partials = _Partials(node.store.blobs, files)
+    try:
+        have = await on_disk(partials.recover)
+        swarm = _Swarm(node, files, have, partials, tell, report)
+        await swarm.run()
+    finally:
+        with trio.CancelScope(shield=True):
+            await on_disk(partials.close)
+        report.seconds = trio.current_time() - start
+    return report
+
+
+class _Partials:
+    """The partials of one download, opened when they are written and a bounded number at a time."""
+
+    def __init__(self, blobs: Blobs, files: Sequence[WantedFile]) -> None:
+        self._blobs = blobs
+        self._files = files
+        self._lock = threading.Lock()
+        # In the order of use, the oldest first.
+        self._open: dict[int, Partial] = {}
+        self._busy: dict[int, int] = {}
+
+    def recover(self) -> list[bytearray]:
+        """Return for each file which chunks are here, a byte (0 or 1) each."""
+        return [self._blobs.recover(file.root, file.chunks) for file in self._files]
+
+    def write(self, place: int, index: int, data: memoryview) -> None:
+        """Write chunk `index` of file `place`."""
+        with self._use(place) as partial:
+            partial.write(index, data)
+
+    def finish(self, place: int) -> None:
+        """Turn the complete file `place` into an object."""
+        with self._use(place) as partial:
+            self._blobs.finish(self._files[place].root, partial)
+        with self._lock:
+            self._open.pop(place).close()
+
+    def save(self) -> None:
+        """Save the bitmaps of what is open."""
+        with self._lock:
+            places = list(self._open)
+        for place in places:
+            with self._use(place) as partial:
+                partial.save()
+
+    def close(self) -> None:
+        """Save and close everything."""
+        with self._lock:
+            for partial in self._open.values():
+                partial.close()
+            self._open.clear()
+
+    @contextlib.contextmanager
+    def _use(self, place: int) -> Iterator[Partial]:
+        """Give the partial of file `place`, kept open at least until the block ends."""
+        with self._lock:
+            partial = self._open.pop(place, None)
+            if partial is None:
+                partial = self._blobs.begin(self._files[place].root, self._files[place].chunks)
+                self._close_oldest()
+            self._open[place] = partial
+            self._busy[place] = self._busy.get(place, 0) + 1
+        try:
+            yield partial
+        finally:
+            with self._lock:
+                self._busy[place] -= 1
+
+    def _close_oldest(self) -> None:
+        for place in list(self._open):
+            if len(self._open) < OPEN_PARTIALS_MAX:
+                break
+            if not self._busy.get(place):
+                self._open.pop(place).close()
+
+
+@dataclass
+class _Provider:
+    """One peer that gives chunks, and its connections."""
+
+    peer: Peer
+    client: PeerClient
+    report: ProviderReport
+    offers: bytes | None = b""  # as the picker takes them
+    running: int = 0  # requests in flight
+    failure: PeerError | None = None
+    woken: trio.Event = field(default_factory=trio.Event)
+
+    def wake(self) -> None:
+        self.woken.set()
+        self.woken = trio.Event()
+
+
+class _Swarm:
+    """One download while it runs."""
+
+    def __init__(
+        self,
+        node: Node,
+        files: Sequence[WantedFile],
+        have: Sequence[bytearray],
+        partials: _Partials,
+        tell: Tell,
+        report: DownloadReport,
+    ) -> None:
+        self._node = node
+        self._files = files
+        self._partials = partials
+        self._tell = tell
+        self._report = report
+        # All chunks of all files in one row: chunk c is chunk c - first[f] of file f.
+        self._first = [0]
+        sizes: list[int] = []
+        for file in files:
+            sizes += [file.chunks.length(index) for index in range(len(file.chunks))]
+            self._first.append(len(sizes))
+        missing = [
+            first + index
+            for first, flags in zip(self._first, have, strict=False)
+            for index, here in enumerate(flags)
+            if not here
+        ]
+        self._sizes = sizes
+        self._total = sum(sizes)
+        self._picker: Picker[NodeId] = Picker(sizes, missing, rng=random.Random())
+        self._left = [flags.count(0) for flags in have]  # missing chunks of each file
+        self._done = self._total - sum(sizes[chunk] for chunk in missing)
+        report.here_before = self._done
+        self._arrived: deque[tuple[Request[NodeId], int]] = deque()
+        self._providers: dict[NodeId, _Provider] = {}
+        self._reports: dict[NodeId, ProviderReport] = {}
+        self._failure: StoreError | None = None
+        self._finished = trio.Event()
+        self._limiter = trio.CapacityLimiter(PROVIDERS_MAX * CONNECTIONS_ALONE)
+        self._start = trio.current_time()
+        self._rate = 0.0
+        self._last_offer = self._start
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as self._nursery:
+            for place, left in enumerate(self._left):
+                if not left:
+                    self._nursery.start_soon(self._finish_file, place)
+            self._nursery.start_soon(self._find_providers)
+            await self._watch()
+            self._nursery.cancel_scope.cancel()
+        self._report.duplicates = self._picker.duplicate_bytes
+        self._report.providers = list(self._reports.values())
+        if self._failure:
+            raise self._failure
+        if not self._is_complete():
+            raise self._not_found()
+
+    # ── watching ────────────────────────────────────────────────────────────
+
+    async def _watch(self) -> None:
+        """Take note of what arrives, tell how far it is, and end the download when it is over."""
+        last_save = last_rate = trio.current_time()
+        last_done = self._done
+        waiting_for = None
+        while not self._is_complete() and not self._failure:
+            await trio.sleep(TICK_S)
+            self._drain()
+            now = trio.current_time()
+            if now - last_rate >= RATE_S:
+                newest = (self._done - last_done) / (now - last_rate)
+                self._rate = newest if self._rate == 0 else 0.6 * self._rate + 0.4 * newest
+                last_done, last_rate = self._done, now
+                waiting_for = self._waiting_for(now)
+            if now - last_save >= SAVE_S:
+                await self._save()
+                last_save = trio.current_time()
+            self._tell(self._progress(waiting_for))
+            patience_s = PATIENCE_S if self._providers or self._report.received else PATIENCE_ALONE_S
+            if waiting_for and now - self._last_offer > patience_s:
+                break
+
+    async def _save(self) -> None:
+        try:
+            await on_disk(self._partials.save)
+        except StoreError as exc:
+            self._failure = exc
+
+    def _waiting_for(self, now: float) -> str | None:
+        """Return why nothing arrives, or None if something may."""
+        unoffered = self._picker.unoffered() if self._picker.remaining else []
+        busy = self._picker.remaining > len(unoffered)
+        if busy or not self._picker.remaining:
+            self._last_offer = now
+            return None
+        if not self._providers:
+            return f"a peer that offers the {len(unoffered)} missing chunks"
+        return f"{len(unoffered)} chunks that none of {len(self._providers)} providers has yet"
+
+    def _progress(self, waiting_for: str | None) -> Progress:
+        providers = tuple(
+            ProviderRate(report.node, report.rate, report.received)
+            for report in self._reports.values()
+            if report.received or report.state == "giving"
+        )
+        return Progress("fetching", self._done, self._total, self._rate, providers, waiting_for)
+
+    def _drain(self) -> None:
+        """Tell the picker of the chunks that arrived, and finish the files that are complete."""
+        now = trio.current_time()
+        while self._arrived:
+            request, chunk = self._arrived.popleft()
+            report = self._reports[request.provider]
+            report.received += self._sizes[chunk]
+            if not self._picker.chunk_arrived(request, chunk, now):
+                continue
+            report.rate = self._picker.rate(request.provider) or report.rate
+            self._report.received += self._sizes[chunk]
+            self._done += self._sizes[chunk]
+            place = bisect_right(self._first, chunk) - 1
+            self._left[place] -= 1
+            if not self._left[place]:
+                self._nursery.start_soon(self._finish_file, place)
+
+    async def _finish_file(self, place: int) -> None:
+        try:
+            with trio.CancelScope(shield=True):
+                await on_disk(self._partials.finish, place)
+        except StoreError as exc:
+            self._failure = exc
+        self._left[place] = -1
+
+    def _is_complete(self) -> bool:
+        return all(left == -1 for left in self._left)
+
+    def _not_found(self) -> NotFound:
+        reasons = [f"{report.node[:12]}…: {report.reason}" for report in self._reports.values() if report.reason]
+        missing = self._total - self._done
+        return NotFound(
+            f"no peer we know of offers the {missing} bytes that are missing",
+            hint="; ".join(reasons) if reasons else "`p2phub peers ls` shows the peers and when each last answered",
+        )
+
+    # ── providers ───────────────────────────────────────────────────────────
+
+    async def _find_providers(self) -> None:
+        """Begin with every peer that is not used yet, now and again later: peers come and go."""
+        tried: dict[NodeId, float] = {}
+        while True:
+            now = trio.current_time()
+            for peer in await on_disk(usable_peers, self._node):
+                recently = now - tried.get(peer.node, -PATIENCE_S) < PATIENCE_S / 2
+                if peer.node in self._providers or recently or len(self._providers) >= PROVIDERS_MAX:
+                    continue
+                tried[peer.node] = now
+                self._nursery.start_soon(self._use_peer, peer)
+            await trio.sleep(PEERS_S)
+
+    async def _use_peer(self, peer: Peer) -> None:
+        """Take chunks from one peer until it fails too often, lies, or is not needed any more."""
+        report = self._reports.setdefault(peer.node, ProviderReport(str(peer.node)))
+        try:
+            async with call_peer(self._node, peer) as client:
+                provider = _Provider(peer, client, report)
+                if not await self._ask_offer(provider):
+                    report.state, report.reason = "has nothing", "it has nothing of this"
+                    return
+                if peer.node in self._providers:
+                    return
+                report.state, report.reason = "giving", None
+                self._providers[peer.node] = provider
+                self._share_connections()
+                await self._take_from(provider)
+        except PeerViolation as exc:
+            report.state, report.reason = "banned", str(exc)
+            self._tell(Notice(f"banned: {exc}"))
+            await ban_peer(self._node, peer.node, str(exc))
+        except PeerError as exc:
+            report.state, report.reason = "gone", str(exc)
+        finally:
+            if self._providers.pop(peer.node, None):
+                self._picker.remove_provider(peer.node)
+                self._share_connections()
+                self._wake_all()
+
+    async def _take_from(self, provider: _Provider) -> None:
+        """Keep the connections to one provider busy. Raises PeerError when it is to be given up."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(CONNECTIONS_ALONE):
+                nursery.start_soon(self._run_connection, provider, nursery.cancel_scope)
+            try:
+                while True:
+                    await trio.sleep(OFFER_S)
+                    if provider.offers is not None:
+                        await self._ask_offer(provider)
+                        provider.wake()
+            except PeerError as exc:
+                provider.failure = exc
+                nursery.cancel_scope.cancel()
+        # Out here, so that the caller meets the error itself and not a group.
+        if provider.failure:
+            raise provider.failure
+
+    async def _ask_offer(self, provider: _Provider) -> bool:
+        """Ask what the provider has now; returns whether it is anything."""
+        held = await provider.client.have([file.root for file in self._files])
+        offers = bytearray()
+        for file, here in zip(self._files, held, strict=True):
+            count = len(file.chunks)
+            if isinstance(here, bool):
+                offers += bytes([here]) * count
+            elif len(here) != -(-count // 8):
+                raise PeerViolation(f"{provider.client} sent a bitmap of another length", peer=str(provider.peer.node))
+            else:
+                offers += unpack_bits(here, count)
+        if any(offers):
+            provider.offers = None if 0 not in offers else bytes(offers)
+            if provider.peer.node in self._providers:
+                self._picker.set_offer(provider.peer.node, provider.offers, connections=self._connections())
+        return any(offers)
+
+    def _connections(self) -> int:
+        """Return how many requests one provider is asked at once."""
+        return CONNECTIONS_ALONE if len(self._providers) <= 1 else CONNECTIONS_EACH
+
+    def _share_connections(self) -> None:
+        for node, provider in self._providers.items():
+            self._picker.set_offer(node, provider.offers, connections=self._connections())
+
+    def _wake_all(self) -> None:
+        for provider in self._providers.values():
+            provider.wake()
+
+    async def _run_connection(self, provider: _Provider, scope: trio.CancelScope) -> None:
+        """Keep one connection busy; ends them all through `scope` when the provider is to be given up."""
+        node = provider.peer.node
+        client = provider.client
+        connection = BulkConnection(node, client.host, client.port, plain=self._node.settings.plain)
+        failures = 0
+        try:
+            while True:
+                request = None
+                if provider.running < self._connections():
+                    request = self._picker.next_request(node, trio.current_time())
+                if request is None:
+                    with trio.move_on_after(IDLE_S):
+                        await provider.woken.wait()
+                    continue
+                wait_s = 0.0
+                provider.running += 1
+                try:
+                    await self._fetch(connection, request)
+                    failures = 0
+                except PeerBusy as exc:
+                    wait_s = exc.retry_after_s
+                except PeerError as exc:
+                    provider.report.reason = str(exc)
+                    if isinstance(exc, PeerViolation) or failures == len(RETRY_S):
+                        provider.failure = exc
+                        scope.cancel()
+                        return
+                    wait_s = RETRY_S[failures]
+                    failures += 1
+                finally:
+                    provider.running -= 1
+                    self._picker.request_ended(request)
+                    self._wake_all()
+                await trio.sleep(wait_s)
+        finally:
+            connection.close()
+
+    async def _fetch(self, connection: BulkConnection, request: Request[NodeId]) -> None:
+        """Do one request in a worker thread, and note what arrived."""
+        spans, wanted = self._spans(request)
+        size = sum(chunk.length for chunk in wanted)
+
+        def sink(place: int, data: memoryview) -> None:
+            chunk = request.first + place
+            # A copy that lost the race, or a file that is finished already.
+            if self._picker.is_wanted(chunk):
+                file = bisect_right(self._first, chunk) - 1
+                self._partials.write(file, chunk - self._first[file], data)
+            self._arrived.append((request, chunk))
+
+        try:
+            await _run_abortable(
+                lambda: connection.fetch(spans, wanted, sink, deadline_s=deadline_s(size)),
+                connection.abort,
+                self._limiter,
+            )
+        except StoreError as exc:
+            self._failure = exc
+            await trio.sleep_forever()  # the download ends now, and cancels this
+        finally:
+            # Before the request ends, or what arrived would be asked for again.
+            self._drain()
+
+    def _spans(self, request: Request[NodeId]) -> tuple[list[ByteRange], list[WantedChunk]]:
+        """Return the byte ranges that cover the chunks of `request`, and the chunks in them."""
+        spans: list[ByteRange] = []
+        wanted: list[WantedChunk] = []
+        chunk = request.first
+        end = request.first + request.count
+        while chunk < end:
+            place = bisect_right(self._first, chunk) - 1
+            file = self._files[place]
+            first = chunk - self._first[place]
+            last = min(end, self._first[place + 1]) - self._first[place]
+            offset = file.chunks.offset(first)
+            spans.append(ByteRange(file.root, offset, file.chunks.offset(last) - offset))
+            wanted += [WantedChunk(file.chunks.length(i), file.chunks.hash(i)) for i in range(first, last)]
+            chunk = self._first[place] + last
+        return spans, wanted
+
+
+async def _run_abortable(work: Callable[[], None], abort: Callable[[], None], limiter: trio.CapacityLimiter) -> None:
+    """Run `work` in a thread. When cancelled, call `abort` and still wait for the thread to end."""
+    done = trio.Event()
+
+    async def abort_when_cancelled() -> None:
+        try:
+            await done.wait()
+        except trio.Cancelled:
+            abort()
+            raise
+
+    error: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(abort_when_cancelled)
+        with trio.CancelScope(shield=True):
+            try:
+                await trio.to_thread.run_sync(work, limiter=limiter)
+            except (PeerError, StoreError) as exc:
+                error = exc
+        done.set()
+    # Out here, so that callers meet the error itself and not a group of one.
+    if error is not None:
+        raise error

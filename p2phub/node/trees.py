@@ -1,0 +1,76 @@
+"""Get the chunk lists of files from peers, page by page and proven (spec/transfer.md §2)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from p2phub.core.errors import InvalidData, NotFound, PeerError, PeerViolation
+from p2phub.core.filetree import ChunkList, TreePage, check_page, join_pages, page_count
+from p2phub.core.ids import ContentId
+from p2phub.net.peerclient import PeerClient
+from p2phub.protocol.messages import TREE_PAGES_MAX, PageRef
+
+from .disk import on_disk
+from .events import Notice, Tell
+from .node import Node
+from .replicate import ban_peer, call_peer, usable_peers
+
+
+async def load_chunk_lists(node: Node, roots: Collection[ContentId], tell: Tell) -> dict[ContentId, ChunkList]:
+    """Return the chunk lists of the files `roots`, asked of peers where they are not here.
+
+    Raises NotFound if no peer knows one of them.
+    """
+    found: dict[ContentId, ChunkList] = {}
+    for root in roots:
+        known = await on_disk(node.store.blobs.chunk_list, root)
+        if known is not None:
+            found[root] = known
+    reasons: list[str] = []
+    for peer in await on_disk(usable_peers, node):
+        missing = [root for root in roots if root not in found]
+        if not missing:
+            break
+        try:
+            async with call_peer(node, peer) as client:
+                for root, chunks in (await _ask(client, missing)).items():
+                    await on_disk(node.store.blobs.save_chunk_list, root, chunks)
+                    found[root] = chunks
+        except PeerViolation as exc:
+            tell(Notice(f"banned: {exc}"))
+            await ban_peer(node, peer.node, str(exc))
+        except PeerError as exc:
+            reasons.append(str(exc))
+    missing = [root for root in roots if root not in found]
+    if missing:
+        raise NotFound(
+            f"no peer we know of offers {missing[0]}" + (f" and {len(missing) - 1} more files" if missing[1:] else ""),
+            hint="; ".join(reasons) or "`p2phub peers ls` shows the peers and when each last answered",
+        )
+    return found
+
+
+async def _ask(client: PeerClient, roots: Collection[ContentId]) -> dict[ContentId, ChunkList]:
+    """Return the chunk lists that one peer knows, each page checked against the file root."""
+    pages: dict[ContentId, list[TreePage]] = {root: [] for root in roots}
+    queue = [PageRef(root, 0) for root in roots]
+    while queue:
+        asked = queue[:TREE_PAGES_MAX]
+        answer = (await client.trees(asked)).pages
+        queue = queue[len(answer) :]
+        for ref, page in zip(asked, answer, strict=False):
+            if page is None:
+                continue
+            try:
+                check_page(page, ref.root)
+                if page.index != ref.index:
+                    raise InvalidData(f"page {page.index} instead of {ref.index}")
+            except InvalidData as exc:
+                raise PeerViolation(f"{client} sent a wrong chunk list", peer=str(client.node)) from exc
+            pages[ref.root].append(page)
+            if ref.index == 0:
+                queue += [PageRef(ref.root, index) for index in range(1, page_count(page.count))]
+    # Pages of one file are asked for and answered in order.
+    return {
+        root: join_pages(got, root) for root, got in pages.items() if got and len(got) == page_count(got[0].count)
+    }

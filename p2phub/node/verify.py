@@ -1,0 +1,207 @@
+"""Hash again what is here, and fetch again what is not as it should be (spec/store.md §2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+from msgspec import Struct
+
+from p2phub.core.errors import NotFound
+from p2phub.core.filetree import ChunkList
+from p2phub.core.ids import ContentId
+from p2phub.core.manifest import FileEntry
+from p2phub.store.links import place
+
+from .checkout import bad_chunks
+from .disk import on_disk
+from .events import Progress, Tell
+from .fetch import fetch_files
+from .node import Node
+from .resolve import load_manifest, resolve
+from .swarm import WantedFile, download
+
+
+class ByteSpan(Struct, frozen=True):
+    """Bytes `begin` to `end - 1` of a file."""
+
+    begin: int
+    end: int
+
+
+class Damage(Struct, frozen=True):
+    """A file that is not as it should be, and where."""
+
+    path: str
+    location: str  # on disk
+    spans: list[ByteSpan]
+    missing: bool  # nothing of it is here
+    repaired: bool
+
+
+class VerifyResult(Struct, frozen=True):
+    """What was found."""
+
+    reference: str
+    revision: str | None
+    files: int
+    size: int  # bytes hashed
+    damaged: list[Damage]
+    received: int  # bytes fetched to repair
+    seconds: float
+
+    @property
+    def good(self) -> bool:
+        return all(damage.repaired for damage in self.damaged)
+
+
+async def verify(node: Node, reference: str, tell: Tell, *, repair: bool = False) -> VerifyResult:
+    """Hash the files that `reference` means: a folder (absolute) that files were placed in, a repository, or a hash.
+
+    Raises NotFound if it means nothing that is here.
+    """
+    start = time.monotonic()
+    folder = Path(reference)
+    is_folder = folder.is_absolute() and await on_disk(folder.is_dir)
+    if is_folder and (view := await on_disk(node.store.keeping.view, folder)):
+        manifest = await load_manifest(node, view.manifest, tell)
+        files = [file for file in manifest.files if file.path in view.files]
+        damaged, received = await _verify_folder(node, folder, files, tell, repair=repair)
+        revision: str | None = str(view.manifest)
+    elif is_folder:
+        raise NotFound(
+            f"no files were placed in {folder} by p2phub", hint="name the repository instead: p2phub verify REF"
+        )
+    else:
+        target = await resolve(node, reference, tell, refresh=False)
+        if target.manifest:
+            manifest = await load_manifest(node, target.manifest, tell)
+            files = list(manifest.files)
+            revision = str(target.manifest)
+        else:
+            files, revision = [await on_disk(_single, node, target.file)], None
+        damaged, received = await _verify_store(node, files, tell, repair=repair)
+    return VerifyResult(
+        reference=reference,
+        revision=revision,
+        files=len(files),
+        size=sum(file.size for file in files),
+        damaged=damaged,
+        received=received,
+        seconds=time.monotonic() - start,
+    )
+
+
+def spans_of(chunks: ChunkList, bad: Sequence[int]) -> list[ByteSpan]:
+    """Return the bytes of the chunks `bad` (sorted indices), neighbours joined."""
+    spans: list[ByteSpan] = []
+    for index in bad:
+        begin = chunks.offset(index)
+        end = begin + (chunks.length(index) if index < len(chunks) else 0)
+        if spans and spans[-1].end == begin:
+            spans[-1] = ByteSpan(spans[-1].begin, end)
+        else:
+            spans.append(ByteSpan(begin, end))
+    return spans
+
+
+async def _verify_store(
+    node: Node, files: Sequence[FileEntry], tell: Tell, *, repair: bool
+) -> tuple[list[Damage], int]:
+    """Hash the content of `files` in the store."""
+    meter = _Meter(sum(file.size for file in files), tell)
+    damaged: list[Damage] = []
+    for file in files:
+        found = await on_disk(_check_held, node, file, meter)
+        if found:
+            damaged.append(found)
+        meter.show()
+    received = 0
+    if repair and damaged:
+        broken = {damage.path for damage in damaged}
+        report, _ = await fetch_files(node, [file for file in files if file.path in broken], tell)
+        received = report.received
+        damaged = [_repaired(damage) for damage in damaged]
+    return damaged, received
+
+
+async def _verify_folder(
+    node: Node, folder: Path, files: Sequence[FileEntry], tell: Tell, *, repair: bool
+) -> tuple[list[Damage], int]:
+    """Hash the files in `folder`; a repair fetches only the chunks that no good copy here has."""
+    meter = _Meter(sum(file.size for file in files), tell)
+    damaged: list[Damage] = []
+    received = 0
+    for file in files:
+        target = folder / file.path
+        bad = await on_disk(bad_chunks, node.store, file.root, target)
+        meter.advance(file.size)
+        meter.show()
+        if not bad:
+            continue
+        chunks = await on_disk(node.store.blobs.chunk_list, file.root)
+        assert chunks is not None
+        missing = not target.exists()
+        damage = Damage(file.path, str(target), spans_of(chunks, bad), missing, repaired=False)
+        if repair:
+            # The object may be the same inode as the damaged file, or be whole.
+            held = await on_disk(node.store.blobs.find, file.root)
+            if held:
+                await on_disk(node.store.blobs.bad_chunks, held)
+            if await on_disk(node.store.blobs.find, file.root) is None:
+                report = await download(node, [WantedFile(file.root, chunks)], tell)
+                received += report.received
+            await on_disk(_place_again, node, file, target)
+            damage = _repaired(damage)
+        damaged.append(damage)
+    return damaged, received
+
+
+def _place_again(node: Node, file: FileEntry, target: Path) -> None:
+    held = node.store.blobs.find(file.root)
+    if held is None:
+        raise NotFound(f"{file.path} is not in the store")
+    if not target.exists() or bad_chunks(node.store, file.root, target):
+        place(held.path, target, "auto", shared=held.is_object)
+
+
+def _check_held(node: Node, file: FileEntry, meter: _Meter) -> Damage | None:
+    blobs = node.store.blobs
+    held = blobs.find(file.root)
+    chunks = blobs.chunk_list(file.root)
+    if held is None or chunks is None:
+        meter.advance(file.size)
+        return Damage(file.path, str(node.settings.layout.object(file.root)), [ByteSpan(0, file.size)], True, False)
+    bad = blobs.bad_chunks(held, progress=meter.advance)
+    return Damage(file.path, str(held.path), spans_of(chunks, bad), False, False) if bad else None
+
+
+def _single(node: Node, root: ContentId | None) -> FileEntry:
+    """Return an entry for a file that is known by its hash alone. Raises NotFound if it is not here."""
+    held = node.store.blobs.find(root) if root else None
+    if root is None or held is None:
+        raise NotFound(f"{root} is not here")
+    return FileEntry(str(root), held.size, root, bytes(32), "other", "fixed-1m")
+
+
+def _repaired(damage: Damage) -> Damage:
+    return Damage(damage.path, damage.location, damage.spans, damage.missing, repaired=True)
+
+
+class _Meter:
+    """Counts bytes in a thread and shows them from the trio task."""
+
+    def __init__(self, total: int, tell: Tell) -> None:
+        self._total = total
+        self._done = 0
+        self._tell = tell
+        self._start = trio.current_time()
+
+    def advance(self, size: int) -> None:
+        self._done += size
+
+    def show(self) -> None:
+        elapsed = max(trio.current_time() - self._start, 1e-6)
+        self._tell(Progress("verifying", self._done, self._total, rate=self._done / elapsed))

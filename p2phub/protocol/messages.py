@@ -1,0 +1,133 @@
+"""What peers say to each other on the control plane (spec/peer-protocol.md).
+
+Each message is one CBOR document with a limit of its own. Everything in here that
+matters is checked again by hash or signature where it is used: a message only
+says where to look.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from p2phub.core.checkpoint import HEAD_SIZE_MAX
+from p2phub.core.envelope import ENVELOPE_SIZE_MAX
+from p2phub.core.filetree import FILE_SIZE_MAX, TreePage
+from p2phub.core.identity import CHAIN_MAX, SignedDocument
+from p2phub.core.ids import ContentId, LogId, NamespaceId
+
+FRAME_SIZE_MAX = 64 * 1024  # bytes of an announcement or a query without a limit of its own; §1
+ANSWER_SIZE_MAX = 4 * 1024 * 1024  # bytes of any answer but content; §1
+HEADS_PAGE = 256  # heads in one answer; §4
+ANNOUNCED_HEADS_MAX = 64  # heads in one announcement; §5
+NODES_MAX = 64  # node records in one answer; §3
+LOG_PAGE_SIZE = 1024 * 1024  # bytes of entries in one answer, about; §4
+HAVE_ROOTS_MAX = 10_000  # files asked about at once: one whole manifest; §6
+TREE_PAGES_MAX = 1_000  # pages asked for at once; §6
+TREE_ANSWER_SIZE = 1024 * 1024  # bytes of pages in one answer, about; §6
+SPANS_MAX = 1_000  # byte ranges in one request; §7
+SPAN_BYTES_MAX = 64 * 1024 * 1024  # bytes in one request; §7
+LARGE_QUERY_SIZE_MAX = 512 * 1024  # bytes of a query that lists files; §6
+
+EnvelopeBytes = Annotated[bytes, Meta(max_length=ENVELOPE_SIZE_MAX)]
+
+
+class Hello(Struct, frozen=True, forbid_unknown_fields=True):
+    """A node introduces itself."""
+
+    record: EnvelopeBytes  # its signed node record
+
+
+class Nodes(Struct, frozen=True, forbid_unknown_fields=True):
+    """The answer to a hello: the peer's own record first, then others that it knows."""
+
+    records: Annotated[tuple[EnvelopeBytes, ...], Meta(min_length=1, max_length=NODES_MAX)]
+
+
+class LogHead(Struct, frozen=True, forbid_unknown_fields=True):
+    """A head, and the namespace whose identity proves its key."""
+
+    namespace: NamespaceId
+    head: Annotated[bytes, Meta(max_length=HEAD_SIZE_MAX)]
+
+
+class HeadsQuery(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Asks for the heads of logs whose id sorts after `after`."""
+
+    after: LogId | None = None
+
+
+class Heads(Struct, frozen=True, forbid_unknown_fields=True):
+    """A page of heads, sorted by log id."""
+
+    heads: Annotated[tuple[LogHead, ...], Meta(max_length=HEADS_PAGE)]
+    more: bool
+
+
+class Announcement(Struct, frozen=True, forbid_unknown_fields=True):
+    """Heads that changed at the sender, whose record says where to fetch what they cover."""
+
+    record: EnvelopeBytes
+    heads: Annotated[tuple[LogHead, ...], Meta(max_length=ANNOUNCED_HEADS_MAX)]
+
+
+class IdentityChain(Struct, frozen=True, forbid_unknown_fields=True):
+    """All identity documents of a namespace, version 1 first."""
+
+    documents: Annotated[tuple[SignedDocument, ...], Meta(min_length=1, max_length=CHAIN_MAX)]
+
+
+class LogPage(Struct, frozen=True, forbid_unknown_fields=True):
+    """Entries of a log from `start` on, as many as fit."""
+
+    start: Annotated[int, Meta(ge=0, le=2**53)]
+    entries: Annotated[tuple[EnvelopeBytes, ...], Meta(max_length=100_000)]
+
+
+class HaveQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Asks which chunks of these files the peer can send."""
+
+    roots: Annotated[tuple[ContentId, ...], Meta(min_length=1, max_length=HAVE_ROOTS_MAX)]
+
+
+class Have(Struct, frozen=True, forbid_unknown_fields=True):
+    """For each file asked about: all (true), none (false), or a bitmap.
+
+    In a bitmap, chunk i is bit i % 8, counted from the lowest, of byte i // 8.
+    """
+
+    held: Annotated[tuple[bool | bytes, ...], Meta(max_length=HAVE_ROOTS_MAX)]
+
+
+class PageRef(Struct, frozen=True, forbid_unknown_fields=True):
+    """One page of one file's chunk list."""
+
+    root: ContentId
+    index: Annotated[int, Meta(ge=0, le=FILE_SIZE_MAX)]
+
+
+class TreesQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Asks for pages of chunk lists."""
+
+    pages: Annotated[tuple[PageRef, ...], Meta(min_length=1, max_length=TREE_PAGES_MAX)]
+
+
+class Trees(Struct, frozen=True, forbid_unknown_fields=True):
+    """The first pages asked for, in order, as many as fit; None for what the peer does not know."""
+
+    pages: Annotated[tuple[TreePage | None, ...], Meta(max_length=TREE_PAGES_MAX)]
+
+
+class ByteRange(Struct, frozen=True, forbid_unknown_fields=True):
+    """`length` bytes of a file from `offset` on."""
+
+    root: ContentId
+    offset: Annotated[int, Meta(ge=0, le=FILE_SIZE_MAX)]
+    length: Annotated[int, Meta(ge=1, le=SPAN_BYTES_MAX)]
+
+
+class SpansQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Asks for bytes; the answer is the bytes of all ranges, one after the other."""
+
+    spans: Annotated[tuple[ByteRange, ...], Meta(min_length=1, max_length=SPANS_MAX)]

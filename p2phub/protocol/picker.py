@@ -1,0 +1,388 @@
+"""Choose which chunks to ask of which provider (spec/transfer.md §3).
+
+The picker holds one download's state and decides. It does no I/O and reads no
+clock: `node/swarm.py` tells it what happened and does what it answers.
+
+    set_offer, chunk_arrived, request_ended, remove_provider ──▶ Picker ──▶ next_request
+
+Rule: first a few chunks at random, so that a new node soon has something to give;
+then the rarest, so that a chunk only one provider holds is copied before that
+provider leaves. Chunks that follow each other travel in one request, so the choice
+is made by stripe: a run of chunks of at most one request.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+
+REQUEST_SIZE_MAX = 16 * 1024 * 1024  # bytes; spec/transfer.md §3.2
+REQUEST_SIZE_MIN = 1024 * 1024  # bytes, less only where less is missing; spec/transfer.md §3.2
+REQUEST_SIZE_FIRST = 4 * 1024 * 1024  # bytes, before a provider's rate is known; spec/transfer.md §3.2
+REQUEST_CHUNKS_MAX = 1000  # chunks in one request: at most as many byte ranges; spec/peer-protocol.md §7
+OUTSTANDING_S = 3.0  # seconds of work a provider is given at once; spec/transfer.md §3.2
+RANDOM_FIRST = 4  # requests chosen at random before the rarest go first; spec/transfer.md §3.1
+COPIES_MAX = 2  # requests for one chunk at the same time, in the endgame; spec/transfer.md §3.3
+HEDGE_FACTOR = 2.0  # a copy is asked for if it should arrive this many times sooner; spec/transfer.md §3.3
+RATE_WINDOW_S = 1.0  # seconds over which a rate is measured; spec/transfer.md §3.2
+RATE_WEIGHT = 0.5  # of the newest measurement in the running rate; spec/transfer.md §3.2
+
+DEADLINE_MIN_S = 4.0  # seconds; spec/transfer.md §4
+DEADLINE_PER_MIB_S = 4.0  # seconds, a floor of 256 KiB/s; spec/transfer.md §4
+
+P = TypeVar("P", bound=Hashable)
+
+_MISSING, _ASKED, _DONE = 0, 1, 2
+# Rarities of a stripe: of one that need not be asked for, and of one at a time when that does not count.
+_NOT_WANTED, _ANY_RARITY = np.iinfo(np.int32).max, -1
+
+
+@dataclass(frozen=True)
+class Request(Generic[P]):
+    """Chunks `first` to `first + count - 1`, asked of `provider` at `time` (seconds)."""
+
+    number: int
+    provider: P
+    first: int
+    count: int
+    time: float
+
+    @property
+    def chunks(self) -> range:
+        return range(self.first, self.first + self.count)
+
+
+@dataclass
+class _InFlight(Generic[P]):
+    """A request that has not ended, and the bytes that came for it."""
+
+    request: Request[P]
+    arrived: int = 0
+
+
+@dataclass
+class _Order:
+    """A heap of the stripes in which something is left to ask for; stale if the epoch went on.
+
+    Each stands with the rarity of its rarest free chunk and its rank, the least first.
+    """
+
+    heap: list[tuple[int, int, range]] = field(default_factory=list)
+    epoch: int = -1
+
+
+@dataclass
+class _Provider:
+    """What is known of a provider: what it offers, and how fast it is."""
+
+    order: _Order
+    offers: bytes | None = None  # one byte a chunk, 1 if offered; None is all
+    connections: int = 1
+    rate: float | None = None  # bytes a second, over all connections
+    window_start: float = 0.0  # seconds; moved on by the time it had nothing to do
+    window_bytes: int = 0
+    busy_at: float | None = None  # seconds, when it was last known to be at work
+    requests: set[int] = field(default_factory=set)
+
+    def has(self, chunk: int) -> bool:
+        return self.offers is None or self.offers[chunk] == 1
+
+
+def deadline_s(size: int) -> float:
+    """Return the seconds that a request for `size` bytes may take."""
+    return max(DEADLINE_MIN_S, DEADLINE_PER_MIB_S * size / 2**20)
+
+
+class Picker(Generic[P]):
+    """The state of one download: what is missing, who offers it, who was asked."""
+
+    def __init__(self, sizes: Sequence[int], missing: Iterable[int], *, rng: random.Random) -> None:
+        """sizes: bytes of each chunk of the download, in order; missing: indices of those not here yet."""
+        self._sizes = sizes
+        self._state = bytearray([_DONE]) * len(sizes)
+        for chunk in missing:
+            self._state[chunk] = _MISSING
+        self._missing_count = self._state.count(_MISSING)
+        self._missing_bytes = sum(size for size, state in zip(sizes, self._state, strict=True) if state == _MISSING)
+        self._providers: dict[P, _Provider] = {}
+        # How many partial providers offer each chunk; the whole ones make no difference.
+        self._rarity = np.zeros(len(sizes), dtype=np.int32)
+        # By chunk, so that a chunk in flight and its askers are one fact.
+        self._asked: dict[int, set[int]] = {}
+        self._requests: dict[int, _InFlight[P]] = {}
+        self._number = 0
+        self._stripes = _stripes(sizes, self._state)
+        self._ranks = list(range(len(self._stripes)))
+        rng.shuffle(self._ranks)
+        # Whole providers share one order; a partial one has its own.
+        self._whole_order = _Order()
+        self._epoch = 0
+        self.duplicate_bytes = 0  # arrived although already here
+
+    @property
+    def done(self) -> bool:
+        """Whether every chunk has arrived."""
+        return self.remaining == 0
+
+    @property
+    def remaining(self) -> int:
+        """How many chunks have not arrived."""
+        return self._missing_count + len(self._asked)
+
+    def unoffered(self) -> list[int]:
+        """Return the missing chunks that no provider offers."""
+        if any(provider.offers is None for provider in self._providers.values()):
+            return []
+        missing = np.frombuffer(self._state, dtype=np.uint8) == _MISSING
+        return [int(chunk) for chunk in np.flatnonzero(missing & (self._rarity == 0))]
+
+    def rate(self, provider: P) -> float | None:
+        """Return the provider's measured rate in bytes a second, None before it is known."""
+        known = self._providers.get(provider)
+        return known.rate if known else None
+
+    def set_offer(self, provider: P, offers: bytes | None, *, connections: int = 1) -> None:
+        """Note what `provider` offers: one byte a chunk, 1 if it does; None if all.
+
+        connections: how many requests it will be asked at the same time.
+        """
+        assert offers is None or len(offers) == len(self._sizes)
+        known = self._providers.get(provider)
+        if known is None:
+            known = self._providers[provider] = _Provider(self._whole_order)
+        known.connections = connections
+        if known.offers != offers:
+            self._count(known.offers, -1)
+            self._count(offers, 1)
+            known.offers = offers
+            known.order = self._whole_order if offers is None else _Order()
+
+    def remove_provider(self, provider: P) -> None:
+        """Forget `provider`; what it was asked is free again."""
+        known = self._providers.get(provider)
+        if known is None:
+            return
+        for number in list(known.requests):
+            self._end(number)
+        self._count(known.offers, -1)
+        del self._providers[provider]
+
+    def next_request(self, provider: P, now: float) -> Request[P] | None:
+        """Return what to ask of `provider` now and count it as asked, or None if there is nothing."""
+        known = self._providers.get(provider)
+        if known is None:
+            return None
+        chunks = self._free_run(known) or self._hedge(known, now)
+        if not chunks:
+            return None
+        self._number += 1
+        if self._number == RANDOM_FIRST:
+            self._epoch += 1  # from now on the rarest first
+        request = Request(self._number, provider, chunks.start, len(chunks), now)
+        for chunk in chunks:
+            if self._state[chunk] == _MISSING:
+                self._take(chunk, _ASKED)
+            self._asked.setdefault(chunk, set()).add(request.number)
+        self._requests[request.number] = _InFlight(request)
+        if not known.requests:
+            # It had nothing to do since; that says nothing about its rate.
+            known.window_start += now - (known.busy_at or 0.0)
+        known.busy_at = now
+        known.requests.add(request.number)
+        return request
+
+    def chunk_arrived(self, request: Request[P], chunk: int, now: float) -> bool:
+        """Note a verified chunk; returns whether it was still missing."""
+        size = self._sizes[chunk]
+        # An answer that comes after its request was given up is as good as any, but measures nothing.
+        if flight := self._requests.get(request.number):
+            flight.arrived += size
+            self._measure(self._providers[request.provider], size, now)
+        if self._state[chunk] == _DONE:
+            self.duplicate_bytes += size
+            return False
+        self.chunk_found(chunk)
+        return True
+
+    def chunk_found(self, chunk: int) -> None:
+        """Note that a chunk is here, whoever brought it."""
+        self._asked.pop(chunk, None)
+        self._take(chunk, _DONE)
+
+    def is_wanted(self, chunk: int) -> bool:
+        """Say whether `chunk` has not arrived yet."""
+        return self._state[chunk] != _DONE
+
+    def request_ended(self, request: Request[P]) -> None:
+        """Note that nothing more will come for `request`; its chunks that did not arrive are free again."""
+        self._end(request.number)
+
+    def _end(self, number: int) -> None:
+        flight = self._requests.pop(number, None)
+        if flight is None:
+            return
+        request = flight.request
+        self._providers[request.provider].requests.remove(number)
+        for chunk in request.chunks:
+            askers = self._asked.get(chunk, set())
+            askers.discard(number)
+            if self._state[chunk] == _ASKED and not askers:
+                del self._asked[chunk]
+                self._state[chunk] = _MISSING
+                self._missing_bytes += self._sizes[chunk]
+                self._missing_count += 1
+                self._epoch += 1  # its stripe may have left the orders
+
+    def _take(self, chunk: int, state: int) -> None:
+        """Put `chunk` into `state`, which is not `_MISSING`."""
+        if self._state[chunk] == _MISSING:
+            self._missing_bytes -= self._sizes[chunk]
+            self._missing_count -= 1
+        self._state[chunk] = state
+
+    def _count(self, offers: bytes | None, by: int) -> None:
+        """Count offers in (1) or out (-1)."""
+        if offers is not None:
+            self._rarity += by * np.frombuffer(offers, dtype=np.uint8).astype(np.int32)
+            self._epoch += 1
+
+    def _free_run(self, provider: _Provider) -> range | None:
+        """Return the best run of chunks that nobody was asked for and `provider` offers."""
+        order = provider.order
+        if order.epoch != self._epoch:
+            order.heap, order.epoch = self._sorted_stripes(provider.offers), self._epoch
+        heap = order.heap
+        while heap:
+            rarity, rank, stripe = heap[0]
+            free = [chunk for chunk in stripe if self._is_free(chunk, provider)]
+            if not free:
+                # Nothing comes back into it: what is given up later makes all orders stale.
+                heapq.heappop(heap)
+                continue
+            # Not the first: the provider of a rare chunk may leave before it comes to it.
+            rarest = min(free, key=self._rarity.__getitem__)
+            if rarity == _ANY_RARITY or rarity == self._rarity[rarest]:
+                return self._run_around(rarest, stripe, provider)
+            # What made it rare was asked for; within an epoch a stripe only gets less rare.
+            heapq.heapreplace(heap, (int(self._rarity[rarest]), rank, stripe))
+        return None
+
+    def _is_free(self, chunk: int, provider: _Provider) -> bool:
+        return self._state[chunk] == _MISSING and provider.has(chunk)
+
+    def _run_around(self, chunk: int, stripe: range, provider: _Provider) -> range:
+        """Return free chunks of `stripe` from `chunk` on, or from before it if there is room, of a request's size."""
+        limit = self._request_size(provider)
+        first, end, size = chunk, chunk + 1, self._sizes[chunk]
+        while end < stripe.stop and self._is_free(end, provider) and size + self._sizes[end] <= limit:
+            size += self._sizes[end]
+            end += 1
+        while first > stripe.start and self._is_free(first - 1, provider) and size + self._sizes[first - 1] <= limit:
+            first -= 1
+            size += self._sizes[first]
+        return range(first, end)
+
+    def _request_size(self, provider: _Provider) -> int:
+        """Return how many bytes to ask for: some seconds' work, and no more than a fair share of the rest."""
+        if provider.rate is None:
+            work = float(REQUEST_SIZE_FIRST)
+        else:
+            work = provider.rate * OUTSTANDING_S / provider.connections
+        connections = sum(known.connections for known in self._providers.values())
+        share = self._missing_bytes / (2 * connections)
+        return int(max(REQUEST_SIZE_MIN, min(work, share, REQUEST_SIZE_MAX)))
+
+    def _hedge(self, provider: _Provider, now: float) -> range | None:
+        """Return the end of a request that another is busy with, if `provider` should be much sooner."""
+        if provider.rate is None:
+            return None
+        best: tuple[float, range] | None = None
+        for flight in self._requests.values():
+            pending = [chunk for chunk in self._pending(flight.request) if self._is_hedgeable(chunk, provider)]
+            if not pending:
+                continue
+            # Only a run can be asked for; the last one is what comes latest.
+            run = _last_run(pending)
+            theirs = self._expected_s(flight, now)
+            ours = sum(self._sizes[chunk] for chunk in run) * provider.connections / provider.rate
+            if theirs > HEDGE_FACTOR * ours and (best is None or theirs > best[0]):
+                best = (theirs, run)
+        return best[1] if best else None
+
+    def _pending(self, request: Request[P]) -> list[int]:
+        return [chunk for chunk in request.chunks if request.number in self._asked.get(chunk, ())]
+
+    def _is_hedgeable(self, chunk: int, provider: _Provider) -> bool:
+        askers = self._asked[chunk]
+        return len(askers) < COPIES_MAX and askers.isdisjoint(provider.requests) and provider.has(chunk)
+
+    def _expected_s(self, flight: _InFlight[P], now: float) -> float:
+        """Return the seconds until a request should be answered."""
+        pending = sum(self._sizes[chunk] for chunk in self._pending(flight.request))
+        elapsed = now - flight.request.time
+        # What this request showed, not what the provider once could: it may have stalled.
+        if flight.arrived:
+            return pending * elapsed / flight.arrived
+        known = self._providers[flight.request.provider]
+        return max(elapsed, pending * known.connections / known.rate if known.rate else 0.0)
+
+    def _measure(self, provider: _Provider, size: int, now: float) -> None:
+        provider.busy_at = now
+        provider.window_bytes += size
+        elapsed = now - provider.window_start
+        if provider.rate is None and elapsed > 0:
+            provider.rate = provider.window_bytes / elapsed
+        elif provider.rate is not None and elapsed >= RATE_WINDOW_S:
+            newest = provider.window_bytes / elapsed
+            provider.rate = RATE_WEIGHT * newest + (1 - RATE_WEIGHT) * provider.rate
+            provider.window_start, provider.window_bytes = now, 0
+
+    def _sorted_stripes(self, offers: bytes | None) -> list[tuple[int, int, range]]:
+        """Return the stripes with something free, the rarest first, those of one rarity in a random order."""
+        if not self._stripes:
+            return []
+        wanted = np.frombuffer(self._state, dtype=np.uint8) == _MISSING
+        if offers is not None:
+            wanted &= np.frombuffer(offers, dtype=np.uint8) == 1
+        # At first any chunk is as good as another: a new node soon has something to give.
+        rarity = self._rarity if self._number >= RANDOM_FIRST else np.full_like(self._rarity, _ANY_RARITY)
+        # Chunks between two stripes were here from the start, so they are not wanted.
+        starts = [stripe.start for stripe in self._stripes]
+        rarest = np.minimum.reduceat(np.where(wanted, rarity, _NOT_WANTED), starts).tolist()
+        ranked = zip(rarest, self._ranks, self._stripes, strict=True)
+        # A sorted list is a heap.
+        return sorted(entry for entry in ranked if entry[0] != _NOT_WANTED)
+
+
+def _stripes(sizes: Sequence[int], state: bytearray) -> list[range]:
+    """Cut the missing chunks into runs of at most one request."""
+    stripes = []
+    start, size = None, 0
+    for chunk, chunk_size in enumerate(sizes):
+        if start is not None:
+            full = size + chunk_size > REQUEST_SIZE_MAX or chunk - start >= REQUEST_CHUNKS_MAX
+            if full or state[chunk] != _MISSING:
+                stripes.append(range(start, chunk))
+                start = None
+        if state[chunk] == _MISSING:
+            if start is None:
+                start, size = chunk, 0
+            size += chunk_size
+    if start is not None:
+        stripes.append(range(start, len(sizes)))
+    return stripes
+
+
+def _last_run(chunks: list[int]) -> range:
+    """Return the last run of consecutive numbers in sorted `chunks`."""
+    first = chunks[-1]
+    for chunk in reversed(chunks[:-1]):
+        if chunk != first - 1:
+            break
+        first = chunk
+    return range(first, chunks[-1] + 1)

@@ -1,0 +1,394 @@
+"""Content as whole files: what is here, where it lies, and how it gets in (spec/store.md §2).
+
+    publish ──ingest──▶ objects/ (or the file where it lies)
+    fetch ──partial──▶ objects/
+
+Rule: a row of `content` says that a file was verified when it had that size and
+time of change. If either moved, the file is hashed again before it is believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2phub.core.chunking import Profile
+from p2phub.core.errors import InvalidData, InvalidName, NotFound, StoreError
+from p2phub.core.filetree import ChunkList
+from p2phub.core.ids import ContentId
+
+from .database import Database
+from .disk import disk_errors, sync_folder, write_file
+from .ingest import Progress, Scan, Stamp, find_bad_chunks, scan
+from .layout import Layout
+from .links import link_read_only, reflink
+from .partial import Partial, saved_chunks
+
+INLINE_SIZE_MAX = 64 * 1024  # bytes of a chunk list that the index holds itself; spec/store.md §2
+# A file changed within this time of being hashed could change again unseen.
+FRESH_S = 2.0
+
+
+@dataclass(frozen=True)
+class Held:
+    """A whole file that is here and was verified."""
+
+    root: ContentId
+    size: int  # bytes
+    path: Path
+    is_object: bool  # of the store, never written to; otherwise a file that somebody may change
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """A file that was taken into the store."""
+
+    root: ContentId
+    size: int  # bytes
+    sha256: bytes
+    written: int  # bytes written to disk for it
+
+
+@dataclass(frozen=True)
+class Readable:
+    """An open file, whole or partial."""
+
+    file: int  # descriptor
+    size: int  # bytes of the whole file
+    chunks: ChunkList | None  # None: the file is whole
+    have: bytes  # a byte (0 or 1) for each chunk of a partial
+
+    def has(self, offset: int, length: int) -> bool:
+        """Say whether all of these bytes are here."""
+        if offset + length > self.size:
+            return False
+        if self.chunks is None:
+            return True
+        first, last = self.chunks.index_at(offset), self.chunks.index_at(offset + length - 1)
+        return all(self.have[first : last + 1])
+
+
+class Blobs:
+    """The whole files and partials of one store."""
+
+    def __init__(self, layout: Layout, database: Database) -> None:
+        self._layout = layout
+        self._database = database
+
+    # ── what is here ────────────────────────────────────────────────────────
+
+    def find(self, root: ContentId) -> Held | None:
+        """Return the verified file `root`, or None if it is not here."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT * FROM content WHERE root = ?", (root,)).fetchone()
+        if row is None:
+            return self._find_unlisted(root)
+        path = Path(row["path"]) if row["path"] else self._layout.object(root)
+        held = Held(root, row["size"], path, is_object=row["path"] is None)
+        try:
+            stamp = Stamp.of(os.stat(path))
+        except OSError:
+            return None
+        same_inode = held.is_object or stamp.inode == row["inode"]
+        if stamp.size == row["size"] and stamp.mtime_ns == row["mtime_ns"] and same_inode:
+            return held
+        return held if not self.bad_chunks(held) else None
+
+    def bad_chunks(self, held: Held, *, progress: Progress | None = None) -> list[int]:
+        """Hash the file again; returns the indices of chunks that are not as they should be.
+
+        A file that is not as it should be is not held any more: an object of the store
+        becomes a partial that keeps its good chunks, a file in place is forgotten.
+        """
+        chunks = self.chunk_list(held.root)
+        if chunks is None:
+            raise NotFound(f"the chunk list of {held.root} is not here")
+        try:
+            with open(held.path, "rb") as file:
+                stamp = Stamp.of(os.fstat(file.fileno()))
+                bad = find_bad_chunks(file.fileno(), chunks, progress=progress)
+        except FileNotFoundError:
+            stamp, bad = None, list(range(len(chunks)))
+        except OSError as exc:
+            # An error of the disk says nothing about the bytes: keep what we know.
+            raise StoreError(f"cannot read {held.path}: {exc.strerror}", path=str(held.path)) from exc
+        if stamp and not bad and stamp.size == held.size:
+            self._list(held.root, stamp, None, held.path if not held.is_object else None)
+        else:
+            self._demote(held)
+        return bad
+
+    def chunk_list(self, root: ContentId) -> ChunkList | None:
+        """Return the chunk list of the file `root`, or None if it is not here."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT packed FROM chunk_lists WHERE root = ?", (root,)).fetchone()
+        if row is not None and row["packed"] is not None:
+            return ChunkList(row["packed"])
+        try:
+            packed = self._layout.tree(root).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise StoreError(f"cannot read {self._layout.tree(root)}", path=str(self._layout.tree(root))) from exc
+        try:
+            chunks = ChunkList(packed)
+        except InvalidData:
+            return None
+        return chunks if row is not None or chunks.root() == root else None
+
+    def save_chunk_list(self, root: ContentId, chunks: ChunkList) -> None:
+        """Keep the verified chunk list of the file `root`."""
+        inline = len(chunks.packed) <= INLINE_SIZE_MAX
+        if not inline:
+            write_file(self._layout.tree(root), chunks.packed)
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO chunk_lists (root, packed) VALUES (?, ?)",
+                (root, chunks.packed if inline else None),
+            )
+
+    def held_map(self, root: ContentId) -> bool | bytes:
+        """Return what of the file `root` is here: all, nothing, or a byte (0 or 1) for each chunk."""
+        if self.find(root):
+            return True
+        if not self._layout.partial(root).exists():
+            return False
+        chunks = self.chunk_list(root)
+        have = saved_chunks(self._layout.partial(root), chunks) if chunks else b""
+        return bytes(have) if any(have) else False
+
+    def open_readable(self, root: ContentId) -> Readable | None:
+        """Open what is here of the file `root` for reading, None if nothing is. The caller closes it."""
+        held = self.find(root)
+        try:
+            if held:
+                return Readable(os.open(held.path, os.O_RDONLY | os.O_CLOEXEC), held.size, None, b"")
+            chunks = self.chunk_list(root)
+            path = self._layout.partial(root)
+            if chunks is None or not path.exists():
+                return None
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise StoreError(f"cannot read {root}: {exc.strerror}", path=str(root)) from exc
+        return Readable(file, chunks.size, chunks, bytes(saved_chunks(path, chunks)))
+
+    # ── what comes in ───────────────────────────────────────────────────────
+
+    def ingest(
+        self, path: Path, profile: Profile, *, in_place: bool = False, progress: Progress | None = None
+    ) -> Ingested:
+        """Take the file at `path` (absolute) into the store, or register it where it lies.
+
+        Nothing is written for content that is here already. Raises StoreError if the
+        file cannot be read or changes meanwhile, InvalidData if `profile` does not fit it.
+        """
+        with disk_errors(path):
+            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            stamp = Stamp.of(os.fstat(source))
+            known = self._known_source(path, profile, stamp)
+            if known and self.find(known[0]):
+                if progress:
+                    progress(stamp.size)
+                return Ingested(known[0], stamp.size, known[1], written=0)
+            result = None
+            if in_place or self._may_be_held(stamp.size):
+                with disk_errors(path):
+                    result = scan(source, path, profile, progress=progress)
+            written = 0
+            if result is None or not (in_place or self.find(result.root)):
+                result, written = self._copy_in(source, path, profile, progress)
+            elif in_place and not self.find(result.root):
+                self.save_chunk_list(result.root, result.chunks)
+                self._list(result.root, stamp, result.sha256, path)
+            self._remember_source(path, profile, stamp, result)
+            return Ingested(result.root, stamp.size, result.sha256, written)
+        finally:
+            os.close(source)
+
+    def recover(self, root: ContentId, chunks: ChunkList) -> bytearray:
+        """Return which chunks of the file `root` an earlier download left here, a byte (0 or 1) each."""
+        if not self._layout.partial(root).exists():
+            return bytearray(len(chunks))
+        partial = self.begin(root, chunks)
+        try:
+            return partial.have
+        finally:
+            partial.close()
+
+    def begin(self, root: ContentId, chunks: ChunkList) -> Partial:
+        """Open the partial of the file `root`, made now if there is none. The caller closes it."""
+        return Partial(self._layout.partial(root), chunks)
+
+    def finish(self, root: ContentId, partial: Partial) -> Held:
+        """Turn a complete partial into an object."""
+        target = self._layout.object(root)
+        stamp = Stamp.of(partial.finish(target))
+        self._list(root, stamp, None, None)
+        return Held(root, stamp.size, target, is_object=True)
+
+    # ── what goes out ───────────────────────────────────────────────────────
+
+    def remove(self, root: ContentId) -> int:
+        """Forget the file `root` and delete what the store owns of it; returns the bytes freed."""
+        freed = 0
+        partial = self._layout.partial(root)
+        for path in (self._layout.object(root), partial, partial.with_suffix(".map"), self._layout.tree(root)):
+            with disk_errors(path), contextlib.suppress(FileNotFoundError):
+                status = os.stat(path)
+                # Bytes that a checkout still links to are not freed.
+                freed += status.st_blocks * 512 if status.st_nlink == 1 else 0
+                path.unlink()
+        with self._database.write() as connection:
+            for table in ("content", "chunk_lists", "sources"):
+                connection.execute(f"DELETE FROM {table} WHERE root = ?", (root,))
+        return freed
+
+    def roots(self) -> list[ContentId]:
+        """Return all content of which anything is here, on disk or in the index."""
+        with self._database.read() as connection:
+            found = {ContentId(row["root"]) for row in connection.execute("SELECT root FROM content")}
+        for folder in ("objects", "partial", "trees"):
+            for path in (self._layout.store / folder).glob("??/*"):
+                with contextlib.suppress(ValueError, InvalidName):
+                    found.add(ContentId(bytes.fromhex(path.stem)))
+        return sorted(found)
+
+    def in_place(self) -> tuple[int, int]:
+        """Return how many files are registered where they lie, and their bytes."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT count(*), coalesce(sum(size), 0) FROM content WHERE path IS NOT NULL"
+            ).fetchone()
+        return row[0], row[1]
+
+    def last_change(self, root: ContentId) -> float:
+        """Return when anything of `root` last changed on disk, in seconds since 1970; 0 if nothing is there."""
+        newest = 0.0
+        for path in (self._layout.object(root), self._layout.partial(root)):
+            with contextlib.suppress(OSError):
+                newest = max(newest, os.stat(path).st_mtime)
+        return newest
+
+    def list_again(self, profiles: Mapping[ContentId, Profile]) -> tuple[int, int]:
+        """Fill the index from the objects on disk; returns how many are good and how many are not.
+
+        profiles: how each object that any manifest needs was cut. Others stay on disk, unlisted.
+        """
+        good = damaged = 0
+        for root, profile in profiles.items():
+            path = self._layout.object(root)
+            try:
+                with open(path, "rb") as file:
+                    stamp = Stamp.of(os.fstat(file.fileno()))
+                    result = scan(file.fileno(), path, profile)
+            except FileNotFoundError:
+                continue
+            except InvalidData:
+                damaged += 1
+                continue
+            if result.root == root:
+                self.save_chunk_list(root, result.chunks)
+                self._list(root, stamp, result.sha256, None)
+                good += 1
+            else:
+                damaged += 1
+        return good, damaged
+
+    # ── helpers ─────────────────────────────────────────────────────────────
+
+    def _find_unlisted(self, root: ContentId) -> Held | None:
+        """Find an object that another host, or an index that was lost, put into the store."""
+        path = self._layout.object(root)
+        try:
+            stamp = Stamp.of(os.stat(path))
+        except OSError:
+            return None
+        if self.chunk_list(root) is None:
+            return None
+        self._list(root, stamp, None, None)
+        held = Held(root, stamp.size, path, is_object=True)
+        return held if not self.bad_chunks(held) else None
+
+    def _list(self, root: ContentId, stamp: Stamp, sha256: bytes | None, path: Path | None) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT INTO content (root, size, sha256, path, mtime_ns, inode) VALUES (?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (root) DO UPDATE SET size = excluded.size, path = excluded.path,"
+                " sha256 = coalesce(excluded.sha256, sha256), mtime_ns = excluded.mtime_ns, inode = excluded.inode",
+                (root, stamp.size, sha256, str(path) if path else None, stamp.mtime_ns, stamp.inode),
+            )
+
+    def _demote(self, held: Held) -> None:
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM content WHERE root = ?", (held.root,))
+            connection.execute("DELETE FROM sources WHERE root = ?", (held.root,))
+        if held.is_object and held.path.exists():
+            partial = self._layout.partial(held.root)
+            with disk_errors(partial):
+                partial.parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    partial.with_suffix(".map").unlink()
+                os.chmod(held.path, 0o644)
+                os.replace(held.path, partial)
+
+    def _may_be_held(self, size: int) -> bool:
+        """Say whether anything here has this size: only then can the same content be here."""
+        with self._database.read() as connection:
+            return connection.execute("SELECT 1 FROM content WHERE size = ? LIMIT 1", (size,)).fetchone() is not None
+
+    def _copy_in(self, source: int, path: Path, profile: Profile, progress: Progress | None) -> tuple[Scan, int]:
+        """Make an object of the open file `source`: share its extents, else link to it, else copy it."""
+        folder = self._layout.store / "objects"
+        with disk_errors(folder):
+            target, name = tempfile.mkstemp(prefix=".new-", dir=folder)
+        temporary = Path(name)
+        try:
+            with disk_errors(temporary):
+                if reflink(source, target):
+                    # Hash the clone: the file may go on changing.
+                    result, written = scan(target, path, profile, progress=progress), 0
+                elif link_read_only(source, path, temporary):
+                    result, written = scan(source, path, profile, progress=progress), 0
+                else:
+                    result = scan(source, path, profile, copy_to=target, progress=progress)
+                    written = result.chunks.size
+                    os.fdatasync(target)
+                os.chmod(temporary, 0o444)
+                self.save_chunk_list(result.root, result.chunks)
+                final = self._layout.object(result.root)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(temporary, final)
+                sync_folder(final.parent)
+                self._list(result.root, Stamp.of(os.stat(final)), result.sha256, None)
+            return result, written
+        finally:
+            os.close(target)
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+
+    def _known_source(self, path: Path, profile: Profile, stamp: Stamp) -> tuple[ContentId, bytes] | None:
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT root, sha256 FROM sources"
+                " WHERE path = ? AND profile = ? AND size = ? AND mtime_ns = ? AND inode = ?",
+                (str(path), profile, stamp.size, stamp.mtime_ns, stamp.inode),
+            ).fetchone()
+        return (ContentId(row["root"]), row["sha256"]) if row else None
+
+    def _remember_source(self, path: Path, profile: Profile, stamp: Stamp, result: Scan) -> None:
+        if time.time() - stamp.mtime_ns / 1e9 < FRESH_S:
+            return
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO sources (path, profile, size, mtime_ns, inode, root, sha256)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (str(path), profile, stamp.size, stamp.mtime_ns, stamp.inode, result.root, result.sha256),
+            )

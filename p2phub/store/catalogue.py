@@ -1,0 +1,361 @@
+"""What the records say, ready to be asked: branches, versions, search (spec/records.md §5, spec/store.md §5).
+
+    logs ──apply, entry by entry──▶ releases, branches, versions ──▶ models ──▶ full-text index
+
+Everything here follows from the logs alone, in whatever order they come in: each log
+has its own row for a branch or a version, and reading chooses among the rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from sqlite3 import Connection, Row
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from p2phub.core.ids import LogId, ManifestId, NamespaceId
+from p2phub.core.records import Branch, Entry, Publish, Yank
+
+from .database import Database
+
+SEARCH_LIMIT_MAX = 1000  # rows in one answer
+# Ranking looks at the newest matches only: a common word would take a second over a million rows.
+RANKED_MATCHES_MAX = 2000
+
+Sort = Literal["relevance", "newest", "size", "parameters", "name"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a branch or version name stands for, and who said so."""
+
+    manifest: ManifestId | None  # None: the branch was deleted
+    log: LogId
+    index: int
+    time: int  # seconds since 1970
+    depth: int  # of the manifest, as its publisher says; 0 for a version
+    conflicts: int  # other logs that say otherwise
+
+
+class Query(Struct, frozen=True, forbid_unknown_fields=True):
+    """What to search for; every condition given must hold."""
+
+    text: Annotated[str, Meta(max_length=1000)] = ""
+    kind: str | None = None
+    task: str | None = None
+    library: str | None = None
+    license: str | None = None
+    publisher: str | None = None  # namespace id as text
+    parameters_min: int | None = None
+    parameters_max: int | None = None
+    sort: Sort = "relevance"
+    limit: Annotated[int, Meta(ge=1, le=SEARCH_LIMIT_MAX)] = 20
+
+
+class Model(Struct, frozen=True):
+    """A repository as search shows it: what its newest release says."""
+
+    namespace: str
+    model: str
+    kind: str
+    revision: str
+    version: str | None
+    time: int  # seconds since 1970
+    files: int
+    size: int  # bytes
+    parameters: int | None
+    task: str | None
+    library: str | None
+    license: str | None
+    languages: list[str]
+    tags: list[str]
+    base_models: list[str]
+    datasets: list[str]
+    tensor_types: list[str]
+    architecture: str | None
+    title: str
+    excerpt: str
+
+
+class Catalogue:
+    """The state that the logs add up to."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # ── writing, called by Logs ─────────────────────────────────────────────
+
+    def apply(self, connection: Connection, entry: Entry) -> None:
+        """Add what `entry` says, inside the transaction that adds it to its log."""
+        record = entry.record
+        refusal = None
+        match record:
+            case Publish():
+                refusal = self._publish(connection, record, entry.leaf)
+            case Branch():
+                self._move_branch(
+                    connection, record, record.branch, record.manifest, record.depth, entry.leaf
+                )
+            case Yank():
+                connection.execute(
+                    "INSERT OR REPLACE INTO yanks (namespace, model, version, message) VALUES (?, ?, ?, ?)",
+                    (record.namespace, record.model, record.version, record.message),
+                )
+        if refusal:
+            connection.execute(
+                "INSERT OR REPLACE INTO refusals (log, idx, reason) VALUES (?, ?, ?)",
+                (record.log, record.index, refusal),
+            )
+
+    def _publish(self, connection: Connection, record: Publish, leaf: bytes) -> str | None:
+        """Take in a release; returns why it may not count, or None."""
+        known = connection.execute(
+            "SELECT kind FROM models WHERE namespace = ? AND model = ?", (record.namespace, record.model)
+        ).fetchone()
+        if known and known["kind"] != record.kind:
+            return f"{record.model} is a {known['kind']}, not a {record.kind}"
+        if record.version:
+            first = connection.execute(
+                "SELECT manifest FROM versions WHERE namespace = ? AND model = ? AND version = ? AND log = ?",
+                (record.namespace, record.model, record.version, record.log),
+            ).fetchone()
+            if first and first["manifest"] != record.manifest:
+                return f"version {record.version} of {record.model} was published before with other content"
+            connection.execute(
+                "INSERT OR IGNORE INTO versions (namespace, model, version, log, idx, manifest, time, leaf)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (record.namespace, record.model, record.version, record.log, record.index, record.manifest,
+                 record.time, leaf),
+            )  # fmt: skip
+        connection.execute(
+            "INSERT INTO releases (log, idx, namespace, model, kind, manifest, branch, version, time)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (record.log, record.index, record.namespace, record.model, record.kind, record.manifest,
+             record.branch, record.version, record.time),
+        )  # fmt: skip
+        self._move_branch(connection, record, record.branch, record.manifest, record.depth, leaf)
+        self._describe(connection, record)
+        return None
+
+    def _move_branch(
+        self,
+        connection: Connection,
+        record: Publish | Branch,
+        branch: str,
+        manifest: ManifestId | None,
+        depth: int,
+        leaf: bytes,
+    ) -> None:
+        connection.execute(
+            "INSERT OR REPLACE INTO branches (namespace, model, branch, log, idx, manifest, depth, time, leaf)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (record.namespace, record.model, branch, record.log, record.index, manifest, depth, record.time, leaf),
+        )
+
+    def _describe(self, connection: Connection, record: Publish) -> None:
+        """Let the newest release describe the repository in search."""
+        known = connection.execute(
+            "SELECT time FROM models WHERE namespace = ? AND model = ?", (record.namespace, record.model)
+        ).fetchone()
+        if known and known["time"] > record.time:
+            return
+        summary = record.summary
+        connection.execute(
+            "DELETE FROM models WHERE namespace = ? AND model = ?", (record.namespace, record.model)
+        )
+        connection.execute(
+            "INSERT INTO models (namespace, model, kind, manifest, version, time, files, size, parameters, task,"
+            " library, license, languages, tags, base_models, datasets, tensor_types, architecture, title, excerpt,"
+            " publisher) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.namespace, record.model, record.kind, record.manifest, record.version, record.time,
+                summary.files, summary.size, summary.parameters, summary.task, summary.library, summary.license,
+                _join(summary.languages), _join(summary.tags), _join(summary.base_models), _join(summary.datasets),
+                _join(summary.tensor_types), summary.architecture, summary.title, summary.excerpt,
+                str(record.namespace),
+            ),
+        )  # fmt: skip
+
+    # ── names ───────────────────────────────────────────────────────────────
+
+    def branch(self, namespace: NamespaceId, model: str, branch: str) -> Claim | None:
+        """Return what `branch` stands for, None if no log ever spoke of it."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT * FROM branches WHERE namespace = ? AND model = ? AND branch = ?", (namespace, model, branch)
+            ).fetchall()
+        # More ancestors win, else the later time, else the hash: the same on every node.
+        return _choose(rows, lambda row: (row["depth"], row["time"], row["leaf"]), newest=True)
+
+    def version(self, namespace: NamespaceId, model: str, version: str) -> Claim | None:
+        """Return what `version` stands for: the first word on it counts for ever."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT * FROM versions WHERE namespace = ? AND model = ? AND version = ?",
+                (namespace, model, version),
+            ).fetchall()
+        return _choose(rows, lambda row: (row["time"], row["leaf"]), newest=False)
+
+    def yanked(self, namespace: NamespaceId, model: str, version: str) -> str | None:
+        """Return why `version` was yanked, None if it was not."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT message FROM yanks WHERE namespace = ? AND model = ? AND version = ?",
+                (namespace, model, version),
+            ).fetchone()
+        return row["message"] if row else None
+
+    def branches(self, namespace: NamespaceId, model: str) -> dict[str, Claim]:
+        """Return the branches of a repository by name, deleted ones left out."""
+        with self._database.read() as connection:
+            names = connection.execute(
+                "SELECT DISTINCT branch FROM branches WHERE namespace = ? AND model = ? ORDER BY branch",
+                (namespace, model),
+            ).fetchall()
+        claims = {row["branch"]: self.branch(namespace, model, row["branch"]) for row in names}
+        return {name: claim for name, claim in claims.items() if claim and claim.manifest}
+
+    def versions(self, namespace: NamespaceId, model: str) -> dict[str, Claim]:
+        """Return the versions of a repository by name."""
+        with self._database.read() as connection:
+            names = connection.execute(
+                "SELECT version, min(time) AS first FROM versions WHERE namespace = ? AND model = ?"
+                " GROUP BY version ORDER BY first, version",
+                (namespace, model),
+            ).fetchall()
+        claims = {row["version"]: self.version(namespace, model, row["version"]) for row in names}
+        return {name: claim for name, claim in claims.items() if claim}
+
+    def kind(self, namespace: NamespaceId, model: str) -> str | None:
+        """Return whether the repository is a model or a dataset, None if there is none."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT kind FROM models WHERE namespace = ? AND model = ?", (namespace, model)
+            ).fetchone()
+        return row["kind"] if row else None
+
+    def revisions(self, namespace: NamespaceId, model: str, prefix: str) -> list[ManifestId]:
+        """Return the revisions of a repository whose hash begins with the hex digits `prefix`."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT manifest FROM releases WHERE namespace = ? AND model = ?", (namespace, model)
+            ).fetchall()
+        return [ManifestId(row["manifest"]) for row in rows if row["manifest"].hex().startswith(prefix)]
+
+    def publishers_of(self, manifest: ManifestId) -> list[tuple[NamespaceId, str]]:
+        """Return the repositories that published `manifest`, by namespace and model."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT namespace, model FROM releases WHERE manifest = ?", (manifest,)
+            ).fetchall()
+        return [(NamespaceId(row["namespace"]), row["model"]) for row in rows]
+
+    def refusals(self, log: LogId) -> dict[int, str]:
+        """Return why records of `log` do not count, by index."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT idx, reason FROM refusals WHERE log = ?", (log,)).fetchall()
+        return {row["idx"]: row["reason"] for row in rows}
+
+    def count(self) -> int:
+        """Return how many repositories the catalogue knows."""
+        with self._database.read() as connection:
+            (count,) = connection.execute("SELECT count(*) FROM models").fetchone()
+        return int(count)
+
+    # ── search ──────────────────────────────────────────────────────────────
+
+    def search(self, query: Query) -> list[Model]:
+        """Return the repositories that match `query`, best first."""
+        conditions, values = ["1"], []
+        for column in ("kind", "task", "library", "license", "publisher"):
+            value = getattr(query, column)
+            if value is not None:
+                conditions.append(f"{column} = ? COLLATE NOCASE")
+                values.append(value)
+        if query.parameters_min is not None:
+            conditions.append("parameters >= ?")
+            values.append(query.parameters_min)
+        if query.parameters_max is not None:
+            conditions.append("parameters <= ?")
+            values.append(query.parameters_max)
+        where = " AND ".join(conditions)
+        words = _match_expression(query.text)
+        order = {
+            "relevance": "time DESC, id",
+            "newest": "time DESC, id",
+            "size": "size DESC, id",
+            "parameters": "parameters DESC, id",
+            "name": "model COLLATE NOCASE, id",
+        }[query.sort]
+        with self._database.read() as connection:
+            if not words:
+                rows = connection.execute(
+                    f"SELECT * FROM models WHERE {where} ORDER BY {order} LIMIT ?", (*values, query.limit)
+                ).fetchall()
+            elif query.sort == "relevance":
+                # Ids grow with time, so the highest are the newest.
+                rows = connection.execute(
+                    "SELECT models.* FROM (SELECT rowid, rank FROM models_fts WHERE models_fts MATCH ?"
+                    " AND rank MATCH 'bm25(10, 2, 5, 1, 3, 2, 2, 1, 2, 2, 2)' ORDER BY rowid DESC LIMIT ?) AS hits"
+                    f" JOIN models ON models.id = hits.rowid WHERE {where} ORDER BY hits.rank, {order} LIMIT ?",
+                    (words, RANKED_MATCHES_MAX, *values, query.limit),
+                ).fetchall()
+            else:
+                rows = connection.execute(
+                    "SELECT * FROM models WHERE id IN (SELECT rowid FROM models_fts WHERE models_fts MATCH ?)"
+                    f" AND {where} ORDER BY {order} LIMIT ?",
+                    (words, *values, query.limit),
+                ).fetchall()
+        return [_model(row) for row in rows]
+
+
+def _choose(rows: Iterable[Row], order: Callable[[Row], Any], *, newest: bool) -> Claim | None:
+    ranked = sorted(rows, key=order, reverse=newest)
+    if not ranked:
+        return None
+    best = ranked[0]
+    manifest = ManifestId(best["manifest"]) if best["manifest"] is not None else None
+    conflicts = sum(1 for row in ranked[1:] if row["manifest"] != best["manifest"])
+    depth = best["depth"] if "depth" in best.keys() else 0  # noqa: SIM118 (a Row is no mapping)
+    return Claim(manifest, LogId(best["log"]), best["idx"], best["time"], depth, conflicts)
+
+
+def _match_expression(text: str) -> str:
+    """Return the FTS5 expression that finds all words of `text`, the last one as a prefix too.
+
+    Words are quoted, so nothing that people type is taken for an operator.
+    """
+    words = re.findall(r"\w+", text)
+    return " ".join(f'"{word}"' for word in words[:-1]) + (f' "{words[-1]}"*' if words else "")
+
+
+def _join(words: Iterable[str]) -> str:
+    return " ".join(word.replace(" ", "_") for word in words)
+
+
+def _model(row: Row) -> Model:
+    return Model(
+        namespace=row["publisher"],
+        model=row["model"],
+        kind=row["kind"],
+        revision=str(ManifestId(row["manifest"])),
+        version=row["version"],
+        time=row["time"],
+        files=row["files"],
+        size=row["size"],
+        parameters=row["parameters"],
+        task=row["task"],
+        library=row["library"],
+        license=row["license"],
+        languages=row["languages"].split(),
+        tags=row["tags"].split(),
+        base_models=row["base_models"].split(),
+        datasets=row["datasets"].split(),
+        tensor_types=row["tensor_types"].split(),
+        architecture=row["architecture"],
+        title=row["title"],
+        excerpt=row["excerpt"],
+    )

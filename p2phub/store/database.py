@@ -1,0 +1,311 @@
+"""The SQLite index: one file, one connection a thread, one transaction a verb (spec/store.md §5).
+
+Everything in it can be rebuilt from the files of the store, except the tables
+`peers`, `pins`, `views` and `settings`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from p2phub.core.errors import NoSpace, StoreError
+
+BUSY_TIMEOUT_S = 30.0  # seconds to wait for another process's transaction
+
+# Each step brings the index one version up. A landed step is never changed.
+MIGRATIONS = (
+    """
+    CREATE TABLE content (
+        root       BLOB PRIMARY KEY,   -- file root, 32 bytes
+        size       INTEGER NOT NULL,   -- bytes
+        sha256     BLOB,               -- of the whole file, if it was computed here
+        path       TEXT,               -- absolute, of a file we do not own; NULL: in objects/
+        mtime_ns   INTEGER NOT NULL,   -- as when hashed; if it moved, hash again
+        inode      INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE chunk_lists (
+        root       BLOB PRIMARY KEY,
+        packed     BLOB                -- 36 bytes a chunk; NULL: in trees/
+    ) STRICT;
+    CREATE TABLE sources (             -- files that were hashed, so that they need not be again
+        path       TEXT NOT NULL,
+        profile    TEXT NOT NULL,
+        size       INTEGER NOT NULL,
+        mtime_ns   INTEGER NOT NULL,
+        inode      INTEGER NOT NULL,
+        root       BLOB NOT NULL,
+        sha256     BLOB NOT NULL,
+        PRIMARY KEY (path, profile)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE manifests (
+        manifest   BLOB PRIMARY KEY,
+        kind       TEXT NOT NULL,
+        size       INTEGER NOT NULL    -- bytes of all its files
+    ) STRICT;
+    CREATE TABLE manifest_files (
+        manifest   BLOB NOT NULL,
+        root       BLOB NOT NULL,
+        size       INTEGER NOT NULL,
+        PRIMARY KEY (manifest, root)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX manifest_files_by_root ON manifest_files (root);
+
+    CREATE TABLE identities (
+        namespace  BLOB PRIMARY KEY,
+        version    INTEGER NOT NULL,
+        chain      BLOB NOT NULL       -- all documents, as peers send them
+    ) STRICT;
+    CREATE TABLE logs (
+        log        BLOB PRIMARY KEY,
+        namespace  BLOB NOT NULL,
+        key        BLOB NOT NULL,
+        size       INTEGER NOT NULL,   -- records
+        bytes      INTEGER NOT NULL,   -- of the log's file that belong to them
+        peaks      BLOB NOT NULL,      -- right edge of the tree, 32 bytes a peak
+        head       BLOB NOT NULL       -- signed checkpoint; empty while there is none
+    ) STRICT;
+    CREATE TABLE entries (
+        log        BLOB NOT NULL,
+        idx        INTEGER NOT NULL,
+        leaf       BLOB NOT NULL,
+        offset     INTEGER NOT NULL,   -- bytes into the log's file
+        length     INTEGER NOT NULL,   -- bytes
+        PRIMARY KEY (log, idx)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE forks (               -- evidence: two heads of one log that do not agree
+        log        BLOB PRIMARY KEY,
+        ours       BLOB NOT NULL,
+        theirs     BLOB NOT NULL
+    ) STRICT;
+
+    CREATE TABLE releases (            -- one row a publish record
+        log        BLOB NOT NULL,
+        idx        INTEGER NOT NULL,
+        namespace  BLOB NOT NULL,
+        model      TEXT NOT NULL,
+        kind       TEXT NOT NULL,
+        manifest   BLOB NOT NULL,
+        branch     TEXT NOT NULL,
+        version    TEXT,
+        time       INTEGER NOT NULL,   -- seconds since 1970
+        PRIMARY KEY (log, idx)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX releases_by_model ON releases (namespace, model, time);
+    CREATE INDEX releases_by_manifest ON releases (manifest);
+    CREATE TABLE branches (            -- the last word of each log on a branch
+        namespace  BLOB NOT NULL,
+        model      TEXT NOT NULL,
+        branch     TEXT NOT NULL,
+        log        BLOB NOT NULL,
+        idx        INTEGER NOT NULL,
+        manifest   BLOB,               -- NULL: deleted
+        depth      INTEGER NOT NULL,
+        time       INTEGER NOT NULL,
+        leaf       BLOB NOT NULL,
+        PRIMARY KEY (namespace, model, branch, log)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE versions (            -- the first word of each log on a version
+        namespace  BLOB NOT NULL,
+        model      TEXT NOT NULL,
+        version    TEXT NOT NULL,
+        log        BLOB NOT NULL,
+        idx        INTEGER NOT NULL,
+        manifest   BLOB NOT NULL,
+        time       INTEGER NOT NULL,
+        leaf       BLOB NOT NULL,
+        PRIMARY KEY (namespace, model, version, log)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE yanks (
+        namespace  BLOB NOT NULL,
+        model      TEXT NOT NULL,
+        version    TEXT NOT NULL,
+        message    TEXT NOT NULL,
+        PRIMARY KEY (namespace, model, version)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE refusals (            -- records that are in a log but may not count
+        log        BLOB NOT NULL,
+        idx        INTEGER NOT NULL,
+        reason     TEXT NOT NULL,
+        PRIMARY KEY (log, idx)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE models (              -- one row a repository, as its newest release describes it
+        id         INTEGER PRIMARY KEY,
+        namespace  BLOB NOT NULL,
+        model      TEXT NOT NULL,
+        kind       TEXT NOT NULL,
+        manifest   BLOB NOT NULL,
+        version    TEXT,
+        time       INTEGER NOT NULL,
+        files      INTEGER NOT NULL,
+        size       INTEGER NOT NULL,   -- bytes
+        parameters INTEGER,
+        task       TEXT,
+        library    TEXT,
+        license    TEXT,
+        languages  TEXT NOT NULL,      -- words between spaces, as are the next five
+        tags       TEXT NOT NULL,
+        base_models TEXT NOT NULL,
+        datasets   TEXT NOT NULL,
+        tensor_types TEXT NOT NULL,
+        architecture TEXT,
+        title      TEXT NOT NULL,
+        excerpt    TEXT NOT NULL,
+        publisher  TEXT NOT NULL,      -- the namespace as text
+        UNIQUE (namespace, model)
+    ) STRICT;
+    CREATE INDEX models_by_time ON models (time);
+    CREATE VIRTUAL TABLE models_fts USING fts5 (
+        model, publisher, title, excerpt, tags, task, library, languages, base_models, datasets, architecture,
+        content='models', content_rowid='id', tokenize="unicode61 remove_diacritics 2", prefix='2 3'
+    );
+    CREATE TRIGGER models_added AFTER INSERT ON models BEGIN
+        INSERT INTO models_fts (rowid, model, publisher, title, excerpt, tags, task, library, languages,
+                                base_models, datasets, architecture)
+        VALUES (new.id, new.model, new.publisher, new.title, new.excerpt, new.tags, new.task, new.library,
+                new.languages, new.base_models, new.datasets, new.architecture);
+    END;
+    CREATE TRIGGER models_removed AFTER DELETE ON models BEGIN
+        INSERT INTO models_fts (models_fts, rowid, model, publisher, title, excerpt, tags, task, library,
+                                languages, base_models, datasets, architecture)
+        VALUES ('delete', old.id, old.model, old.publisher, old.title, old.excerpt, old.tags, old.task,
+                old.library, old.languages, old.base_models, old.datasets, old.architecture);
+    END;
+
+    CREATE TABLE peers (
+        node         BLOB PRIMARY KEY,
+        addresses    TEXT NOT NULL,    -- HOST:PORT, between spaces
+        record       BLOB,             -- its newest signed node record
+        record_time  INTEGER NOT NULL, -- of that record, seconds since 1970; 0: none
+        added        INTEGER NOT NULL, -- 1: by the user
+        last_seen    INTEGER,          -- seconds since 1970
+        last_error   TEXT,
+        failures     INTEGER NOT NULL, -- since it was last seen
+        received     INTEGER NOT NULL, -- bytes of content
+        bans         INTEGER NOT NULL,
+        banned_until INTEGER NOT NULL, -- seconds since 1970; 0: not banned
+        ban_reason   TEXT
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE pins (
+        manifest   BLOB PRIMARY KEY,
+        time       INTEGER NOT NULL,
+        reason     TEXT NOT NULL       -- 'published' or 'kept'
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE views (               -- folders that files were placed in
+        folder     TEXT PRIMARY KEY,   -- absolute
+        manifest   BLOB NOT NULL,
+        files      TEXT NOT NULL       -- JSON: path -> [size, mtime_ns, inode] as placed
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE settings (
+        name       TEXT PRIMARY KEY,
+        value      TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
+)
+
+REBUILT = (  # tables that `store rebuild` fills again
+    "content", "chunk_lists", "sources", "manifests", "manifest_files", "identities", "logs", "entries",
+    "releases", "branches", "versions", "yanks", "refusals", "models",
+)  # fmt: skip
+
+
+class Database:
+    """The index file. Safe to use from several threads and processes at once."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, make it if it is missing, and bring it up to the newest version."""
+        self.path = path
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self._migrate()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection for statements that change nothing."""
+        with self._errors():
+            yield self._connection()
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection inside a transaction, committed at the end and rolled back on an error."""
+        with self._errors():
+            connection = self._connection()
+            # IMMEDIATE: a transaction that reads first and writes later could not be
+            # completed if another process wrote in between.
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+        self._local = threading.local()
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(
+                self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA cache_size = -8000")
+            self._local.connection = connection
+            with self._lock:
+                self._connections.append(connection)
+        return connection
+
+    def _migrate(self) -> None:
+        with self.write() as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > len(MIGRATIONS):
+                raise StoreError(
+                    f"the index {self.path} is of version {version}, made by a newer p2phub",
+                    path=str(self.path),
+                    hint="upgrade p2phub, or move the index away and run `p2phub store rebuild`",
+                )
+            for step in MIGRATIONS[version:]:
+                for statement in _statements(step):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as exc:
+            text = str(exc)
+            if "full" in text:
+                raise NoSpace(f"no space left for the index {self.path}", path=str(self.path)) from exc
+            if "malformed" in text or "not a database" in text:
+                raise StoreError(
+                    f"the index {self.path} is damaged: {text}",
+                    path=str(self.path),
+                    hint="move it away and run `p2phub store rebuild`",
+                ) from exc
+            if isinstance(exc, sqlite3.OperationalError):
+                raise StoreError(f"cannot use the index {self.path}: {text}", path=str(self.path)) from exc
+            raise
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script into statements; `executescript` would commit the transaction it runs in."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

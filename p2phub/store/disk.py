@@ -1,0 +1,67 @@
+"""Small things about files that several stores need: translating errors, writing whole files.
+
+Every error of the disk becomes a StoreError with the path, here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from p2phub.core.errors import NoSpace, StoreError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def disk_errors(path: os.PathLike[str] | str) -> Iterator[None]:
+    """Turn an OSError of the block into a StoreError that names `path`."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in _FULL:
+            raise NoSpace(
+                f"no space left for {path}", path=str(path), hint="`p2phub store gc` frees what nothing needs"
+            ) from exc
+        raise StoreError(f"cannot use {path}: {exc.strerror or exc}", path=str(path)) from exc
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o444) -> None:
+    """Write `data` so that after a crash `path` is whole or is not there."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, mode)
+                file.write(data)
+                file.flush()
+                # fsync before rename: after a crash the name must never point at a short file.
+                os.fsync(descriptor)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make names that were put into the folder `path` outlive a crash."""
+    with disk_errors(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def free_bytes(path: Path) -> int:
+    """Return how many bytes can still be written to the file system that holds `path`."""
+    with disk_errors(path):
+        status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize

@@ -1,0 +1,85 @@
+"""Where things lie on disk (spec/store.md §1).
+
+The store holds data that can be shared by hosts on one file system; the home
+holds keys and the index, which belong to one machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId
+
+from .disk import disk_errors
+
+FOLDERS = ("objects", "trees", "partial", "manifests", "logs", "identities", "views")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one home and its store."""
+
+    home: Path
+    store: Path
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Layout:
+        """Return the layout that P2PHUB_HOME and P2PHUB_STORE name, or the platform's default."""
+        home = Path(environment.get("P2PHUB_HOME") or platformdirs.user_data_dir("p2phub")).expanduser().absolute()
+        store = Path(environment.get("P2PHUB_STORE") or home / "store").expanduser().absolute()
+        return cls(home, store)
+
+    def create(self) -> None:
+        """Make the folders that are missing; the home is readable by its owner only."""
+        with disk_errors(self.home):
+            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in FOLDERS:
+            with disk_errors(self.store / name):
+                (self.store / name).mkdir(parents=True, exist_ok=True)
+
+    @property
+    def index(self) -> Path:
+        return self.home / "index.sqlite"
+
+    @property
+    def keys(self) -> Path:
+        return self.home / "keys"
+
+    @property
+    def own_identity(self) -> Path:
+        return self.home / "identity.cbor"
+
+    @property
+    def daemon(self) -> Path:
+        """What a running daemon says of itself, with its token."""
+        return self.home / "daemon.json"
+
+    def object(self, root: ContentId) -> Path:
+        return self._sharded("objects", root.hex())
+
+    def tree(self, root: ContentId) -> Path:
+        return self._sharded("trees", root.hex())
+
+    def partial(self, root: ContentId) -> Path:
+        """The sparse file of a download; its bitmap has the suffix `.map`."""
+        return self._sharded("partial", root.hex()).with_suffix(".data")
+
+    def manifest(self, manifest: ManifestId) -> Path:
+        return self._sharded("manifests", manifest.hex())
+
+    def log(self, log: LogId) -> Path:
+        return self._sharded("logs", str(log))
+
+    def identity(self, namespace: NamespaceId) -> Path:
+        return self._sharded("identities", str(namespace))
+
+    def view(self, namespace: str, model: str, manifest: ManifestId) -> Path:
+        return self.store / "views" / namespace / model / manifest.hex()[:12]
+
+    def _sharded(self, folder: str, name: str) -> Path:
+        return self.store / folder / name[:2] / name

@@ -1,0 +1,380 @@
+"""Logs, their heads, and the identities that prove them (spec/store.md §4).
+
+A log is one append-only file of length-prefixed entries; the index says where each
+stands and keeps the right edge of the tree. Appending is: check, write and sync the
+file, then commit the index. A crash between the two leaves bytes at the end of the
+file that the index does not know, and the next append overwrites them.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from sqlite3 import Connection, Row
+from typing import Protocol
+
+from p2phub.core.checkpoint import Head, open_head, parse_head, sign_head
+from p2phub.core.encoding import decode, encode
+from p2phub.core.envelope import ENVELOPE_SIZE_MAX
+from p2phub.core.errors import ForkedLog, HashMismatch, InvalidData
+from p2phub.core.identity import Identity, open_identity
+from p2phub.core.ids import ID_SIZE, LogId, NamespaceId, PublicKey
+from p2phub.core.merkle import LOG_TREE, Frontier
+from p2phub.core.records import NO_PREVIOUS, SKEW_MAX_S, Entry, Record, log_id, open_entry, sign_record
+from p2phub.core.signing import SigningKey
+from p2phub.protocol.messages import IdentityChain
+
+from .database import Database
+from .disk import disk_errors, write_file
+from .layout import Layout
+
+IDENTITY_SIZE_MAX = 4 * 1024 * 1024  # bytes of a chain; spec/peer-protocol.md §4
+
+_LENGTH = struct.Struct(">I")  # before each entry in the file; spec/store.md §4
+
+
+class Listener(Protocol):
+    """Told of every entry, in order, inside the transaction that adds it."""
+
+    def apply(self, connection: Connection, entry: Entry) -> None: ...
+
+
+@dataclass(frozen=True)
+class LogState:
+    """A log as far as it is here."""
+
+    log: LogId
+    namespace: NamespaceId
+    size: int  # records
+    root: bytes
+    head: bytes  # the newest signed checkpoint whose records are all here; empty while there is none
+
+
+class Logs:
+    """The logs and identities that are here; tells `listener` what they say."""
+
+    def __init__(self, layout: Layout, database: Database, listener: Listener) -> None:
+        self._layout = layout
+        self._database = database
+        self._listener = listener
+
+    # ── identities ──────────────────────────────────────────────────────────
+
+    def identity(self, namespace: NamespaceId) -> Identity | None:
+        """Return the identity of `namespace`, None if it is not here."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT chain FROM identities WHERE namespace = ?", (namespace,)).fetchone()
+        return open_identity(decode(row["chain"], IdentityChain, size_max=IDENTITY_SIZE_MAX).documents) if row else None
+
+    def add_identity(self, identity: Identity) -> bool:
+        """Keep a checked identity; returns whether it is newer than what was here.
+
+        Raises InvalidData if it disagrees with what was here: a namespace has one history.
+        """
+        chain = encode(IdentityChain(identity.chain))
+        known = self.identity(identity.namespace)
+        if known:
+            common = min(len(known.chain), len(identity.chain))
+            if [d.document for d in known.chain[:common]] != [d.document for d in identity.chain[:common]]:
+                raise InvalidData(f"two different identity documents of {identity.namespace} have one version")
+            if len(identity.chain) <= len(known.chain):
+                return False
+        write_file(self._layout.identity(identity.namespace), chain)
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO identities (namespace, version, chain) VALUES (?, ?, ?)",
+                (identity.namespace, identity.current.version, chain),
+            )
+        return True
+
+    # ── reading ─────────────────────────────────────────────────────────────
+
+    def state(self, log: LogId) -> LogState | None:
+        """Return the state of `log`, None if nothing of it is here."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT * FROM logs WHERE log = ?", (log,)).fetchone()
+        return _state(row) if row else None
+
+    def states(self, *, after: LogId | None = None, limit: int = -1) -> list[LogState]:
+        """Return the logs whose id sorts after `after`, at most `limit`, sorted by id."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT * FROM logs WHERE log > ? ORDER BY log LIMIT ?", (after or b"", limit)
+            ).fetchall()
+        return [_state(row) for row in rows]
+
+    def logs_of(self, namespace: NamespaceId) -> list[LogState]:
+        """Return the logs of `namespace` that are here."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT * FROM logs WHERE namespace = ? ORDER BY log", (namespace,)).fetchall()
+        return [_state(row) for row in rows]
+
+    def entries(self, log: LogId, start: int, *, size_max: int) -> list[bytes]:
+        """Return the encoded entries of `log` from index `start` on: at least one, then about `size_max` bytes."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT offset, length FROM entries WHERE log = ? AND idx >= ? ORDER BY idx LIMIT 10000", (log, start)
+            ).fetchall()
+        entries: list[bytes] = []
+        size = 0
+        path = self._layout.log(log)
+        if not rows:
+            return entries
+        with disk_errors(path), open(path, "rb") as file:
+            for row in rows:
+                size += row["length"] + 8
+                if entries and size > size_max:
+                    break
+                data = os.pread(file.fileno(), row["length"], row["offset"])
+                if len(data) != row["length"]:
+                    break
+                entries.append(data)
+        return entries
+
+    def fork(self, log: LogId) -> tuple[bytes, bytes] | None:
+        """Return the two heads that prove `log` to be forked, None if it is not known to be."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT ours, theirs FROM forks WHERE log = ?", (log,)).fetchone()
+        return (row["ours"], row["theirs"]) if row else None
+
+    # ── appending ───────────────────────────────────────────────────────────
+
+    def append_own(
+        self,
+        namespace: NamespaceId,
+        key: SigningKey,
+        make: Callable[[Connection, LogId, int, bytes], Record],
+    ) -> Entry:
+        """Sign and append what `make(connection, log, index, previous)` returns to the log of `key`.
+
+        `make` runs inside the transaction, so that what it checked still holds.
+        """
+        log = log_id(namespace, key.public_key)
+        with self._database.write() as connection:
+            row = connection.execute("SELECT * FROM logs WHERE log = ?", (log,)).fetchone()
+            frontier = _frontier(row)
+            previous = NO_PREVIOUS
+            if frontier.size:
+                previous = connection.execute(
+                    "SELECT leaf FROM entries WHERE log = ? AND idx = ?", (log, frontier.size - 1)
+                ).fetchone()["leaf"]
+            entry = sign_record(make(connection, log, frontier.size, previous), key)
+            frontier.append(entry.leaf)
+            head = sign_head(log, frontier.size, frontier.root(), key)
+            self._append(connection, namespace, key.public_key, row, frontier, [entry], head.text)
+        return entry
+
+    def extend(self, identity: Identity, head: Head, entries: Sequence[bytes], *, now: float) -> int:
+        """Append `entries`, the next ones of the log, up to what `head` states; returns how many were new.
+
+        A long log may come in pieces: each entry is signed and names the one before it,
+        and the head is kept once all that it covers is here. Raises InvalidData if an entry
+        or the head is wrong, ForkedLog if the head does not agree with what is here.
+        """
+        key = identity.logs.get(head.log)
+        if key is None:
+            raise InvalidData(f"log {head.log} is not of a key that {identity.namespace} names")
+        head = open_head(head.text, log=head.log, key=key)
+        size_max = identity.size_max(head.log)
+        if size_max is not None and head.size > size_max:
+            raise InvalidData(f"log {head.log} counts up to record {size_max} only: its key was retired")
+        with self._database.write() as connection:
+            row = connection.execute("SELECT * FROM logs WHERE log = ?", (head.log,)).fetchone()
+            frontier = _frontier(row)
+            if head.size <= frontier.size:
+                self._check_fork(connection, head, row)
+                return 0
+            new: list[Entry] = []
+            previous = self._leaf(connection, head.log, frontier.size - 1)
+            for data in entries[: head.size - frontier.size]:
+                entry = open_entry(
+                    data, namespace=identity.namespace, key=key, index=frontier.size, previous=previous
+                )
+                if entry.record.time > now + SKEW_MAX_S:
+                    raise InvalidData(f"record {frontier.size} is ahead of this machine's clock")
+                frontier.append(entry.leaf)
+                previous = entry.leaf
+                new.append(entry)
+            note = row["head"] if row is not None else b""
+            if frontier.size == head.size:
+                if frontier.root() != head.root:
+                    if row is not None:
+                        self._note_fork(connection, head, row)
+                    raise HashMismatch("the records are not those that the head covers")
+                note = head.text
+            self._append(connection, identity.namespace, key, row, frontier, new, note)
+        return len(new)
+
+    def check_head(self, head: Head) -> None:
+        """Compare a verified head that is not longer than ours. Raises ForkedLog if it is of another history."""
+        with self._database.write() as connection:
+            row = connection.execute("SELECT * FROM logs WHERE log = ?", (head.log,)).fetchone()
+            if row is not None and head.size <= row["size"]:
+                self._check_fork(connection, head, row)
+
+    # ── rebuilding ──────────────────────────────────────────────────────────
+
+    def rebuild(self) -> int:
+        """Fill the index from the files of identities and logs; returns how many records there are."""
+        for path in sorted((self._layout.store / "identities").glob("??/*")):
+            chain = decode(path.read_bytes(), IdentityChain, size_max=IDENTITY_SIZE_MAX)
+            identity = open_identity(chain.documents)
+            with self._database.write() as connection:
+                connection.execute(
+                    "INSERT OR REPLACE INTO identities (namespace, version, chain) VALUES (?, ?, ?)",
+                    (identity.namespace, identity.current.version, path.read_bytes()),
+                )
+            for log, key in sorted(identity.logs.items()):
+                if self._layout.log(log).exists():
+                    self._rebuild_log(identity, log, key)
+        with self._database.read() as connection:
+            (count,) = connection.execute("SELECT count(*) FROM entries").fetchone()
+        return int(count)
+
+    def _rebuild_log(self, identity: Identity, log: LogId, key: PublicKey) -> None:
+        with self._database.write() as connection:
+            frontier = Frontier(LOG_TREE)
+            previous, offset = NO_PREVIOUS, 0
+            for data in _read_file(self._layout.log(log).read_bytes()):
+                try:
+                    entry = open_entry(
+                        data,
+                        namespace=identity.namespace,
+                        key=identity.logs[log],
+                        index=frontier.size,
+                        previous=previous,
+                    )
+                except InvalidData:
+                    break
+                frontier.append(entry.leaf)
+                self._index_entry(connection, log, entry, offset + _LENGTH.size)
+                offset += _LENGTH.size + len(data)
+                previous = entry.leaf
+            if frontier.size:
+                head = self._layout.log(log).with_suffix(".head")
+                note = head.read_bytes() if head.exists() else b""
+                # The head is written before the index is: it may state more than the file holds.
+                if note and parse_head(note).size != frontier.size:
+                    note = b""
+                _put_log(connection, identity.namespace, key, log, frontier, offset, note)
+
+    # ── helpers ─────────────────────────────────────────────────────────────
+
+    def _append(
+        self,
+        connection: Connection,
+        namespace: NamespaceId,
+        key: PublicKey,
+        row: Row | None,
+        frontier: Frontier,
+        entries: Iterable[Entry],
+        head: bytes,
+    ) -> None:
+        log = log_id(namespace, key)
+        offset = row["bytes"] if row is not None else 0
+        path = self._layout.log(log)
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                os.ftruncate(file, offset)
+                blob = b"".join(_LENGTH.pack(len(entry.data)) + entry.data for entry in entries)
+                if os.pwrite(file, blob, offset) != len(blob):
+                    raise OSError(28, "no space left")
+                os.fdatasync(file)
+            finally:
+                os.close(file)
+        if head:
+            write_file(path.with_suffix(".head"), head, mode=0o644)
+        for entry in entries:
+            self._index_entry(connection, log, entry, offset + _LENGTH.size)
+            offset += _LENGTH.size + len(entry.data)
+        _put_log(connection, namespace, key, log, frontier, offset, head)
+
+    def _index_entry(self, connection: Connection, log: LogId, entry: Entry, offset: int) -> None:
+        connection.execute(
+            "INSERT INTO entries (log, idx, leaf, offset, length) VALUES (?, ?, ?, ?, ?)",
+            (log, entry.record.index, entry.leaf, offset, len(entry.data)),
+        )
+        self._listener.apply(connection, entry)
+
+    def _leaf(self, connection: Connection, log: LogId, index: int) -> bytes:
+        if index < 0:
+            return NO_PREVIOUS
+        leaf: bytes = connection.execute(
+            "SELECT leaf FROM entries WHERE log = ? AND idx = ?", (log, index)
+        ).fetchone()["leaf"]
+        return leaf
+
+    def _check_fork(self, connection: Connection, head: Head, row: Row) -> None:
+        """Raise ForkedLog if `head`, not longer than ours, is of another history."""
+        frontier = Frontier(LOG_TREE)
+        leaves = connection.execute(
+            "SELECT leaf FROM entries WHERE log = ? AND idx < ? ORDER BY idx", (head.log, head.size)
+        )
+        if head.size == row["size"]:
+            root = _frontier(row).root()
+        else:
+            for leaf in leaves:
+                frontier.append(leaf["leaf"])
+            root = frontier.root()
+        if root != head.root:
+            self._note_fork(connection, head, row)
+
+    def _note_fork(self, connection: Connection, head: Head, row: Row) -> None:
+        ours = row["head"]
+        connection.execute(
+            "INSERT OR IGNORE INTO forks (log, ours, theirs) VALUES (?, ?, ?)", (head.log, ours, head.text)
+        )
+        # The evidence is kept although the caller's transaction ends with an error.
+        connection.execute("COMMIT")
+        raise ForkedLog(
+            f"log {head.log} was signed with two histories; nothing new is taken from it", ours=ours, theirs=head.text
+        )
+
+
+def _put_log(
+    connection: Connection,
+    namespace: NamespaceId,
+    key: PublicKey,
+    log: LogId,
+    frontier: Frontier,
+    size: int,
+    head: bytes,
+) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO logs (log, namespace, key, size, bytes, peaks, head) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (log, namespace, key, frontier.size, size, b"".join(frontier.peaks), head),
+    )
+
+
+def _frontier(row: Row | None) -> Frontier:
+    if row is None:
+        return Frontier(LOG_TREE)
+    peaks: bytes = row["peaks"]
+    size: int = row["size"]
+    return Frontier(LOG_TREE, size, [peaks[at : at + ID_SIZE] for at in range(0, len(peaks), ID_SIZE)])
+
+
+def _state(row: Row) -> LogState:
+    return LogState(
+        LogId(row["log"]),
+        NamespaceId(row["namespace"]),
+        row["size"],
+        _frontier(row).root(),
+        row["head"],
+    )
+
+
+def _read_file(data: bytes) -> Iterable[bytes]:
+    """Return the entries of a log's file, up to the first that is cut short."""
+    at = 0
+    while at + _LENGTH.size <= len(data):
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        if length > ENVELOPE_SIZE_MAX or at + length > len(data):
+            return
+        yield data[at : at + length]
+        at += length

@@ -1,0 +1,161 @@
+"""The peers we know, what they did, and who is banned for how long (spec/transfer.md §5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from sqlite3 import Row
+
+from p2phub.core.ids import NodeId
+from p2phub.core.names import Address, format_endpoint, parse_endpoint
+from p2phub.core.noderecord import SignedNodeRecord
+
+from .database import Database
+
+BAN_S = (3600, 24 * 3600)  # seconds: the first ban, and each one after it; spec/transfer.md §5
+FORGET_S = 30 * 24 * 3600  # seconds unseen after which a peer that nobody added is forgotten
+PEERS_MAX = 10_000  # peers that nobody added
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What is known of one node."""
+
+    node: NodeId
+    endpoints: tuple[tuple[str, int], ...]  # host and port, best first
+    record: bytes | None  # its newest signed node record
+    added: bool  # by the user
+    last_seen: int | None  # seconds since 1970
+    last_error: str | None
+    failures: int  # since it was last seen
+    received: int  # bytes of content
+    bans: int
+    banned_until: int  # seconds since 1970; 0: not banned
+    ban_reason: str | None
+
+    @property
+    def addresses(self) -> list[str]:
+        return [str(Address(self.node, host, port)) for host, port in self.endpoints]
+
+
+class Peers:
+    """The peers of one home. Times are seconds since 1970, given by the caller."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, address: Address) -> None:
+        """Remember an address that the user gave."""
+        known = self.get(address.node)
+        endpoints = [(address.host, address.port)]
+        if known:
+            endpoints += [endpoint for endpoint in known.endpoints if endpoint not in endpoints]
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT INTO peers (node, addresses, record_time, added, failures, received, bans, banned_until)"
+                " VALUES (?, ?, 0, 1, 0, 0, 0, 0)"
+                " ON CONFLICT (node) DO UPDATE SET addresses = excluded.addresses, added = 1",
+                (address.node, _join(endpoints)),
+            )
+
+    def note_record(self, signed: SignedNodeRecord) -> bool:
+        """Keep a verified node record; returns whether it is newer than what was here."""
+        record = signed.record
+        with self._database.write() as connection:
+            row = connection.execute("SELECT * FROM peers WHERE node = ?", (record.node,)).fetchone()
+            if row and row["record_time"] >= record.time:
+                return False
+            if row is None:
+                (count,) = connection.execute("SELECT count(*) FROM peers WHERE added = 0").fetchone()
+                if count >= PEERS_MAX:
+                    return False
+            endpoints = [parse_endpoint(address) for address in record.addresses]
+            if row and row["added"]:
+                # What the user typed stays: the record may name addresses that we cannot reach.
+                typed = [parse_endpoint(text) for text in row["addresses"].split()]
+                endpoints = typed + [endpoint for endpoint in endpoints if endpoint not in typed]
+            connection.execute(
+                "INSERT INTO peers (node, addresses, record, record_time, added, failures, received, bans,"
+                " banned_until) VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0) ON CONFLICT (node) DO UPDATE SET"
+                " addresses = excluded.addresses, record = excluded.record, record_time = excluded.record_time",
+                (record.node, _join(endpoints), signed.data, record.time),
+            )
+        return True
+
+    def note_seen(self, node: NodeId, now: float) -> None:
+        """Note that a peer answered."""
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE peers SET last_seen = ?, failures = 0, last_error = NULL WHERE node = ?", (int(now), node)
+            )
+
+    def note_failure(self, node: NodeId, error: str) -> None:
+        """Note that a peer did not answer, and why."""
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE peers SET failures = failures + 1, last_error = ? WHERE node = ?", (error, node)
+            )
+
+    def note_received(self, node: NodeId, size: int) -> None:
+        """Note `size` more bytes of content that a peer gave."""
+        with self._database.write() as connection:
+            connection.execute("UPDATE peers SET received = received + ? WHERE node = ?", (size, node))
+
+    def ban(self, node: NodeId, reason: str, now: float) -> int:
+        """Ban a peer that lied; returns until when. A second time it is for longer."""
+        known = self.get(node)
+        bans = known.bans if known else 0
+        until = int(now) + BAN_S[min(bans, len(BAN_S) - 1)]
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE peers SET bans = bans + 1, banned_until = ?, ban_reason = ? WHERE node = ?",
+                (until, reason, node),
+            )
+        return until
+
+    def remove(self, node: NodeId) -> bool:
+        """Forget a peer, its bans too; returns whether it was known."""
+        with self._database.write() as connection:
+            return connection.execute("DELETE FROM peers WHERE node = ?", (node,)).rowcount > 0
+
+    def forget_old(self, now: float) -> None:
+        """Forget the peers that nobody added and that were not seen for long."""
+        with self._database.write() as connection:
+            connection.execute(
+                "DELETE FROM peers WHERE added = 0 AND banned_until < ?"
+                " AND max(coalesce(last_seen, 0), record_time) < ?",
+                (int(now), int(now) - FORGET_S),
+            )
+
+    def get(self, node: NodeId) -> Peer | None:
+        """Return a peer, None if it is not known."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT * FROM peers WHERE node = ?", (node,)).fetchone()
+        return _peer(row) if row else None
+
+    def all(self) -> list[Peer]:
+        """Return all peers: those that the user added first, then those seen last."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT * FROM peers ORDER BY added DESC, coalesce(last_seen, 0) DESC, node"
+            ).fetchall()
+        return [_peer(row) for row in rows]
+
+
+def _peer(row: Row) -> Peer:
+    return Peer(
+        node=NodeId(row["node"]),
+        endpoints=tuple(parse_endpoint(text) for text in row["addresses"].split()),
+        record=row["record"],
+        added=bool(row["added"]),
+        last_seen=row["last_seen"],
+        last_error=row["last_error"],
+        failures=row["failures"],
+        received=row["received"],
+        bans=row["bans"],
+        banned_until=row["banned_until"],
+        ban_reason=row["ban_reason"],
+    )
+
+
+def _join(endpoints: list[tuple[str, int]]) -> str:
+    return " ".join(format_endpoint(host, port) for host, port in endpoints[:16])

@@ -1,0 +1,55 @@
+"""Everything on this machine's disk, opened together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .blobs import Blobs
+from .catalogue import Catalogue
+from .database import REBUILT, Database
+from .keeping import Keeping
+from .layout import Layout
+from .logs import Logs
+from .manifests import Manifests
+from .peers import Peers
+
+
+class Store:
+    """The stores of one home; may be open in several processes at once. A context manager."""
+
+    def __init__(self, layout: Layout) -> None:
+        """Open the store, made now if it is not there. Raises StoreError."""
+        layout.create()
+        self.layout = layout
+        self.database = Database(layout.index)
+        self.blobs = Blobs(layout, self.database)
+        self.manifests = Manifests(layout, self.database)
+        self.catalogue = Catalogue(self.database)
+        self.logs = Logs(layout, self.database, self.catalogue)
+        self.peers = Peers(self.database)
+        self.keeping = Keeping(self.database)
+
+    def close(self) -> None:
+        self.database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def rebuild(self, progress: Callable[[str], None]) -> dict[str, int]:
+        """Empty what can be rebuilt of the index and fill it from the files; returns what was found.
+
+        Objects are hashed again; files that were registered in place must be published again.
+        """
+        with self.database.write() as connection:
+            for table in REBUILT:
+                connection.execute(f"DELETE FROM {table}")
+        progress("reading manifests")
+        manifests = self.manifests.list_again()
+        progress("reading logs")
+        records = self.logs.rebuild()
+        progress("hashing objects")
+        objects, damaged = self.blobs.list_again(self.manifests.profiles())
+        return {"manifests": manifests, "records": records, "objects": objects, "damaged": damaged}

@@ -1,0 +1,829 @@
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from p2phub.protocol import picker as module
+from p2phub.protocol.picker import (
+    COPIES_MAX,
+    DEADLINE_MIN_S,
+    HEDGE_FACTOR,
+    OUTSTANDING_S,
+    RANDOM_FIRST,
+    REQUEST_CHUNKS_MAX,
+    REQUEST_SIZE_FIRST,
+    REQUEST_SIZE_MAX,
+    REQUEST_SIZE_MIN,
+    Picker,
+    Request,
+    deadline_s,
+)
+
+MIB = 1024 * 1024
+
+
+def make(count: int, *, size: int = MIB, missing: Iterable[int] | None = None, seed: int = 0) -> Picker[str]:
+    wanted = range(count) if missing is None else missing
+    return Picker([size] * count, wanted, rng=random.Random(seed))
+
+
+def offers(count: int, offered: Iterable[int]) -> bytes:
+    held = bytearray(count)
+    for chunk in offered:
+        held[chunk] = 1
+    return bytes(held)
+
+
+def ask(picker: Picker[str], provider: str, now: float = 0.0) -> Request[str]:
+    request = picker.next_request(provider, now)
+    assert request is not None
+    return request
+
+
+def answer(picker: Picker[str], request: Request[str], now: float, *, chunks: Iterable[int] | None = None) -> None:
+    """Let `chunks` (all, if not given) arrive at `now`, and end the request if those are all."""
+    for chunk in request.chunks if chunks is None else chunks:
+        picker.chunk_arrived(request, chunk, now)
+    if chunks is None:
+        picker.request_ended(request)
+
+
+def finish_alone(picker: Picker[str], provider: str, now: float = 0.0) -> list[Request[str]]:
+    """Let `provider` answer all it is asked, and return what that was."""
+    requests = []
+    while request := picker.next_request(provider, now):
+        now += 0.1
+        answer(picker, request, now)
+        requests.append(request)
+    return requests
+
+
+def past_the_random_first(picker: Picker[str], chunks: Iterable[int]) -> None:
+    """Let so many requests be made, and one chunk of `chunks` found for each, that the rarest go first."""
+    taken = list(chunks)
+    picker.set_offer("first", offers(len(picker._sizes), taken))
+    for _ in range(RANDOM_FIRST):
+        answer(picker, ask(picker, "first"), 0.0)
+    picker.remove_provider("first")
+
+
+def set_rate(picker: Picker[str], provider: str, rate: float) -> None:
+    picker._providers[provider].rate = rate
+
+
+# --- one provider
+
+
+@pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 100])
+def test_one_whole_provider_brings_everything_once(count: int) -> None:
+    picker = make(count)
+    picker.set_offer("a", None)
+
+    requests = finish_alone(picker, "a")
+
+    assert sorted(chunk for request in requests for chunk in request.chunks) == list(range(count))
+    assert picker.done
+    assert picker.remaining == 0
+    assert picker.duplicate_bytes == 0
+
+
+def test_what_is_here_is_not_asked_for() -> None:
+    missing = [0, 1, 2, 7, 8, 40, 99]
+    picker = make(100, missing=missing)
+    picker.set_offer("a", None)
+
+    requests = finish_alone(picker, "a")
+
+    assert sorted(chunk for request in requests for chunk in request.chunks) == missing
+
+
+def test_a_download_with_nothing_missing_is_done() -> None:
+    for picker in (make(0), make(10, missing=[])):
+        picker.set_offer("a", None)
+        picker.set_offer("b", offers(len(picker._sizes), []))
+
+        assert picker.done
+        assert picker.next_request("a", 0.0) is None
+        assert picker.next_request("b", 0.0) is None
+        assert picker.unoffered() == []
+
+
+def test_a_chunk_that_is_named_twice_as_missing_is_missing_once() -> None:
+    picker = make(4, missing=[1, 1, 2])
+    picker.set_offer("a", None)
+
+    assert picker.remaining == 2
+    finish_alone(picker, "a")
+    assert picker.done
+
+
+def test_an_unknown_provider_is_asked_nothing() -> None:
+    picker = make(4)
+
+    assert picker.next_request("a", 0.0) is None
+    assert picker.rate("a") is None
+    picker.remove_provider("a")
+
+
+def test_a_request_is_a_run_within_the_limits() -> None:
+    sizes = [random.Random(index).randint(1, 2 * MIB) for index in range(300)] + [10] * 5000
+    picker: Picker[str] = Picker(sizes, range(len(sizes)), rng=random.Random(0))
+    picker.set_offer("a", None)
+    now, largest = 0.0, 0
+    while request := picker.next_request("a", now):
+        size = sum(sizes[chunk] for chunk in request.chunks)
+        largest = max(largest, size)
+        assert request.count <= REQUEST_CHUNKS_MAX
+        assert size <= REQUEST_SIZE_MAX or request.count == 1
+        now += 0.01
+        answer(picker, request, now)
+
+    assert picker.done
+    assert largest > REQUEST_SIZE_MAX // 2
+
+
+def test_before_a_rate_is_known_a_request_is_small() -> None:
+    picker = make(1000)
+    picker.set_offer("a", None)
+
+    assert ask(picker, "a").count * MIB <= REQUEST_SIZE_FIRST
+
+
+def test_a_request_is_some_seconds_of_work_for_the_connection() -> None:
+    for rate, connections, expected in [(MIB, 1, 3), (4 * MIB, 4, 3), (4 * MIB, 1, 12), (1000 * MIB, 1, 16), (1, 1, 1)]:
+        picker = make(1000)
+        picker.set_offer("a", None, connections=connections)
+        set_rate(picker, "a", rate)
+
+        assert ask(picker, "a").count == expected
+        assert expected <= max(1, rate * OUTSTANDING_S / connections / MIB)
+
+
+def test_near_the_end_the_rest_is_shared_fairly() -> None:
+    picker = make(16)
+    for name in "abcd":
+        picker.set_offer(name, None)
+        set_rate(picker, name, 1000 * MIB)
+
+    assert [ask(picker, name).count for name in "abcd"] == [2, 1, 1, 1]
+    assert REQUEST_SIZE_MIN == MIB
+
+
+# --- the order
+
+
+def test_the_first_requests_are_random() -> None:
+    begins = set()
+    for seed in range(20):
+        picker = make(1000, seed=seed)
+        picker.set_offer("a", None)
+        begins.add(ask(picker, "a").first)
+
+    assert len(begins) > 10
+
+
+def test_the_first_requests_do_not_ask_for_the_rarest() -> None:
+    picker = make(1000)
+    picker.set_offer("common", offers(1000, range(1, 1000)))
+    picker.set_offer("also", offers(1000, range(1000)))
+
+    assert 0 not in ask(picker, "also").chunks
+
+
+def test_then_the_rarest_go_first() -> None:
+    for seed in range(20):
+        picker = make(200, seed=seed)
+        past_the_random_first(picker, range(100, 200))
+        picker.set_offer("b", offers(200, range(200)))
+        for name in "cde":
+            picker.set_offer(name, offers(200, [chunk for chunk in range(200) if chunk not in (37, 71)]))
+
+        # 37 and 71 lie in two stripes; b is the only one that has them.
+        asked = [ask(picker, "b").chunks, ask(picker, "b").chunks]
+
+        assert {37, 71} <= {chunk for chunks in asked for chunk in chunks}
+
+
+def test_a_provider_is_asked_for_the_rarest_of_its_own() -> None:
+    picker = make(200)
+    past_the_random_first(picker, range(160, 200))
+    # Every stripe has a chunk that only x has, but for y that is no reason to go there.
+    rare_x = range(0, 160, 16)
+    picker.set_offer("x", offers(200, rare_x))
+    picker.set_offer("y", offers(200, [chunk for chunk in range(160) if chunk not in rare_x]))
+    picker.set_offer("z", offers(200, [chunk for chunk in range(160) if chunk != 100 and chunk not in rare_x]))
+
+    assert 100 in ask(picker, "y").chunks
+
+
+def test_a_request_reaches_back_if_the_rarest_is_at_the_end() -> None:
+    picker = make(20, missing=range(8))
+    picker._number = RANDOM_FIRST
+    picker.set_offer("a", offers(20, range(8)))
+    picker.set_offer("b", offers(20, range(7)))
+
+    assert ask(picker, "a").chunks == range(6, 8)
+
+
+def test_whole_providers_do_not_change_the_order() -> None:
+    picker, other = make(500), make(500)
+    for name in "abc":
+        picker.set_offer(name, None)
+    other.set_offer("a", None)
+
+    assert ask(picker, "a").first == ask(other, "a").first
+
+
+def test_a_rarity_counts_as_long_as_the_provider_is_here() -> None:
+    picker = make(200)
+    past_the_random_first(picker, range(160, 200))
+    picker.set_offer("a", offers(200, range(160)))
+    picker.set_offer("b", offers(200, range(150)))
+    picker.set_offer("b", offers(200, range(1, 160)))
+    assert picker._rarity.tolist() == [1, *[2] * 159, *[0] * 40]
+
+    assert 0 in ask(picker, "a").chunks
+    picker.remove_provider("b")
+    picker.remove_provider("b")
+    picker.remove_provider("a")
+    assert not picker._rarity.any()
+
+
+def test_a_partial_provider_that_becomes_whole_is_asked_for_all() -> None:
+    picker = make(100)
+    picker.set_offer("a", offers(100, [5]))
+    assert [list(request.chunks) for request in finish_alone(picker, "a")] == [[5]]
+
+    picker.set_offer("a", None)
+    finish_alone(picker, "a")
+
+    assert picker.done
+    assert not picker._rarity.any()
+
+
+def test_chunks_that_nobody_offers_are_told() -> None:
+    picker = make(10, missing=range(1, 10))
+    picker.set_offer("a", offers(10, [0, 1, 2]))
+    picker.set_offer("b", offers(10, [2, 3]))
+    assert picker.unoffered() == [4, 5, 6, 7, 8, 9]
+
+    picker.set_offer("b", None)
+    assert picker.unoffered() == []
+
+
+# --- what goes wrong
+
+
+def test_what_a_request_did_not_bring_is_free_again() -> None:
+    picker = make(16)
+    picker.set_offer("a", None)
+    picker.set_offer("b", None)
+    request = ask(picker, "a")
+    answer(picker, request, 1.0, chunks=[request.first])
+    picker.request_ended(request)
+
+    finish_alone(picker, "b")
+
+    assert picker.done
+
+
+def test_what_was_asked_of_a_provider_that_left_is_free_again() -> None:
+    picker = make(64)
+    picker.set_offer("a", None, connections=4)
+    picker.set_offer("b", None)
+    requests = [ask(picker, "a") for _ in range(4)]
+    picker.remove_provider("a")
+
+    finish_alone(picker, "b")
+
+    assert picker.done
+    for request in requests:
+        picker.request_ended(request)
+        assert not picker.chunk_arrived(request, request.first, 9.0)
+
+
+def test_a_stripe_that_was_used_up_comes_back_when_its_chunks_are_freed() -> None:
+    picker = make(64)
+    picker.set_offer("a", None)
+    picker.set_offer("b", offers(64, range(64)))
+    requests = []
+    while request := picker.next_request("a", 0.0):
+        requests.append(request)
+    assert picker.next_request("b", 0.0) is None
+
+    for request in requests:
+        picker.request_ended(request)
+    finish_alone(picker, "b")
+
+    assert picker.done
+
+
+def test_an_answer_that_comes_late_counts() -> None:
+    picker = make(4)
+    picker.set_offer("a", None)
+    request = ask(picker, "a")
+    picker.request_ended(request)
+
+    assert picker.chunk_arrived(request, request.first, 9.0)
+    assert not picker.is_wanted(request.first)
+    assert picker.remaining == 3
+    assert picker.rate("a") is None
+
+
+def test_a_late_answer_to_a_provider_that_came_back_measures_nothing() -> None:
+    picker = make(64)
+    picker.set_offer("a", None)
+    old = ask(picker, "a", 0.0)
+    picker.remove_provider("a")
+    picker.set_offer("a", None)
+    ask(picker, "a", 100.0)
+
+    picker.chunk_arrived(old, old.first, 101.0)
+
+    assert picker.rate("a") is None
+
+
+def test_a_chunk_that_arrives_again_is_counted_as_a_duplicate() -> None:
+    picker = make(4)
+    picker.set_offer("a", None)
+    request = ask(picker, "a")
+
+    assert picker.chunk_arrived(request, request.first, 1.0)
+    assert not picker.chunk_arrived(request, request.first, 2.0)
+    assert picker.duplicate_bytes == MIB
+    assert picker.remaining == 3
+
+
+def test_a_chunk_that_is_found_elsewhere_is_not_asked_for() -> None:
+    picker = make(4)
+    picker.set_offer("a", None)
+    request = ask(picker, "a")
+    for chunk in range(4):
+        picker.chunk_found(chunk)
+        picker.chunk_found(chunk)
+    picker.request_ended(request)
+
+    assert picker.done
+    assert picker.duplicate_bytes == 0
+    assert picker.next_request("a", 1.0) is None
+
+
+# --- rates
+
+
+def test_a_rate_is_measured_while_there_is_work() -> None:
+    picker = make(1000)
+    picker.set_offer("a", None)
+    now = 0.0
+    for _ in range(20):
+        request = ask(picker, "a", now)
+        for chunk in request.chunks:
+            now += 0.5
+            picker.chunk_arrived(request, chunk, now)
+        picker.request_ended(request)
+        now += 60.0  # nothing to do
+
+    assert picker.rate("a") == pytest.approx(2 * MIB, rel=0.01)
+
+
+def test_a_rate_follows_a_provider_whose_requests_take_less_than_a_window() -> None:
+    picker = make(1000)
+    picker.set_offer("a", None)
+    request = ask(picker, "a", 0.0)
+    answer(picker, request, 2.0)  # slow at first
+    now = 2.0
+    for _ in range(50):
+        request = ask(picker, "a", now)
+        now += 0.02 * request.count
+        answer(picker, request, now)
+
+    assert picker.rate("a") == pytest.approx(50 * MIB, rel=0.1)
+
+
+def test_a_rate_is_that_of_all_connections_together() -> None:
+    picker = make(1000)
+    picker.set_offer("a", None, connections=4)
+    running = [ask(picker, "a", 0.0) for _ in range(4)]
+    for step in range(1, 40):
+        for lane, request in enumerate(running):
+            chunk = next((chunk for chunk in request.chunks if picker.is_wanted(chunk)), None)
+            if chunk is not None:
+                picker.chunk_arrived(request, chunk, float(step))
+            else:
+                picker.request_ended(request)
+                running[lane] = ask(picker, "a", float(step))
+                picker.chunk_arrived(running[lane], running[lane].first, float(step))
+
+    assert picker.rate("a") == pytest.approx(4 * MIB, rel=0.05)
+
+
+# --- the end game
+
+
+def slow_and_fast(count: int = 4) -> tuple[Picker[str], Request[str]]:
+    """Return a picker whose last chunks were asked of `slow` at 0 s, with `fast` known to be fast."""
+    picker = make(count + 1, missing=range(count))
+    picker.set_offer("slow", None)
+    set_rate(picker, "slow", MIB)
+    request = ask(picker, "slow")
+    while picker.next_request("slow", 0.0):
+        pass
+    picker.set_offer("fast", None)
+    set_rate(picker, "fast", 100 * MIB)
+    return picker, request
+
+
+def test_at_the_end_a_faster_provider_is_asked_too() -> None:
+    picker, _ = slow_and_fast(1)
+
+    request = ask(picker, "fast", 0.1)
+
+    assert request.chunks == range(1)
+    assert picker.next_request("third", 0.1) is None
+    answer(picker, request, 0.2)
+    assert picker.done
+
+
+def test_a_chunk_is_asked_of_two_at_most() -> None:
+    picker, _ = slow_and_fast(1)
+    picker.set_offer("third", None)
+    set_rate(picker, "third", 1000 * MIB)
+
+    assert picker.next_request("fast", 0.1) is not None
+    assert picker.next_request("third", 0.1) is None
+
+
+def test_a_provider_is_not_asked_again_for_what_it_was_asked() -> None:
+    picker, _ = slow_and_fast()
+    set_rate(picker, "slow", 10_000 * MIB)
+    picker.remove_provider("fast")
+
+    assert picker.next_request("slow", 1000.0) is None
+
+
+def test_nobody_is_asked_too_who_would_not_be_much_sooner() -> None:
+    for rate, expected in [(MIB, None), (HEDGE_FACTOR * MIB, None), (HEDGE_FACTOR * MIB * 1.1, range(1))]:
+        picker, _ = slow_and_fast(1)
+        set_rate(picker, "fast", rate)
+
+        request = picker.next_request("fast", 0.5)
+
+        assert (request.chunks if request else None) == expected
+
+
+def test_nobody_is_asked_too_whose_rate_is_not_known() -> None:
+    picker, _ = slow_and_fast(1)
+    picker.set_offer("new", None)
+
+    assert picker.next_request("new", 1000.0) is None
+
+
+def test_nobody_is_asked_too_while_something_is_free() -> None:
+    picker = make(40)
+    picker.set_offer("slow", None)
+    slow = ask(picker, "slow")
+    picker.set_offer("fast", None)
+    set_rate(picker, "fast", 100 * MIB)
+
+    assert not set(ask(picker, "fast", 3.0).chunks) & set(slow.chunks)
+
+
+def test_a_copy_is_asked_of_a_provider_that_offers_it() -> None:
+    picker, _ = slow_and_fast(1)
+    picker.set_offer("fast", offers(2, [1]))
+
+    assert picker.next_request("fast", 1000.0) is None
+
+
+def test_a_provider_that_stalls_in_the_middle_is_helped_out() -> None:
+    picker = make(8)
+    picker.set_offer("slow", None)
+    set_rate(picker, "slow", 100 * MIB)
+    request = ask(picker, "slow")
+    picker.chunk_arrived(request, request.first, 0.01)
+    picker.set_offer("fast", None)
+    set_rate(picker, "fast", 10 * MIB)
+    for other in finish_alone(picker, "fast", 0.02):
+        assert not set(other.chunks) & set(request.chunks)
+        break
+
+    assert picker.done
+
+
+def test_the_end_of_the_latest_request_is_copied() -> None:
+    picker = make(3, missing=range(3))
+    for name, rate in (("slow", MIB), ("slower", MIB / 10)):
+        picker.set_offer(name, None)
+        set_rate(picker, name, rate)
+    slow, slower = ask(picker, "slow"), ask(picker, "slower")
+    rest = ask(picker, "slow")
+    picker.set_offer("fast", None)
+    set_rate(picker, "fast", 100 * MIB)
+
+    assert ask(picker, "fast", 0.1).chunks == slower.chunks
+    assert len({*slow.chunks, *slower.chunks, *rest.chunks}) == 3
+
+
+def test_a_request_whose_provider_left_is_not_copied() -> None:
+    picker, _ = slow_and_fast()
+    picker.remove_provider("slow")
+
+    finish_alone(picker, "fast", 1.0)
+
+    assert picker.done
+    assert picker.duplicate_bytes == 0
+
+
+def test_the_loser_of_a_race_is_told_that_its_chunk_is_here() -> None:
+    picker, slow = slow_and_fast(1)
+    fast = ask(picker, "fast", 0.1)
+    answer(picker, fast, 0.2)
+
+    assert not picker.is_wanted(0)
+    assert not picker.chunk_arrived(slow, 0, 0.3)
+    picker.request_ended(slow)
+    assert picker.done
+
+
+# --- how much work it is
+
+
+class Counting(Picker[str]):
+    """Counts what a choice costs."""
+
+    sorts = looks = 0
+
+    def _sorted_stripes(self, offers: bytes | None) -> list[tuple[int, int, range]]:
+        self.sorts += 1
+        return super()._sorted_stripes(offers)
+
+    def _is_free(self, chunk: int, provider: module._Provider) -> bool:
+        self.looks += 1
+        return super()._is_free(chunk, provider)
+
+
+COUNT = 100_000
+
+
+def test_a_large_download_from_whole_providers_is_handed_out_in_few_looks() -> None:
+    picker = Counting([MIB] * COUNT, range(COUNT), rng=random.Random(0))
+    for name in "abcd":
+        picker.set_offer(name, None)
+    now = 0.0
+    while not picker.done:
+        now += 0.5
+        for name in "abcd":
+            if request := picker.next_request(name, now):
+                answer(picker, request, now + 0.4)
+
+    assert picker.sorts <= 2  # the random first, then the rarest
+    assert picker.looks <= 8 * COUNT
+
+
+def test_partial_providers_cost_a_sort_each_time_an_offer_changed() -> None:
+    picker = Counting([MIB] * COUNT, range(COUNT), rng=random.Random(0))
+    rng = random.Random(1)
+    changes = 0
+    picker.set_offer("seed", None)
+    names = [f"peer {number}" for number in range(8)]
+    now = 0.0
+    for turn in range(300):
+        if turn % 50 == 0:
+            for name in names:
+                picker.set_offer(name, bytes(rng.choices((0, 1), k=COUNT)))
+                changes += 1
+        now += 1.0
+        for name in [*names, "seed"]:
+            if request := picker.next_request(name, now):
+                answer(picker, request, now + 0.5)
+
+    # Each of nine orders is sorted anew after a round of changes, not at each request.
+    assert picker.sorts <= 9 * (300 // 50 + 2)
+    assert changes == 48
+    assert picker.looks <= 300 * 9 * 60
+
+
+def test_a_provider_that_fails_costs_a_sort_for_each_failure() -> None:
+    picker = Counting([MIB] * COUNT, range(COUNT), rng=random.Random(0))
+    picker.set_offer("a", None)
+    for turn in range(100):
+        picker.request_ended(ask(picker, "a", float(turn)))
+
+    assert picker.sorts <= 101
+    assert picker.looks <= 100 * 60
+
+
+def test_an_offer_of_little_is_not_searched_for() -> None:
+    picker = Counting([MIB] * COUNT, range(COUNT), rng=random.Random(0))
+    picker.set_offer("a", offers(COUNT, range(0, COUNT, 1000)))
+
+    finish_alone(picker, "a")
+
+    assert picker.remaining == COUNT - 100
+    assert picker.looks <= 100 * 60
+    assert picker.sorts <= 2
+
+
+# --- deadlines
+
+
+def test_a_deadline_grows_with_the_size_and_has_a_minimum() -> None:
+    assert deadline_s(1) == deadline_s(MIB) == DEADLINE_MIN_S
+    assert deadline_s(16 * MIB) == 64.0
+
+
+# --- whatever happens
+
+
+class AnyDownload(RuleBasedStateMachine):
+    """A download in which anything can happen, beside a plain account of what did."""
+
+    @initialize(
+        seed=st.integers(0, 2**32),
+        sizes=st.lists(st.sampled_from([1, 1000, 256 * 1024, MIB, MIB + 17, 2 * MIB]), max_size=50),
+        data=st.data(),
+    )
+    def begin(self, seed: int, sizes: list[int], data: st.DataObject) -> None:
+        missing = data.draw(st.sets(st.integers(0, len(sizes) - 1)) if sizes else st.just(set()))
+        self.sizes = sizes
+        self.here = set(range(len(sizes))) - missing
+        self.picker: Picker[str] = Picker(sizes, missing, rng=random.Random(seed))
+        self.twin: Picker[str] = Picker(sizes, sorted(missing), rng=random.Random(seed))
+        self.offers: dict[str, set[int] | None] = {}
+        self.live: dict[int, Request[str]] = {}
+        self.over: list[Request[str]] = []
+        self.numbers: set[int] = set()
+        self.now = 0.0
+
+    names = st.sampled_from(["a", "b", "c", "d"])
+    chance = st.randoms(use_true_random=False)
+
+    def both(self, verb: str, *args: object, **kwargs: object) -> object:
+        """Tell the picker and its twin; return what the picker says."""
+        said = getattr(self.picker, verb)(*args, **kwargs)
+        assert getattr(self.twin, verb)(*args, **kwargs) == said
+        return said
+
+    @rule(name=names, connections=st.integers(1, 4))
+    def offer_all(self, name: str, connections: int) -> None:
+        self.offers[name] = None
+        self.both("set_offer", name, None, connections=connections)
+
+    @rule(name=names, connections=st.integers(1, 4), share=st.floats(0, 1), chance=chance)
+    def offer_some(self, name: str, connections: int, share: float, chance: random.Random) -> None:
+        some = {chunk for chunk in range(len(self.sizes)) if chance.random() < share}
+        self.offers[name] = some
+        self.both("set_offer", name, offers(len(self.sizes), some), connections=connections)
+
+    @rule(name=names)
+    def leave(self, name: str) -> None:
+        self.offers.pop(name, None)
+        for request in list(self.live.values()):
+            if request.provider == name:
+                self.over.append(self.live.pop(request.number))
+        self.both("remove_provider", name)
+
+    @rule(name=names)
+    def ask(self, name: str) -> None:
+        self.asked(name)
+
+    def asked(self, name: str) -> Request[str] | None:
+        request = self.both("next_request", name, self.now)
+        if request is None:
+            return None
+        assert isinstance(request, Request)
+        offered = self.offers[name]
+        size = sum(self.sizes[chunk] for chunk in request.chunks)
+        assert request.provider == name
+        assert request.number not in self.numbers
+        assert request.time == self.now
+        assert request.count >= 1
+        assert size <= REQUEST_SIZE_MAX or request.count == 1
+        assert not set(request.chunks) & self.here
+        assert offered is None or set(request.chunks) <= offered
+        own = [chunk for other in self.live.values() if other.provider == name for chunk in other.chunks]
+        assert not set(request.chunks) & set(own)
+        self.numbers.add(request.number)
+        self.live[request.number] = request
+        return request
+
+    def arrive(self, request: Request[str], chunk: int) -> None:
+        was_missing = chunk not in self.here
+        self.here.add(chunk)
+        assert self.both("chunk_arrived", request, chunk, self.now) == was_missing
+
+    @precondition(lambda self: self.live)
+    @rule(chance=chance)
+    def the_next_chunk_arrives(self, chance: random.Random) -> None:
+        request = chance.choice(list(self.live.values()))
+        chunk = next((chunk for chunk in request.chunks if chunk not in self.here), request.first)
+        self.arrive(request, chunk)
+
+    @precondition(lambda self: self.live)
+    @rule(chance=chance)
+    def any_chunk_arrives(self, chance: random.Random) -> None:
+        request = chance.choice(list(self.live.values()))
+        self.arrive(request, chance.choice(request.chunks))
+
+    @precondition(lambda self: self.live)
+    @rule(chance=chance, seconds=st.floats(0.001, 5))
+    def all_chunks_arrive(self, chance: random.Random, seconds: float) -> None:
+        request = chance.choice(list(self.live.values()))
+        self.now += seconds
+        for chunk in request.chunks:
+            self.arrive(request, chunk)
+        self.end(request)
+
+    @precondition(lambda self: self.over)
+    @rule(chance=chance)
+    def a_chunk_arrives_after_its_request_ended(self, chance: random.Random) -> None:
+        request = chance.choice(self.over)
+        self.arrive(request, chance.choice(request.chunks))
+
+    @precondition(lambda self: self.live)
+    @rule(chance=chance)
+    def a_request_ends(self, chance: random.Random) -> None:
+        self.end(chance.choice(list(self.live.values())))
+
+    @precondition(lambda self: self.over)
+    @rule(chance=chance)
+    def a_request_ends_again(self, chance: random.Random) -> None:
+        self.both("request_ended", chance.choice(self.over))
+
+    def end(self, request: Request[str]) -> None:
+        self.over.append(self.live.pop(request.number))
+        self.both("request_ended", request)
+
+    @precondition(lambda self: self.sizes)
+    @rule(chance=chance)
+    def a_chunk_is_found(self, chance: random.Random) -> None:
+        chunk = chance.randrange(len(self.sizes))
+        self.here.add(chunk)
+        self.both("chunk_found", chunk)
+
+    @rule(seconds=st.floats(0, 100))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def no_chunk_is_in_flight_too_often(self) -> None:
+        assert all(count <= COPIES_MAX for count in self.in_flight().values())
+
+    def in_flight(self) -> Counter[int]:
+        return Counter(chunk for request in self.live.values() for chunk in request.chunks if chunk not in self.here)
+
+    def free(self) -> list[int]:
+        in_flight = self.in_flight()
+        return [chunk for chunk in range(len(self.sizes)) if chunk not in self.here and chunk not in in_flight]
+
+    @invariant()
+    def it_knows_what_is_here(self) -> None:
+        chunks = range(len(self.sizes))
+        assert {chunk for chunk in chunks if not self.picker.is_wanted(chunk)} == self.here
+        assert self.picker.remaining == len(self.sizes) - len(self.here)
+        assert self.picker.done == (len(self.here) == len(self.sizes))
+
+    @invariant()
+    def it_knows_what_nobody_offers(self) -> None:
+        expected = [
+            chunk
+            for chunk in self.free()
+            if not any(offered is None or chunk in offered for offered in self.offers.values())
+        ]
+        assert self.both("unoffered") == expected
+
+    @invariant()
+    def its_counts_are_those_of_its_states(self) -> None:
+        free = self.free()
+        assert self.picker._missing_count == len(free)
+        assert self.picker._missing_bytes == sum(self.sizes[chunk] for chunk in free)
+        assert set(self.picker._asked) == set(self.in_flight())
+        assert set(self.picker._requests) == set(self.live)
+        assert all(rate is None or rate > 0 for rate in map(self.picker.rate, self.offers))
+
+    def teardown(self) -> None:
+        # A whole provider that stays and answers brings the download to its end, once
+        # the deadlines of the requests to all others have passed.
+        if not hasattr(self, "picker"):
+            return
+        self.offer_all("stays", 1)
+        for last in (False, True):
+            while request := self.asked("stays"):
+                self.now += 0.5
+                for chunk in request.chunks:
+                    self.arrive(request, chunk)
+                self.end(request)
+            if not last:
+                for request in list(self.live.values()):
+                    self.end(request)
+        assert self.picker.done
+
+
+TestAnyDownload = AnyDownload.TestCase
+TestAnyDownload.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
