@@ -107,6 +107,8 @@ async def download(node: Node, files: Sequence[WantedFile], tell: Tell) -> Downl
     finally:
         with trio.CancelScope(shield=True):
             await on_disk(partials.close)
+            for provider in report.providers:
+                await on_disk(node.store.peers.note_received, NodeId.parse(provider.node), provider.received)
         report.seconds = trio.current_time() - start
     return report
 

@@ -210,6 +210,18 @@ def test_then_the_rarest_go_first() -> None:
         assert {37, 71} <= {chunk for chunks in asked for chunk in chunks}
 
 
+def test_the_rarest_go_first_from_the_fifth_request_on() -> None:
+    rare = 555
+    for seed in range(10):
+        picker = make(1000, seed=seed)
+        picker.set_offer("whole", None)
+        picker.set_offer("partial", offers(1000, [chunk for chunk in range(1000) if chunk != rare]))
+
+        asked = [ask(picker, "whole").chunks for _ in range(RANDOM_FIRST + 1)]
+
+        assert rare in asked[RANDOM_FIRST] or rare in {chunk for chunks in asked[:RANDOM_FIRST] for chunk in chunks}
+
+
 def test_a_provider_is_asked_for_the_rarest_of_its_own() -> None:
     picker = make(200)
     past_the_random_first(picker, range(160, 200))
@@ -448,6 +460,28 @@ def test_at_the_end_a_faster_provider_is_asked_too() -> None:
     assert picker.next_request("third", 0.1) is None
     answer(picker, request, 0.2)
     assert picker.done
+
+
+def test_what_is_copied_is_the_last_run_that_has_not_come() -> None:
+    for arrived, expected in [([], range(3)), ([0], range(1, 3)), ([1], range(2, 3)), ([2], range(2))]:
+        picker = make(3, size=100)
+        picker.set_offer("slow", None)
+        slow = ask(picker, "slow")
+        assert slow.chunks == range(3)
+        answer(picker, slow, 50.0, chunks=arrived)
+        picker.set_offer("fast", None)
+        set_rate(picker, "fast", MIB)
+
+        assert ask(picker, "fast", 100.0).chunks == expected
+
+
+def test_a_provider_with_many_connections_has_a_part_of_its_rate_for_each() -> None:
+    for connections, expected in [(1, True), (4, True), (16, False)]:
+        picker, _ = slow_and_fast(1)
+        picker.set_offer("fast", None, connections=connections)
+        set_rate(picker, "fast", 10 * MIB)
+
+        assert (picker.next_request("fast", 0.1) is not None) == expected
 
 
 def test_a_chunk_is_asked_of_two_at_most() -> None:
