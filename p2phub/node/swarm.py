@@ -113,6 +113,14 @@ async def download(node: Node, files: Sequence[WantedFile], tell: Tell) -> Downl
     return report
 
 
+@dataclass
+class _OpenPartial:
+    """A partial that is open, and how many threads use it now."""
+
+    partial: Partial
+    users: int = 0
+
+
 class _Partials:
     """The partials of one download, opened when they are written and a bounded number at a time."""
 
@@ -120,25 +128,29 @@ class _Partials:
         self._blobs = blobs
         self._files = files
         self._lock = threading.Lock()
-        # In the order of use, the oldest first.
-        self._open: dict[int, Partial] = {}
-        self._busy: dict[int, int] = {}
+        # By place of the file, in the order of use, the oldest first.
+        self._open: dict[int, _OpenPartial] = {}
+        self._finished: set[int] = set()
 
     def recover(self) -> list[bytearray]:
         """Return for each file which chunks are here, a byte (0 or 1) each."""
         return [self._blobs.recover(file.root, file.chunks) for file in self._files]
 
     def write(self, place: int, index: int, data: memoryview) -> None:
-        """Write chunk `index` of file `place`."""
+        """Write chunk `index` of file `place`; a file that is finished has it already."""
         with self._use(place) as partial:
-            partial.write(index, data)
+            if partial is not None:
+                partial.write(index, data)
 
     def finish(self, place: int) -> None:
         """Turn the complete file `place` into an object."""
         with self._use(place) as partial:
+            if partial is None:
+                return
             self._blobs.finish(self._files[place].root, partial)
-        with self._lock:
-            self._open.pop(place).close()
+            with self._lock:
+                # From here on nobody may open it again: that would begin a new partial.
+                self._finished.add(place)
 
     def save(self) -> None:
         """Save the bitmaps of what is open."""
@@ -146,37 +158,43 @@ class _Partials:
             places = list(self._open)
         for place in places:
             with self._use(place) as partial:
-                partial.save()
+                if partial is not None:
+                    partial.save()
 
     def close(self) -> None:
         """Save and close everything."""
         with self._lock:
-            for partial in self._open.values():
-                partial.close()
+            for entry in self._open.values():
+                entry.partial.close()
             self._open.clear()
 
     @contextlib.contextmanager
-    def _use(self, place: int) -> Iterator[Partial]:
-        """Give the partial of file `place`, kept open at least until the block ends."""
+    def _use(self, place: int) -> Iterator[Partial | None]:
+        """Give the partial of file `place`, open at least until the block ends; None if it is finished."""
         with self._lock:
-            partial = self._open.pop(place, None)
-            if partial is None:
-                partial = self._blobs.begin(self._files[place].root, self._files[place].chunks)
-                self._close_oldest()
-            self._open[place] = partial
-            self._busy[place] = self._busy.get(place, 0) + 1
-        try:
-            yield partial
-        finally:
+            entry = self._open.pop(place, None)
+            if entry is None and place not in self._finished:
+                file = self._files[place]
+                entry = _OpenPartial(self._blobs.begin(file.root, file.chunks))
+            if entry is not None:
+                self._open[place] = entry
+                entry.users += 1
+        if entry is None or place in self._finished:
+            yield None
+        else:
+            yield entry.partial
+        # Not in a `finally`: after an error of the disk the download ends, and `close` closes all.
+        if entry is not None:
             with self._lock:
-                self._busy[place] -= 1
+                entry.users -= 1
+                self._close_idle()
 
-    def _close_oldest(self) -> None:
-        for place in list(self._open):
-            if len(self._open) < OPEN_PARTIALS_MAX:
-                break
-            if not self._busy.get(place):
-                self._open.pop(place).close()
+    def _close_idle(self) -> None:
+        """Close what is finished, and the oldest of what is too many."""
+        for place, entry in list(self._open.items()):
+            if entry.users == 0 and (place in self._finished or len(self._open) > OPEN_PARTIALS_MAX):
+                del self._open[place]
+                entry.partial.close()
 
 
 @dataclass

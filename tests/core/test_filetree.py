@@ -240,6 +240,15 @@ def test_lengths_that_do_not_add_up_are_refused_although_the_root_commits_to_the
             join_pages(pages, forged)
 
 
+def test_one_page_whose_lengths_do_not_add_up_is_refused_at_once() -> None:
+    chunks = ChunkList(pack(MIB, bytes(32)) * 3)
+    top = merkle.root(merkle.FILE_TREE, chunks._page_roots)
+
+    for size in (chunks.size - 1, chunks.size + 1):
+        with pytest.raises(InvalidData, match="do not fit the size"):
+            check_page(change(chunks.page(0), size=size), root_of(size, 3, top))
+
+
 def test_a_page_larger_than_its_file_is_refused() -> None:
     packed = pack(CHUNK_SIZE_MAX, bytes(32)) * PAGE_CHUNKS * 2
     page = ChunkList(packed).page(0)

@@ -25,9 +25,9 @@ from p2phub.core.identity import (
 from p2phub.core.ids import PublicKey
 from p2phub.core.records import log_id
 from p2phub.core.signing import SigningKey
-from p2phub.testing import samples
+from p2phub.testing import values
 
-KEYS = sorted((samples.key(f"key {number}") for number in range(5)), key=lambda key: key.public_key)
+KEYS = sorted((values.key(f"key {number}") for number in range(5)), key=lambda key: key.public_key)
 A, B, C, D, E = KEYS
 
 
@@ -205,7 +205,7 @@ def test_it_refuses(what: str) -> None:
 
 
 def test_too_many_keys_are_refused() -> None:
-    many = sorted((samples.key(f"many {number}") for number in range(KEYS_MAX + 1)), key=lambda key: key.public_key)
+    many = sorted((values.key(f"many {number}") for number in range(KEYS_MAX + 1)), key=lambda key: key.public_key)
     open_identity([sign_document(document(root=role(*many[:KEYS_MAX])), [many[0]])])
 
     with pytest.raises(InvalidEncoding):
@@ -223,8 +223,8 @@ def test_a_chain_over_the_limit_is_refused_before_it_is_read() -> None:
 
 
 def test_the_log_of_a_retired_key_counts_up_to_its_size() -> None:
-    identity = samples.rotated_identity()
-    old, new = samples.key("laptop 1").public_key, samples.key("laptop 2").public_key
+    identity = values.rotated_identity()
+    old, new = values.key("laptop 1").public_key, values.key("laptop 2").public_key
     old_log, new_log = log_id(identity.namespace, old), log_id(identity.namespace, new)
 
     assert identity.logs == {new_log: new, old_log: old}
@@ -232,7 +232,7 @@ def test_the_log_of_a_retired_key_counts_up_to_its_size() -> None:
     assert identity.size_max(new_log) is None
 
 
-@pytest.mark.parametrize("signed", samples.rotated_identity().chain)
+@pytest.mark.parametrize("signed", values.rotated_identity().chain)
 def test_a_signed_document_travels_and_comes_back(signed: SignedDocument) -> None:
     data = encoding.encode(signed)
 

@@ -22,9 +22,9 @@ from p2phub.core.manifest import (
     encode,
     manifest_id,
 )
-from p2phub.testing import samples
+from p2phub.testing import values
 
-FULL = samples.full_manifest()
+FULL = values.full_manifest()
 HASHES = [ManifestId(bytes([number]) * 32) for number in range(20)]
 
 
@@ -78,7 +78,7 @@ def test_a_manifest_with_every_field_reads_back() -> None:
 
 
 def test_what_is_left_out_is_not_in_the_bytes() -> None:
-    fields = cbor2.loads(encode(samples.manifest()))
+    fields = cbor2.loads(encode(values.manifest()))
 
     assert set(fields) == {"schema", "kind", "created", "files"}
 

@@ -172,6 +172,17 @@ def test_a_proof_holds_for_no_other_leaf_index_or_hash(case: tuple[int, int], da
         assert not proves(leaves[index], index, proof[::-1]) or proof == proof[::-1]
 
 
+def test_a_proof_of_another_length_is_refused_before_roots_are_compared() -> None:
+    for count in range(1, 41):
+        for index in range(count):
+            proof = merkle.inclusion_proof(LOG_TREE, LEAVES[:count], index)
+            with pytest.raises(HashMismatch, match="too long"):
+                merkle.root_from_inclusion(LOG_TREE, LEAVES[index], index, count, (*proof, bytes(32)))
+            if proof:
+                with pytest.raises(HashMismatch, match="too short"):
+                    merkle.root_from_inclusion(LOG_TREE, LEAVES[index], index, count, proof[:-1])
+
+
 @pytest.mark.parametrize(("index", "count"), [(0, 0), (-1, 1), (1, 1), (5, 5), (6, 5)])
 def test_a_leaf_that_is_not_in_the_tree_has_no_proof(index: int, count: int) -> None:
     with pytest.raises(IndexError):

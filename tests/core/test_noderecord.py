@@ -11,12 +11,12 @@ from p2phub.core.errors import InvalidData, InvalidSignature
 from p2phub.core.ids import NodeId
 from p2phub.core.noderecord import PURPOSE, TTL_MAX_S, NodeRecord, SignedNodeRecord, open_node_record, sign_node_record
 from p2phub.core.records import SKEW_MAX_S
-from p2phub.testing import samples
-from p2phub.testing.samples import TIME
+from p2phub.testing import values
+from p2phub.testing.values import TIME
 
-KEY = samples.key("node")
-OTHER_KEY = samples.key("other")
-RECORD = samples.node_record()
+KEY = values.key("node")
+OTHER_KEY = values.key("other")
+RECORD = values.node_record()
 SIGNED = sign_node_record(RECORD, KEY)
 
 

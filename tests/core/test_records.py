@@ -27,12 +27,12 @@ from p2phub.core.records import (
     read_entry,
     sign_record,
 )
-from p2phub.testing import samples
+from p2phub.testing import values
 
-KEY = samples.key("publisher")
-OTHER_KEY = samples.key("other")
-NAMESPACE = samples.identity().namespace
-LOG = samples.log()
+KEY = values.key("publisher")
+OTHER_KEY = values.key("other")
+NAMESPACE = values.identity().namespace
+LOG = values.log()
 ALL = (Publish, Branch, Yank)
 
 
