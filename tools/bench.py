@@ -63,7 +63,8 @@ def main() -> int:
         for turn in range(arguments.runs):
             for row in rows:
                 measure(row)
-                print(f"run {turn + 1} of {arguments.runs}: {row.group} {row.name}: {row.seconds[-1]:.2f} s", file=sys.stderr)
+                took = f"{row.group} {row.name}: {row.seconds[-1]:.2f} s"
+                print(f"run {turn + 1} of {arguments.runs}: {took}", file=sys.stderr)
         results = summarize(rows, size)
         show(results)
         for word in bench.skipped:
@@ -136,7 +137,8 @@ class Bench:
 
     def p2phub(self, home: str, *arguments: str) -> str:
         environment = {**os.environ, "P2PHUB_HOME": home}
-        return subprocess.run([P2PHUB, *arguments], env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
+        command = [P2PHUB, *arguments]
+        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
 
     def copy_and_hash(self) -> float:
         target = self.folder / "copy"
@@ -302,7 +304,8 @@ def summarize(rows: list[Row], size: int) -> list[dict[str, Any]]:
     results = []
     for row in rows:
         reference = next((other for other in rows if other.group == row.group and other.reference), None)
-        ratios = [theirs / ours for theirs, ours in zip(reference.seconds, row.seconds, strict=True)] if reference else []
+        pairs = zip(reference.seconds, row.seconds, strict=True) if reference else ()
+        ratios = [theirs / ours for theirs, ours in pairs]
         facts = {name: value for name, value in asdict(row).items() if name not in ("run", "reference")}
         results.append(
             {

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-import ssl
 import struct
 import threading
 from pathlib import Path
@@ -55,7 +54,7 @@ def serve(source: str, port_file: Path, *, tls: bool) -> None:
         if context:
             connection = context.wrap_socket(connection, server_side=True)
         with connection:
-            offset, length = REQUEST.unpack(connection.recv(REQUEST.size, socket.MSG_WAITALL) if not tls else connection.recv(REQUEST.size))
+            offset, length = REQUEST.unpack(connection.recv(REQUEST.size))
             if not tls:
                 while length:
                     count = os.sendfile(connection.fileno(), file, offset, length)

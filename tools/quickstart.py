@@ -78,7 +78,7 @@ class QuickNode:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="tools/quickstart", description="Publish, find and fetch on three nodes here.")
+    parser = argparse.ArgumentParser(prog="tools/quickstart", description="Publish, find and fetch, on three nodes.")
     parser.add_argument("folder", nargs="?", metavar="DIR", type=Path, help="what to publish; else a sample is made")
     parser.add_argument("--keep", action="store_true", help="leave the nodes running and the files in place")
     arguments = parser.parse_args()

@@ -57,10 +57,9 @@ def export(target: Path | None) -> None:
 
 
 def _with_node(work: Callable[[Node], Identity]) -> Identity:
-    import trio
-
     from p2phub.node.disk import on_disk
     from p2phub.node.node import open_node
+    from p2phub.node.running import run_to_end
 
     from .main import configure_logging
 
@@ -70,7 +69,7 @@ def _with_node(work: Callable[[Node], Identity]) -> Identity:
         async with open_node(settings()) as node:
             return await on_disk(work, node)
 
-    return trio.run(run)
+    return run_to_end(run)
 
 
 def _show(found: Identity, as_json: bool) -> None:

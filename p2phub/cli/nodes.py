@@ -38,11 +38,9 @@ def node(
     ready_file: Path | None,
 ) -> None:
     """Run a node: serve what is here, replicate the catalogue, answer on this machine."""
-    import trio
-
-    from p2phub.core.errors import HubError
     from p2phub.core.names import parse_address, parse_endpoint
     from p2phub.gateway.daemon import run_daemon
+    from p2phub.node.running import run_to_end
 
     from .main import configure_logging
 
@@ -67,16 +65,7 @@ def node(
         ready_file=ready_file.absolute() if ready_file else None,
         ready=ready,
     )
-    try:
-        trio.run(work)
-    except BaseExceptionGroup as group:
-        inner, rest = group.split(HubError)
-        if inner is None or rest is not None:
-            raise
-        found: BaseException = inner
-        while isinstance(found, BaseExceptionGroup):
-            found = found.exceptions[0]
-        raise found from None
+    run_to_end(work)
 
 
 @click.group()

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from p2phub.core.errors import InvalidData, NoSpace, NotFound, Offline
 from p2phub.core.ids import ContentId, ManifestId
-from p2phub.core.manifest import FileEntry, Manifest
+from p2phub.core.manifest import FileEntry, Kind, Manifest
 from p2phub.store.disk import free_bytes
 from p2phub.store.links import LinkMode
 
@@ -68,6 +68,7 @@ async def fetch(
     link: LinkMode = "auto",
     force: bool = False,
     dry_run: bool = False,
+    kind: Kind | None = None,
     check_out_files: bool = True,
 ) -> FetchResult:
     """Bring what `reference` means into the store, verified, and place it in a folder.
@@ -80,6 +81,8 @@ async def fetch(
     if target.manifest is None:
         return await _fetch_file(node, target, tell, to=to, link=link, force=force, dry_run=dry_run)
     manifest = await load_manifest(node, target.manifest, tell)
+    if kind is not None and manifest.kind != kind:
+        raise NotFound(f"{reference} is a {manifest.kind}, not a {kind}")
     files = select(manifest, include, exclude)
     report, here_before = await fetch_files(node, files, tell, dry_run=dry_run)
     folder, linked = None, None
@@ -121,6 +124,11 @@ def select(manifest: Manifest, include: Sequence[str], exclude: Sequence[str]) -
     if not files:
         raise NotFound("no file matches the patterns", hint="`p2phub ls` shows the files")
     return files
+
+
+def exact_pattern(path: str) -> str:
+    """Return the glob pattern that matches `path` alone."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in path)
 
 
 async def fetch_files(

@@ -6,15 +6,16 @@ does. Both do the same work through the same functions.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
 
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import NotFound
+from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.identity import Identity, new_document, open_identity, sign_document
 from p2phub.core.ids import ContentId, NodeId
 from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, SignedNodeRecord, sign_node_record
@@ -42,6 +43,15 @@ class Settings:
     advertise: tuple[str, ...] = ()  # HOST:PORT that others should call; empty: what it is bound to
     cluster: str | None = None
     site: str | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Return what P2PHUB_HOME, P2PHUB_STORE, P2PHUB_OFFLINE and P2PHUB_PLAIN say. Raises InvalidName."""
+        return cls(
+            Layout.from_environment(environment),
+            offline=_is_on(environment, "P2PHUB_OFFLINE"),
+            plain=_is_on(environment, "P2PHUB_PLAIN"),
+        )
 
 
 @dataclass
@@ -133,3 +143,12 @@ def create_identity(node: Node) -> Identity:
     write_file(node.settings.layout.own_identity, encode(IdentityChain(identity.chain)), mode=0o644)
     node.store.logs.add_identity(identity)
     return identity
+
+
+def _is_on(environment: Mapping[str, str], name: str) -> bool:
+    value = environment.get(name, "").strip().lower()
+    if value in ("", "0", "false", "no", "off"):
+        return False
+    if value in ("1", "true", "yes", "on"):
+        return True
+    raise InvalidName(f"{name}={value} is neither 1 nor 0")

@@ -27,7 +27,7 @@ from p2phub.store.links import LinkMode
 from . import branches, housekeeping, inspect
 from .disk import on_disk
 from .events import Notice, Tell
-from .fetch import FetchResult, fetch
+from .fetch import FetchResult, exact_pattern, fetch
 from .node import Node
 from .publish import PublishResult, publish
 from .replicate import sync_all
@@ -62,6 +62,7 @@ class Fetch(Operation, tag="fetch", frozen=True):
     link: LinkMode = "auto"
     force: bool = False
     dry_run: bool = False
+    kind: Kind | None = None
 
 
 class FetchFile(Operation, tag="fetch-file", frozen=True):
@@ -232,6 +233,7 @@ async def _fetch(node: Node, op: Fetch, tell: Tell) -> FetchResult:
         link=op.link,
         force=op.force,
         dry_run=op.dry_run,
+        kind=op.kind,
     )
 
 
@@ -244,7 +246,7 @@ async def _fetch_file(node: Node, op: FetchFile, tell: Tell) -> FileResult:
         if entry is None:
             raise NotFound(f"{op.reference} has no file {op.path}", hint=f"p2phub ls {op.reference}")
         root = entry.root
-        await fetch(node, str(target.manifest), tell, include=(_literal(op.path),), check_out_files=False)
+        await fetch(node, str(target.manifest), tell, include=(exact_pattern(op.path),), check_out_files=False)
     held = await on_disk(node.store.blobs.find, root) if root else None
     if held is None:
         raise NotFound(f"{op.path} is not in the store")
@@ -363,8 +365,3 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     StoreUse: _store_use,
     StoreRebuild: _store_rebuild,
 }
-
-
-def _literal(path: str) -> str:
-    """Return the glob pattern that matches `path` alone."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in path)

@@ -7,12 +7,13 @@ loader expects of a Llama-shaped model.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 _VOCABULARY = 32_000
-_LAYER_SHAPES = {
+_LAYER_SHAPES: dict[str, Callable[[int], tuple[int, ...]]] = {
     "input_layernorm.weight": lambda h: (h,),
     "self_attn.q_proj.weight": lambda h: (h, h),
     "self_attn.k_proj.weight": lambda h: (h // 4, h),

@@ -1,0 +1,242 @@
+"""The Python API for trio programs; `import p2phub` has the same without `await`.
+
+    import p2phub.aio
+    folder = await p2phub.aio.snapshot_download("NAMESPACE/MODEL", revision="1.0.0")
+
+Work goes through the daemon of the home if one runs, else it is done here. Every
+foreseen error is a `p2phub.HubError`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from p2phub.core.chunking import Profile
+from p2phub.core.errors import InvalidName, NotFound
+from p2phub.core.manifest import Kind
+from p2phub.core.names import DEFAULT_BRANCH, HashRef, parse_reference
+from p2phub.gateway.client import run_operation
+from p2phub.node.events import Event, ignore
+from p2phub.node.fetch import FetchResult, exact_pattern
+from p2phub.node.inspect import RepositoryInfo
+from p2phub.node.node import Settings
+from p2phub.node.operations import AddPeers, Fetch, Info, Operation, PublishFolder, Search, Verify
+from p2phub.node.publish import PublishResult
+from p2phub.node.verify import VerifyResult
+from p2phub.store.catalogue import Model, Query, Sort
+from p2phub.store.links import LinkMode
+
+PathLike = str | os.PathLike[str]
+Tell = Callable[[Event], None]
+
+
+async def fetch(
+    reference: str,
+    *,
+    to: PathLike | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    link: LinkMode = "auto",
+    force: bool = False,
+    dry_run: bool = False,
+    kind: Kind | None = None,
+    peers: Sequence[str] = (),
+    home: PathLike | None = None,
+    offline: bool = False,
+    on_event: Tell = ignore,
+) -> FetchResult:
+    """Bring what `reference` means into the store, verified, and place it in a folder (`result.path`).
+
+    reference: `NAMESPACE/MODEL[@REVISION]`, or `b3:<hash>` of a manifest or a single file.
+    to: the folder; None takes one in the store. include, exclude: glob patterns over paths.
+    kind: refuse anything else than a model, or a dataset.
+    peers: addresses `p2phub://NODEID@HOST:PORT` to ask besides those that are known.
+    Raises NotFound, Offline, Conflict, NoSpace and other HubErrors.
+    """
+    operation = Fetch(
+        reference=reference,
+        to=_absolute(to),
+        include=tuple(include),
+        exclude=tuple(exclude),
+        link=link,
+        force=force,
+        dry_run=dry_run,
+        kind=kind,
+    )
+    result: FetchResult = await _run(operation, home, offline, on_event, peers)
+    return result
+
+
+async def publish(
+    folder: PathLike,
+    name: str,
+    *,
+    branch: str = DEFAULT_BRANCH,
+    message: str = "",
+    in_place: bool = False,
+    profile: Profile | None = None,
+    kind: Kind = "model",
+    home: PathLike | None = None,
+    on_event: Tell = ignore,
+) -> PublishResult:
+    """Publish the files of `folder` as `name` (`MODEL` or `MODEL@VERSION`), signed with the home's key.
+
+    Raises Conflict if the version exists with other content, NotFound if the home has no
+    identity, StoreError, InvalidData.
+    """
+    operation = PublishFolder(
+        folder=_absolute(folder) or "",
+        name=name,
+        branch=branch,
+        message=message,
+        in_place=in_place,
+        profile=profile,
+        kind=kind,
+    )
+    result: PublishResult = await _run(operation, home, False, on_event, ())
+    return result
+
+
+async def search(
+    text: str = "",
+    *,
+    kind: str | None = None,
+    task: str | None = None,
+    library: str | None = None,
+    license: str | None = None,
+    publisher: str | None = None,
+    parameters_min: int | None = None,
+    parameters_max: int | None = None,
+    sort: Sort = "relevance",
+    limit: int = 20,
+    home: PathLike | None = None,
+    offline: bool = False,
+) -> list[Model]:
+    """Return the repositories of the replicated catalogue that match, best first. license: an SPDX id."""
+    query = Query(text, kind, task, library, license, publisher, parameters_min, parameters_max, sort, limit)
+    found: list[Model] = await _run(Search(query), home, offline, ignore, ())
+    return found
+
+
+async def info(
+    reference: str, *, peers: Sequence[str] = (), home: PathLike | None = None, offline: bool = False
+) -> RepositoryInfo:
+    """Return what is known of a repository at one revision. Raises NotFound."""
+    result: RepositoryInfo = await _run(Info(reference), home, offline, ignore, peers)
+    return result
+
+
+async def verify(
+    reference: PathLike,
+    *,
+    repair: bool = False,
+    home: PathLike | None = None,
+    offline: bool = False,
+    on_event: Tell = ignore,
+) -> VerifyResult:
+    """Hash again a repository in the store, or a folder that files were placed in; `result.good` says how it is.
+
+    repair: fetch damaged chunks again. Raises NotFound.
+    """
+    folder = _absolute(reference)
+    where = folder if folder and os.path.isdir(folder) else str(reference)  # noqa: ASYNC240 (one stat)
+    result: VerifyResult = await _run(Verify(where, repair), home, offline, on_event, ())
+    return result
+
+
+async def snapshot_download(
+    repo_id: str,
+    *,
+    repo_type: Kind | None = None,
+    revision: str | None = None,
+    local_dir: PathLike | None = None,
+    allow_patterns: Sequence[str] | str | None = None,
+    ignore_patterns: Sequence[str] | str | None = None,
+    local_files_only: bool = False,
+    home: PathLike | None = None,
+    on_event: Tell = ignore,
+) -> str:
+    """Return the folder with the files of `repo_id` at `revision`, fetched if need be.
+
+    The arguments are named as the existing hub's client has them.
+    """
+    result = await fetch(
+        _reference(repo_id, revision),
+        to=local_dir,
+        include=_patterns(allow_patterns),
+        exclude=_patterns(ignore_patterns),
+        kind=repo_type,
+        home=home,
+        offline=local_files_only,
+        on_event=on_event,
+    )
+    if result.path is None:
+        raise NotFound(f"{repo_id} was not placed in a folder")
+    return result.path
+
+
+async def file_download(
+    repo_id: str,
+    filename: str,
+    *,
+    subfolder: str | None = None,
+    repo_type: Kind | None = None,
+    revision: str | None = None,
+    local_dir: PathLike | None = None,
+    local_files_only: bool = False,
+    home: PathLike | None = None,
+    on_event: Tell = ignore,
+) -> str:
+    """Return the path of one file of `repo_id` at `revision`, fetched if need be.
+
+    The arguments are named as the existing hub's client has them.
+    """
+    path = f"{subfolder}/{filename}" if subfolder else filename
+    result = await fetch(
+        _reference(repo_id, revision),
+        to=local_dir,
+        include=[exact_pattern(path)],
+        kind=repo_type,
+        home=home,
+        offline=local_files_only,
+        on_event=on_event,
+    )
+    if result.path is None:
+        raise NotFound(f"{repo_id} was not placed in a folder")
+    return str(Path(result.path) / path)
+
+
+async def _run(
+    operation: Operation, home: PathLike | None, offline: bool, on_event: Tell, peers: Sequence[str]
+) -> Any:
+    environment = dict(os.environ)
+    if home is not None:
+        environment["P2PHUB_HOME"] = os.fspath(home)
+    settings = Settings.from_environment(environment)
+    settings = replace(settings, offline=settings.offline or offline)
+    if peers:
+        await run_operation(settings, AddPeers(tuple(peers)), on_event)
+    return await run_operation(settings, operation, on_event)
+
+
+def _reference(repo_id: str, revision: str | None) -> str:
+    reference = parse_reference(repo_id)
+    if revision is None:
+        return repo_id
+    if isinstance(reference, HashRef) or reference.revision:
+        raise InvalidName(f"'{repo_id}' has a revision of its own beside revision={revision!r}")
+    return f"{repo_id}@{revision}"
+
+
+def _patterns(patterns: Sequence[str] | str | None) -> Sequence[str]:
+    if patterns is None:
+        return ()
+    return [patterns] if isinstance(patterns, str) else patterns
+
+
+def _absolute(path: PathLike | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser().absolute())

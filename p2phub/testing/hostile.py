@@ -1,0 +1,315 @@
+"""Peers and networks at their worst, on real sockets: nodes that lie, stall or leave.
+
+    async with open_home(tmp_path / "liar") as node, serving(node, wrap=flip_bits(node)):
+        ...
+
+A hostile node is a real node whose peer door answers through a wrapper: all else is
+true. `Link` stands for the network between two nodes: it carries the bytes of their
+connections slowly, stops, or breaks, and reads nothing of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from p2phub.core.encoding import decode, encode
+from p2phub.core.names import Address
+from p2phub.net.door import FilePart, Handler, Request, Response, serve_peers
+from p2phub.net.tls import server_context
+from p2phub.node.node import Node, Settings, open_node
+from p2phub.node.serve import PeerDoor
+from p2phub.protocol.messages import (
+    LARGE_QUERY_SIZE_MAX,
+    Have,
+    HaveQuery,
+    SpansQuery,
+)
+from p2phub.store.layout import Layout
+
+Wrap = Callable[[Handler], Handler]
+
+
+@asynccontextmanager
+async def open_home(folder: Path, *, offline: bool = False) -> AsyncIterator[Node]:
+    """Give a node of the home `folder`, in this process; it serves nobody yet."""
+    async with open_node(Settings(Layout(folder, folder / "store"), offline=offline)) as node:
+        yield node
+
+
+@asynccontextmanager
+async def serving(node: Node, *, wrap: Wrap = lambda handler: handler, port: int = 0) -> AsyncIterator[Address]:
+    """Let `node` answer peers on loopback, through `wrap`; gives its address."""
+    async with trio.open_nursery() as nursery:
+        door = PeerDoor(node, nursery)
+        host, bound = await nursery.start(
+            partial(serve_peers, "127.0.0.1", port, wrap(door.handle), tls=server_context(node.key))
+        )
+        node.serve_at([f"{host}:{bound}"])
+        yield Address(node.id, host, bound)
+        nursery.cancel_scope.cancel()
+
+
+# ── answers ─────────────────────────────────────────────────────────────────
+
+
+def counting(asked: Counter[str]) -> Wrap:
+    """Count the requests by path in `asked`; the answers are right."""
+
+    def wrap(handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            asked[request.path] += 1
+            return await handler(request)
+
+        return answer
+
+    return wrap
+
+
+def flip_bits(node: Node) -> Wrap:
+    """Flip one bit of every chunk that is sent."""
+
+    def flip(query: SpansQuery, data: bytearray) -> None:
+        at = 0
+        for span in query.spans:
+            chunks = node.store.blobs.chunk_list(span.root)
+            assert chunks is not None
+            for index in range(chunks.index_at(span.offset), chunks.index_at(span.offset + span.length - 1) + 1):
+                # Somewhere inside the chunk, each time elsewhere.
+                data[at + chunks.offset(index) - span.offset + (7919 * index) % chunks.length(index)] ^= 1 << index % 8
+            at += span.length
+
+    return on_spans(flip)
+
+
+def on_spans(change: Callable[[SpansQuery, bytearray], None]) -> Wrap:
+    """Let `change` spoil the content of every answer before it is sent."""
+
+    def wrap(handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            response = await handler(request)
+            if request.path != "/v1/spans" or response.status != 200 or isinstance(response.body, bytes):
+                return response
+            data = bytearray(b"".join(os.pread(part.file, part.length, part.offset) for part in response.body))
+            response.release()
+            change(decode(request.body, SpansQuery, size_max=LARGE_QUERY_SIZE_MAX), data)
+            return Response(200, bytes(data), response.content_type)
+
+        return answer
+
+    return wrap
+
+
+def claim_everything(handler: Handler) -> Handler:
+    """Say of every file that all of it is here."""
+
+    async def answer(request: Request) -> Response:
+        if request.path != "/v1/have":
+            return await handler(request)
+        query = decode(request.body, HaveQuery, size_max=LARGE_QUERY_SIZE_MAX)
+        return Response(200, encode(Have((True,) * len(query.roots))))
+
+    return answer
+
+
+def answering(path: str, response: Response) -> Wrap:
+    """Answer every request for `path` with `response`."""
+
+    def wrap(handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            return response if request.path == path else await handler(request)
+
+        return answer
+
+    return wrap
+
+
+def silent(path: str) -> Wrap:
+    """Take requests for `path` and never answer them."""
+
+    def wrap(handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            if request.path == path:
+                await trio.sleep_forever()
+            return await handler(request)
+
+        return answer
+
+    return wrap
+
+
+def when(condition: Callable[[], bool], hostile: Wrap) -> Wrap:
+    """Be hostile only while `condition` holds."""
+
+    def wrap(handler: Handler) -> Handler:
+        bad = hostile(handler)
+
+        async def answer(request: Request) -> Response:
+            return await (bad if condition() else handler)(request)
+
+        return answer
+
+    return wrap
+
+
+def slowly(rate: float) -> Wrap:
+    """Send content in answers that begin late: `rate` bytes a second, over all requests."""
+    busy_until = 0.0
+
+    def wrap(handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            nonlocal busy_until
+            response = await handler(request)
+            if request.path == "/v1/spans" and not isinstance(response.body, bytes):
+                size = sum(part.length for part in response.body)
+                busy_until = max(busy_until, trio.current_time()) + size / rate
+                try:
+                    await trio.sleep_until(busy_until)
+                except trio.Cancelled:
+                    response.release()
+                    raise
+            return response
+
+        return answer
+
+    return wrap
+
+
+def shortened(handler: Handler) -> Handler:
+    """Send one byte less of content than was asked for."""
+
+    async def answer(request: Request) -> Response:
+        response = await handler(request)
+        if isinstance(response.body, bytes) or not response.body:
+            return response
+        *parts, last = response.body
+        return dataclasses.replace(response, body=[*parts, FilePart(last.file, last.offset, last.length - 1)])
+
+    return answer
+
+
+# ── the network ─────────────────────────────────────────────────────────────
+
+
+class Link:
+    """Carries connections to one endpoint, and can be slow, stand still or be cut."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.target = (host, port)
+        self.endpoint = ("", 0)  # where it listens
+        self.rate: float | None = None  # bytes a second towards whoever called, over all connections
+        self.carried = 0  # bytes towards whoever called
+        self.cut_at: int | None = None  # the link breaks once it has carried so much
+        self.stall_at: int | None = None  # the same, but it falls silent
+        self.is_down = False
+        self._moving = trio.Event()
+        self._moving.set()
+        self._free_at = 0.0
+        self._connections: set[trio.CancelScope] = set()
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    def address(self, node: Node) -> Address:
+        """Return the address at which `node` is reached through this link."""
+        return Address(node.id, *self.endpoint)
+
+    def stall(self) -> None:
+        """Carry nothing from now on, and keep the connections open."""
+        self._moving = trio.Event()
+
+    def go_on(self) -> None:
+        """End a stall."""
+        self.stall_at = None
+        self._moving.set()
+
+    def cut(self) -> None:
+        """Break all connections, and every new one."""
+        self.is_down = True
+        for scope in list(self._connections):
+            scope.cancel()
+
+    def mend(self) -> None:
+        """End a cut."""
+        self.is_down = False
+        self.cut_at = None
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        if self.is_down:
+            await trio.aclose_forcefully(stream)
+            return
+        with trio.CancelScope() as scope, contextlib.suppress(OSError, trio.BrokenResourceError):
+            self._connections.add(scope)
+            try:
+                async with stream, await trio.open_tcp_stream(*self.target) as onward, trio.open_nursery() as nursery:
+                    nursery.start_soon(self._carry, stream, onward, False)
+                    await self._carry(onward, stream, True)
+                    nursery.cancel_scope.cancel()
+            except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+            finally:
+                self._connections.discard(scope)
+
+    async def _carry(self, source: trio.SocketStream, target: trio.SocketStream, is_answer: bool) -> None:
+        # Small pieces, so that a limit is kept within a few of them.
+        while data := await source.receive_some(16 * 1024):
+            await self._moving.wait()
+            if is_answer:
+                if self.rate:
+                    self._free_at = max(self._free_at, trio.current_time()) + len(data) / self.rate
+                    await trio.sleep_until(self._free_at)
+                    await self._moving.wait()
+                self.carried += len(data)
+            await target.send_all(data)
+            if is_answer and self.stall_at is not None and self.carried >= self.stall_at:
+                self.stall()
+            if is_answer and self.cut_at is not None and self.carried >= self.cut_at:
+                self.cut()
+                await trio.lowlevel.checkpoint()
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await target.send_eof()
+
+
+@asynccontextmanager
+async def open_link(host: str, port: int, *, rate: float | None = None) -> AsyncIterator[Link]:
+    """Give a link to `host:port` that listens on a port of its own."""
+    link = Link(host, port)
+    link.rate = rate
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, link.serve, 0, host="127.0.0.1"))
+        link.endpoint = listeners[0].socket.getsockname()[:2]
+        yield link
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_linked(
+    node: Node, *, wrap: Wrap = lambda handler: handler, rate: float | None = None
+) -> AsyncIterator[Link]:
+    """Let `node` answer peers behind a link, and tell them the link's endpoint alone."""
+    async with serving(node, wrap=wrap) as address, open_link(address.host, address.port, rate=rate) as link:
+        node.serve_at(["{}:{}".format(*link.endpoint)])
+        yield link
+
+
+async def wait_for(check: Callable[[], bool | Awaitable[bool]], what: str, *, deadline_s: float = 60.0) -> None:
+    """Wait until `check` is true; AssertionError if that takes too long."""
+    with trio.move_on_after(deadline_s) as waiting:
+        while True:
+            result = check()
+            if isinstance(result, bool):
+                if result:
+                    return
+            elif await result:
+                return
+            await trio.sleep(0.02)
+    assert not waiting.cancelled_caught, f"waited {deadline_s:.0f} s for {what}"
