@@ -7,7 +7,7 @@ loader expects of a Llama-shaped model.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +91,7 @@ def write_sample_model(folder: Path, *, size: int = 240_000_000, seed: int = 1, 
 
 
 def write_safetensors(
-    path: Path, tensors: dict[str, tuple[int, ...]], rng: np.random.Generator, *, metadata: dict[str, str] | None = None
+    path: Path, tensors: Mapping[str, tuple[int, ...]], rng: np.random.Generator, *, metadata: dict[str, str] | None = None
 ) -> None:
     """Write BF16 tensors of these shapes with small random values."""
     header: dict[str, object] = {"__metadata__": metadata or {"format": "pt"}}
