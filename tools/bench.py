@@ -62,7 +62,7 @@ def main() -> int:
         rows = [row for row in bench.rows() if arguments.only in f"{row.group} {row.name}"]
         for turn in range(arguments.runs):
             for row in rows:
-                measure(row)
+                measure(row, bench.folder, bench.size)
                 took = f"{row.group} {row.name}: {row.seconds[-1]:.2f} s"
                 print(f"run {turn + 1} of {arguments.runs}: {took}", file=sys.stderr)
         results = summarize(rows, size)
@@ -226,9 +226,9 @@ class Bench:
         return process
 
 
-def measure(row: Row) -> None:
+def measure(row: Row, folder: Path, size: int) -> None:
     """Run `row` once and note what it took."""
-    prime()
+    prime(folder, size)
     before = os.times()
     start = time.monotonic()
     serving_peak, peak = in_child(row.run)
@@ -263,15 +263,12 @@ def in_child(work: Callable[[], float]) -> tuple[float, float]:
     return serving_peak, peak
 
 
-def prime() -> None:
-    """Write and unlink a filler, so that no run pays for getting memory back from the host."""
-    with tempfile.TemporaryFile() as filler:
+def prime(folder: Path, size: int) -> None:
+    """Write and unlink a filler of the same size, so that no run pays for getting memory back from the host."""
+    with tempfile.TemporaryFile(dir=folder) as filler:
         block = bytes(2**20)
-        for _ in range(PRIME_MIB):
+        for _ in range(-(-size // len(block))):
             filler.write(block)
-
-
-PRIME_MIB = 1024
 
 
 def hash_command() -> list[str]:

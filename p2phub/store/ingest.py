@@ -72,7 +72,9 @@ def scan(
             if len(hashing) == 2:
                 hashing.pop(0).result()
             buffer[: len(rest)] = rest
-            end = len(rest) + _read_into(source, buffer[len(rest) : len(rest) + BLOCK_SIZE], read)
+            # Not beyond the size that the cuts were made for, though the file may have grown.
+            block_size = min(BLOCK_SIZE, before.size - read)
+            end = len(rest) + _read_into(source, buffer[len(rest) : len(rest) + block_size], read)
             if end == len(rest):
                 raise _changed(path)
             fresh = buffer[len(rest) : end]

@@ -1,0 +1,31 @@
+"""Test vectors: bytes that every implementation of the spec must make and read (spec/README.md §3).
+
+Each function in here gives one file of `spec/vectors/` as plain values, always the same.
+Byte strings stand there in hex. `tools/make-vectors` writes the files; `tests/test_vectors.py`
+reads them back through the code, and sees that they are what is made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import content, documents, names, primitives
+from .plain import Json, render
+
+FILES: dict[str, Callable[[], Json]] = {
+    "ids.json": primitives.ids,
+    "encoding.json": primitives.encodings,
+    "signing.json": primitives.signing,
+    "merkle.json": primitives.trees,
+    "content.json": content.content,
+    "manifest.json": content.manifest,
+    "paths.json": content.paths,
+    "records.json": documents.records,
+    "checkpoint.json": documents.checkpoints,
+    "identity.json": documents.identities,
+    "node-record.json": documents.node_records,
+    "names.json": names.name_texts,
+    "messages.json": names.peer_messages,
+}
+
+__all__ = ["FILES", "Json", "render"]

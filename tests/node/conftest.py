@@ -1,0 +1,71 @@
+"""A published model, and nodes of this process that offer it on real sockets."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trio
+
+from p2phub.net import bulk, peerclient
+from p2phub.node import swarm
+from p2phub.node.events import ignore
+from p2phub.node.node import create_identity
+from p2phub.node.publish import publish
+from p2phub.testing.hostile import open_home
+from p2phub.testing.processes import tree
+from p2phub.testing.samples import write_sample_model
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model that a home has published as `parrot@1.0.0`."""
+
+    home: Path
+    folder: Path
+    name: str  # NAMESPACE/parrot
+    revision: str
+    size: int  # bytes
+    files: dict[str, str]  # SHA-256 by path
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """Publish a model of 24 MB once; tests work on copies of the home."""
+    base = tmp_path_factory.mktemp("published")
+    size = write_sample_model(base / "model", size=24_000_000)
+
+    async def work() -> Published:
+        async with open_home(base / "home") as node:
+            create_identity(node)
+            result = await publish(node, base / "model", "parrot@1.0.0", ignore)
+            name = f"{result.namespace}/parrot"
+            return Published(base / "home", base / "model", name, result.revision, size, tree(base / "model"))
+
+    return trio.run(work)
+
+
+@pytest.fixture
+def copy_of(published: Published, tmp_path: Path) -> Callable[[str], Path]:
+    """Return a function that makes another home which holds the model, as a node of its own."""
+
+    def copy(name: str) -> Path:
+        home = tmp_path / name
+        shutil.copytree(published.home, home)
+        (home / "keys" / "node.key").unlink()
+        return home
+
+    return copy
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what takes a minute for people take some seconds: all times of a download, a tenth each."""
+    monkeypatch.setattr(bulk, "STALL_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(peerclient, "READ_TIMEOUT_S", 1.5)
+    monkeypatch.setattr(swarm, "RETRY_S", tuple(wait_s / 10 for wait_s in swarm.RETRY_S))
+    for name in [name for name in vars(swarm) if name.startswith(("PATIENCE", "PEERS_S", "OFFER_S"))]:
+        monkeypatch.setattr(swarm, name, getattr(swarm, name) / 10)

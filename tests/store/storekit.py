@@ -1,0 +1,232 @@
+"""What the tests of the stores share: logs that grow, other processes, file systems of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from p2phub.core.checkpoint import Head, sign_head
+from p2phub.core.filetree import ChunkList, pack
+from p2phub.core.identity import Identity, IdentityDocument, Role, new_document, open_identity, sign_document
+from p2phub.core.ids import LogId, ManifestId
+from p2phub.core.merkle import LOG_TREE, Frontier
+from p2phub.core.records import NO_PREVIOUS, Branch, Entry, Publish, Record, Summary, Yank, log_id, sign_record
+from p2phub.core.signing import SigningKey
+from p2phub.store.layout import Layout
+from p2phub.store.store import Store
+from p2phub.testing import values
+
+TIME = values.TIME
+OLD_S = 3600.0  # seconds; the age of a file that nobody is just writing
+HERE = Path(__file__).parent
+
+
+# ── values ──────────────────────────────────────────────────────────────────
+
+
+def revision(name: str) -> ManifestId:
+    return ManifestId(values.content(name, 32))
+
+
+def summary(**fields: object) -> Summary:
+    return Summary(**({"files": 1, "size": 1000} | fields))  # type: ignore[arg-type]
+
+
+def two_keys_identity(*names: str) -> Identity:
+    """Return an identity in which each of the keys called `names` publishes."""
+    keys = sorted((values.key(name) for name in names), key=lambda key: key.public_key)
+    first = new_document(keys[0].public_key, created=TIME)
+    role = Role(tuple(key.public_key for key in keys), 1)
+    document = IdentityDocument(
+        schema=1, version=1, created=TIME, root=first.root, publish=role, fresh=first.fresh
+    )
+    return open_identity([sign_document(document, [keys[0]])])
+
+
+class Writer:
+    """A publisher's log, as it grows on the publisher's own machine."""
+
+    def __init__(self, identity: Identity | None = None, key: SigningKey | None = None) -> None:
+        self.identity = identity or values.identity()
+        self.key = key or values.key("publisher")
+        self.namespace = self.identity.namespace
+        self.log: LogId = log_id(self.namespace, self.key.public_key)
+        self.entries: list[Entry] = []
+        self._clock = TIME
+
+    def publish(self, manifest: str = "a", **fields: object) -> Entry:
+        defaults = {"kind": "model", "depth": 1, "branch": "main", "summary": summary()}
+        return self._add(Publish, manifest=revision(manifest), **(defaults | fields))
+
+    def branch(self, manifest: str | None, **fields: object) -> Entry:
+        defaults = {"branch": "main", "manifest": None if manifest is None else revision(manifest)}
+        return self._add(Branch, **(defaults | fields))
+
+    def yank(self, version: str, **fields: object) -> Entry:
+        return self._add(Yank, version=version, **fields)
+
+    def grow(self, count: int) -> Writer:
+        for number in range(count):
+            self.publish(f"revision {len(self.entries)}", message=f"number {number}")
+        return self
+
+    def fork(self, size: int) -> Writer:
+        """Return another history of the same log, which agrees on its first `size` records."""
+        other = Writer(self.identity, self.key)
+        other.entries = self.entries[:size]
+        other._clock = self._clock + 1
+        return other
+
+    def data(self, start: int = 0, end: int | None = None) -> list[bytes]:
+        return [entry.data for entry in self.entries[start:end]]
+
+    def head(self, size: int | None = None) -> Head:
+        size = len(self.entries) if size is None else size
+        frontier = Frontier(LOG_TREE)
+        for entry in self.entries[:size]:
+            frontier.append(entry.leaf)
+        return sign_head(self.log, size, frontier.root(), self.key)
+
+    def give(self, store: Store, size: int | None = None) -> int:
+        """Let `store` take the log over, up to `size` records."""
+        store.logs.add_identity(self.identity)
+        state = store.logs.state(self.log)
+        start = state.size if state else 0
+        return store.logs.extend(self.identity, self.head(size), self.data(start, size), now=self._clock)
+
+    def _add(self, type_: type[Record], **fields: object) -> Entry:
+        self._clock += 1
+        position = {
+            "namespace": self.namespace,
+            "log": self.log,
+            "index": len(self.entries),
+            "previous": self.entries[-1].leaf if self.entries else NO_PREVIOUS,
+            "time": self._clock,
+            "model": "parrot",
+        }
+        self.entries.append(sign_record(type_(**(position | fields)), self.key))  # type: ignore[arg-type]
+        return self.entries[-1]
+
+
+# ── files ───────────────────────────────────────────────────────────────────
+
+
+def open_store(folder: Path) -> Store:
+    return Store(Layout(folder / "home", folder / "home" / "store"))
+
+
+def write_old(path: Path, data: bytes, *, age_s: float = OLD_S) -> Path:
+    """Write a file that was last changed a while ago."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    then = path.stat().st_mtime - age_s
+    os.utime(path, (then, then))
+    return path
+
+
+def fixed_chunks(data: bytes, size: int) -> ChunkList:
+    """Return the list of chunks of `size` bytes that `data` is."""
+    from blake3 import blake3
+
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    return ChunkList(b"".join(pack(len(piece), blake3(piece).digest()) for piece in pieces))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return all files below `folder`, by path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ── other processes ─────────────────────────────────────────────────────────
+
+
+def start(function: Callable[..., None], *arguments: object) -> subprocess.Popen[str]:
+    """Run `function` of a test module, on text, in a process of its own."""
+    return subprocess.Popen(
+        _command(function, arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=_environment(),
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Return what a process printed, once it has ended well."""
+    out, err = process.communicate(timeout=120)
+
+    assert process.returncode == 0, err
+    return out
+
+
+def run_at_once(function: Callable[..., None], *argument_lists: tuple[object, ...]) -> list[str]:
+    """Run `function` in several processes that all begin when all are ready; returns what each printed.
+
+    The function calls `wait_for_the_others` when it is ready.
+    """
+    processes = [start(function, *arguments) for arguments in argument_lists]
+    for process in processes:
+        assert process.stdout
+        process.stdout.readline()
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return [finish(process) for process in processes]
+
+
+def wait_for_the_others() -> None:
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
+@cache
+def can_mount() -> bool:
+    with contextlib.suppress(OSError):
+        return subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
+    return False
+
+
+def run_in_small_disk(function: Callable[..., None], folder: Path, size: int, *arguments: object) -> str:
+    """Run `function(folder, ...)` in a process for which `folder` is a file system of `size` bytes."""
+    return _run_mounted(f"mount -t tmpfs -o size={size} tmpfs '{folder}'", function, folder, *arguments)
+
+
+def run_read_only(function: Callable[..., None], folder: Path, *arguments: object) -> str:
+    """Run `function(folder, ...)` in a process that cannot write to `folder`, not even as root."""
+    mount = f"mount --bind '{folder}' '{folder}' && mount -o remount,bind,ro '{folder}'"
+    return _run_mounted(mount, function, folder, *arguments)
+
+
+def _run_mounted(mount: str, function: Callable[..., None], *arguments: object) -> str:
+    if not can_mount():
+        pytest.skip("no mount namespaces here")
+    command = [*_command(function, arguments)]
+    result = subprocess.run(
+        ["unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh", *command],
+        capture_output=True, text=True, check=False, env=_environment(), timeout=120,
+    )  # fmt: skip
+
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def _command(function: Callable[..., None], arguments: tuple[object, ...]) -> list[str]:
+    module = function.__module__
+    code = f"import sys, {module}; {module}.{function.__name__}(*sys.argv[1:])"
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)])}
+
+
+def open_files() -> Iterator[str]:
+    """Yield what this process has open, but for its standard streams."""
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            yield os.readlink(f"/proc/self/fd/{number}")

@@ -1,0 +1,272 @@
+"""The vectors of the spec hold for the code, and are what `tools/make-vectors` makes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blake3 import blake3
+
+from p2phub.core import encoding, ids, manifest, merkle, names
+from p2phub.core.checkpoint import open_head
+from p2phub.core.chunking import tensor_cuts
+from p2phub.core.envelope import ENVELOPE_SIZE_MAX, Envelope
+from p2phub.core.errors import HubError, InvalidData, InvalidEncoding, InvalidName, InvalidSignature
+from p2phub.core.filetree import ChunkList, TreePage, check_page, join_pages, pack
+from p2phub.core.identity import SignedDocument, open_identity
+from p2phub.core.ids import ContentId, LogId, NamespaceId, PublicKey
+from p2phub.core.merkle import FILE_TREE, LOG_TREE, TreeHash
+from p2phub.core.noderecord import open_node_record
+from p2phub.core.paths import check_path, check_paths
+from p2phub.core.records import NO_PREVIOUS, Summary, log_id, open_entry
+from p2phub.core.signing import SigningKey, check_public_key, check_signature, signed_message
+from p2phub.protocol import messages
+from p2phub.testing.vectors import FILES
+from p2phub.testing.vectors.content import cut, long_chunk_list, recipe
+from p2phub.testing.vectors.plain import plain
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "spec/vectors"
+SIZE_MAX = 300_000  # bytes of all files together: small enough to be read by people
+
+ID_TYPES: dict[str, type[ids.Id]] = {
+    "content": ids.ContentId,
+    "manifest": ids.ManifestId,
+    "public key": ids.PublicKey,
+    "node": ids.NodeId,
+    "namespace": ids.NamespaceId,
+    "log": ids.LogId,
+}
+
+
+def load(name: str) -> Any:
+    return json.loads((FOLDER / name).read_text())
+
+
+def unhex(text: str) -> bytes:
+    return bytes.fromhex(text)
+
+
+def test_making_them_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    subprocess.run([ROOT / "tools/make-vectors", tmp_path], check=True, cwd="/")
+
+    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    kept = {path.name: path.read_bytes() for path in FOLDER.iterdir()}
+    assert made == kept
+    assert set(kept) == set(FILES)
+
+
+def test_they_are_small() -> None:
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < SIZE_MAX
+
+
+def test_ids() -> None:
+    vectors = load("ids.json")
+    for case in vectors["valid"]:
+        id_ = ID_TYPES[case["kind"]].parse(case["text"])
+        assert id_ == unhex(case["bytes"])
+        assert str(id_) == case["text"]
+    for case in vectors["commits"]:
+        assert ids.ManifestId.parse(case["manifest"]).commit == case["commit"]
+    for case in vectors["invalid"]:
+        with pytest.raises(InvalidName):
+            ID_TYPES[case["kind"]].parse(case["text"])
+
+
+def test_encoding() -> None:
+    types = {"PageRef": messages.PageRef, "Summary": Summary}
+    vectors = load("encoding.json")
+    for case in vectors["valid"]:
+        value = encoding.decode(unhex(case["encoded"]), types[case["type"]], size_max=10_000)
+        assert plain(value) == case["value"]
+        assert encoding.encode(value) == unhex(case["encoded"])
+    for case in vectors["invalid"]:
+        with pytest.raises(InvalidEncoding):
+            encoding.decode(unhex(case["encoded"]), types[case["type"]], size_max=10_000)
+
+
+def test_signing() -> None:
+    vectors = load("signing.json")
+    for case in vectors["signed"]:
+        key = SigningKey(unhex(case["seed"]))
+        assert key.public_key == unhex(case["public_key"])
+        assert signed_message(case["purpose"], unhex(case["payload"])) == unhex(case["message"])
+        assert key.sign(case["purpose"], unhex(case["payload"])) == unhex(case["signature"])
+    for case in vectors["invalid"]:
+        key_bytes, payload, signature = (unhex(case[name]) for name in ("public_key", "payload", "signature"))
+        with pytest.raises(InvalidSignature):
+            check_signature(PublicKey(key_bytes), case["purpose"], payload, signature)
+    for case in vectors["refused_keys"]:
+        with pytest.raises(InvalidSignature):
+            check_public_key(unhex(case["public_key"]))
+    case = vectors["envelope"]
+    envelope = encoding.decode(unhex(case["encoded"]), Envelope, size_max=ENVELOPE_SIZE_MAX)
+    envelope.check(PublicKey(unhex(case["public_key"])), case["purpose"])
+    assert envelope == Envelope(unhex(case["payload"]), unhex(case["signature"]))
+
+
+@pytest.mark.parametrize(("name", "tree"), [("log", LOG_TREE), ("file", FILE_TREE)])
+def test_merkle(name: str, tree: TreeHash) -> None:
+    vectors = load("merkle.json")[name]
+    leaves = [unhex(case["hash"]) for case in vectors["leaves"]]
+    roots = [unhex(root) for root in vectors["roots"]]
+    assert [tree.leaf(unhex(case["data"])) for case in vectors["leaves"]] == leaves
+    assert [merkle.root(tree, leaves[:size]) for size in range(len(roots))] == roots
+    for case in vectors["inclusion"]:
+        index, size, proof = case["index"], case["size"], [unhex(node) for node in case["proof"]]
+        assert merkle.root_from_inclusion(tree, leaves[index], index, size, proof) == roots[size]
+        assert list(merkle.inclusion_proof(tree, leaves[:size], index)) == proof
+    for case in vectors.get("consistency", ()):
+        old, new, proof = case["old"], case["new"], [unhex(node) for node in case["proof"]]
+        merkle.check_consistency(tree, old, roots[old], new, roots[new], proof)
+        assert list(merkle.consistency_proof(tree, leaves[:new], old)) == proof
+
+
+def test_content() -> None:
+    vectors = load("content.json")
+    for case in vectors["files"]:
+        data = recipe(case["parts"])
+        chunks = cut(case["profile"], data)
+        assert chunks.size == len(data) == case["size"]
+        assert [chunks.length(index) for index in range(len(chunks))] == case["lengths"]
+        assert blake3(chunks.packed).hexdigest() == case["chunk_list_blake3"]
+        assert chunks.root().hex() == case["root"]
+    for case in vectors["tensor_cuts"]:
+        assert tensor_cuts(case["size"], case["data_begin"], case["tensor_begins"]) == case["cuts"]
+    for case in vectors["lists"]:
+        page = encoding.decode(unhex(case["page"]), TreePage, size_max=10_000)
+        root = ContentId(unhex(case["root"]))
+        check_page(page, root)
+        chunks = join_pages([page], root)
+        assert chunks.packed == unhex(case["packed"])
+        assert chunks.packed == b"".join(pack(chunk["length"], unhex(chunk["hash"])) for chunk in case["chunks"])
+    for case in vectors["invalid_pages"]:
+        with pytest.raises(InvalidData):
+            check_page(encoding.decode(unhex(case["page"]), TreePage, size_max=10_000), ContentId(unhex(case["root"])))
+
+
+def test_content_of_many_pages() -> None:
+    case = load("content.json")["long_list"]
+    chunks = long_chunk_list(case["count"])
+    assert chunks.size == case["size"]
+    for expected in case["pages"]:
+        index = expected["index"]
+        packed = chunks.packed[index * 4096 * 36 : (index + 1) * 4096 * 36]
+        page = TreePage(case["size"], case["count"], index, packed, tuple(unhex(node) for node in expected["proof"]))
+        assert blake3(packed).hexdigest() == expected["chunks_blake3"]
+        check_page(page, ContentId(unhex(case["root"])))
+
+
+def test_manifest() -> None:
+    vectors = load("manifest.json")
+    for case in vectors["valid"]:
+        data = unhex(case["encoded"])
+        assert plain(manifest.decode(data)) == case["value"]
+        assert str(manifest.manifest_id(data)) == case["id"]
+        assert manifest.manifest_id(data).commit == case["commit"]
+    for case in vectors["invalid"]:
+        with pytest.raises(InvalidData):
+            manifest.decode(unhex(case["encoded"]))
+
+
+def accepts(check: Any, value: Any, error: type[HubError]) -> bool:
+    try:
+        check(value)
+    except error:
+        return False
+    return True
+
+
+def test_paths() -> None:
+    vectors = load("paths.json")
+    for case in vectors["paths"]:
+        assert accepts(check_path, case["path"], InvalidData) == case["valid"], case
+    for case in vectors["lists"]:
+        assert accepts(check_paths, case["paths"], InvalidData) == case["valid"], case
+
+
+def test_records() -> None:
+    vectors = load("records.json")
+    namespace, key = NamespaceId.parse(vectors["namespace"]), PublicKey.parse(vectors["public_key"])
+    assert str(log_id(namespace, key)) == vectors["log"]
+    previous = NO_PREVIOUS
+    leaves: list[bytes] = []
+    for index, case in enumerate(vectors["entries"]):
+        entry = open_entry(unhex(case["entry"]), namespace=namespace, key=key, index=index, previous=previous)
+        previous = entry.leaf
+        leaves.append(entry.leaf)
+        assert plain(entry.record) == case["value"]
+        assert encoding.encode(entry.record) == unhex(case["payload"])
+        assert entry.leaf == unhex(case["leaf"])
+        assert merkle.root(LOG_TREE, leaves) == unhex(case["root"])
+    for case in vectors["invalid_at_index_0"]:
+        with pytest.raises(InvalidData):
+            open_entry(unhex(case["entry"]), namespace=namespace, key=key, index=0, previous=NO_PREVIOUS)
+
+
+def test_checkpoint() -> None:
+    vectors = load("checkpoint.json")
+    log, key = LogId.parse(vectors["log"]), PublicKey.parse(vectors["public_key"])
+    for case in vectors["valid"]:
+        head = open_head(case["note"].encode(), log=log, key=key)
+        assert (head.size, head.root) == (case["size"], unhex(case["root"]))
+    for case in vectors["invalid"]:
+        with pytest.raises(InvalidData):
+            open_head(case["note"].encode(), log=log, key=key)
+
+
+def read_chain(documents: list[str]) -> list[SignedDocument]:
+    return [encoding.decode(unhex(data), SignedDocument, size_max=30_000) for data in documents]
+
+
+def test_identity() -> None:
+    vectors = load("identity.json")
+    for case in vectors["valid"]:
+        identity = open_identity(read_chain([document["encoded"] for document in case["chain"]]))
+        assert str(identity.namespace) == case["namespace"]
+        assert plain(identity.current) == case["chain"][-1]["value"]
+        assert case["logs"] == [
+            {"log": str(log), "public_key": str(key), "size_max": identity.size_max(log)}
+            for log, key in identity.logs.items()
+        ]
+    for case in vectors["invalid"]:
+        with pytest.raises(InvalidData):
+            open_identity(read_chain(case["chain"]))
+
+
+def test_node_record() -> None:
+    vectors = load("node-record.json")
+    for case in vectors["valid"]:
+        signed = open_node_record(unhex(case["encoded"]), now=vectors["now"])
+        assert plain(signed.record) == case["value"]
+    for case in vectors["invalid"]:
+        with pytest.raises(InvalidData):
+            open_node_record(unhex(case["encoded"]), now=vectors["now"])
+
+
+def test_names() -> None:
+    vectors = load("names.json")
+    for case in vectors["references"]:
+        assert plain(names.parse_reference(case["text"])) == case["value"]
+    for text in vectors["invalid_references"]:
+        assert not accepts(names.parse_reference, text, InvalidName), text
+    kinds = {"version": names.is_version, "branch": names.is_branch, "hash prefix": names.is_hash_prefix}
+    for case in vectors["revisions"]:
+        assert [kind for kind, is_kind in kinds.items() if is_kind(case["text"])] == [case["kind"]]
+    for case in vectors["endpoints"]:
+        assert list(names.parse_endpoint(case["text"])) == case["value"]
+    for text in vectors["invalid_endpoints"]:
+        assert not accepts(names.parse_endpoint, text, InvalidName), text
+    for case in vectors["addresses"]:
+        address = names.parse_address(case["text"])
+        assert (address.node.hex(), address.host, address.port) == (case["node"], case["host"], case["port"])
+
+
+def test_messages() -> None:
+    for case in load("messages.json")["messages"]:
+        message = encoding.decode(unhex(case["encoded"]), getattr(messages, case["type"]), size_max=100_000)
+        assert plain(message) == case["value"]
+        assert encoding.encode(message) == unhex(case["encoded"])
