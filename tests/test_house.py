@@ -1,12 +1,15 @@
-"""The rules that tools can check: who imports whom, style, types."""
+"""The rules that tools can check: who imports whom, style, types, references to the spec."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+SPEC = ROOT / "spec"
+PENDING = {("transfer.md", "5")}  # referred to, and not written yet
 
 
 def run(*command: str) -> None:
@@ -25,3 +28,28 @@ def test_the_style_is_that_of_ruff() -> None:
 
 def test_the_types_hold() -> None:
     run(sys.executable, "-m", "mypy")
+    run(sys.executable, "-m", "mypy", "tools/make-vectors")  # a script, which mypy does not find by itself
+
+
+def sections(page: Path) -> set[str]:
+    return set(re.findall(r"^#+ ([0-9.]*[0-9])", page.read_text(), re.MULTILINE))
+
+
+def references() -> set[tuple[str, str, str]]:
+    """Return who refers to which page and which of its sections ("" for the whole page)."""
+    found = set()
+    for folder in ("p2phub", "tools", "tests"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and path.suffix in ("", ".py"):
+                for page, numbers in re.findall(r"spec/([a-z-]+\.md)((?:,? §[0-9.]*[0-9])*)", path.read_text()):
+                    found |= {(path.name, page, number) for number in re.findall(r"[0-9.]+", numbers) or [""]}
+    for path in SPEC.glob("*.md"):
+        for page, number in re.findall(r"\]\(([A-Za-z-]+\.md)\)(?: §([0-9.]*[0-9]))?", path.read_text()):
+            found.add((path.name, page, number))
+    return found
+
+
+def test_every_section_of_the_spec_that_is_referred_to_is_there() -> None:
+    known = {(page.name, number) for page in SPEC.glob("*.md") for number in ("", *sections(page))} | PENDING
+
+    assert [reference for reference in sorted(references()) if reference[1:] not in known] == []

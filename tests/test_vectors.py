@@ -15,7 +15,7 @@ from p2phub.core.checkpoint import open_head
 from p2phub.core.chunking import tensor_cuts
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX, Envelope
 from p2phub.core.errors import HubError, InvalidData, InvalidEncoding, InvalidName, InvalidSignature
-from p2phub.core.filetree import ChunkList, TreePage, check_page, join_pages, pack
+from p2phub.core.filetree import TreePage, check_page, join_pages, pack
 from p2phub.core.identity import SignedDocument, open_identity
 from p2phub.core.ids import ContentId, LogId, NamespaceId, PublicKey
 from p2phub.core.merkle import FILE_TREE, LOG_TREE, TreeHash
@@ -77,7 +77,7 @@ def test_ids() -> None:
 
 
 def test_encoding() -> None:
-    types = {"PageRef": messages.PageRef, "Summary": Summary}
+    types: dict[str, Any] = {"PageRef": messages.PageRef, "Summary": Summary}
     vectors = load("encoding.json")
     for case in vectors["valid"]:
         value = encoding.decode(unhex(case["encoded"]), types[case["type"]], size_max=10_000)

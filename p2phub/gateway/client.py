@@ -59,7 +59,8 @@ async def find_daemon(layout: Layout, environment: Mapping[str, str] = os.enviro
 
 async def run_operation(settings: Settings, operation: Operation, tell: Tell) -> Any:
     """Do `operation`, wherever it is done best, and return its result. Raises HubError."""
-    daemon = await find_daemon(settings.layout)
+    # The daemon may use the network; who wants none does without it.
+    daemon = None if settings.offline else await find_daemon(settings.layout)
     if daemon is None:
         async with open_node(settings) as node:
             return await run(node, operation, tell)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import trio
@@ -136,29 +136,50 @@ async def fetch_files(
 ) -> tuple[DownloadReport, int]:
     """Bring the content of `files` into the store; returns how it went, and the bytes that were here before."""
     sizes = {file.root: file.size for file in files}
-    missing = [root for root in sizes if not await on_disk(node.store.blobs.find, root)]
+    missing = await on_disk(_missing, node, sizes)
     here = sum(file.size for file in files if file.root not in missing)
     if not missing:
         return DownloadReport(), here
     if node.settings.offline:
         raise Offline(f"{len(missing)} of {len(sizes)} files are not here, and the network is switched off")
     await require_peers(node)
+    if dry_run:
+        return DownloadReport(), here + await _in_partials(node, missing)
+    report = await _bring(node, missing, sizes, tell)
+    return report, here + report.here_before
+
+
+async def _bring(
+    node: Node, roots: Sequence[ContentId], sizes: dict[ContentId, int], tell: Tell
+) -> DownloadReport:
+    """Download `roots`; what another task of this node downloads already is waited for."""
     report = DownloadReport()
+    missing = list(roots)
     while missing:
         mine = [root for root in missing if root not in node.downloads]
-        if not mine:
-            # Another task of this node fetches the same: what it brings is ours too.
-            await node.downloads[missing[0]].wait()
-        elif dry_run:
-            return DownloadReport(), here + await _in_partials(node, mine)
+        if mine:
+            report = _sum(report, await _download(node, mine, sizes, tell))
         else:
-            report = await _download(node, mine, sizes, tell)
-        missing = [root for root in missing if not await on_disk(node.store.blobs.find, root)]
-        if not missing:
-            break
+            # What the other task brings is ours too. If it fails, the next turn tries it here.
+            await node.downloads[missing[0]].wait()
+        missing = await on_disk(_missing, node, missing)
         if set(missing) & set(mine):
             raise InvalidData(f"{missing[0]} was fetched and is not in the store")
-    return report, here + report.here_before
+    return report
+
+
+def _sum(first: DownloadReport, then: DownloadReport) -> DownloadReport:
+    return DownloadReport(
+        received=first.received + then.received,
+        duplicates=first.duplicates + then.duplicates,
+        here_before=first.here_before + then.here_before,
+        seconds=first.seconds + then.seconds,
+        providers=first.providers + then.providers,
+    )
+
+
+def _missing(node: Node, roots: Iterable[ContentId]) -> list[ContentId]:
+    return [root for root in roots if not node.store.blobs.find(root)]
 
 
 async def _download(
@@ -220,7 +241,7 @@ async def _fetch_file(
         chunks = (await load_chunk_lists(node, [root], tell))[root]
         size = chunks.size
         if not dry_run:
-            report = await _download(node, [root], {}, tell)
+            report = await _bring(node, [root], {}, tell)
     else:
         size = held.size
     path, linked = None, None

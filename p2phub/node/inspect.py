@@ -49,6 +49,7 @@ class RepositoryInfo(Struct, frozen=True):
     here: int  # bytes of it that are in the store, whole files only
     pinned: bool
     parents: list[str]
+    base_models: dict[str, str]  # revision -> relation
     versions: dict[str, str]
     branches: dict[str, str]
     yanked: list[str]
@@ -155,6 +156,7 @@ def _info(node: Node, target: Target, manifest: Manifest, revision: str) -> Repo
         here=sum(file.size for file in files if file.here),
         pinned=revision in {str(pin) for pin in node.store.keeping.pins()},
         parents=[str(parent) for parent in manifest.parents],
+        base_models={str(base.manifest): base.relation for base in manifest.base_models},
         versions={name: str(claim.manifest) for name, claim in versions.items()},
         branches={name: str(claim.manifest) for name, claim in branches.items()},
         yanked=yanked,

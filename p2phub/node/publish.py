@@ -6,10 +6,11 @@ import os
 import re
 import stat
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Any
+from typing import Any, get_args
 
 import trio
 from msgspec import Struct
@@ -19,9 +20,9 @@ from p2phub.core.chunking import Profile, profile_for
 from p2phub.core.errors import Conflict, HubError, InvalidData, InvalidName, StoreError
 from p2phub.core.facts import Facts, derive
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
-from p2phub.core.manifest import FileEntry, Kind, Manifest, Role, Variant
+from p2phub.core.manifest import BaseModel, FileEntry, Kind, Manifest, Relation, Role, Variant
 from p2phub.core.modelcard import Card, parse_card
-from p2phub.core.names import DEFAULT_BRANCH, NameRef, is_branch, is_version, parse_reference
+from p2phub.core.names import DEFAULT_BRANCH, NameRef, is_branch, is_namespace_id, is_version, parse_reference
 from p2phub.core.paths import check_paths
 from p2phub.core.records import Publish, Record, Score, Summary
 from p2phub.store.disk import disk_errors
@@ -91,6 +92,8 @@ async def publish(
         raise Conflict(f"{model} is a {known_kind}; a name has one kind for ever", hint=f"use --kind {known_kind}")
     sources = await on_disk(find_files, folder, tell)
     entries, written = await _ingest(node, sources, tell, in_place=in_place, profile=profile, kind=kind)
+    # Before anything is signed: what was published must not be lost.
+    await on_disk(node.store.blobs.sync)
     manifest = await on_disk(_describe, node, identity.namespace, model, branch, kind, sources, entries, tell)
     data = manifests.encode(manifest)
     revision = await on_disk(node.store.manifests.add, data)
@@ -283,6 +286,8 @@ def _describe(
         files=tuple(entries),
         depth=depth,
         parents=parents,
+        base_models=_base_models(node, card),
+        datasets=tuple(_known_revisions(node, card.datasets)) if card else (),
         variants=_variants(entries),
         card=card,
         facts=facts if facts != Facts() else None,
@@ -299,6 +304,36 @@ def _card(sources: list[SourceFile], tell: Tell) -> Card | None:
     except InvalidData as exc:
         tell(Notice(f"README.md: {exc}"))
         return None
+
+
+def _base_models(node: Node, card: Card | None) -> tuple[BaseModel, ...]:
+    """Return the base models that the card names and the catalogue knows, by revision."""
+    if card is None:
+        return ()
+    relation = card.base_model_relation
+    known: Relation = "finetune"
+    for choice in get_args(Relation):
+        if relation == choice:
+            known = choice
+    return tuple(BaseModel(revision, known) for revision in _known_revisions(node, card.base_models))
+
+
+def _known_revisions(node: Node, names: Iterable[str]) -> list[ManifestId]:
+    """Return what the tips of `main` of these repositories are, as far as the catalogue knows them."""
+    found: list[ManifestId] = []
+    for name in names:
+        try:
+            reference = parse_reference(name)
+        except InvalidName:
+            continue
+        if isinstance(reference, NameRef) and reference.namespace and is_namespace_id(reference.namespace):
+            namespace = NamespaceId.parse(reference.namespace)
+            revision = reference.revision or DEFAULT_BRANCH
+            look_up = node.store.catalogue.version if is_version(revision) else node.store.catalogue.branch
+            claim = look_up(namespace, reference.model, revision)
+            if claim and claim.manifest and claim.manifest not in found:
+                found.append(claim.manifest)
+    return found
 
 
 def _variants(entries: list[FileEntry]) -> tuple[Variant, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2phub.core.errors import Conflict, HubError, InvalidName, NotFound, Offline, PeerError
+from p2phub.core.errors import Conflict, HubError, InvalidName, NotFound, Offline, PeerError, PeerViolation
 from p2phub.core.ids import ContentId, ManifestId, NamespaceId
 from p2phub.core.manifest import Manifest
 from p2phub.core.manifest import decode as decode_manifest
@@ -21,7 +21,7 @@ from p2phub.core.names import (
 from .disk import on_disk
 from .events import Notice, Tell
 from .node import Node, own_identity
-from .replicate import call_peer, sync_all, usable_peers
+from .replicate import ban_peer, call_peer, sync_all, usable_peers
 
 SYNC_TIMEOUT_S = 10.0  # to ask peers for news before a name is looked up
 
@@ -175,6 +175,10 @@ async def _ask_for_manifest(node: Node, manifest: ManifestId, tell: Tell) -> byt
         try:
             async with call_peer(node, peer) as client:
                 data = await client.manifest(manifest)
+        except PeerViolation as exc:
+            tell(Notice(f"banned: {exc}"))
+            await ban_peer(node, peer.node, str(exc))
+            continue
         except PeerError as exc:
             tell(Notice(str(exc)))
             continue

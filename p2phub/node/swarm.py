@@ -13,6 +13,7 @@ could give what is missing, the download ends and says why.
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import threading
 from bisect import bisect_right
@@ -55,11 +56,16 @@ OFFER_S = 3.0  # seconds between questions to a provider that has not everything
 PEERS_S = 5.0  # seconds between looks for new peers
 PATIENCE_S = 20.0  # seconds without a provider for what is missing, until the download gives up
 PATIENCE_ALONE_S = 5.0  # the same while nobody has given anything
+PATIENCE_SILENT_S = 60.0  # seconds without a chunk from those who offer some, until the download gives up
+PATIENCE_BUSY_S = 600.0  # the same while one of them says that it is busy
+QUIET_S = 2.0  # seconds without a chunk until people are told why
 RETRY_S = (0.5, 1.0, 2.0, 5.0)  # seconds before a provider that failed is tried again; then it is gone
 CONNECTIONS_ALONE = 3  # to the only provider
 CONNECTIONS_EACH = 2  # to each of several
 PROVIDERS_MAX = 16  # used at once
 OPEN_PARTIALS_MAX = 64
+
+_FINISHED = -1  # instead of the number of missing chunks: the file is an object now
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,7 @@ async def download(node: Node, files: Sequence[WantedFile], tell: Tell) -> Downl
     finally:
         with trio.CancelScope(shield=True):
             await on_disk(partials.close)
+            await on_disk(node.store.blobs.sync)
             for provider in report.providers:
                 await on_disk(node.store.peers.note_received, NodeId.parse(provider.node), provider.received)
         report.seconds = trio.current_time() - start
@@ -135,6 +142,12 @@ class _Partials:
     def recover(self) -> list[bytearray]:
         """Return for each file which chunks are here, a byte (0 or 1) each."""
         return [self._blobs.recover(file.root, file.chunks) for file in self._files]
+
+    def add_small(self, files: Sequence[tuple[int, bytes]]) -> None:
+        """Make objects of whole small files, by place."""
+        self._blobs.add_small([(self._files[place].root, data) for place, data in files])
+        with self._lock:
+            self._finished.update(place for place, _ in files)
 
     def write(self, place: int, index: int, data: memoryview) -> None:
         """Write chunk `index` of file `place`; a file that is finished has it already."""
@@ -206,6 +219,7 @@ class _Provider:
     report: ProviderReport
     offers: bytes | None = b""  # as the picker takes them
     running: int = 0  # requests in flight
+    is_busy: bool = False  # it had no slot for the last request
     failure: PeerError | None = None
     woken: trio.Event = field(default_factory=trio.Event)
 
@@ -257,7 +271,9 @@ class _Swarm:
         self._limiter = trio.CapacityLimiter(PROVIDERS_MAX * CONNECTIONS_ALONE)
         self._start = trio.current_time()
         self._rate = 0.0
-        self._last_offer = self._start
+        self._last_offer = self._last_arrival = self._start
+        # By peer, in seconds; infinite while it is tried, so that no peer is tried twice at once.
+        self._next_try: dict[NodeId, float] = {}
 
     async def run(self) -> None:
         async with trio.open_nursery() as self._nursery:
@@ -295,7 +311,11 @@ class _Swarm:
                 last_save = trio.current_time()
             self._tell(self._progress(waiting_for))
             patience_s = PATIENCE_S if self._providers or self._report.received else PATIENCE_ALONE_S
-            if waiting_for and now - self._last_offer > patience_s:
+            # An offer that was taken between two looks shows in what arrived.
+            if waiting_for and now - max(self._last_offer, self._last_arrival) > patience_s:
+                break
+            is_busy = any(provider.is_busy for provider in self._providers.values())
+            if now - self._last_arrival > (PATIENCE_BUSY_S if is_busy else PATIENCE_SILENT_S):
                 break
 
     async def _save(self) -> None:
@@ -307,10 +327,15 @@ class _Swarm:
     def _waiting_for(self, now: float) -> str | None:
         """Return why nothing arrives, or None if something may."""
         unoffered = self._picker.unoffered() if self._picker.remaining else []
-        busy = self._picker.remaining > len(unoffered)
-        if busy or not self._picker.remaining:
-            self._last_offer = now
+        if not self._picker.remaining:
+            self._last_offer = self._last_arrival = now
             return None
+        if self._picker.remaining > len(unoffered):
+            self._last_offer = now
+            if now - self._last_arrival < QUIET_S:
+                return None
+            busy = sum(provider.is_busy for provider in self._providers.values())
+            return f"{busy} providers that are busy" if busy else f"an answer of {len(self._providers)} providers"
         if not self._providers:
             return f"a peer that offers the {len(unoffered)} missing chunks"
         return f"{len(unoffered)} chunks that none of {len(self._providers)} providers has yet"
@@ -332,12 +357,17 @@ class _Swarm:
             report.received += self._sizes[chunk]
             if not self._picker.chunk_arrived(request, chunk, now):
                 continue
+            self._last_arrival = now
             report.rate = self._picker.rate(request.provider) or report.rate
             self._report.received += self._sizes[chunk]
             self._done += self._sizes[chunk]
             place = bisect_right(self._first, chunk) - 1
             self._left[place] -= 1
-            if not self._left[place]:
+            if self._left[place]:
+                continue
+            if len(self._files[place].chunks) == 1:
+                self._left[place] = _FINISHED  # written whole
+            else:
                 self._nursery.start_soon(self._finish_file, place)
 
     async def _finish_file(self, place: int) -> None:
@@ -346,16 +376,16 @@ class _Swarm:
                 await on_disk(self._partials.finish, place)
         except StoreError as exc:
             self._failure = exc
-        self._left[place] = -1
+        self._left[place] = _FINISHED
 
     def _is_complete(self) -> bool:
-        return all(left == -1 for left in self._left)
+        return all(left == _FINISHED for left in self._left)
 
     def _not_found(self) -> NotFound:
         reasons = [f"{report.node[:12]}…: {report.reason}" for report in self._reports.values() if report.reason]
         missing = self._total - self._done
         return NotFound(
-            f"no peer we know of offers the {missing} bytes that are missing",
+            f"no peer we know of gives the {missing} bytes that are missing",
             hint="; ".join(reasons) if reasons else "`p2phub peers ls` shows the peers and when each last answered",
         )
 
@@ -363,29 +393,29 @@ class _Swarm:
 
     async def _find_providers(self) -> None:
         """Begin with every peer that is not used yet, now and again later: peers come and go."""
-        tried: dict[NodeId, float] = {}
         while True:
-            now = trio.current_time()
             for peer in await on_disk(usable_peers, self._node):
-                recently = now - tried.get(peer.node, -PATIENCE_S) < PATIENCE_S / 2
-                if peer.node in self._providers or recently or len(self._providers) >= PROVIDERS_MAX:
-                    continue
-                tried[peer.node] = now
-                self._nursery.start_soon(self._use_peer, peer)
+                if list(self._next_try.values()).count(math.inf) >= PROVIDERS_MAX:
+                    break
+                if self._next_try.get(peer.node, 0.0) <= trio.current_time():
+                    self._next_try[peer.node] = math.inf
+                    self._nursery.start_soon(self._use_peer, peer)
             await trio.sleep(PEERS_S)
 
     async def _use_peer(self, peer: Peer) -> None:
         """Take chunks from one peer until it fails too often, lies, or is not needed any more."""
         report = self._reports.setdefault(peer.node, ProviderReport(str(peer.node)))
+        before = report.received
+        pause_s = PATIENCE_S / 4
         try:
             async with call_peer(self._node, peer) as client:
                 provider = _Provider(peer, client, report)
                 if not await self._ask_offer(provider):
                     report.state, report.reason = "has nothing", "it has nothing of this"
                     return
-                if peer.node in self._providers:
-                    return
                 report.state, report.reason = "giving", None
+                # Who offers and does not give is left alone for longer: its offer would keep us waiting.
+                pause_s = PATIENCE_S
                 self._providers[peer.node] = provider
                 self._share_connections()
                 await self._take_from(provider)
@@ -396,6 +426,7 @@ class _Swarm:
         except PeerError as exc:
             report.state, report.reason = "gone", str(exc)
         finally:
+            self._next_try[peer.node] = trio.current_time() + (PATIENCE_S / 4 if report.received > before else pause_s)
             if self._providers.pop(peer.node, None):
                 self._picker.remove_provider(peer.node)
                 self._share_connections()
@@ -469,7 +500,9 @@ class _Swarm:
                 try:
                     await self._fetch(connection, request)
                     failures = 0
+                    provider.is_busy, provider.report.reason = False, None
                 except PeerBusy as exc:
+                    provider.is_busy, provider.report.reason = True, str(exc)
                     wait_s = exc.retry_after_s
                 except PeerError as exc:
                     provider.report.reason = str(exc)
@@ -490,22 +523,30 @@ class _Swarm:
     async def _fetch(self, connection: BulkConnection, request: Request[NodeId]) -> None:
         """Do one request in a worker thread, and note what arrived."""
         spans, wanted = self._spans(request)
-        size = sum(chunk.length for chunk in wanted)
+        deadline = deadline_s(sum(chunk.length for chunk in wanted))
+        small: list[tuple[int, int, bytes]] = []  # chunk, file, bytes: files of one chunk
 
         def sink(place: int, data: memoryview) -> None:
             chunk = request.first + place
-            # A copy that lost the race, or a file that is finished already.
+            file = bisect_right(self._first, chunk) - 1
+            if len(self._files[file].chunks) == 1:
+                small.append((chunk, file, bytes(data)))
+                return
+            # A copy that lost the race brings nothing new.
             if self._picker.is_wanted(chunk):
-                file = bisect_right(self._first, chunk) - 1
                 self._partials.write(file, chunk - self._first[file], data)
             self._arrived.append((request, chunk))
 
+        def work() -> None:
+            try:
+                connection.fetch(spans, wanted, sink, deadline_s=deadline)
+            finally:
+                if small:
+                    self._partials.add_small([(file, data) for _, file, data in small])
+                    self._arrived.extend((request, chunk) for chunk, _, _ in small)
+
         try:
-            await _run_abortable(
-                lambda: connection.fetch(spans, wanted, sink, deadline_s=deadline_s(size)),
-                connection.abort,
-                self._limiter,
-            )
+            await _run_abortable(work, connection.abort, self._limiter)
         except StoreError as exc:
             self._failure = exc
             await trio.sleep_forever()  # the download ends now, and cancels this

@@ -21,11 +21,7 @@ async def load_chunk_lists(node: Node, roots: Collection[ContentId], tell: Tell)
 
     Raises NotFound if no peer knows one of them.
     """
-    found: dict[ContentId, ChunkList] = {}
-    for root in roots:
-        known = await on_disk(node.store.blobs.chunk_list, root)
-        if known is not None:
-            found[root] = known
+    found = await on_disk(_known, node, roots)
     reasons: list[str] = []
     for peer in await on_disk(usable_peers, node):
         missing = [root for root in roots if root not in found]
@@ -33,9 +29,9 @@ async def load_chunk_lists(node: Node, roots: Collection[ContentId], tell: Tell)
             break
         try:
             async with call_peer(node, peer) as client:
-                for root, chunks in (await _ask(client, missing)).items():
-                    await on_disk(node.store.blobs.save_chunk_list, root, chunks)
-                    found[root] = chunks
+                lists = await _ask(client, missing)
+            await on_disk(node.store.blobs.save_chunk_lists, lists)
+            found |= lists
         except PeerViolation as exc:
             tell(Notice(f"banned: {exc}"))
             await ban_peer(node, peer.node, str(exc))
@@ -48,6 +44,11 @@ async def load_chunk_lists(node: Node, roots: Collection[ContentId], tell: Tell)
             hint="; ".join(reasons) or "`p2phub peers ls` shows the peers and when each last answered",
         )
     return found
+
+
+def _known(node: Node, roots: Collection[ContentId]) -> dict[ContentId, ChunkList]:
+    lists = {root: node.store.blobs.chunk_list(root) for root in roots}
+    return {root: chunks for root, chunks in lists.items() if chunks is not None}
 
 
 async def _ask(client: PeerClient, roots: Collection[ContentId]) -> dict[ContentId, ChunkList]:

@@ -40,6 +40,8 @@ P = TypeVar("P", bound=Hashable)
 _MISSING, _ASKED, _DONE = 0, 1, 2
 # Rarities of a stripe: of one that need not be asked for, and of one at a time when that does not count.
 _NOT_WANTED, _ANY_RARITY = np.iinfo(np.int32).max, -1
+# The key of a stripe: the rarity of its rarest free chunk, then its rank. One number, as that sorts fast.
+_RANK_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,9 @@ class _InFlight(Generic[P]):
 
 @dataclass
 class _Order:
-    """A heap of the stripes in which something is left to ask for; stale if the epoch went on.
+    """A heap of the stripes in which something is left to ask for, as keys; stale if the epoch went on."""
 
-    Each stands with the rarity of its rarest free chunk and its rank, the least first.
-    """
-
-    heap: list[tuple[int, int, range]] = field(default_factory=list)
+    heap: list[int] = field(default_factory=list)
     epoch: int = -1
 
 
@@ -116,9 +115,12 @@ class Picker(Generic[P]):
         self._asked: dict[int, set[int]] = {}
         self._requests: dict[int, _InFlight[P]] = {}
         self._number = 0
-        self._stripes = _stripes(sizes, self._state)
-        self._ranks = list(range(len(self._stripes)))
-        rng.shuffle(self._ranks)
+        stripes = _stripes(sizes, self._state)
+        self._starts = np.array([stripe.start for stripe in stripes], dtype=np.int64)
+        ranks = list(range(len(stripes)))
+        rng.shuffle(ranks)
+        self._ranks = np.array(ranks, dtype=np.int64)
+        self._stripe_of_rank = dict(zip(ranks, stripes, strict=True))
         # Whole providers share one order; a partial one has its own.
         self._whole_order = _Order()
         self._epoch = 0
@@ -139,7 +141,8 @@ class Picker(Generic[P]):
         if any(provider.offers is None for provider in self._providers.values()):
             return []
         missing = np.frombuffer(self._state, dtype=np.uint8) == _MISSING
-        return [int(chunk) for chunk in np.flatnonzero(missing & (self._rarity == 0))]
+        chunks: list[int] = np.flatnonzero(missing & (self._rarity == 0)).tolist()
+        return chunks
 
     def rate(self, provider: P) -> float | None:
         """Return the provider's measured rate in bytes a second, None before it is known."""
@@ -258,7 +261,8 @@ class Picker(Generic[P]):
             order.heap, order.epoch = self._sorted_stripes(provider.offers), self._epoch
         heap = order.heap
         while heap:
-            rarity, rank, stripe = heap[0]
+            rarity, rank = heap[0] >> _RANK_BITS, heap[0] & (1 << _RANK_BITS) - 1
+            stripe = self._stripe_of_rank[rank]
             free = [chunk for chunk in stripe if self._is_free(chunk, provider)]
             if not free:
                 # Nothing comes back into it: what is given up later makes all orders stale.
@@ -269,7 +273,7 @@ class Picker(Generic[P]):
             if rarity == _ANY_RARITY or rarity == self._rarity[rarest]:
                 return self._run_around(rarest, stripe, provider)
             # What made it rare was asked for; within an epoch a stripe only gets less rare.
-            heapq.heapreplace(heap, (int(self._rarity[rarest]), rank, stripe))
+            heapq.heapreplace(heap, int(self._rarity[rarest]) << _RANK_BITS | rank)
         return None
 
     def _is_free(self, chunk: int, provider: _Provider) -> bool:
@@ -342,9 +346,9 @@ class Picker(Generic[P]):
             provider.rate = RATE_WEIGHT * newest + (1 - RATE_WEIGHT) * provider.rate
             provider.window_start, provider.window_bytes = now, 0
 
-    def _sorted_stripes(self, offers: bytes | None) -> list[tuple[int, int, range]]:
-        """Return the stripes with something free, the rarest first, those of one rarity in a random order."""
-        if not self._stripes:
+    def _sorted_stripes(self, offers: bytes | None) -> list[int]:
+        """Return the keys of the stripes with something free, in order: the rarest first, else at random."""
+        if not len(self._starts):
             return []
         wanted = np.frombuffer(self._state, dtype=np.uint8) == _MISSING
         if offers is not None:
@@ -352,11 +356,11 @@ class Picker(Generic[P]):
         # At first any chunk is as good as another: a new node soon has something to give.
         rarity = self._rarity if self._number >= RANDOM_FIRST else np.full_like(self._rarity, _ANY_RARITY)
         # Chunks between two stripes were here from the start, so they are not wanted.
-        starts = [stripe.start for stripe in self._stripes]
-        rarest = np.minimum.reduceat(np.where(wanted, rarity, _NOT_WANTED), starts).tolist()
-        ranked = zip(rarest, self._ranks, self._stripes, strict=True)
-        # A sorted list is a heap.
-        return sorted(entry for entry in ranked if entry[0] != _NOT_WANTED)
+        rarest = np.minimum.reduceat(np.where(wanted, rarity, _NOT_WANTED), self._starts).astype(np.int64)
+        keys = (rarest << _RANK_BITS | self._ranks)[rarest != _NOT_WANTED]
+        keys.sort()
+        heap: list[int] = keys.tolist()  # sorted, so it is one
+        return heap
 
 
 def _stripes(sizes: Sequence[int], state: bytearray) -> list[range]:

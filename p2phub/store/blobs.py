@@ -4,16 +4,22 @@
     fetch ──partial──▶ objects/
 
 Rule: a row of `content` says that a file was verified when it had that size and
-time of change. If either moved, the file is hashed again before it is believed.
+time of change. If either moved, the file is hashed again before it is believed. So
+is one that was written in an earlier boot and not synced: `sync` is called once for
+all that a publication or a download wrote.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +29,14 @@ from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
 
 from .database import Database
-from .disk import disk_errors, sync_folder, write_file
+from .disk import boot_id, disk_errors, sync_file_system, write_file
 from .ingest import Progress, Scan, Stamp, find_bad_chunks, scan
 from .layout import Layout
 from .links import link_read_only, reflink
 from .partial import Partial, saved_chunks
 
 INLINE_SIZE_MAX = 64 * 1024  # bytes of a chunk list that the index holds itself; spec/store.md §2
+LONG_LISTS_MAX = 8  # long chunk lists kept in memory, 36 bytes a chunk: to check one takes 2 s a million chunks
 # A file changed within this time of being hashed could change again unseen.
 FRESH_S = 2.0
 
@@ -79,6 +86,8 @@ class Blobs:
     def __init__(self, layout: Layout, database: Database) -> None:
         self._layout = layout
         self._database = database
+        self._long_lists: OrderedDict[ContentId, ChunkList] = OrderedDict()  # checked; the last used last
+        self._lock = threading.Lock()
 
     # ── what is here ────────────────────────────────────────────────────────
 
@@ -95,7 +104,8 @@ class Blobs:
         except OSError:
             return None
         same_inode = held.is_object or stamp.inode == row["inode"]
-        if stamp.size == row["size"] and stamp.mtime_ns == row["mtime_ns"] and same_inode:
+        on_disk = row["boot"] is None or row["boot"] == boot_id()
+        if stamp.size == row["size"] and stamp.mtime_ns == row["mtime_ns"] and same_inode and on_disk:
             return held
         return held if not self.bad_chunks(held) else None
 
@@ -113,11 +123,13 @@ class Blobs:
                 stamp = Stamp.of(os.fstat(file.fileno()))
                 bad = find_bad_chunks(file.fileno(), chunks, progress=progress)
         except FileNotFoundError:
-            stamp, bad = None, list(range(len(chunks)))
+            stamp, bad = None, list(range(max(1, len(chunks))))
         except OSError as exc:
             # An error of the disk says nothing about the bytes: keep what we know.
             raise StoreError(f"cannot read {held.path}: {exc.strerror}", path=str(held.path)) from exc
-        if stamp and not bad and stamp.size == held.size:
+        if stamp and not bad and stamp.size != chunks.size:
+            bad = [max(0, len(chunks) - 1)]  # the file goes on where its last chunk should end
+        if stamp and not bad:
             self._list(held.root, stamp, None, held.path if not held.is_object else None)
         else:
             self._demote(held)
@@ -129,6 +141,10 @@ class Blobs:
             row = connection.execute("SELECT packed FROM chunk_lists WHERE root = ?", (root,)).fetchone()
         if row is not None and row["packed"] is not None:
             return ChunkList(row["packed"])
+        with self._lock:
+            if root in self._long_lists:
+                self._long_lists.move_to_end(root)
+                return self._long_lists[root]
         try:
             packed = self._layout.tree(root).read_bytes()
         except FileNotFoundError:
@@ -139,18 +155,29 @@ class Blobs:
             chunks = ChunkList(packed)
         except InvalidData:
             return None
-        return chunks if row is not None or chunks.root() == root else None
+        # Wrong hashes would make liars of honest peers, and rot of good chunks.
+        if chunks.root() != root:
+            return None
+        with self._lock:
+            self._long_lists[root] = chunks
+            if len(self._long_lists) > LONG_LISTS_MAX:
+                self._long_lists.popitem(last=False)
+        return chunks
 
     def save_chunk_list(self, root: ContentId, chunks: ChunkList) -> None:
         """Keep the verified chunk list of the file `root`."""
-        inline = len(chunks.packed) <= INLINE_SIZE_MAX
-        if not inline:
-            write_file(self._layout.tree(root), chunks.packed)
+        self.save_chunk_lists({root: chunks})
+
+    def save_chunk_lists(self, lists: Mapping[ContentId, ChunkList]) -> None:
+        """Keep verified chunk lists, by file root."""
+        rows: list[tuple[ContentId, bytes | None]] = []
+        for root, chunks in lists.items():
+            inline = len(chunks.packed) <= INLINE_SIZE_MAX
+            if not inline:
+                write_file(self._layout.tree(root), chunks.packed)
+            rows.append((root, chunks.packed if inline else None))
         with self._database.write() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO chunk_lists (root, packed) VALUES (?, ?)",
-                (root, chunks.packed if inline else None),
-            )
+            connection.executemany("INSERT OR REPLACE INTO chunk_lists (root, packed) VALUES (?, ?)", rows)
 
     def held_map(self, root: ContentId) -> bool | bytes:
         """Return what of the file `root` is here: all, nothing, or a byte (0 or 1) for each chunk."""
@@ -186,30 +213,36 @@ class Blobs:
     ) -> Ingested:
         """Take the file at `path` (absolute) into the store, or register it where it lies.
 
-        Nothing is written for content that is here already. Raises StoreError if the
+        Nothing is written for content that is here already. `sync` makes it outlive a crash
+        of the machine. Raises StoreError if the
         file cannot be read or changes meanwhile, InvalidData if `profile` does not fit it.
         """
         with disk_errors(path):
-            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            # Opening a pipe would wait for somebody to write to it.
+            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            stamp = Stamp.of(os.fstat(source))
+            status = os.fstat(source)
+            if not stat.S_ISREG(status.st_mode):
+                raise StoreError(f"{path} is no regular file", path=str(path))
+            stamp = Stamp.of(status)
             known = self._known_source(path, profile, stamp)
-            if known and self.find(known[0]):
+            if known and self._is_kept(known[0], in_place=in_place):
                 if progress:
                     progress(stamp.size)
                 return Ingested(known[0], stamp.size, known[1], written=0)
             result = None
             if in_place or self._may_be_held(stamp.size):
-                with disk_errors(path):
-                    result = scan(source, path, profile, progress=progress)
+                result = scan(source, path, profile, progress=progress)
+                progress = None  # a second reading does not count
             written = 0
-            if result is None or not (in_place or self.find(result.root)):
+            if result is None or not (in_place or self._is_kept(result.root, in_place=False)):
                 result, written = self._copy_in(source, path, profile, progress)
             elif in_place and not self.find(result.root):
                 self.save_chunk_list(result.root, result.chunks)
                 self._list(result.root, stamp, result.sha256, path)
-            self._remember_source(path, profile, stamp, result)
-            return Ingested(result.root, stamp.size, result.sha256, written)
+            if Stamp.of(os.fstat(source)) == stamp:
+                self._remember_source(path, profile, stamp, result)
+            return Ingested(result.root, result.chunks.size, result.sha256, written)
         finally:
             os.close(source)
 
@@ -228,11 +261,43 @@ class Blobs:
         return Partial(self._layout.partial(root), chunks)
 
     def finish(self, root: ContentId, partial: Partial) -> Held:
-        """Turn a complete partial into an object."""
+        """Turn a complete partial into an object. `sync` makes it outlive a crash of the machine."""
         target = self._layout.object(root)
         stamp = Stamp.of(partial.finish(target))
         self._list(root, stamp, None, None)
         return Held(root, stamp.size, target, is_object=True)
+
+    def add_small(self, files: Sequence[tuple[ContentId, bytes]]) -> None:
+        """Make objects of small files whose bytes were verified; cheaper than a partial for each."""
+        rows: list[tuple[ContentId, Stamp, bytes | None, Path | None]] = []
+        for root, data in files:
+            target = self._layout.object(root)
+            with disk_errors(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary = target.with_name(f".new-{root.hex()}-{os.getpid()}-{threading.get_ident()}")
+                file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o444)
+                try:
+                    if os.write(file, data) != len(data):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    os.replace(temporary, target)
+                    rows.append((root, Stamp.of(os.fstat(file)), None, None))
+                except BaseException:
+                    with contextlib.suppress(OSError):
+                        temporary.unlink()
+                    raise
+                finally:
+                    os.close(file)
+        self._list_many(rows)
+
+    def sync(self) -> None:
+        """Bring the objects that were added so far onto the disk for good."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT root FROM content WHERE boot = ?", (boot_id(),)).fetchall()
+        if not rows:
+            return
+        sync_file_system(self._layout.store / "objects")
+        with self._database.write() as connection:
+            connection.executemany("UPDATE content SET boot = NULL WHERE root = ?", [(row["root"],) for row in rows])
 
     # ── what goes out ───────────────────────────────────────────────────────
 
@@ -246,6 +311,8 @@ class Blobs:
                 # Bytes that a checkout still links to are not freed.
                 freed += status.st_blocks * 512 if status.st_nlink == 1 else 0
                 path.unlink()
+        with self._lock:
+            self._long_lists.pop(root, None)
         with self._database.write() as connection:
             for table in ("content", "chunk_lists", "sources"):
                 connection.execute(f"DELETE FROM {table} WHERE root = ?", (root,))
@@ -313,18 +380,26 @@ class Blobs:
             return None
         if self.chunk_list(root) is None:
             return None
-        self._list(root, stamp, None, None)
         held = Held(root, stamp.size, path, is_object=True)
         return held if not self.bad_chunks(held) else None
 
     def _list(self, root: ContentId, stamp: Stamp, sha256: bytes | None, path: Path | None) -> None:
+        self._list_many([(root, stamp, sha256, path)])
+
+    def _list_many(self, rows: Iterable[tuple[ContentId, Stamp, bytes | None, Path | None]]) -> None:
+        """Note verified files: objects that may not be on disk yet, or files of somebody else at a path."""
         with self._database.write() as connection:
-            connection.execute(
-                "INSERT INTO content (root, size, sha256, path, mtime_ns, inode) VALUES (?, ?, ?, ?, ?, ?)"
+            connection.executemany(
+                "INSERT INTO content (root, size, sha256, path, mtime_ns, inode, boot) VALUES (?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (root) DO UPDATE SET size = excluded.size, path = excluded.path,"
-                " sha256 = coalesce(excluded.sha256, sha256), mtime_ns = excluded.mtime_ns, inode = excluded.inode",
-                (root, stamp.size, sha256, str(path) if path else None, stamp.mtime_ns, stamp.inode),
-            )
+                " sha256 = coalesce(excluded.sha256, sha256), mtime_ns = excluded.mtime_ns,"
+                " inode = excluded.inode, boot = excluded.boot",
+                [
+                    (root, stamp.size, sha256, str(path) if path else None, stamp.mtime_ns, stamp.inode,
+                     None if path else boot_id())
+                    for root, stamp, sha256, path in rows
+                ],
+            )  # fmt: skip
 
     def _demote(self, held: Held) -> None:
         with self._database.write() as connection:
@@ -338,6 +413,11 @@ class Blobs:
                     partial.with_suffix(".map").unlink()
                 os.chmod(held.path, 0o644)
                 os.replace(held.path, partial)
+
+    def _is_kept(self, root: ContentId, *, in_place: bool) -> bool:
+        """Say whether the file `root` is here, as an object unless it need only be somewhere."""
+        held = self.find(root)
+        return held is not None and (in_place or held.is_object)
 
     def _may_be_held(self, size: int) -> bool:
         """Say whether anything here has this size: only then can the same content be here."""
@@ -360,13 +440,12 @@ class Blobs:
                 else:
                     result = scan(source, path, profile, copy_to=target, progress=progress)
                     written = result.chunks.size
-                    os.fdatasync(target)
-                os.chmod(temporary, 0o444)
+                # Not by name: a file that was linked to keeps the mode that its owner gave it.
+                os.fchmod(target, 0o444)
                 self.save_chunk_list(result.root, result.chunks)
                 final = self._layout.object(result.root)
                 final.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(temporary, final)
-                sync_folder(final.parent)
                 self._list(result.root, Stamp.of(os.stat(final)), result.sha256, None)
             return result, written
         finally:

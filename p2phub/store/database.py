@@ -25,7 +25,8 @@ MIGRATIONS = (
         sha256     BLOB,               -- of the whole file, if it was computed here
         path       TEXT,               -- absolute, of a file we do not own; NULL: in objects/
         mtime_ns   INTEGER NOT NULL,   -- as when hashed; if it moved, hash again
-        inode      INTEGER NOT NULL
+        inode      INTEGER NOT NULL,
+        boot       TEXT                -- of the machine when written; NULL: synced to disk since
     ) STRICT;
     CREATE TABLE chunk_lists (
         root       BLOB PRIMARY KEY,

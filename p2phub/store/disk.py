@@ -6,8 +6,10 @@ Every error of the disk becomes a StoreError with the path, here and nowhere els
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +50,38 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o444) -> None:
                 os.unlink(temporary)
             raise
     sync_folder(path.parent)
+
+
+def sync_file_system(path: Path) -> None:
+    """Bring everything written so far to the file system of the folder `path` onto its disk."""
+    with disk_errors(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # One call for any number of files. The standard library has only `sync`,
+            # which would wait for every other disk as well.
+            if _libc.syncfs(descriptor) != 0:
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code))
+        finally:
+            os.close(descriptor)
+
+
+def boot_id() -> str:
+    """Return 32 hex digits that name this boot of this machine: what was written in it survives our death.
+
+    Where the system does not tell, they name this process only.
+    """
+    global _boot
+    if _boot is None:
+        try:
+            _boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+        except OSError:
+            _boot = secrets.token_hex(16)
+    return _boot
+
+
+_boot: str | None = None
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def sync_folder(path: Path) -> None:

@@ -23,6 +23,8 @@ from p2phub.core.errors import StoreError
 from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList, pack
 from p2phub.core.ids import ContentId
 
+from .disk import disk_errors
+
 BLOCK_SIZE = 4 * 1024 * 1024  # bytes read at once
 
 Progress = Callable[[int], None]  # called with the bytes done since the last call
@@ -58,27 +60,35 @@ def scan(
     Raises StoreError if the file changes meanwhile, InvalidData if `profile` does not fit it.
     """
     before = Stamp.of(os.fstat(source))
-    cutter = chunker(profile, before.size, lambda offset, size: os.pread(source, size, offset))
+    with disk_errors(path):
+        cutter = chunker(profile, before.size, lambda offset, size: os.pread(source, size, offset))
     packed: list[bytes] = []
     whole = sha256()
+    # A file of one block is done in one turn, and not worth a thread.
+    is_small = before.size <= BLOCK_SIZE
     # Each buffer begins with what the other one left over.
-    buffers = [memoryview(bytearray(CHUNK_SIZE_MAX + BLOCK_SIZE)) for _ in range(2)]
+    buffer_size = min(before.size, CHUNK_SIZE_MAX + BLOCK_SIZE)
+    buffers = [memoryview(bytearray(buffer_size)) for _ in range(1 if is_small else 2)]
     with ThreadPoolExecutor(1, "sha256") as pool:
         hashing: list[Future[None]] = []
         rest = memoryview(b"")
         offset = read = turn = 0
         while read < before.size:
-            buffer = buffers[turn % 2]
+            buffer = buffers[turn % len(buffers)]
             if len(hashing) == 2:
                 hashing.pop(0).result()
             buffer[: len(rest)] = rest
             # Not beyond the size that the cuts were made for, though the file may have grown.
             block_size = min(BLOCK_SIZE, before.size - read)
-            end = len(rest) + _read_into(source, buffer[len(rest) : len(rest) + block_size], read)
+            with disk_errors(path):
+                end = len(rest) + _read_into(source, buffer[len(rest) : len(rest) + block_size], read)
             if end == len(rest):
                 raise _changed(path)
             fresh = buffer[len(rest) : end]
-            hashing.append(pool.submit(whole.update, fresh))
+            if is_small:
+                whole.update(fresh)
+            else:
+                hashing.append(pool.submit(whole.update, fresh))
             if copy_to is not None:
                 _write_all(copy_to, fresh, read)
             read += len(fresh)
@@ -102,7 +112,7 @@ def scan(
 
 def find_bad_chunks(source: int, chunks: ChunkList, *, progress: Progress | None = None) -> list[int]:
     """Return the indices of the chunks that the open file `source` does not hold as it should."""
-    buffer = memoryview(bytearray(CHUNK_SIZE_MAX))
+    buffer = memoryview(bytearray(min(CHUNK_SIZE_MAX, chunks.size)))
     bad = []
     for index in range(len(chunks)):
         length = chunks.length(index)

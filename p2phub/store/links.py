@@ -62,11 +62,13 @@ def place(source: Path, target: Path, mode: LinkMode, *, shared: bool) -> LinkMo
                         f"the file system cannot make a {way} link from {source} to {target}", path=str(target)
                     ) from exc
                 raise
-            # Atomic: a reader sees the old file or the new one.
-            os.replace(temporary, target)
-            # Renaming one hard link of a file over another does nothing at all.
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
+            try:
+                # Atomic: a reader sees the old file or the new one.
+                os.replace(temporary, target)
+            finally:
+                # Renaming one hard link of a file over another does nothing at all; over a folder it fails.
+                with contextlib.suppress(FileNotFoundError):
+                    temporary.unlink()
             return way
     raise AssertionError("no way to place a file")
 
@@ -85,10 +87,10 @@ def reflink(source: int, target: int) -> bool:
 def link_read_only(source: int, path: Path, target: Path) -> bool:
     """Replace the file `target` by a hard link to the open file `source` at `path`, if that is safe.
 
-    It is safe if nobody may write to the file. Returns whether it was done.
+    It is safe if nobody may write to the file; and as objects are, all may read it. Returns whether it was done.
     """
     status = os.fstat(source)
-    if status.st_mode & 0o222 or status.st_uid != os.geteuid():
+    if status.st_mode & 0o666 != 0o444 or status.st_uid != os.geteuid():
         return False
     link = target.with_name(target.name + "-link")
     try:

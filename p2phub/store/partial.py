@@ -4,7 +4,7 @@ Rule: the bitmap never claims what could be missing after a crash. It names the 
 of the machine that wrote it: while that boot lasts, what was written before the
 bitmap is in the page cache or on disk, even if the writing process was killed. After
 another boot, or on another host, the claimed chunks are hashed again before they are
-believed. So no write waits for the disk until the file is finished.
+believed. So no write waits for the disk.
 
 Several processes may write one partial at once: all of them write only verified
 bytes, so they write the same. No lock is needed.
@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import threading
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from blake3 import blake3
 from p2phub.core.errors import StoreError
 from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList
 
-from .disk import disk_errors, sync_folder
+from .disk import boot_id, disk_errors
 
 _MAGIC = b"p2phub partial 1"  # 16 bytes; spec/store.md §3
 _BOOT_SIZE = 16  # bytes
@@ -75,16 +74,15 @@ class Partial:
         """Note in the bitmap what has been written, so that a killed process loses nothing."""
         with self._lock, disk_errors(self._map_path):
             self._merge_others()
-            self._write_map(_boot_id())
+            self._write_map(bytes.fromhex(boot_id()))
 
     def finish(self, target: Path) -> os.stat_result:
-        """Make the complete file the read-only `target`, on disk for good; returns its status.
+        """Make the complete file the read-only `target`; returns its status. Nothing is synced.
 
         If another process finished it first, that is as good.
         """
         assert all(self.have), "a partial is finished when it is complete"
         with self._lock, disk_errors(self.path):
-            os.fdatasync(self._file)
             os.fchmod(self._file, 0o444)
             target.parent.mkdir(parents=True, exist_ok=True)
             # The name may have gone (another process) or be a new file (another process
@@ -94,7 +92,6 @@ class Partial:
                 same = os.path.samestat(os.stat(self.path), os.fstat(self._file))
             if same:
                 os.replace(self.path, target)
-                sync_folder(target.parent)
             elif not target.exists():
                 raise StoreError(f"{self.path} was removed while it was written", path=str(self.path))
             with contextlib.suppress(FileNotFoundError):
@@ -170,7 +167,7 @@ def _parse_map(data: bytes, count: int) -> tuple[bytearray, bool]:
     if len(data) != _map_size(count) or not data.startswith(_MAGIC):
         return bytearray(count), False
     boot = data[len(_MAGIC) : len(_MAGIC) + _BOOT_SIZE]
-    return unpack_bits(data[len(_MAGIC) + _BOOT_SIZE :], count), boot in (_SYNCED, _boot_id())
+    return unpack_bits(data[len(_MAGIC) + _BOOT_SIZE :], count), boot in (_SYNCED, bytes.fromhex(boot_id()))
 
 
 def pack_bits(flags: bytes | bytearray) -> bytes:
@@ -189,21 +186,6 @@ def unpack_bits(bits: bytes, count: int) -> bytearray:
 
 _TO_DIGIT = bytes.maketrans(b"\0\1", b"01")
 _FROM_DIGIT = bytes.maketrans(b"01", b"\0\1")
-
-
-def _boot_id() -> bytes:
-    global _boot
-    if _boot is None:
-        try:
-            with open("/proc/sys/kernel/random/boot_id") as file:
-                _boot = bytes.fromhex(file.read().strip().replace("-", ""))
-        except (OSError, ValueError):
-            # Unknown: a bitmap of this process is believed by this process only.
-            _boot = secrets.token_bytes(_BOOT_SIZE)
-    return _boot
-
-
-_boot: bytes | None = None
 
 
 def _extents(file: int) -> list[tuple[int, int]]:

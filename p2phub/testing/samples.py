@@ -91,7 +91,11 @@ def write_sample_model(folder: Path, *, size: int = 240_000_000, seed: int = 1, 
 
 
 def write_safetensors(
-    path: Path, tensors: Mapping[str, tuple[int, ...]], rng: np.random.Generator, *, metadata: dict[str, str] | None = None
+    path: Path,
+    tensors: Mapping[str, tuple[int, ...]],
+    rng: np.random.Generator,
+    *,
+    metadata: dict[str, str] | None = None,
 ) -> None:
     """Write BF16 tensors of these shapes with small random values."""
     header: dict[str, object] = {"__metadata__": metadata or {"format": "pt"}}

@@ -12,7 +12,6 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2phub.core import chunking
 from p2phub.core.chunking import (
     CDC_SIZE_MIN,
     CHUNK_SIZE,
@@ -26,6 +25,7 @@ from p2phub.core.chunking import (
 )
 from p2phub.core.errors import InvalidData
 from p2phub.core.filetree import CHUNK_SIZE_MAX, CHUNK_SIZE_MEAN_MIN
+from p2phub.core.tensors import Read
 
 KIB, MIB = 1024, 1024 * 1024
 
@@ -37,7 +37,7 @@ def noise(size: int, seed: int = 0) -> bytes:
 NOISE = noise(24 * MIB)
 
 
-def reader(data: bytes) -> chunking.Read:
+def reader(data: bytes) -> Read:
     return lambda offset, size: data[offset : offset + size]
 
 

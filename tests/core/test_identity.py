@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from blake3 import blake3
@@ -165,7 +167,7 @@ def keys(*of: SigningKey) -> tuple[PublicKey, ...]:
     return tuple(key.public_key for key in of)
 
 
-REFUSED = {
+REFUSED: dict[str, dict[str, Any]] = {
     "a role without keys": {"root": Role((), 1)},
     "a threshold of 0": {"root": Role(keys(A), 0)},
     "a threshold above the count of keys": {"root": Role(keys(A), 2)},

@@ -67,5 +67,5 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "STALL_TIMEOUT_S", 1.0)
     monkeypatch.setattr(peerclient, "READ_TIMEOUT_S", 1.5)
     monkeypatch.setattr(swarm, "RETRY_S", tuple(wait_s / 10 for wait_s in swarm.RETRY_S))
-    for name in [name for name in vars(swarm) if name.startswith(("PATIENCE", "PEERS_S", "OFFER_S"))]:
+    for name in ("PATIENCE_S", "PATIENCE_ALONE_S", "PATIENCE_SILENT_S", "PEERS_S", "OFFER_S", "SAVE_S", "RATE_S"):
         monkeypatch.setattr(swarm, name, getattr(swarm, name) / 10)

@@ -179,7 +179,7 @@ async def test_a_provider_that_says_it_has_all_and_answers_404_ends_the_download
 async def test_a_provider_that_is_always_busy_ends_the_download_with_that_reason(
     published, copy_of, tmp_path, impatient, monkeypatch
 ):
-    monkeypatch.setattr(swarm, "PATIENCE_BUSY_S", 3.0, raising=False)
+    monkeypatch.setattr(swarm, "PATIENCE_BUSY_S", 8.0)
     busy = answering("/v1/spans", Response(429, b"busy", "text/plain", {"retry-after": "1"}))
     waiting: list[str] = []
     async with open_home(copy_of("busy")) as seed, open_home(tmp_path / "fetcher") as fetcher:
@@ -356,6 +356,7 @@ async def test_a_peer_that_answers_hello_late_is_not_lost_when_it_is_tried_twice
 ):
     # Two attempts run at once; the second must not take away what the first one uses.
     monkeypatch.setattr(swarm, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(swarm, "PATIENCE_ALONE_S", 5.0)
     begun = False
 
     def late(handler):
@@ -368,14 +369,9 @@ async def test_a_peer_that_answers_hello_late_is_not_lost_when_it_is_tried_twice
 
         return answer
 
-    asked: Counter[str] = Counter()
     async with open_home(copy_of("seed")) as seed, open_home(tmp_path / "fetcher") as fetcher:
-
-        def wrap(handler):
-            return counting(asked)(late(slowly(6e6)(handler)))
-
-        async with serving(seed, wrap=wrap) as address:
-            fetcher.store.peers.add(address)
+        async with open_linked(seed, wrap=late, rate=6e6) as link:
+            fetcher.store.peers.add(link.address(seed))
             with trio.fail_after(60):
                 result = await fetch(fetcher, published.revision, ignore, to=tmp_path / "out")
 
@@ -473,7 +469,7 @@ async def test_a_provider_that_still_downloads_gives_what_it_has(published, copy
                 await fetch(middle, published.revision, tell("middle"), to=tmp_path / "middle-out")
 
             nursery.start_soon(first)
-            await wait_for(lambda: held_bytes(middle, published.revision) > 2_000_000, "the middle to have something")
+            await wait_for(lambda: bool(progress) and progress[-1][1] > 2_000_000, "the middle to have something")
             result = await fetch(end, published.revision, tell("end"), to=tmp_path / "end-out")
 
     assert tree(tmp_path / "middle-out") == published.files
@@ -481,9 +477,7 @@ async def test_a_provider_that_still_downloads_gives_what_it_has(published, copy
     assert {provider.node for provider in result.providers if provider.received} == {str(middle.id)}
     # It did not wait for the middle to be done, and asked again for what came later.
     middle_done = progress.index(("middle", published.size))
-    early = [done for who, done in progress[:middle_done] if who == "end"]
-    assert early
-    assert max(early) > 2_000_000
+    assert max(done for who, done in progress[:middle_done] if who == "end") > published.size // 2
 
 
 async def test_a_peer_that_is_added_during_a_download_is_used(published, copy_of, tmp_path, impatient):

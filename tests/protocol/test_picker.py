@@ -593,7 +593,7 @@ class Counting(Picker[str]):
 
     sorts = looks = 0
 
-    def _sorted_stripes(self, offers: bytes | None) -> list[tuple[int, int, range]]:
+    def _sorted_stripes(self, offers: bytes | None) -> list[int]:
         self.sorts += 1
         return super()._sorted_stripes(offers)
 

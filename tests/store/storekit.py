@@ -139,6 +139,13 @@ def fixed_chunks(data: bytes, size: int) -> ChunkList:
     return ChunkList(b"".join(pack(len(piece), blake3(piece).digest()) for piece in pieces))
 
 
+def fill(path: Path) -> None:
+    """Let a file take all room that is left on its disk."""
+    with open(path, "wb") as file, contextlib.suppress(OSError):
+        while True:
+            os.write(file.fileno(), bytes(4096))
+
+
 def tree(folder: Path) -> dict[str, bytes]:
     """Return all files below `folder`, by path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
