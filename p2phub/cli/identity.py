@@ -61,9 +61,7 @@ def _with_node(work: Callable[[Node], Identity]) -> Identity:
     from p2phub.node.node import open_node
     from p2phub.node.running import run_to_end
 
-    from .main import configure_logging
 
-    configure_logging()
 
     async def run() -> Identity:
         async with open_node(settings()) as node:

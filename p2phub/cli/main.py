@@ -8,9 +8,9 @@ Subcommands are loaded when they are called, and they load the rest when they ru
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
-from typing import Any
 
 import click
 
@@ -62,9 +62,12 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="p2phub")
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens, to stderr.")
-def cli(verbose: bool) -> None:
+@click.pass_context
+def cli(ctx: click.Context, verbose: bool) -> None:
     """Share models and datasets between machines, verified, without a centre."""
-    _set_up_logging(verbose)
+    # A command tells its user what matters by itself; a node has only its log.
+    quiet = logging.WARNING if ctx.invoked_subcommand == "node" else logging.ERROR
+    _set_up_logging(logging.DEBUG if verbose else quiet)
 
 
 def main() -> None:
@@ -113,34 +116,9 @@ def exit_code(exc: Exception) -> int:
     return EXIT_FAILED
 
 
-def _set_up_logging(verbose: bool) -> None:
-    """Send log lines to stderr: warnings, or everything with --verbose."""
-    # structlog alone costs a third of `--help`; its own default would print to stdout.
-    import logging
-
-    def configure() -> None:
-        import structlog
-
-        level = logging.DEBUG if verbose else logging.WARNING
-        structlog.configure(
-            wrapper_class=structlog.make_filtering_bound_logger(level),
-            processors=[
-                structlog.processors.add_log_level,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.format_exc_info,
-                structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ),
-            ],
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        )
-
-    _configure_logging.append(configure)
-
-
-# What `running.run` calls before anything that logs is imported.
-_configure_logging: list[Any] = []
-
-
-def configure_logging() -> None:
-    """Set up logging as the options of the command line said."""
-    while _configure_logging:
-        _configure_logging.pop()()
+def _set_up_logging(level: int) -> None:
+    """Send log lines from `level` on to stderr."""
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    # They log every byte.
+    for name in ("httpcore", "httpx", "hypercorn"):
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))

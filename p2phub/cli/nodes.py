@@ -42,9 +42,7 @@ def node(
     from p2phub.gateway.daemon import run_daemon
     from p2phub.node.running import run_to_end
 
-    from .main import configure_logging
 
-    configure_logging()
     chosen = settings(plain=plain)
     for endpoint in advertise:
         parse_endpoint(endpoint)

@@ -34,10 +34,8 @@ def run(operation: Operation, *, offline: bool = False, peers: Sequence[str] = (
     from p2phub.node.operations import AddPeers
     from p2phub.node.running import run_to_end
 
-    from .main import configure_logging
     from .progress import show_progress
 
-    configure_logging()
     chosen = settings(offline=offline)
 
     async def work() -> Any:

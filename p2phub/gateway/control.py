@@ -10,9 +10,9 @@ with a foreign Host or any Origin are refused.
 from __future__ import annotations
 
 import hmac
+import logging
 from typing import Any
 
-import structlog
 import trio
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -26,7 +26,7 @@ from p2phub.node.events import Event, Progress
 from p2phub.node.node import Node
 from p2phub.node.operations import AnyOperation, run
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 BODY_SIZE_MAX = 1024 * 1024  # bytes of an operation; spec/local-api.md §2
 EVENTS_WAITING_MAX = 256  # events that a slow reader may be behind; older progress is dropped
@@ -91,7 +91,7 @@ class _RunningOperation(Response):
                 events.send_nowait(to_json({"event": event}) + b"\n")
             except trio.WouldBlock:
                 if not isinstance(event, Progress):
-                    log.warning("a notice was lost", text=event.text)
+                    log.warning("nobody read the notice: %s", event.text)
 
         async with trio.open_nursery() as nursery:
 
@@ -119,7 +119,7 @@ async def outcome(node: Node, operation: Any, tell: Any) -> bytes:
     except HubError as exc:
         return to_json({"error": error_fields(exc)})
     except Exception:
-        log.exception("an operation failed", operation=type(operation).__name__)
+        log.exception("%s failed", type(operation).__name__)
         return to_json({"error": {"type": "InternalError", "text": "the node met a bug of its own; its log says more"}})
 
 

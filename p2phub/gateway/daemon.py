@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import structlog
 import trio
 
 from p2phub.core.errors import HubError
@@ -25,7 +25,7 @@ from p2phub.store.disk import write_file
 from .client import find_daemon
 from .control import control_app
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 
 async def run_daemon(
@@ -69,7 +69,7 @@ async def run_daemon(
                         nursery.start_soon(replicate, node)
                         ready(node, f"http://{endpoint}")
                         async for number in signals:
-                            log.info("stopping", signal=signal.Signals(number).name)
+                            log.info("stopping on %s", signal.Signals(number).name)
                             break
                         nursery.cancel_scope.cancel()
         finally:

@@ -10,6 +10,7 @@ kernel sends the file itself. So serving costs memory for one buffer a running a
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import ssl
@@ -19,13 +20,12 @@ from functools import partial
 from typing import Any
 
 import h11
-import structlog
 import trio
 
 from p2phub.core.errors import HubError
 from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX = 1024  # open at once; spec/transport.md §3
 CONNECTIONS_PER_HOST_MAX = 256  # of one address; spec/transport.md §3
@@ -119,9 +119,9 @@ class _Door:
             await self._run(stream, host)
         except (OSError, ssl.SSLError, h11.ProtocolError, trio.TooSlowError, trio.BrokenResourceError) as exc:
             # Peers come and go, and strangers knock: nothing that one of them does is our error.
-            log.debug("connection ended", host=host, reason=str(exc) or type(exc).__name__)
+            log.debug("a connection from %s ended: %s", host, str(exc) or type(exc).__name__)
         except Exception:
-            log.exception("a request failed", host=host)
+            log.exception("a request from %s failed", host)
         finally:
             self._hosts[host] -= 1
             if not self._hosts[host]:
@@ -306,6 +306,7 @@ class TlsChannel(Channel):
 
     async def send_files(self, parts: Sequence[FilePart]) -> None:
         done = trio.Event()
+        error: OSError | None = None
 
         async def abort_when_cancelled() -> None:
             try:
@@ -319,8 +320,14 @@ class TlsChannel(Channel):
             nursery.start_soon(abort_when_cancelled)
             # The thread is waited for even when cancelled: it uses files that the caller closes.
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._send_files, parts, limiter=_senders)
+                try:
+                    await trio.to_thread.run_sync(self._send_files, parts, limiter=_senders)
+                except OSError as exc:
+                    error = exc
             done.set()
+        # Out here, so that the caller meets the error itself and not a group of one.
+        if error is not None:
+            raise error
 
     def _send_files(self, parts: Sequence[FilePart]) -> None:
         self._socket.settimeout(SEND_TIMEOUT_S)

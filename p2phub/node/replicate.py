@@ -8,12 +8,12 @@ push lost. A node passes on only what changed its own state, so news dies out by
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-import structlog
 import trio
 
 from p2phub.core.checkpoint import Head, open_head, parse_head
@@ -28,7 +28,7 @@ from p2phub.store.peers import Peer
 from .disk import on_disk
 from .node import Node
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 PULL_INTERVAL_S = 30.0  # seconds between pulls, about; spec/peer-protocol.md §5
 ANNOUNCE_PEERS = 8  # peers that are told of a change; spec/peer-protocol.md §5
@@ -122,7 +122,7 @@ async def take_announcement(node: Node, sender: SignedNodeRecord, heads: Iterabl
     except PeerViolation as exc:
         await ban_peer(node, sender.record.node, str(exc))
     except (HubError, trio.TooSlowError) as exc:
-        log.info("an announcement led nowhere", sender=str(sender.record.node), reason=str(exc))
+        log.info("an announcement of node %s led nowhere: %s", sender.record.node, exc or "too slow")
 
 
 async def replicate(node: Node) -> None:
@@ -156,7 +156,7 @@ async def _pull_quietly(node: Node, peer: Peer) -> None:
     except PeerViolation as exc:
         await ban_peer(node, peer.node, str(exc))
     except (HubError, trio.TooSlowError) as exc:
-        log.info("could not pull", peer=str(peer.node), reason=str(exc) or "too slow")
+        log.info("could not pull from node %s: %s", peer.node, exc or "too slow")
 
 
 async def _announce_changes(node: Node) -> None:
@@ -185,7 +185,7 @@ async def _announce(node: Node, peer: Peer, heads: tuple[LogHead, ...]) -> None:
             async with call_peer(node, peer) as client:
                 await client.announce(Announcement(node.record(), heads))
     except (HubError, trio.TooSlowError) as exc:
-        log.info("could not announce", peer=str(peer.node), reason=str(exc) or "too slow")
+        log.info("could not announce to node %s: %s", peer.node, exc or "too slow")
 
 
 async def _take_heads(node: Node, client: PeerClient, heads: Iterable[LogHead]) -> int:
@@ -201,7 +201,7 @@ async def _take_heads(node: Node, client: PeerClient, heads: Iterable[LogHead]) 
         try:
             count += await _take_log(node, client, announced.namespace, head)
         except ForkedLog as exc:
-            log.warning("a publisher signed two histories", log=str(head.log), reason=str(exc))
+            log.warning("%s", exc)
     if count:
         node.note_change()
     return count
@@ -271,7 +271,7 @@ def _parse(client: PeerClient, announced: LogHead) -> Head:
 async def ban_peer(node: Node, peer: NodeId, reason: str) -> None:
     """Keep away from a peer that lied: an hour the first time, a day after that."""
     until = await on_disk(node.store.peers.ban, peer, reason, time.time())
-    log.warning("banned a peer", peer=str(peer), reason=reason, until=until)
+    log.warning("banned node %s for %.0f s: %s", peer, until - time.time(), reason)
 
 
 async def require_peers(node: Node) -> list[Peer]:

@@ -7,6 +7,7 @@ verifies them, and everything sent out is checked by the receiver.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import socket
@@ -14,7 +15,6 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-import structlog
 import trio
 
 from p2phub.core.encoding import decode, encode
@@ -54,7 +54,7 @@ from .disk import on_disk
 from .node import Node
 from .replicate import take_announcement
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 SLOT_WAIT_S = 1.0  # a request for content waits so long for a slot before it is sent away
 RETRY_AFTER_S = 2  # seconds that a request sent away should wait
@@ -103,7 +103,7 @@ class PeerDoor:
             except (InvalidData, InvalidName) as exc:
                 return _text(400, str(exc))
             except HubError as exc:
-                log.warning("cannot answer a peer", path=request.path, reason=str(exc))
+                log.warning("cannot answer %s: %s", request.path, exc)
                 return _text(500, "this node has a problem of its own")
         return _text(405, "this method is not for this path") if path_known else _text(404, "there is nothing here")
 

@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import structlog
 import trio
 
 from p2phub.core.errors import (
@@ -45,8 +44,6 @@ from .disk import on_disk
 from .events import Notice, Progress, ProviderRate, Tell
 from .node import Node
 from .replicate import ban_peer, call_peer, usable_peers
-
-log = structlog.get_logger(__name__)
 
 TICK_S = 0.1  # seconds between looks at what arrived
 RATE_S = 0.5  # seconds over which the rate that people see is measured

@@ -3,11 +3,16 @@
 A log is one append-only file of length-prefixed entries; the index says where each
 stands and keeps the right edge of the tree. Appending is: check, write and sync the
 file, then commit the index. A crash between the two leaves bytes at the end of the
-file that the index does not know, and the next append overwrites them.
+file that the index does not know. In one's own log, entries found there are taken in
+before the next is signed: a peer may have seen them, and a second record at the same
+place would fork the log. Anything else there is overwritten, but never cut off, since
+another host may share the file and know more of it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -18,11 +23,11 @@ from typing import Protocol
 from p2phub.core.checkpoint import Head, open_head, parse_head, sign_head
 from p2phub.core.encoding import decode, encode
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX
-from p2phub.core.errors import ForkedLog, HashMismatch, InvalidData
+from p2phub.core.errors import ForkedLog, HashMismatch, InvalidData, StoreError
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import ID_SIZE, LogId, NamespaceId, PublicKey
 from p2phub.core.merkle import LOG_TREE, Frontier
-from p2phub.core.records import NO_PREVIOUS, SKEW_MAX_S, Entry, Record, log_id, open_entry, sign_record
+from p2phub.core.records import NO_PREVIOUS, SKEW_MAX_S, Entry, Record, log_id, open_entry, read_entry, sign_record
 from p2phub.core.signing import SigningKey
 from p2phub.protocol.messages import IdentityChain
 
@@ -74,15 +79,16 @@ class Logs:
         Raises InvalidData if it disagrees with what was here: a namespace has one history.
         """
         chain = encode(IdentityChain(identity.chain))
-        known = self.identity(identity.namespace)
-        if known:
-            common = min(len(known.chain), len(identity.chain))
-            if [d.document for d in known.chain[:common]] != [d.document for d in identity.chain[:common]]:
-                raise InvalidData(f"two different identity documents of {identity.namespace} have one version")
-            if len(identity.chain) <= len(known.chain):
-                return False
-        write_file(self._layout.identity(identity.namespace), chain)
+        # All in one transaction: another process may bring a newer one meanwhile.
         with self._database.write() as connection:
+            known = self.identity(identity.namespace)
+            if known:
+                common = min(len(known.chain), len(identity.chain))
+                if [d.document for d in known.chain[:common]] != [d.document for d in identity.chain[:common]]:
+                    raise InvalidData(f"two different identity documents of {identity.namespace} have one version")
+                if len(identity.chain) <= len(known.chain):
+                    return False
+            write_file(self._layout.identity(identity.namespace), chain)
             connection.execute(
                 "INSERT OR REPLACE INTO identities (namespace, version, chain) VALUES (?, ?, ?)",
                 (identity.namespace, identity.current.version, chain),
@@ -154,12 +160,9 @@ class Logs:
         log = log_id(namespace, key.public_key)
         with self._database.write() as connection:
             row = connection.execute("SELECT * FROM logs WHERE log = ?", (log,)).fetchone()
+            row = self._take_in_file(connection, namespace, key.public_key, row)
             frontier = _frontier(row)
-            previous = NO_PREVIOUS
-            if frontier.size:
-                previous = connection.execute(
-                    "SELECT leaf FROM entries WHERE log = ? AND idx = ?", (log, frontier.size - 1)
-                ).fetchone()["leaf"]
+            previous = self._leaf(connection, log, frontier.size - 1)
             entry = sign_record(make(connection, log, frontier.size, previous), key)
             frontier.append(entry.leaf)
             head = sign_head(log, frontier.size, frontier.root(), key)
@@ -171,7 +174,8 @@ class Logs:
 
         A long log may come in pieces: each entry is signed and names the one before it,
         and the head is kept once all that it covers is here. Raises InvalidData if an entry
-        or the head is wrong, ForkedLog if the head does not agree with what is here.
+        or the head is wrong, ForkedLog if the head or a signed entry does not agree with what
+        is here, or did not before.
         """
         key = identity.logs.get(head.log)
         if key is None:
@@ -184,14 +188,21 @@ class Logs:
             row = connection.execute("SELECT * FROM logs WHERE log = ?", (head.log,)).fetchone()
             frontier = _frontier(row)
             if head.size <= frontier.size:
-                self._check_fork(connection, head, row)
+                self._take_head(connection, head, row)
                 return 0
+            self._check_not_frozen(connection, head.log)
             new: list[Entry] = []
             previous = self._leaf(connection, head.log, frontier.size - 1)
             for data in entries[: head.size - frontier.size]:
-                entry = open_entry(
-                    data, namespace=identity.namespace, key=key, index=frontier.size, previous=previous
-                )
+                try:
+                    entry = open_entry(
+                        data, namespace=identity.namespace, key=key, index=frontier.size, previous=previous
+                    )
+                except InvalidData:
+                    # No peer can make this up: it was signed to follow another record than ours.
+                    if row is not None and _is_signed_for(data, identity.namespace, key, frontier.size):
+                        self._note_fork(connection, head, row)
+                    raise
                 if entry.record.time > now + SKEW_MAX_S:
                     raise InvalidData(f"record {frontier.size} is ahead of this machine's clock")
                 frontier.append(entry.leaf)
@@ -212,7 +223,7 @@ class Logs:
         with self._database.write() as connection:
             row = connection.execute("SELECT * FROM logs WHERE log = ?", (head.log,)).fetchone()
             if row is not None and head.size <= row["size"]:
-                self._check_fork(connection, head, row)
+                self._take_head(connection, head, row)
 
     # ── rebuilding ──────────────────────────────────────────────────────────
 
@@ -235,32 +246,49 @@ class Logs:
 
     def _rebuild_log(self, identity: Identity, log: LogId, key: PublicKey) -> None:
         with self._database.write() as connection:
-            frontier = Frontier(LOG_TREE)
-            previous, offset = NO_PREVIOUS, 0
-            for data in _read_file(self._layout.log(log).read_bytes()):
-                try:
-                    entry = open_entry(
-                        data,
-                        namespace=identity.namespace,
-                        key=identity.logs[log],
-                        index=frontier.size,
-                        previous=previous,
-                    )
-                except InvalidData:
-                    break
-                frontier.append(entry.leaf)
-                self._index_entry(connection, log, entry, offset + _LENGTH.size)
-                offset += _LENGTH.size + len(data)
-                previous = entry.leaf
-            if frontier.size:
-                head = self._layout.log(log).with_suffix(".head")
-                note = head.read_bytes() if head.exists() else b""
-                # The head is written before the index is: it may state more than the file holds.
-                if note and parse_head(note).size != frontier.size:
-                    note = b""
-                _put_log(connection, identity.namespace, key, log, frontier, offset, note)
+            row = self._take_in_file(connection, identity.namespace, key, None)
+            if row is None:
+                return
+            head = self._layout.log(log).with_suffix(".head")
+            note = head.read_bytes() if head.exists() else b""
+            # The head is written before the index is: it may state more than the file holds.
+            if note and parse_head(note).size == row["size"]:
+                connection.execute("UPDATE logs SET head = ? WHERE log = ?", (note, log))
 
     # ── helpers ─────────────────────────────────────────────────────────────
+
+    def _take_in_file(
+        self, connection: Connection, namespace: NamespaceId, key: PublicKey, row: Row | None
+    ) -> Row | None:
+        """Index the entries that stand in the log's file behind those of `row`; returns the row as it is then."""
+        log = log_id(namespace, key)
+        path = self._layout.log(log)
+        offset = row["bytes"] if row is not None else 0
+        try:
+            with open(path, "rb") as file:
+                file.seek(offset)
+                rest = file.read()
+        except FileNotFoundError:
+            return row
+        except OSError as exc:
+            raise StoreError(f"cannot read {path}: {exc.strerror}", path=str(path)) from exc
+        frontier = _frontier(row)
+        known = frontier.size
+        previous = self._leaf(connection, log, known - 1)
+        for data in _read_file(rest):
+            try:
+                entry = open_entry(data, namespace=namespace, key=key, index=frontier.size, previous=previous)
+            except InvalidData:
+                break
+            frontier.append(entry.leaf)
+            self._index_entry(connection, log, entry, offset + _LENGTH.size)
+            offset += _LENGTH.size + len(data)
+            previous = entry.leaf
+        if frontier.size > known:
+            note = row["head"] if row is not None else b""
+            _put_log(connection, namespace, key, log, frontier, offset, note)
+            row = connection.execute("SELECT * FROM logs WHERE log = ?", (log,)).fetchone()
+        return row
 
     def _append(
         self,
@@ -278,16 +306,21 @@ class Logs:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            size = os.fstat(file).st_size
             try:
-                os.ftruncate(file, offset)
                 blob = b"".join(_LENGTH.pack(len(entry.data)) + entry.data for entry in entries)
                 if os.pwrite(file, blob, offset) != len(blob):
-                    raise OSError(28, "no space left")
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fdatasync(file)
+                if head:
+                    write_file(path.with_suffix(".head"), head, mode=0o644)
+            except BaseException:
+                # What failed is not to be found and taken in later.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(file, max(size, offset))
+                raise
             finally:
                 os.close(file)
-        if head:
-            write_file(path.with_suffix(".head"), head, mode=0o644)
         for entry in entries:
             self._index_entry(connection, log, entry, offset + _LENGTH.size)
             offset += _LENGTH.size + len(entry.data)
@@ -307,6 +340,20 @@ class Logs:
             "SELECT leaf FROM entries WHERE log = ? AND idx = ?", (log, index)
         ).fetchone()["leaf"]
         return leaf
+
+    def _take_head(self, connection: Connection, head: Head, row: Row | None) -> None:
+        """Keep `head`, not longer than ours, if it is the newest. Raises ForkedLog if it is of another history."""
+        if row is None:
+            return
+        self._check_fork(connection, head, row)
+        if head.size > (parse_head(row["head"]).size if row["head"] else 0):
+            write_file(self._layout.log(head.log).with_suffix(".head"), head.text, mode=0o644)
+            connection.execute("UPDATE logs SET head = ? WHERE log = ?", (head.text, head.log))
+
+    def _check_not_frozen(self, connection: Connection, log: LogId) -> None:
+        row = connection.execute("SELECT ours, theirs FROM forks WHERE log = ?", (log,)).fetchone()
+        if row is not None:
+            raise _forked(log, row["ours"], row["theirs"])
 
     def _check_fork(self, connection: Connection, head: Head, row: Row) -> None:
         """Raise ForkedLog if `head`, not longer than ours, is of another history."""
@@ -330,9 +377,22 @@ class Logs:
         )
         # The evidence is kept although the caller's transaction ends with an error.
         connection.execute("COMMIT")
-        raise ForkedLog(
-            f"log {head.log} was signed with two histories; nothing new is taken from it", ours=ours, theirs=head.text
-        )
+        raise _forked(head.log, ours, head.text)
+
+
+def _forked(log: LogId, ours: bytes, theirs: bytes) -> ForkedLog:
+    text = f"log {log} was signed with two histories; nothing new is taken from it"
+    return ForkedLog(text, ours=ours, theirs=theirs)
+
+
+def _is_signed_for(data: bytes, namespace: NamespaceId, key: PublicKey, index: int) -> bool:
+    """Say whether `key` signed `data` for the place `index` of its log, whatever record it follows."""
+    try:
+        previous = read_entry(data).record.previous
+        open_entry(data, namespace=namespace, key=key, index=index, previous=previous)
+    except InvalidData:
+        return False
+    return True
 
 
 def _put_log(

@@ -439,6 +439,8 @@ async def test_a_wrong_manifest_is_a_lie_and_another_peer_is_asked(published, co
         fetcher.store.peers.add(
             await stack.enter_async_context(serving(liar, wrap=answering(path, Response(200, b"something else"))))
         )
+        with pytest.raises(NotFound):
+            await fetch(fetcher, published.revision, ignore, to=tmp_path / "out")
         fetcher.store.peers.add(await stack.enter_async_context(serving(good)))
         await fetch(fetcher, published.revision, ignore, to=tmp_path / "out")
         peers = {peer.node: peer for peer in await list_peers(fetcher)}
