@@ -104,20 +104,22 @@ class Bench:
             Row("verify", "b3sum", lambda: self.run([*hash_command(), str(self.file)]), reference=True),
             Row("verify", "p2phub verify", lambda: self.run([P2PHUB, "verify", root], publisher)),
             Row("fetch tls", "limit, TLS sockets", self.limit(tls=True), reference=True),
-            Row("fetch tls", "p2phub, 1 provider", self.fetch(root, [publisher], plain=False)),
+            Row("fetch tls", "p2phub, 1 provider", self.fetch(root, [publisher], P2PHUB_ONLY_TLS="1")),
         ]
         others = [self.home("second"), self.home("third")]
         for home in others:
             shutil.copytree(publisher, home, dirs_exist_ok=True)
             shutil.rmtree(Path(home) / "keys")
         rows += [
-            Row("fetch tls", "p2phub, 3 providers", self.fetch(root, [publisher, *others], plain=False)),
-            Row("fetch plain", "limit, plain sockets", self.limit(tls=False), reference=True),
-            Row("fetch plain", "p2phub, 1 provider", self.fetch(root, [publisher], plain=True)),
-            Row("fetch plain", "p2phub, 3 providers", self.fetch(root, [publisher, *others], plain=True)),
+            Row("fetch tls", "p2phub, 3 providers", self.fetch(root, [publisher, *others], P2PHUB_ONLY_TLS="1")),
+            Row("fetch", "limit, plain sockets", self.limit(tls=False), reference=True),
+            Row("fetch", "p2phub plain, 1 provider", self.fetch(root, [publisher], P2PHUB_PLAIN="1")),
+            Row("fetch", "p2phub plain, 3 providers", self.fetch(root, [publisher, *others], P2PHUB_PLAIN="1")),
+            Row("fetch", "p2phub frames, 1 provider", self.fetch(root, [publisher])),
+            Row("fetch", "p2phub frames, 3 providers", self.fetch(root, [publisher, *others])),
         ]
         if shutil.which("rsync"):
-            rows.append(Row("fetch plain", "rsync daemon", self.rsync()))
+            rows.append(Row("fetch", "rsync daemon", self.rsync()))
         else:
             self.skipped.append("rsync is not installed and was left out")
         return rows
@@ -167,8 +169,8 @@ class Bench:
 
         return fetch
 
-    def fetch(self, revision: str, homes: list[str], *, plain: bool) -> Callable[[], float]:
-        """Return what fetches the file from nodes of `homes`."""
+    def fetch(self, revision: str, homes: list[str], **variables: str) -> Callable[[], float]:
+        """Return what fetches the file from nodes of `homes`, all with these environment variables."""
         nodes: list[subprocess.Popen[bytes]] = []
         addresses: list[str] = []
         for home in homes:
@@ -183,13 +185,12 @@ class Bench:
                 if path.exists():
                     path.unlink()
                     shutil.copy(Path(home) / name, path)
-            nodes.append(self.start([*command, *(["--plain"] if plain else [])], ready, P2PHUB_HOME=serving))
+            nodes.append(self.start(command, ready, P2PHUB_HOME=serving, **variables))
             addresses.append(json.loads(ready.read_text())["address"])
 
         def run() -> float:
             home = self.home("fetching")
             peers = [word for address in addresses for word in ("--peer", address)]
-            variables = {"P2PHUB_PLAIN": "1"} if plain else {}
             self.run([P2PHUB, "fetch", revision, *peers], home, **variables)
             shutil.rmtree(home)
             return max(peak_memory(node.pid) for node in nodes)

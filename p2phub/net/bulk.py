@@ -44,6 +44,8 @@ Sink = Callable[[int, memoryview], None]  # the chunk's place in the request, an
 class BulkConnection:
     """A kept connection to one peer. One thread at a time; `abort` may be called from any."""
 
+    usable = True  # it connects again by itself
+
     def __init__(self, node: NodeId, host: str, port: int, *, plain: bool = False) -> None:
         self.node = node
         self._host = host

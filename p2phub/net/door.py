@@ -23,7 +23,7 @@ import h11
 import trio
 
 from p2phub.core.errors import HubError
-from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX
+from p2phub.protocol.messages import BULK_PREFACE, LARGE_QUERY_SIZE_MAX
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,7 @@ class Response:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+BulkHandler = Callable[[trio.SocketStream, str], Awaitable[None]]  # takes the stream over, and the peer's address
 
 
 async def serve_peers(
@@ -81,18 +82,19 @@ async def serve_peers(
     handler: Handler,
     *,
     tls: ssl.SSLContext | None,
+    bulk: BulkHandler | None = None,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer peers at `host:port` until cancelled; `started` gives the address really bound.
 
-    tls: None serves without encryption, for closed clusters. Raises HubError if the port
-    cannot be had.
+    tls: None serves without encryption, for closed clusters. bulk: what runs bulk
+    connections, told apart by their first byte. Raises HubError if the port cannot be had.
     """
     try:
         listeners = await trio.open_tcp_listeners(port, host=host, backlog=512)
     except OSError as exc:
         raise HubError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
-    door = _Door(handler, tls)
+    door = _Door(handler, tls, bulk)
     bound = listeners[0].socket.getsockname()
     async with trio.open_nursery() as nursery:
         for listener in listeners:
@@ -103,9 +105,10 @@ async def serve_peers(
 class _Door:
     """Counts connections and runs each."""
 
-    def __init__(self, handler: Handler, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, handler: Handler, tls: ssl.SSLContext | None, bulk: BulkHandler | None) -> None:
         self._handler = handler
         self._tls = tls
+        self._bulk = bulk
         self._hosts: dict[str, int] = {}
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -128,6 +131,12 @@ class _Door:
                 del self._hosts[host]
 
     async def _run(self, stream: trio.SocketStream, host: str) -> None:
+        if self._bulk is not None:
+            with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+                first = await stream.socket.recv(1, socket.MSG_PEEK)
+            if first == BULK_PREFACE[:1]:
+                await self._bulk(stream, host)
+                return
         channel: Channel = PlainChannel(stream)
         if self._tls is not None:
             channel = TlsChannel(stream, self._tls)
@@ -305,29 +314,7 @@ class TlsChannel(Channel):
                 view = view[await self._retry(partial(self._socket.send, view)) :]
 
     async def send_files(self, parts: Sequence[FilePart]) -> None:
-        done = trio.Event()
-        error: OSError | None = None
-
-        async def abort_when_cancelled() -> None:
-            try:
-                await done.wait()
-            except trio.Cancelled:
-                with contextlib.suppress(OSError):
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-                raise
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(abort_when_cancelled)
-            # The thread is waited for even when cancelled: it uses files that the caller closes.
-            with trio.CancelScope(shield=True):
-                try:
-                    await trio.to_thread.run_sync(self._send_files, parts, limiter=_senders)
-                except OSError as exc:
-                    error = exc
-            done.set()
-        # Out here, so that the caller meets the error itself and not a group of one.
-        if error is not None:
-            raise error
+        await in_sender_thread(self._socket, lambda: self._send_files(parts))
 
     def _send_files(self, parts: Sequence[FilePart]) -> None:
         self._socket.settimeout(SEND_TIMEOUT_S)
@@ -365,6 +352,36 @@ class TlsChannel(Channel):
 
 # Threads that send; the upload slots of the node are the limit that matters.
 _senders = trio.CapacityLimiter(64)
+
+
+async def in_sender_thread(connection: socket.socket, send: Callable[[], None]) -> None:
+    """Run `send`, which writes to `connection`, in a thread. When cancelled, cut the connection so that it ends.
+
+    The thread is waited for even then: it uses files that the caller closes.
+    """
+    done = trio.Event()
+    error: OSError | None = None
+
+    async def abort_when_cancelled() -> None:
+        try:
+            await done.wait()
+        except trio.Cancelled:
+            with contextlib.suppress(OSError):
+                # The socket's own: that of TLS would unwrap it under the thread.
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+            raise
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(abort_when_cancelled)
+        with trio.CancelScope(shield=True):
+            try:
+                await trio.to_thread.run_sync(send, limiter=_senders)
+            except OSError as exc:
+                error = exc
+        done.set()
+    # Out here, so that the caller meets the error itself and not a group of one.
+    if error is not None:
+        raise error
 
 
 def _is_connected(stream: trio.SocketStream) -> bool:

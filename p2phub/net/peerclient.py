@@ -31,6 +31,9 @@ from p2phub.protocol.messages import (
     LogPage,
     Nodes,
     PageRef,
+    Ticket,
+    Tickets,
+    TicketsQuery,
     Trees,
     TreesQuery,
 )
@@ -93,6 +96,11 @@ class PeerClient:
         if not 1 <= len(answer.pages) <= len(pages):
             raise self._violation(f"answered {len(answer.pages)} pages instead of 1 to {len(pages)}")
         return answer
+
+    async def tickets(self, count: int) -> tuple[Ticket, ...] | None:
+        """Return tickets for bulk connections; None if the peer has none to give, so that content goes over HTTPS."""
+        data = await self._exchange("POST", "tickets", content=encode(TicketsQuery(count)), size_max=ANSWER_SIZE_MAX)
+        return self._decode(data, Tickets).tickets if data is not None else None
 
     async def _ask(self, what: str, query: msgspec.Struct, type_: type[T]) -> T:
         return self._decode(await self._post(what, query), type_)

@@ -40,17 +40,19 @@ class Settings:
     layout: Layout
     offline: bool = False  # use no network at all
     plain: bool = False  # no TLS between nodes, for closed clusters
+    only_tls: bool = False  # fetch content over HTTPS even where encrypted frames would pass
     advertise: tuple[str, ...] = ()  # HOST:PORT that others should call; empty: what it is bound to
     cluster: str | None = None
     site: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Return what P2PHUB_HOME, P2PHUB_STORE, P2PHUB_OFFLINE and P2PHUB_PLAIN say. Raises InvalidName."""
+        """Return what the variables P2PHUB_… say (spec/cli.md §3). Raises InvalidName."""
         return cls(
             Layout.from_environment(environment),
             offline=_is_on(environment, "P2PHUB_OFFLINE"),
             plain=_is_on(environment, "P2PHUB_PLAIN"),
+            only_tls=_is_on(environment, "P2PHUB_ONLY_TLS"),
         )
 
 

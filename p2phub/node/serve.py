@@ -22,6 +22,7 @@ from p2phub.core.errors import HubError, InvalidData, InvalidName
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
 from p2phub.core.names import format_endpoint
 from p2phub.core.noderecord import open_node_record
+from p2phub.net.bulkdoor import TicketOffice, serve_bulk
 from p2phub.net.door import FilePart, Request, Response, serve_peers
 from p2phub.net.tls import server_context
 from p2phub.protocol.messages import (
@@ -44,6 +45,8 @@ from p2phub.protocol.messages import (
     LogPage,
     Nodes,
     SpansQuery,
+    Tickets,
+    TicketsQuery,
     Trees,
     TreesQuery,
 )
@@ -63,7 +66,13 @@ async def open_peer_door(node: Node, host: str, port: int, nursery: trio.Nursery
     """Let `node` serve peers at `host:port` (0: any free port) in `nursery`; returns what it is bound to."""
     tls = None if node.settings.plain else server_context(node.key)
     door = PeerDoor(node, nursery)
-    bound: tuple[str, int] = await nursery.start(partial(serve_peers, host, port, door.handle, tls=tls))
+
+    async def bulk(stream: trio.SocketStream, peer_host: str) -> None:
+        await serve_bulk(stream, door.tickets, door.handle, peer_host)
+
+    # Where nothing is encrypted, the kernel sends files by itself.
+    serve = partial(serve_peers, host, port, door.handle, tls=tls, bulk=bulk if tls else None)
+    bound: tuple[str, int] = await nursery.start(serve)
     node.serve_at(list(node.settings.advertise) or _reachable_endpoints(*bound))
     return bound
 
@@ -76,6 +85,7 @@ class PeerDoor:
         self._node = node
         self._store = node.store
         self._background = background
+        self.tickets = TicketOffice()
         self._routes: list[tuple[str, str, Callable[..., Awaitable[Response]]]] = [
             ("POST", r"/v1/hello", self._hello),
             ("POST", r"/v1/heads", self._heads),
@@ -87,6 +97,8 @@ class PeerDoor:
             ("POST", r"/v1/trees", self._trees),
             ("POST", r"/v1/spans", self._spans),
         ]
+        if not node.settings.plain:
+            self._routes.append(("POST", r"/v1/tickets", self._tickets))
 
     async def handle(self, request: Request) -> Response:
         """Answer one request."""
@@ -181,6 +193,10 @@ class PeerDoor:
             return Trees(tuple(pages))
 
         return Response(200, encode(await on_disk(look)))
+
+    async def _tickets(self, request: Request) -> Response:
+        query = decode(request.body, TicketsQuery, size_max=FRAME_SIZE_MAX)
+        return Response(200, encode(Tickets(tuple(self.tickets.issue() for _ in range(query.count)))))
 
     async def _spans(self, request: Request) -> Response:
         query = decode(request.body, SpansQuery, size_max=LARGE_QUERY_SIZE_MAX)

@@ -33,6 +33,7 @@ from p2phub.core.errors import (
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId, NodeId
 from p2phub.net.bulk import BulkConnection, WantedChunk
+from p2phub.net.frames import FrameConnection
 from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.messages import ByteRange
 from p2phub.protocol.picker import Picker, Request, deadline_s
@@ -218,6 +219,7 @@ class _Provider:
     running: int = 0  # requests in flight
     is_busy: bool = False  # it had no slot for the last request
     failure: PeerError | None = None
+    only_tls: bool = False  # it gives no tickets, or something between us lets only TLS pass
     woken: trio.Event = field(default_factory=trio.Event)
 
     def wake(self) -> None:
@@ -379,7 +381,11 @@ class _Swarm:
         return all(left == _FINISHED for left in self._left)
 
     def _not_found(self) -> NotFound:
-        reasons = [f"{report.node[:12]}…: {report.reason}" for report in self._reports.values() if report.reason]
+        reasons = [
+            f"{report.node[:12]}…: {report.reason or 'it has not all of this'}"
+            for report in self._reports.values()
+            if report.reason or report.state == "giving"
+        ]
         missing = self._total - self._done
         return NotFound(
             f"no peer we know of gives the {missing} bytes that are missing",
@@ -480,8 +486,7 @@ class _Swarm:
     async def _run_connection(self, provider: _Provider, scope: trio.CancelScope) -> None:
         """Keep one connection busy; ends them all through `scope` when the provider is to be given up."""
         node = provider.peer.node
-        client = provider.client
-        connection = BulkConnection(node, client.host, client.port, plain=self._node.settings.plain)
+        connection: BulkConnection | FrameConnection | None = None
         failures = 0
         try:
             while True:
@@ -495,6 +500,8 @@ class _Swarm:
                 wait_s = 0.0
                 provider.running += 1
                 try:
+                    if connection is None or not connection.usable:
+                        connection = await self._connect(provider)
                     await self._fetch(connection, request)
                     failures = 0
                     provider.is_busy, provider.report.reason = False, None
@@ -503,6 +510,8 @@ class _Swarm:
                     wait_s = exc.retry_after_s
                 except PeerError as exc:
                     provider.report.reason = str(exc)
+                    if isinstance(connection, FrameConnection) and not connection.answered:
+                        provider.only_tls = True
                     if isinstance(exc, PeerViolation) or failures == len(RETRY_S):
                         provider.failure = exc
                         scope.cancel()
@@ -515,9 +524,20 @@ class _Swarm:
                     self._wake_all()
                 await trio.sleep(wait_s)
         finally:
-            connection.close()
+            if connection is not None:
+                connection.close()
 
-    async def _fetch(self, connection: BulkConnection, request: Request[NodeId]) -> None:
+    async def _connect(self, provider: _Provider) -> BulkConnection | FrameConnection:
+        """Return a new connection to a provider: with encrypted frames if it can, else HTTPS (or HTTP)."""
+        node, client, settings = provider.peer.node, provider.client, self._node.settings
+        if not settings.plain and not settings.only_tls and not provider.only_tls:
+            tickets = await client.tickets(1)
+            if tickets:
+                return FrameConnection(node, client.host, client.port, tickets[0])
+            provider.only_tls = True
+        return BulkConnection(node, client.host, client.port, plain=settings.plain)
+
+    async def _fetch(self, connection: BulkConnection | FrameConnection, request: Request[NodeId]) -> None:
         """Do one request in a worker thread, and note what arrived."""
         spans, wanted = self._spans(request)
         deadline = deadline_s(sum(chunk.length for chunk in wanted))

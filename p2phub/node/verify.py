@@ -171,11 +171,16 @@ def _check_held(node: Node, file: FileEntry, meter: _Meter) -> Damage | None:
     blobs = node.store.blobs
     held = blobs.find(file.root)
     chunks = blobs.chunk_list(file.root)
-    if held is None or chunks is None:
-        meter.advance(file.size)
+    if held and chunks:
+        bad = blobs.bad_chunks(held, progress=meter.advance)
+        return Damage(file.path, str(held.path), spans_of(chunks, bad), False, False) if bad else None
+    meter.advance(file.size)
+    # An object that was found damaged, just now or before, is a partial with all its good chunks.
+    have = blobs.recover(file.root, chunks) if chunks else bytearray()
+    if not chunks or not any(have):
         return Damage(file.path, str(node.settings.layout.object(file.root)), [ByteSpan(0, file.size)], True, False)
-    bad = blobs.bad_chunks(held, progress=meter.advance)
-    return Damage(file.path, str(held.path), spans_of(chunks, bad), False, False) if bad else None
+    bad = [index for index, here in enumerate(have) if not here]
+    return Damage(file.path, str(node.settings.layout.partial(file.root)), spans_of(chunks, bad), False, False)
 
 
 def _single(node: Node, root: ContentId | None) -> FileEntry:

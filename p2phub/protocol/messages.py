@@ -30,6 +30,11 @@ SPANS_MAX = 1_000  # byte ranges in one request; §7
 SPAN_BYTES_MAX = 64 * 1024 * 1024  # bytes in one request; §7
 LARGE_QUERY_SIZE_MAX = 512 * 1024  # bytes of a query that lists files; §6
 
+BULK_PREFACE = b"p2pbulk1"  # begins a bulk connection; spec/bulk.md §3
+TICKET_ID_SIZE = 16  # bytes; spec/bulk.md §1
+TICKET_TTL_S = 600  # seconds; spec/bulk.md §1
+TICKETS_PER_QUERY_MAX = 16  # spec/bulk.md §1
+
 EnvelopeBytes = Annotated[bytes, Meta(max_length=ENVELOPE_SIZE_MAX)]
 
 
@@ -131,3 +136,39 @@ class SpansQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """Asks for bytes; the answer is the bytes of all ranges, one after the other."""
 
     spans: Annotated[tuple[ByteRange, ...], Meta(min_length=1, max_length=SPANS_MAX)]
+
+
+Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
+
+
+class Ticket(Struct, frozen=True, forbid_unknown_fields=True):
+    """Opens one bulk connection, once."""
+
+    id: Bytes16
+    client_key: Bytes16  # of frames from the client
+    server_key: Bytes16  # of frames from the server
+    ttl: Annotated[int, Meta(ge=1, le=86400)]  # seconds
+
+    def __repr__(self) -> str:
+        return "Ticket(…)"  # keys must not reach a log
+
+
+class TicketsQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Asks for tickets."""
+
+    count: Annotated[int, Meta(ge=1, le=TICKETS_PER_QUERY_MAX)]
+
+
+class Tickets(Struct, frozen=True, forbid_unknown_fields=True):
+    """The tickets asked for."""
+
+    tickets: Annotated[tuple[Ticket, ...], Meta(min_length=1, max_length=TICKETS_PER_QUERY_MAX)]
+
+
+class BulkAnswer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The head of an answer on a bulk connection; content follows if the status is 200."""
+
+    status: Annotated[int, Meta(ge=200, le=599)]
+    size: Annotated[int, Meta(ge=0, le=SPAN_BYTES_MAX)]  # bytes
+    retry_after: Annotated[int, Meta(ge=0, le=3600)] = 0  # seconds
+    text: Annotated[str, Meta(max_length=200)] = ""

@@ -9,6 +9,7 @@ has its own row for a branch or a version, and reading chooses among the rows.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from sqlite3 import Connection, Row
@@ -101,9 +102,11 @@ class Catalogue:
                 )
             case Yank():
                 connection.execute(
-                    "INSERT OR REPLACE INTO yanks (namespace, model, version, message) VALUES (?, ?, ?, ?)",
-                    (record.namespace, record.model, record.version, record.message),
-                )
+                    "INSERT OR REPLACE INTO yanks (namespace, model, version, log, message, time, leaf)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (record.namespace, record.model, record.version, record.log, record.message, record.time,
+                     entry.leaf),
+                )  # fmt: skip
         if refusal:
             connection.execute(
                 "INSERT OR REPLACE INTO refusals (log, idx, reason) VALUES (?, ?, ?)",
@@ -112,8 +115,10 @@ class Catalogue:
 
     def _publish(self, connection: Connection, record: Publish, leaf: bytes) -> str | None:
         """Take in a release; returns why it may not count, or None."""
+        # Of this log only: what another log says must not depend on which of them came first.
         known = connection.execute(
-            "SELECT kind FROM models WHERE namespace = ? AND model = ?", (record.namespace, record.model)
+            "SELECT kind FROM releases WHERE namespace = ? AND model = ? AND log = ? LIMIT 1",
+            (record.namespace, record.model, record.log),
         ).fetchone()
         if known and known["kind"] != record.kind:
             return f"{record.model} is a {known['kind']}, not a {record.kind}"
@@ -157,10 +162,11 @@ class Catalogue:
 
     def _describe(self, connection: Connection, record: Publish) -> None:
         """Let the newest release describe the repository in search."""
-        known = connection.execute(
-            "SELECT time FROM models WHERE namespace = ? AND model = ?", (record.namespace, record.model)
+        newer = connection.execute(
+            "SELECT 1 FROM releases WHERE namespace = ? AND model = ? AND (time, idx, log) > (?, ?, ?) LIMIT 1",
+            (record.namespace, record.model, record.time, record.index, record.log),
         ).fetchone()
-        if known and known["time"] > record.time:
+        if newer:
             return
         summary = record.summary
         connection.execute(
@@ -203,7 +209,8 @@ class Catalogue:
         """Return why `version` was yanked, None if it was not."""
         with self._database.read() as connection:
             row = connection.execute(
-                "SELECT message FROM yanks WHERE namespace = ? AND model = ? AND version = ?",
+                "SELECT message FROM yanks WHERE namespace = ? AND model = ? AND version = ?"
+                " ORDER BY time DESC, leaf DESC LIMIT 1",
                 (namespace, model, version),
             ).fetchone()
         return row["message"] if row else None
@@ -328,12 +335,13 @@ def _match_expression(text: str) -> str:
 
     Words are quoted, so nothing that people type is taken for an operator.
     """
-    words = re.findall(r"\w+", text)
+    # Composed, because a letter and its accent are two characters otherwise. An underscore is no letter for FTS5.
+    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFC", text))
     return " ".join(f'"{word}"' for word in words[:-1]) + (f' "{words[-1]}"*' if words else "")
 
 
 def _join(words: Iterable[str]) -> str:
-    return " ".join(word.replace(" ", "_") for word in words)
+    return " ".join(re.sub(r"\s", "_", word) for word in words)
 
 
 def _model(row: Row) -> Model:

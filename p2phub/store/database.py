@@ -120,12 +120,15 @@ MIGRATIONS = (
         leaf       BLOB NOT NULL,
         PRIMARY KEY (namespace, model, version, log)
     ) STRICT, WITHOUT ROWID;
-    CREATE TABLE yanks (
+    CREATE TABLE yanks (               -- the last word of each log on a version that it yanked
         namespace  BLOB NOT NULL,
         model      TEXT NOT NULL,
         version    TEXT NOT NULL,
+        log        BLOB NOT NULL,
         message    TEXT NOT NULL,
-        PRIMARY KEY (namespace, model, version)
+        time       INTEGER NOT NULL,
+        leaf       BLOB NOT NULL,
+        PRIMARY KEY (namespace, model, version, log)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE refusals (            -- records that are in a log but may not count
         log        BLOB NOT NULL,

@@ -269,7 +269,8 @@ async def test_when_all_leave_at_half_the_error_says_so_and_a_later_run_goes_on(
 
 
 async def test_a_provider_that_comes_back_is_used_again(published, copy_of, tmp_path, impatient, monkeypatch):
-    monkeypatch.setattr(swarm, "PATIENCE_S", 30.0)
+    monkeypatch.setattr(swarm, "PATIENCE_S", 8.0)
+    monkeypatch.setattr(swarm, "PATIENCE_SILENT_S", 30.0)
     async with open_home(copy_of("seed")) as seed, open_home(tmp_path / "fetcher") as fetcher:
         async with open_linked(seed, rate=10e6) as link, trio.open_nursery() as nursery:
             fetcher.store.peers.add(link.address(seed))

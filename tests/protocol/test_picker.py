@@ -279,6 +279,17 @@ def test_a_partial_provider_that_becomes_whole_is_asked_for_all() -> None:
     assert not picker._rarity.any()
 
 
+def test_what_a_partial_provider_does_not_offer_is_left_to_a_whole_one() -> None:
+    picker = make(64)
+    picker.set_offer("partial", offers(64, range(16)))
+    finish_alone(picker, "partial")
+
+    picker.set_offer("whole", None)
+    finish_alone(picker, "whole")
+
+    assert picker.done
+
+
 def test_chunks_that_nobody_offers_are_told() -> None:
     picker = make(10, missing=range(1, 10))
     picker.set_offer("a", offers(10, [0, 1, 2]))

@@ -1,0 +1,179 @@
+"""Fetch chunks from one peer over an encrypted bulk connection (spec/bulk.md).
+
+    ticket (over TLS) ──▶ plain TCP, AES-GCM frames ──▶ decrypt into one reused buffer ──▶ BLAKE3 ──▶ sink
+
+The same interface as `bulk.BulkConnection`, and several times less work for each byte
+than TLS sockets: one call a megabyte instead of one for each record of 16 KiB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Sequence
+
+from p2phub.core.encoding import decode, encode
+from p2phub.core.errors import (
+    HashMismatch,
+    InvalidData,
+    PeerBusy,
+    PeerError,
+    PeerUnreachable,
+    PeerViolation,
+)
+from p2phub.core.filetree import CHUNK_SIZE_MAX, check_chunk
+from p2phub.core.frames import FRAME_SIZE_MAX, HEADER_SIZE, OVERHEAD, TAG_SIZE, Opener, Sealer, plaintext_size
+from p2phub.core.ids import NodeId
+from p2phub.core.names import format_endpoint
+from p2phub.protocol.messages import BULK_PREFACE, BulkAnswer, ByteRange, SpansQuery, Ticket
+
+from .bulk import CONNECT_TIMEOUT_S, STALL_TIMEOUT_S, Sink, WantedChunk
+
+ANSWER_SIZE_MAX = 4096  # bytes of the head of an answer; spec/bulk.md §4
+
+
+class FrameConnection:
+    """One bulk connection, made with one ticket. One thread at a time; `abort` may be called from any."""
+
+    def __init__(self, node: NodeId, host: str, port: int, ticket: Ticket) -> None:
+        self.node = node
+        self._host = host
+        self._port = port
+        self._ticket = ticket
+        self._sealer = Sealer(ticket.client_key)
+        self._opener = Opener(ticket.server_key)
+        self._socket: socket.socket | None = None
+        self._chunk = memoryview(bytearray(CHUNK_SIZE_MAX))
+        self._frame = memoryview(bytearray(FRAME_SIZE_MAX + OVERHEAD))
+        self.usable = True  # until the connection is lost: its ticket opens no other
+        self.answered = False  # whether the peer ever answered on it
+
+    def fetch(
+        self, spans: Sequence[ByteRange], chunks: Sequence[WantedChunk], sink: Sink, *, deadline_s: float
+    ) -> None:
+        """Ask for `spans`, whose bytes are `chunks` one after the other, and give each to `sink`.
+
+        Raises as `bulk.BulkConnection.fetch` does. After any error but PeerBusy and a
+        refusal the connection is no longer usable.
+        """
+        deadline = time.monotonic() + deadline_s
+        try:
+            if self._socket is None:
+                self._socket = self._connect()
+            self._socket.settimeout(min(STALL_TIMEOUT_S, deadline_s))
+            # A range for each chunk: each range begins a frame, so that no frame holds parts of two chunks.
+            query = SpansQuery(tuple(_by_chunk(spans, chunks)))
+            self._socket.sendall(self._sealer.seal(encode(query)))
+            self._read_answer(sum(chunk.length for chunk in chunks), deadline)
+            for place, chunk in enumerate(chunks):
+                view = self._chunk[: chunk.length]
+                done = 0
+                while done < chunk.length:
+                    done += self._read_frame(view[done:], deadline)
+                try:
+                    check_chunk(view, chunk.hash)
+                except HashMismatch as exc:
+                    raise PeerViolation(f"{self} sent wrong bytes", peer=str(self.node)) from exc
+                sink(place, view)
+        except TimeoutError as exc:
+            self.close()
+            raise PeerUnreachable(f"{self} is too slow", peer=str(self.node)) from exc
+        except OSError as exc:
+            self.close()
+            raise PeerUnreachable(f"{self} is gone: {exc.strerror or exc}", peer=str(self.node)) from exc
+        except InvalidData as exc:
+            # Whoever sits between us can garble frames: that is no proof against the peer.
+            self.close()
+            raise PeerUnreachable(f"the connection to {self} is garbled: {exc}", peer=str(self.node)) from exc
+        except _Refused as exc:
+            raise exc.error from None
+        except BaseException:
+            self.close()
+            raise
+
+    def abort(self) -> None:
+        """Make a running `fetch` end soon."""
+        self.usable = False
+        current = self._socket
+        if current is not None:
+            with contextlib.suppress(OSError):
+                current.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection for good."""
+        self.usable = False
+        if self._socket is not None:
+            self._socket.close()
+
+    def _connect(self) -> socket.socket:
+        raw = socket.create_connection((self._host, self._port), timeout=CONNECT_TIMEOUT_S)
+        try:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            raw.sendall(BULK_PREFACE + self._ticket.id)
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    def _read_answer(self, size: int, deadline: float) -> None:
+        """Read the head of the answer; returns if `size` bytes of content follow."""
+        view = memoryview(bytearray(ANSWER_SIZE_MAX))
+        data = bytes(view[: self._read_frame(view, deadline)])
+        self.answered = True
+        answer = decode(data, BulkAnswer, size_max=ANSWER_SIZE_MAX)
+        if answer.status == 200:
+            if answer.size != size:
+                raise PeerViolation(f"{self} sent an answer of another size than asked", peer=str(self.node))
+            return
+        if answer.status == 429:
+            raise _Refused(
+                PeerBusy(f"{self} is busy", peer=str(self.node), retry_after_s=float(min(answer.retry_after, 60)))
+            )
+        raise _Refused(PeerError(f"{self} answered {answer.status}: {answer.text}", peer=str(self.node)))
+
+    def _read_frame(self, plaintext: memoryview, deadline: float) -> int:
+        """Open the next frame into the beginning of `plaintext`; returns its size."""
+        header = self._frame[:HEADER_SIZE]
+        self._fill(header, deadline)
+        size = plaintext_size(bytes(header))
+        if size > len(plaintext):
+            raise PeerViolation(f"{self} sent more than was asked", peer=str(self.node))
+        body = self._frame[HEADER_SIZE : HEADER_SIZE + size + TAG_SIZE]
+        self._fill(body, deadline)
+        self._opener.open_into(bytes(header), body, plaintext[:size])
+        return size
+
+    def _fill(self, view: memoryview, deadline: float) -> None:
+        assert self._socket is not None
+        done = 0
+        while done < len(view):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the deadline of the request has passed")
+            count = self._socket.recv_into(view[done:])
+            if count == 0:
+                raise ConnectionResetError("it closed the connection")
+            done += count
+
+    def __str__(self) -> str:
+        return f"node {str(self.node)[:12]}… at {format_endpoint(self._host, self._port)}"
+
+
+class _Refused(Exception):
+    """The peer answered that it does not send; the connection can be used again."""
+
+    def __init__(self, error: PeerError) -> None:
+        self.error = error
+
+
+def _by_chunk(spans: Sequence[ByteRange], chunks: Sequence[WantedChunk]) -> list[ByteRange]:
+    """Return one range for each chunk."""
+    ranges = []
+    lengths = iter(chunks)
+    for span in spans:
+        offset = span.offset
+        while offset < span.offset + span.length:
+            length = next(lengths).length
+            ranges.append(ByteRange(span.root, offset, length))
+            offset += length
+    return ranges
