@@ -69,6 +69,7 @@ class Node:
     upload_slots: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(UPLOAD_SLOTS))
     downloads: dict[ContentId, trio.Event] = field(default_factory=dict)  # running here, by file
     started: float = field(default_factory=time.time)
+    announcements: int = 0  # of peers, that are being followed up
     uploaded: int = 0  # bytes of content sent since the start
     _record: SignedNodeRecord | None = None
 

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 PULL_INTERVAL_S = 30.0  # seconds between pulls, about; spec/peer-protocol.md §5
 ANNOUNCE_PEERS = 8  # peers that are told of a change; spec/peer-protocol.md §5
 ANNOUNCE_TIMEOUT_S = 10.0
+ANNOUNCEMENTS_MAX = 32  # followed up at once
 SYNC_TIMEOUT_S = 120.0  # for one pull from one peer
 RETRY_MAX_S = 600.0  # seconds until a peer that does not answer is tried again, at most
 MATES_MAX = 16  # peers that are pulled from in one round
@@ -108,10 +109,15 @@ async def pull(node: Node, client: PeerClient) -> int:
 
 
 async def take_announcement(node: Node, sender: SignedNodeRecord, heads: Iterable[LogHead]) -> None:
-    """Fetch what `heads` cover from the node that announced them, if it is news."""
+    """Fetch what `heads` cover from the node that announced them, if it is news.
+
+    With too many running already it is let go: the next pull brings what it would have.
+    """
+    if node.announcements >= ANNOUNCEMENTS_MAX:
+        return
+    node.announcements += 1
     try:
-        known = {state.log: state.size for state in await on_disk(node.store.logs.states)}
-        news = [head for head in heads if (parsed := parse_head(head.head)).size > known.get(parsed.log, 0)]
+        news = await on_disk(_news, node, tuple(heads))
         await on_disk(node.store.peers.note_record, sender)
         peer = await on_disk(node.store.peers.get, sender.record.node)
         if not news or peer is None or peer.banned_until > time.time() or peer.node == node.id:
@@ -123,6 +129,19 @@ async def take_announcement(node: Node, sender: SignedNodeRecord, heads: Iterabl
         await ban_peer(node, sender.record.node, str(exc))
     except (HubError, trio.TooSlowError) as exc:
         log.info("an announcement of node %s led nowhere: %s", sender.record.node, exc or "too slow")
+    finally:
+        node.announcements -= 1
+
+
+def _news(node: Node, heads: tuple[LogHead, ...]) -> list[LogHead]:
+    """Return the heads that are longer than what is here. Raises InvalidData if one is none."""
+    news = []
+    for announced in heads:
+        head = parse_head(announced.head)
+        state = node.store.logs.state(head.log)
+        if head.size > (state.size if state else 0):
+            news.append(announced)
+    return news
 
 
 async def replicate(node: Node) -> None:
