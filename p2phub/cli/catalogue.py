@@ -7,7 +7,7 @@ import fnmatch
 import click
 
 from .running import json_option, offline_option, peer_option, print_json, run
-from .text import human_bytes, human_count, human_time, parse_range
+from .text import human_bytes, human_count, human_time, parse_range, say
 
 
 @click.command()
@@ -71,7 +71,7 @@ def search(
         print_json(found)
         return
     if not found:
-        click.echo("nothing found", err=True)
+        say("nothing found", err=True)
     for model in found:
         name = f"{model.namespace}/{model.model}" + (f"@{model.version}" if model.version else "")
         facts = [
@@ -81,10 +81,10 @@ def search(
             model.license,
             human_time(model.time)[:10],
         ]
-        click.echo(name)
-        click.echo("  " + ", ".join(fact for fact in facts if fact))
+        say(name)
+        say("  " + ", ".join(fact for fact in facts if fact))
         if model.title or model.excerpt:
-            click.echo(f"  {_shorten(model.title or model.excerpt, 100)}")
+            say(f"  {_shorten(model.title or model.excerpt, 100)}")
 
 
 @click.command()
@@ -125,9 +125,9 @@ def info(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) ->
     ]
     for label, value in rows:
         if value:
-            click.echo(f"{label:>13}  {value}")
+            say(f"{label:>13}  {value}")
     if card and card.excerpt:
-        click.echo(f"\n{card.excerpt}")
+        say(f"\n{card.excerpt}")
 
 
 @click.command()
@@ -146,7 +146,7 @@ def ls(reference: str, pattern: str | None, offline: bool, peer: tuple[str, ...]
         print_json(files)
         return
     for file in files:
-        click.echo(f"{file.size:>14}  {'here' if file.here else '    '}  {file.root[:19]}…  {file.path}")
+        say(f"{file.size:>14}  {'here' if file.here else '    '}  {file.root[:19]}…  {file.path}")
 
 
 @click.command()
@@ -168,9 +168,9 @@ def log(name: str, limit: int, offline: bool, peer: tuple[str, ...], as_json: bo
         refused = f"  refused: {line.refused}" if line.refused else ""
         revision = (line.revision or "")[:15]
         place = f"{line.index:>5}  {human_time(line.time)}"
-        click.echo(f"{place}  {line.type:<7}  {line.model}  {what:<12} {revision}{refused}")
+        say(f"{place}  {line.type:<7}  {line.model}  {what:<12} {revision}{refused}")
         if line.message:
-            click.echo(f"       {_shorten(line.message, 100)}")
+            say(f"       {_shorten(line.message, 100)}")
 
 
 @click.command()
@@ -190,9 +190,9 @@ def branch(model: str, branch_name: str, revision: str | None, delete: bool, mes
     if as_json:
         print_json(result)
     elif result.revision:
-        click.echo(f"{result.branch} of {result.model} is {result.revision} now")
+        say(f"{result.branch} of {result.model} is {result.revision} now")
     else:
-        click.echo(f"deleted {result.branch} of {result.model}")
+        say(f"deleted {result.branch} of {result.model}")
 
 
 @click.command()
@@ -207,7 +207,7 @@ def yank(name: str, message: str, as_json: bool) -> None:
     if as_json:
         print_json(result)
     else:
-        click.echo(f"yanked {result.model}@{result.version}")
+        say(f"yanked {result.model}@{result.version}")
 
 
 def _shorten(text: str, length: int) -> str:

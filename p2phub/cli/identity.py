@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .running import json_option, print_json, settings
+from .text import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,9 +85,9 @@ def _show(found: Identity, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
-    click.echo(f"namespace  {found.namespace}")
-    click.echo(f"  version  {document.version}")
+    say(f"namespace  {found.namespace}")
+    say(f"  version  {document.version}")
     for name, role in (("root", document.root), ("publish", document.publish), ("fresh", document.fresh)):
-        click.echo(f"{name:>9}  {role.threshold} of {', '.join(str(key) for key in role.keys)}")
+        say(f"{name:>9}  {role.threshold} of {', '.join(str(key) for key in role.keys)}")
     if document.domains:
-        click.echo(f"  domains  {', '.join(document.domains)}")
+        say(f"  domains  {', '.join(document.domains)}")

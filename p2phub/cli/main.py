@@ -91,11 +91,13 @@ def main() -> None:
     except Exception as exc:
         from p2phub.core.errors import HubError
 
+        from .text import printable
+
         if not isinstance(exc, HubError):
             raise
-        sys.stderr.write(f"p2phub: error: {exc}\n")
+        sys.stderr.write(f"p2phub: error: {printable(str(exc))}\n")
         if exc.hint:
-            sys.stderr.write(f"p2phub: hint: {exc.hint}\n")
+            sys.stderr.write(f"p2phub: hint: {printable(exc.hint)}\n")
         sys.exit(exit_code(exc))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .running import json_option, offline_option, print_json, run, settings
-from .text import human_bytes, human_time
+from .text import human_bytes, human_time, say
 
 if TYPE_CHECKING:
     from p2phub.node.node import Node
@@ -82,15 +82,15 @@ def peers_ls(as_json: bool) -> None:
         print_json(found)
         return
     if not found:
-        click.echo("no peers are known: p2phub peers add p2phub://NODEID@HOST:PORT", err=True)
+        say("no peers are known: p2phub peers add p2phub://NODEID@HOST:PORT", err=True)
     for peer in found:
-        click.echo(peer.addresses[0] if peer.addresses else peer.node)
+        say(peer.addresses[0] if peer.addresses else peer.node)
         state = f"last seen {human_time(peer.last_seen)}, gave {human_bytes(peer.received)}"
-        click.echo(f"  {state}" + (", added by you" if peer.added else ""))
+        say(f"  {state}" + (", added by you" if peer.added else ""))
         if peer.banned_until:
-            click.echo(f"  banned until {human_time(peer.banned_until)}: {peer.ban_reason}")
+            say(f"  banned until {human_time(peer.banned_until)}: {peer.ban_reason}")
         elif peer.last_error:
-            click.echo(f"  failed {peer.failures} times: {peer.last_error}")
+            say(f"  failed {peer.failures} times: {peer.last_error}")
 
 
 @peers.command("add")
@@ -106,7 +106,7 @@ def peers_add(addresses: tuple[str, ...], offline: bool, as_json: bool) -> None:
         print_json(added)
         return
     for peer in added:
-        click.echo(f"added {peer.node}" + ("" if peer.last_seen else ", which has not answered yet"))
+        say(f"added {peer.node}" + ("" if peer.last_seen else ", which has not answered yet"))
 
 
 @peers.command("rm")
@@ -120,7 +120,7 @@ def peers_rm(node_id: str, as_json: bool) -> None:
     if as_json:
         print_json(result)
     else:
-        click.echo(f"forgot {node_id}")
+        say(f"forgot {node_id}")
 
 
 @click.command()
@@ -148,4 +148,4 @@ def status(as_json: bool) -> None:
     ]
     for label, value in rows:
         if value:
-            click.echo(f"{label:>13}  {value}")
+            say(f"{label:>13}  {value}")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .text import human_bytes, human_seconds
+from .text import human_bytes, human_seconds, printable
 
 if TYPE_CHECKING:
     from p2phub.node.events import Event, Progress, Tell
@@ -23,7 +23,7 @@ def show_progress(*, quiet: bool = False) -> Iterator[Tell]:
 
         def tell(event: Event) -> None:
             if isinstance(event, Notice) and not quiet:
-                sys.stderr.write(f"p2phub: note: {event.text}\n")
+                sys.stderr.write(f"p2phub: note: {printable(event.text)}\n")
 
         yield tell
         return
@@ -36,7 +36,7 @@ def show_progress(*, quiet: bool = False) -> Iterator[Tell]:
 
         def tell_live(event: Event) -> None:
             if isinstance(event, Notice):
-                console.print(f"p2phub: note: {event.text}", highlight=False, markup=False)
+                console.print(f"p2phub: note: {printable(event.text)}", highlight=False, markup=False)
             else:
                 live.update(render(event))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .running import json_option, print_json, run
-from .text import human_bytes
+from .text import human_bytes, say
 
 
 @click.group("store")
@@ -25,8 +25,8 @@ def ls(as_json: bool) -> None:
         return
     for repository in found:
         pinned = f", pinned ({repository.pinned})" if repository.pinned else ""
-        click.echo(f"{repository.revision[:19]}…  {', '.join(repository.names) or '(no name)'}")
-        click.echo(f"  {human_bytes(repository.here)} of {human_bytes(repository.size)}{pinned}")
+        say(f"{repository.revision[:19]}…  {', '.join(repository.names) or '(no name)'}")
+        say(f"  {human_bytes(repository.here)} of {human_bytes(repository.size)}{pinned}")
 
 
 @storage.command("rm")
@@ -60,7 +60,7 @@ def pin(reference: str, as_json: bool) -> None:
     if as_json:
         print_json(result)
     else:
-        click.echo(f"pinned {result.revision}")
+        say(f"pinned {result.revision}")
 
 
 @storage.command("unpin")
@@ -74,7 +74,7 @@ def unpin(reference: str, as_json: bool) -> None:
     if as_json:
         print_json(result)
     else:
-        click.echo(f"unpinned {result.revision}")
+        say(f"unpinned {result.revision}")
 
 
 @storage.command("df")
@@ -87,12 +87,12 @@ def df(as_json: bool) -> None:
     if as_json:
         print_json(use)
         return
-    click.echo(use.store)
-    click.echo(f"  objects   {use.objects:>7}  {human_bytes(use.objects_bytes)}")
-    click.echo(f"  partials  {use.partials:>7}  {human_bytes(use.partials_bytes)}")
-    click.echo(f"  in place  {use.in_place:>7}  {human_bytes(use.in_place_bytes)}")
-    click.echo(f"  index              {human_bytes(use.index_bytes)}")
-    click.echo(f"  free               {human_bytes(use.free_bytes)}")
+    say(use.store)
+    say(f"  objects   {use.objects:>7}  {human_bytes(use.objects_bytes)}")
+    say(f"  partials  {use.partials:>7}  {human_bytes(use.partials_bytes)}")
+    say(f"  in place  {use.in_place:>7}  {human_bytes(use.in_place_bytes)}")
+    say(f"  index              {human_bytes(use.index_bytes)}")
+    say(f"  free               {human_bytes(use.free_bytes)}")
 
 
 @storage.command("rebuild")
@@ -105,13 +105,13 @@ def rebuild(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(f"{found.manifests} manifests, {found.records} records, {found.objects} objects")
+    say(f"{found.manifests} manifests, {found.records} records, {found.objects} objects")
     if found.damaged:
-        click.echo(f"{found.damaged} objects are damaged: `p2phub verify REF --repair` mends them", err=True)
+        say(f"{found.damaged} objects are damaged: `p2phub verify REF --repair` mends them", err=True)
 
 
 def _freed(freed: object, as_json: bool) -> None:
     if as_json:
         print_json(freed)
     else:
-        click.echo(f"freed {human_bytes(freed.bytes)} in {freed.items} files")  # type: ignore[attr-defined]
+        say(f"freed {human_bytes(freed.bytes)} in {freed.items} files")  # type: ignore[attr-defined]

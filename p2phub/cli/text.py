@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 
+import click
+
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -59,3 +61,13 @@ def parse_range(text: str) -> tuple[int | None, int | None]:
     if not low.strip() and not high.strip():
         raise ValueError("a range has at least one bound")
     return (parse_count(low) if low.strip() else None, parse_count(high) if high.strip() else None)
+
+
+def printable(text: str) -> str:
+    """Return `text` without characters that a terminal would obey: others wrote much of what we print."""
+    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line for a person."""
+    click.echo(printable(text), err=err)

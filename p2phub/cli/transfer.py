@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from .running import json_option, offline_option, peer_option, print_json, run
-from .text import human_bytes, human_seconds
+from .text import human_bytes, human_seconds, say
 
 
 @click.command()
@@ -47,11 +47,11 @@ def publish(
         return
     full = f"{result.namespace}/{result.model}" + (f"@{result.version}" if result.version else "")
     if result.new:
-        click.echo(f"published {full}")
+        say(f"published {full}")
     else:
-        click.echo(f"nothing new: {full} is published already")
-    click.echo(f"  revision {result.revision}")
-    click.echo(f"  {result.files} files, {human_bytes(result.size)}, {human_bytes(result.written)} written")
+        say(f"nothing new: {full} is published already")
+    say(f"  revision {result.revision}")
+    say(f"  {result.files} files, {human_bytes(result.size)}, {human_bytes(result.written)} written")
 
 
 @click.command()
@@ -101,16 +101,16 @@ def fetch(
         return
     missing = result.size - result.here_before
     if dry_run:
-        click.echo(f"{result.files} files, {human_bytes(result.size)}")
-        click.echo(f"  {human_bytes(result.here_before)} are here, {human_bytes(missing)} would be fetched")
+        say(f"{result.files} files, {human_bytes(result.size)}")
+        say(f"  {human_bytes(result.here_before)} are here, {human_bytes(missing)} would be fetched")
         return
-    click.echo(result.path)
+    say(result.path)
     rate = f", {human_bytes(result.received / result.seconds)}/s" if result.seconds and result.received else ""
     summary = f"{result.files} files, {human_bytes(result.size)}, verified; {human_bytes(result.received)} fetched"
-    click.echo(f"  {summary} in {human_seconds(result.seconds)}{rate}", err=True)
+    say(f"  {summary} in {human_seconds(result.seconds)}{rate}", err=True)
     for provider in result.providers:
         why = f" ({provider.reason})" if provider.reason and provider.state != "giving" else ""
-        click.echo(
+        say(
             f"  {provider.node[:12]}…  {human_bytes(provider.received)}, {provider.state}{why}", err=True
         )
 
@@ -153,10 +153,10 @@ def verify(reference: str, repair: bool, offline: bool, peer: tuple[str, ...], a
         for damage in result.damaged:
             ranges = ", ".join(f"{span.begin}-{span.end - 1}" for span in damage.spans)
             what = "missing" if damage.missing else f"damaged in bytes {ranges}"
-            click.echo(f"{damage.path}: {what}" + ("; repaired" if damage.repaired else ""))
+            say(f"{damage.path}: {what}" + ("; repaired" if damage.repaired else ""))
         good = "all good" if not result.damaged else f"{len(result.damaged)} not as published"
-        click.echo(f"{result.files} files, {human_bytes(result.size)}: {good}")
+        say(f"{result.files} files, {human_bytes(result.size)}: {good}")
         if result.damaged and not result.good:
-            click.echo("p2phub: hint: --repair fetches the damaged chunks again", err=True)
+            say("p2phub: hint: --repair fetches the damaged chunks again", err=True)
     if not result.good:
         sys.exit(EXIT_VERIFICATION)

@@ -22,7 +22,7 @@ from .ids import ContentId, ManifestId
 from .modelcard import Card
 from .paths import PATH_SIZE_MAX, check_paths
 
-MANIFEST_SIZE_MAX = 1024 * 1024  # bytes; spec/manifest.md §1
+MANIFEST_SIZE_MAX = 2 * 1024 * 1024  # bytes, so that FILES_MAX entries fit; spec/manifest.md §1
 FILES_MAX = 10_000  # spec/manifest.md §1
 PARENTS_MAX = 16  # spec/manifest.md §2
 REFERENCES_MAX = 64  # base models, datasets, variants; spec/manifest.md §2

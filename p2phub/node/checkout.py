@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,24 +29,28 @@ def check_out(
     used: set[str] = set()
     # Look before anything is written: a folder that would be refused stays as it is.
     todo = [file for file in files if not _stands(store, folder, file)]
+    stale: set[str] = set()
+    if before and before.manifest != manifest:
+        stale = _stale(folder, before.files, {file.path for file in files})
     for file in todo:
         target = folder / file.path
-        _check_inside(folder, target)
+        _check_inside(folder, target, stale)
+        if target.is_dir() and not target.is_symlink():
+            if not _holds_only(folder, target, stale):
+                raise Conflict(f"{target} is a folder where a file should be")
+            continue
         known = before.files.get(file.path) if before else None
         if os.path.lexists(target) and not force and (known is None or known != Stamp.of(os.stat(target))):
             raise Conflict(
                 f"{target} exists and holds something else", hint="--force replaces it, --to DIR uses another folder"
             )
+    # Before the rest: a file of the old revision may be a folder of the new one.
+    _remove(folder, stale)
     for file in todo:
         held = store.blobs.find(file.root)
         if held is None:
             raise NotFound(f"{file.path} is not in the store")
-        target = folder / file.path
-        if target.is_dir() and not target.is_symlink():
-            raise Conflict(f"{target} is a folder where a file should be")
-        used.add(place(held.path, target, mode, shared=held.is_object))
-    if before and before.manifest != manifest:
-        _remove_stale(folder, before.files, {file.path for file in files})
+        used.add(place(held.path, folder / file.path, mode, shared=held.is_object))
     paths = {file.path for file in files}
     if before and before.manifest == manifest:
         paths |= {path for path in before.files if (folder / path).exists()}
@@ -93,25 +98,44 @@ def _stands(store: Store, folder: Path, file: FileEntry) -> bool:
     return status.st_size == file.size and not bad_chunks(store, file.root, target)
 
 
-def _check_inside(folder: Path, target: Path) -> None:
-    """Refuse to write through a link that leads out of `folder`."""
+def _check_inside(folder: Path, target: Path, stale: set[str]) -> None:
+    """Refuse to write through a link that leads out of `folder`, or through a file that stays."""
     parent = target.parent
     while parent != folder:
-        if parent.is_symlink():
+        if parent.is_symlink() and parent.is_dir():
             raise StoreError(f"{parent} is a link; files are not written through it", path=str(parent))
-        if parent.exists() and not parent.is_dir():
+        if os.path.lexists(parent) and not parent.is_dir() and parent.relative_to(folder).as_posix() not in stale:
             raise Conflict(f"{parent} is a file where a folder should be")
         parent = parent.parent
 
 
-def _remove_stale(folder: Path, before: dict[str, Stamp], now: set[str]) -> None:
-    """Remove what an older revision left behind and nobody changed."""
+def _holds_only(folder: Path, target: Path, stale: set[str]) -> bool:
+    """Say whether the folder `target` holds some of the files `stale` and nothing else."""
+    held = {
+        path.relative_to(folder).as_posix()
+        for path in target.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
+    return bool(held) and held <= stale
+
+
+def _stale(folder: Path, before: dict[str, Stamp], now: set[str]) -> set[str]:
+    """Return what an older revision left behind and nobody changed."""
+    found = set()
     for path, stamp in before.items():
+        with contextlib.suppress(OSError):
+            if path not in now and Stamp.of(os.stat(folder / path)) == stamp:
+                found.add(path)
+    return found
+
+
+def _remove(folder: Path, paths: set[str]) -> None:
+    """Delete files, and the folders that become empty."""
+    for path in paths:
         target = folder / path
-        if path in now:
-            continue
-        try:
-            if Stamp.of(os.stat(target)) == stamp:
-                target.unlink()
-        except OSError:
-            continue
+        with contextlib.suppress(OSError):
+            target.unlink()
+            for parent in target.parents:
+                if parent == folder:
+                    break
+                parent.rmdir()

@@ -180,7 +180,8 @@ def _check_held(node: Node, file: FileEntry, meter: _Meter) -> Damage | None:
     if not chunks or not any(have):
         return Damage(file.path, str(node.settings.layout.object(file.root)), [ByteSpan(0, file.size)], True, False)
     bad = [index for index, here in enumerate(have) if not here]
-    return Damage(file.path, str(node.settings.layout.partial(file.root)), spans_of(chunks, bad), False, False)
+    where = str(node.settings.layout.partial(file.root))
+    return Damage(file.path, where, spans_of(chunks, bad), False, False) if bad else None
 
 
 def _single(node: Node, root: ContentId | None) -> FileEntry:

@@ -32,8 +32,8 @@ HEDGE_FACTOR = 2.0  # a copy is asked for if it should arrive this many times so
 RATE_WINDOW_S = 1.0  # seconds over which a rate is measured; spec/transfer.md §3.2
 RATE_WEIGHT = 0.5  # of the newest measurement in the running rate; spec/transfer.md §3.2
 
-DEADLINE_MIN_S = 4.0  # seconds; spec/transfer.md §4
-DEADLINE_PER_MIB_S = 4.0  # seconds, a floor of 256 KiB/s; spec/transfer.md §4
+DEADLINE_MIN_S = 10.0  # seconds; spec/transfer.md §4
+DEADLINE_PER_MIB_S = 16.0  # seconds, a floor of 64 KiB/s; spec/transfer.md §4
 
 P = TypeVar("P", bound=Hashable)
 

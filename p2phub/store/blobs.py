@@ -31,7 +31,7 @@ from p2phub.core.ids import ContentId
 from .database import Database
 from .disk import boot_id, disk_errors, sync_file_system, write_file
 from .ingest import Progress, Scan, Stamp, find_bad_chunks, scan
-from .layout import Layout
+from .layout import FOLDERS, Layout
 from .links import link_read_only, reflink
 from .partial import Partial, saved_chunks
 
@@ -277,6 +277,7 @@ class Blobs:
                 temporary = target.with_name(f".new-{root.hex()}-{os.getpid()}-{threading.get_ident()}")
                 file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o444)
                 try:
+                    os.fchmod(file, 0o444)
                     if os.write(file, data) != len(data):
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     os.replace(temporary, target)
@@ -316,6 +317,20 @@ class Blobs:
         with self._database.write() as connection:
             for table in ("content", "chunk_lists", "sources"):
                 connection.execute(f"DELETE FROM {table} WHERE root = ?", (root,))
+        return freed
+
+    def remove_leftovers(self, *, age_s: float) -> int:
+        """Delete files that were begun more than `age_s` seconds ago and never got a name; returns the bytes freed."""
+        freed = 0
+        for folder in set(FOLDERS) - {"views"}:
+            for pattern in (".new-*", "??/.new-*"):
+                for path in (self._layout.store / folder).glob(pattern):
+                    with disk_errors(path), contextlib.suppress(FileNotFoundError):
+                        status = os.stat(path)
+                        # A link to an old file has the file's time, but was made only now.
+                        if max(status.st_mtime, status.st_ctime) < time.time() - age_s:
+                            path.unlink()
+                            freed += status.st_blocks * 512 if status.st_nlink == 1 else 0
         return freed
 
     def roots(self) -> list[ContentId]:

@@ -39,18 +39,21 @@ class Partial:
         self.chunks = chunks
         self._map_path = path.with_suffix(".map")
         self._lock = threading.Lock()
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                if os.fstat(self._file).st_size != chunks.size:
-                    os.ftruncate(self._file, chunks.size)
-                self._map = os.open(self._map_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            except BaseException:
-                os.close(self._file)
-                raise
         self.have = bytearray(len(chunks))  # 1 for each chunk that is here
-        self._recover()
+        with disk_errors(path), contextlib.ExitStack() as opened:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # First: a bitmap that outlived its file, in a crash between their removals, speaks of nothing.
+            if not path.exists():
+                self._map_path.unlink(missing_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            opened.callback(os.close, self._file)
+            self._map = os.open(self._map_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            opened.callback(os.close, self._map)
+            if os.fstat(self._file).st_size != chunks.size:
+                os.ftruncate(self._map, 0)
+                os.ftruncate(self._file, chunks.size)
+            self._recover()
+            opened.pop_all()
 
     def missing(self) -> list[int]:
         """Return the indices of the chunks that are not here."""
@@ -92,10 +95,9 @@ class Partial:
                 same = os.path.samestat(os.stat(self.path), os.fstat(self._file))
             if same:
                 os.replace(self.path, target)
+                self._map_path.unlink(missing_ok=True)
             elif not target.exists():
                 raise StoreError(f"{self.path} was removed while it was written", path=str(self.path))
-            with contextlib.suppress(FileNotFoundError):
-                self._map_path.unlink()
             return os.stat(target)
 
     def close(self) -> None:
@@ -109,21 +111,22 @@ class Partial:
     def _recover(self) -> None:
         """Find out which chunks are here: believe the bitmap if it may be believed, and hash the rest."""
         claimed, believed = self._read_map()
-        if believed:
-            self.have[:] = claimed
         # Chunks written after the bitmap was saved lie in the file all the same.
         buffer = memoryview(bytearray(CHUNK_SIZE_MAX))
         for begin, end in _extents(self._file):
             index = self.chunks.index_at(begin)
             while index < len(self.chunks) and self.chunks.offset(index) < end:
-                view = buffer[: self.chunks.length(index)]
-                if (
-                    not self.have[index]
-                    and os.preadv(self._file, [view], self.chunks.offset(index)) == len(view)
-                    and blake3(view).digest() == self.chunks.hash(index)
-                ):
-                    self.have[index] = 1
+                length = self.chunks.length(index)
+                offset = self.chunks.offset(index)
+                # What reaches into a hole was never written, whatever the bitmap of another file says.
+                is_written = begin <= offset and offset + length <= end
+                self.have[index] = (believed and claimed[index] and is_written) or self._is_right(index, buffer)
                 index += 1
+
+    def _is_right(self, index: int, buffer: memoryview) -> bool:
+        view = buffer[: self.chunks.length(index)]
+        count = os.preadv(self._file, [view], self.chunks.offset(index))
+        return count == len(view) and blake3(view).digest() == self.chunks.hash(index)
 
     def _read_map(self) -> tuple[bytearray, bool]:
         """Return what the bitmap claims, a byte a chunk, and whether it can be believed."""

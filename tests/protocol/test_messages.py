@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
+from msgspec.structs import replace
 
 from p2phub.core import encoding
 from p2phub.core.checkpoint import HEAD_SIZE_MAX, sign_head
@@ -26,8 +27,11 @@ from p2phub.protocol.messages import (
     NODES_MAX,
     SPAN_BYTES_MAX,
     SPANS_MAX,
+    TICKET_TTL_S,
+    TICKETS_PER_QUERY_MAX,
     TREE_PAGES_MAX,
     Announcement,
+    BulkAnswer,
     ByteRange,
     Have,
     HaveQuery,
@@ -40,6 +44,9 @@ from p2phub.protocol.messages import (
     Nodes,
     PageRef,
     SpansQuery,
+    Ticket,
+    Tickets,
+    TicketsQuery,
     Trees,
     TreesQuery,
 )
@@ -51,6 +58,7 @@ KEY = values.key("publisher")
 RECORD = sign_node_record(values.node_record(), values.key("node")).data
 HEAD = LogHead(NamespaceId(b"\xff" * 32), sign_head(LOG, 2**53, bytes(32), KEY).text)
 PAGE = TreePage(0, 0, 0, b"", ())
+TICKET = Ticket(b"i" * 16, b"c" * 16, b"s" * 16, TICKET_TTL_S)
 
 EXAMPLES: list[Struct] = [
     Hello(RECORD),
@@ -69,6 +77,10 @@ EXAMPLES: list[Struct] = [
     TreesQuery((PageRef(ROOT, 3),)),
     Trees((PAGE, None, PAGE)),
     SpansQuery((ByteRange(ROOT, 0, 1), ByteRange(ROOT, 2**46, SPAN_BYTES_MAX))),
+    TicketsQuery(2),
+    Tickets((TICKET, TICKET)),
+    BulkAnswer(200, SPAN_BYTES_MAX),
+    BulkAnswer(429, 0, 3, "all upload slots are taken"),
 ]
 
 
@@ -85,7 +97,7 @@ def test_every_message_has_an_example() -> None:
     kinds = {value for value in vars(messages).values() if isinstance(value, type) and issubclass(value, Struct)}
     ours = {kind for kind in kinds if kind.__module__ == messages.__name__}
 
-    assert ours <= {type(example) for example in EXAMPLES} | {PageRef, ByteRange}
+    assert ours <= {type(example) for example in EXAMPLES} | {PageRef, ByteRange, Ticket}
 
 
 @given(st.sampled_from(EXAMPLES), st.data())
@@ -124,6 +136,16 @@ REFUSED: dict[str, Struct] = {
     "a span of nothing": SpansQuery((ByteRange(ROOT, 0, 0),)),
     "a span over the limit": SpansQuery((ByteRange(ROOT, 0, SPAN_BYTES_MAX + 1),)),
     "a span before the file": SpansQuery((ByteRange(ROOT, -1, 1),)),
+    "a question for no ticket": TicketsQuery(0),
+    "a question for too many tickets": TicketsQuery(TICKETS_PER_QUERY_MAX + 1),
+    "no tickets": Tickets(()),
+    "too many tickets": Tickets((TICKET,) * (TICKETS_PER_QUERY_MAX + 1)),
+    "a ticket with a short id": Tickets((replace(TICKET, id=bytes(15)),)),
+    "a ticket with a long key": Tickets((replace(TICKET, server_key=bytes(17)),)),
+    "a ticket that is over": Tickets((replace(TICKET, ttl=0),)),
+    "an answer with an unknown class of status": BulkAnswer(600, 0),
+    "an answer over the limit": BulkAnswer(200, SPAN_BYTES_MAX + 1),
+    "an answer with too many words": BulkAnswer(404, 0, 0, "x" * 201),
     "a span beyond any file": SpansQuery((ByteRange(ROOT, FILE_SIZE_MAX + 1, 1),)),
 }
 
@@ -148,6 +170,12 @@ def test_it_refuses(what: str) -> None:
 )
 def test_the_largest_message_fits_its_limit(message: Struct, size_max: int) -> None:
     assert round_trip(message, size_max=size_max) == message
+
+
+def test_the_keys_of_a_ticket_are_in_no_text() -> None:
+    for text in (repr(TICKET), str(TICKET), repr(Tickets((TICKET,)))):
+        assert "ccc" not in text
+        assert "sss" not in text
 
 
 def test_a_bitmap_is_told_from_all_and_none() -> None:

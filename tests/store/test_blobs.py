@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from hashlib import sha256
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from storekit import (
     fill,
     finish,
@@ -178,6 +181,51 @@ def test_a_file_that_was_just_written_is_read_again(store: Store, tmp_path: Path
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
     assert take_in(store, path).sha256 == sha256(b"two").digest()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_an_object_is_readable_and_read_only_whatever_the_umask(store: Store, tmp_path: Path, umask: int) -> None:
+    path = write_old(tmp_path / "file", values.content("file", 1000))
+    folders = [store.layout.store / name / f"{number:02x}" for name in ("objects", "partial") for number in range(256)]
+    for folder in folders:
+        folder.mkdir()
+    data = values.content("fetched", 1000)
+    chunks = fixed_chunks(data, MIB)
+    small = values.content("small", 10)
+    before = os.umask(umask)
+    try:
+        take_in(store, path)
+        partial = store.blobs.begin(chunks.root(), chunks)
+        partial.write(0, memoryview(data))
+        store.blobs.finish(chunks.root(), partial)
+        partial.close()
+        store.blobs.add_small([(fixed_chunks(small, MIB).root(), small)])
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in store.layout.store.glob("objects/??/*")]
+
+    assert modes == [0o444] * 3
+
+
+@settings(max_examples=20)
+@given(st.dictionaries(st.text("abc", min_size=1), st.binary(max_size=2000), max_size=5))
+def test_small_files_are_objects_like_any_other(
+    tmp_path_factory: pytest.TempPathFactory, contents: dict[str, bytes]
+) -> None:
+    folder = tmp_path_factory.mktemp("small")
+    files = [(fixed_chunks(data, MIB), data) for data in contents.values()]
+    with open_store(folder) as store:
+        store.blobs.save_chunk_lists({chunks.root(): chunks for chunks, _ in files})
+        for _ in range(2):
+            store.blobs.add_small([(chunks.root(), data) for chunks, data in files])
+
+        assert objects(store).keys() == {f"{root.hex()[:2]}/{root.hex()}" for root in store.blobs.roots()}
+        for chunks, data in files:
+            held = store.blobs.find(chunks.root())
+            assert held is not None
+            assert held.path.read_bytes() == data
+            assert store.blobs.bad_chunks(held) == []
+    shutil.rmtree(folder)
 
 
 # ── what cannot be taken in ─────────────────────────────────────────────────
@@ -608,6 +656,62 @@ def test_what_has_no_chunk_list_cannot_be_checked(store: Store, tmp_path: Path) 
         store.blobs.bad_chunks(held)
 
 
+# ── after a power cut ───────────────────────────────────────────────────────
+
+
+def restart(store: Store) -> None:
+    """Let what was noted in this boot look as if it was noted in one before."""
+    with store.database.write() as connection:
+        connection.execute("UPDATE content SET boot = 'another boot' WHERE boot IS NOT NULL")
+
+
+@pytest.mark.parametrize("way", ["published", "fetched", "small"])
+@pytest.mark.parametrize("synced", [False, True])
+def test_what_was_not_synced_before_a_power_cut_is_hashed_before_it_is_believed(
+    store: Store, tmp_path: Path, way: str, synced: bool
+) -> None:
+    data = values.content("file", 3 * MIB)
+    chunks = fixed_chunks(data, MIB)
+    root = chunks.root()
+    if way == "published":
+        take_in(store, write_old(tmp_path / "file", data))
+    elif way == "small":
+        store.blobs.save_chunk_list(root, chunks)
+        store.blobs.add_small([(root, data)])
+    else:
+        store.blobs.save_chunk_list(root, chunks)
+        partial = store.blobs.begin(root, chunks)
+        for index in range(3):
+            partial.write(index, memoryview(data)[index * MIB : (index + 1) * MIB])
+        store.blobs.finish(root, partial)
+        partial.close()
+    if synced:
+        store.blobs.sync()
+    restart(store)
+    assert read(store, root) == data
+    restart(store)
+    flip_byte(store.layout.object(root), MIB, keep_time=True)
+    if synced:
+        # Nothing tells that it is not on disk: this is rot, which `verify` finds.
+        assert store.blobs.find(root)
+        return
+
+    assert store.blobs.find(root) is None
+    assert store.blobs.recover(root, chunks) == b"\1\0\1"
+
+
+def test_a_file_in_place_is_its_owners_to_sync(store: Store, tmp_path: Path) -> None:
+    root = take_in(store, write_old(tmp_path / "file", b"bytes"), "in place").root
+    restart(store)
+
+    assert read(store, root) == b"bytes"
+
+
+def test_syncing_nothing_is_no_error(store: Store) -> None:
+    store.blobs.sync()
+    store.blobs.sync()
+
+
 # ── a store that others use ─────────────────────────────────────────────────
 
 
@@ -689,8 +793,10 @@ def publish_slowly(home: str, path: str) -> None:
     open_store(Path(home)).blobs.ingest(Path(path), "fixed-1m", progress=progress)
 
 
-def test_a_publish_that_is_killed_leaves_no_object(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["copy", "hard link"])
+def test_a_publish_that_is_killed_leaves_nothing_for_ever(store: Store, tmp_path: Path, way: str) -> None:
     path = write_old(tmp_path / "file", values.content("file", 9 * MIB))
+    path.chmod(0o444 if way == "hard link" else 0o644)
     process = start(publish_slowly, tmp_path, path)
     assert process.stdout
     assert process.stdout.readline()
@@ -698,7 +804,42 @@ def test_a_publish_that_is_killed_leaves_no_object(store: Store, tmp_path: Path)
     process.communicate()
 
     assert store.blobs.roots() == []
+    # Somebody else may be at work, so that what is young is left alone, however old the bytes are.
+    assert store.blobs.remove_leftovers(age_s=3600) == 0
+    leftovers = [entry for entry in store.layout.store.rglob("*") if entry.is_file()]
+    assert len(leftovers) == 1
+    assert store.blobs.remove_leftovers(age_s=-10) == (0 if way == "hard link" else leftover_size(9 * MIB))
+    assert tree(store.layout.store) == {}
+    assert path.read_bytes() == values.content("file", 9 * MIB)
     assert read(store, take_in(store, path).root) == path.read_bytes()
+    assert store.blobs.remove_leftovers(age_s=-10) == 0
+    assert len(objects(store)) == 1
+
+
+class leftover_size(int):
+    """Equal to what a copy of so many bytes may take, that was begun."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, int) and 0 < other <= self
+
+    __hash__ = int.__hash__
+
+
+def test_leftovers_of_every_store_are_removed_and_nothing_else(store: Store) -> None:
+    begun = [
+        store.layout.store / name for name in
+        ("objects/.new-a", "objects/ab/.new-b", "trees/ab/.new-c", "manifests/ab/.new-d", "logs/ab/.new-e",
+         "identities/ab/.new-f", "objects/.new-a-link")
+    ]  # fmt: skip
+    kept = [
+        store.layout.store / name for name in
+        ("objects/ab/whole", "partial/ab/some.data", "views/ns/model/rev/.new-file-of-the-model", "logs/ab/log")
+    ]  # fmt: skip
+    for path in (*begun, *kept):
+        write_old(path, bytes(4096))
+
+    assert store.blobs.remove_leftovers(age_s=-10) == 7 * 4096
+    assert [path for path in (*begun, *kept) if path.exists()] == kept
 
 
 def publish(home: str, path: str) -> None:
@@ -804,6 +945,24 @@ def test_everything_that_was_opened_is_closed(store: Store, tmp_path: Path) -> N
 
 
 # ── removing ────────────────────────────────────────────────────────────────
+
+
+def test_content_that_was_half_removed_is_fetched_anew(store: Store) -> None:
+    """A crash while a partial is removed must not leave a claim without bytes."""
+    data = values.content("file", 3 * MIB)
+    chunks = fixed_chunks(data, MIB)
+    root = chunks.root()
+    store.blobs.save_chunk_list(root, chunks)
+    partial = store.blobs.begin(root, chunks)
+    partial.write(1, memoryview(data)[MIB : 2 * MIB])
+    partial.close()
+    store.layout.partial(root).unlink()
+
+    assert store.blobs.held_map(root) is False
+    assert store.blobs.recover(root, chunks) == bytes(3)
+    partial = store.blobs.begin(root, chunks)
+    assert partial.missing() == [0, 1, 2]
+    partial.close()
 
 
 def test_removed_content_is_gone_and_can_come_back(store: Store, tmp_path: Path) -> None:

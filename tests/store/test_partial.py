@@ -165,7 +165,7 @@ def test_all_that_was_opened_is_closed(path: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         Partial(path, CHUNKS)
     map_of(path).rmdir()
-    path.unlink()
+    path.unlink(missing_ok=True)
     path.mkdir()
     with pytest.raises(StoreError):
         Partial(path, CHUNKS)
@@ -334,12 +334,11 @@ def write_and_save(path_name: str, seed: str) -> None:
     missing = partial.missing()
     rng.shuffle(missing)
     for index in missing:
+        input()
         partial.write(index, chunk(index))
         print(index, flush=True)
         if rng.random() < 0.3:
             partial.save()
-            print("saved", flush=True)
-    input()
 
 
 def test_whenever_a_writer_is_killed_nothing_is_lost_and_nothing_claimed_too_early(path: Path) -> None:
@@ -347,7 +346,10 @@ def test_whenever_a_writer_is_killed_nothing_is_lost_and_nothing_claimed_too_ear
     written: set[int] = set()
     for seed in range(6):
         process = start(write_and_save, path, seed)
+        assert process.stdin
         assert process.stdout
+        process.stdin.write("\n" * 8)
+        process.stdin.flush()
         lines = [process.stdout.readline() for _ in range(rng.randint(1, 8))]
         process.kill()
         rest, _ = process.communicate()
@@ -494,7 +496,9 @@ def complete(path: Path) -> Iterator[Partial]:
     partial.close()
 
 
-def test_a_partial_that_is_removed_under_our_feet_is_not_finished(path: Path, tmp_path: Path, complete: Partial) -> None:
+def test_a_partial_that_is_removed_under_our_feet_is_not_finished(
+    path: Path, tmp_path: Path, complete: Partial
+) -> None:
     path.unlink()
     map_of(path).unlink()
     complete.save()

@@ -63,6 +63,12 @@ def peer_messages() -> Json:
     own_log, leaves = log_id(identity.namespace, key.public_key), [entry.leaf for entry in values.log()]
     head = messages.LogHead(identity.namespace, sign_head(own_log, 5, merkle.root(LOG_TREE, leaves), key).text)
     chunks = ChunkList(pack(1000, values.content("chunk", 32)))
+    ticket = messages.Ticket(
+        id=values.content("ticket id", 16),
+        client_key=values.content("ticket client key", 16),
+        server_key=values.content("ticket server key", 16),
+        ttl=messages.TICKET_TTL_S,
+    )
     cases: list[tuple[str, Struct]] = [
         ("a node introduces itself", messages.Hello(record)),
         ("the answer: the peer's own record first", messages.Nodes((record,))),
@@ -77,6 +83,10 @@ def peer_messages() -> Json:
         ("all, none, and the chunks 0 and 9", messages.Have((True, False, b"\x01\x02"))),
         ("the first page of the chunk list of a file", messages.TreesQuery((messages.PageRef(root, 0),))),
         ("one page, and one that the peer does not know", messages.Trees((chunks.page(0), None))),
+        ("two tickets for bulk connections", messages.TicketsQuery(2)),
+        ("a ticket", messages.Tickets((ticket,))),
+        ("65536 bytes follow", messages.BulkAnswer(200, 65536)),
+        ("no upload slot is free, ask again in 3 s", messages.BulkAnswer(429, 0, 3, "all upload slots are taken")),
         ("bytes of a file", messages.SpansQuery((messages.ByteRange(root, 2**32, 65536),))),
     ]
     return {
