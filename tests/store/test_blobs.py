@@ -808,21 +808,12 @@ def test_a_publish_that_is_killed_leaves_nothing_for_ever(store: Store, tmp_path
     assert store.blobs.remove_leftovers(age_s=3600) == 0
     leftovers = [entry for entry in store.layout.store.rglob("*") if entry.is_file()]
     assert len(leftovers) == 1
-    assert store.blobs.remove_leftovers(age_s=-10) == (0 if way == "hard link" else leftover_size(9 * MIB))
+    assert (store.blobs.remove_leftovers(age_s=-10) > 0) == (way == "copy")
     assert tree(store.layout.store) == {}
     assert path.read_bytes() == values.content("file", 9 * MIB)
     assert read(store, take_in(store, path).root) == path.read_bytes()
     assert store.blobs.remove_leftovers(age_s=-10) == 0
     assert len(objects(store)) == 1
-
-
-class leftover_size(int):
-    """Equal to what a copy of so many bytes may take, that was begun."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, int) and 0 < other <= self
-
-    __hash__ = int.__hash__
 
 
 def test_leftovers_of_every_store_are_removed_and_nothing_else(store: Store) -> None:
