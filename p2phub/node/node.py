@@ -139,8 +139,10 @@ def publishing_key(node: Node) -> SigningKey:
 
 
 def create_identity(node: Node) -> Identity:
-    """Make the key and identity that this home publishes as. Raises StoreError if there is a key."""
-    key = create_key(node.settings.layout.keys / "publish.key")
+    """Make the key and identity that this home publishes as. Raises StoreError if there is one."""
+    path = node.settings.layout.keys / "publish.key"
+    # A key without an identity is what a crash between the two leaves behind: nothing was signed with it.
+    key = create_key(path) if node.settings.layout.own_identity.exists() else load_or_create_key(path)
     document = new_document(key.public_key, created=int(time.time()))
     identity = open_identity([sign_document(document, [key])])
     write_file(node.settings.layout.own_identity, encode(IdentityChain(identity.chain)), mode=0o644)

@@ -96,10 +96,10 @@ async def publish(
     await on_disk(node.store.blobs.sync)
     manifest = await on_disk(_describe, node, identity.namespace, model, branch, kind, sources, entries, tell)
     data = manifests.encode(manifest)
-    revision = await on_disk(node.store.manifests.add, data)
     if version:
-        # Before the pin: what may not be published is not kept either.
-        await on_disk(_check_version, node, identity.namespace, model, version, revision)
+        # Before the manifest: what may not be published is not kept either.
+        await on_disk(_check_version, node, identity.namespace, model, version, manifests.manifest_id(data))
+    revision = await on_disk(node.store.manifests.add, data)
     await on_disk(node.store.keeping.pin, revision, "published")
     entry = await on_disk(
         _append, node, identity.namespace, model, version, branch, message, kind, manifest, revision
@@ -139,7 +139,10 @@ def find_files(folder: Path, tell: Tell) -> list[SourceFile]:
                 if name in LEFT_OUT:
                     continue
                 location = Path(parent) / name
-                status = location.stat()
+                with disk_errors(location):
+                    if location.is_symlink() and not location.exists():
+                        raise StoreError(f"{location} is a link to nothing", path=str(location))
+                    status = location.stat()
                 if not stat.S_ISREG(status.st_mode):
                     tell(Notice(f"{location} is no regular file and is left out"))
                     continue
@@ -439,4 +442,5 @@ def _words(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _raise(error: OSError) -> None:
-    raise error
+    with disk_errors(error.filename):
+        raise error

@@ -680,7 +680,7 @@ def test_an_offer_of_little_is_not_searched_for() -> None:
 
 def test_a_deadline_grows_with_the_size_and_has_a_minimum() -> None:
     assert deadline_s(1) == deadline_s(MIB // 2) == DEADLINE_MIN_S
-    assert deadline_s(16 * MIB) == 64.0
+    assert deadline_s(16 * MIB) == 256.0
 
 
 # --- whatever happens
