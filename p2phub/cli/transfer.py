@@ -99,14 +99,17 @@ def fetch(
     if as_json:
         print_json(result)
         return
-    missing = result.size - result.here_before
+    missing = result.size - result.here_before - result.copied
+    copied = f", {human_bytes(result.copied)} are in other files here" if result.copied else ""
     if dry_run:
         say(f"{result.files} files, {human_bytes(result.size)}")
-        say(f"  {human_bytes(result.here_before)} are here, {human_bytes(missing)} would be fetched")
+        say(f"  {human_bytes(result.here_before)} are here{copied}, {human_bytes(missing)} would be fetched")
         return
     say(result.path)
     rate = f", {human_bytes(result.received / result.seconds)}/s" if result.seconds and result.received else ""
     summary = f"{result.files} files, {human_bytes(result.size)}, verified; {human_bytes(result.received)} fetched"
+    if result.copied:
+        say(f"  {human_bytes(result.copied)} copied from other files here", err=True)
     say(f"  {summary} in {human_seconds(result.seconds)}{rate}", err=True)
     for provider in result.providers:
         why = f" ({provider.reason})" if provider.reason and provider.state != "giving" else ""

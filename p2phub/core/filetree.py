@@ -9,6 +9,7 @@ the file root, so that no reader has to believe a list it has not seen whole.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 from typing import Annotated
 
@@ -87,6 +88,14 @@ class ChunkList:
     def index_at(self, offset: int) -> int:
         """Return the index of the chunk that holds byte `offset` (below the size)."""
         return int(np.searchsorted(self._ends, offset, side="right"))
+
+    def find(self, hashes: Collection[bytes]) -> list[int]:
+        """Return the indices of the chunks whose hash is in `hashes`."""
+        # Eight bytes of each hash, compared by numpy, leave only what is worth a closer look.
+        heads = np.frombuffer(b"".join(chunk_hash[:8] for chunk_hash in hashes), dtype=np.uint64)
+        table = np.frombuffer(self.packed, dtype=[("length", ">u4"), ("head", np.uint64), ("rest", "V24")])
+        likely = np.flatnonzero(np.isin(table["head"], heads))
+        return [int(index) for index in likely if self.hash(int(index)) in hashes]
 
     def root(self) -> ContentId:
         """Return the file root."""

@@ -19,6 +19,7 @@ from p2phub.store.disk import free_bytes
 from p2phub.store.links import LinkMode
 
 from .checkout import check_out, place_file
+from .dedup import count_known, find_known
 from .disk import on_disk
 from .events import Tell
 from .node import Node
@@ -49,6 +50,7 @@ class FetchResult(Struct, frozen=True):
     files: int
     size: int  # bytes of the files asked for
     here_before: int  # bytes of them that were here already
+    copied: int  # bytes that were taken from other files here
     received: int  # bytes that came from providers
     duplicates: int  # bytes that came twice
     seconds: float
@@ -96,6 +98,7 @@ async def fetch(
         files=len(files),
         size=sum(file.size for file in files),
         here_before=here_before,
+        copied=report.copied,
         received=report.received,
         duplicates=report.duplicates,
         seconds=report.seconds,
@@ -144,7 +147,7 @@ async def fetch_files(
         raise Offline(f"{len(missing)} of {len(sizes)} files are not here, and the network is switched off")
     await require_peers(node)
     if dry_run:
-        return DownloadReport(), here + await _in_partials(node, missing)
+        return await _foresee(node, missing, tell), here + await _in_partials(node, missing)
     report = await _bring(node, missing, sizes, tell)
     return report, here + report.here_before
 
@@ -173,6 +176,7 @@ def _sum(first: DownloadReport, then: DownloadReport) -> DownloadReport:
         received=first.received + then.received,
         duplicates=first.duplicates + then.duplicates,
         here_before=first.here_before + then.here_before,
+        copied=first.copied + then.copied,
         seconds=first.seconds + then.seconds,
         providers=first.providers + then.providers,
     )
@@ -198,6 +202,22 @@ async def _download(
         for root in roots:
             node.downloads.pop(root, None)
         done.set()
+
+
+async def _foresee(node: Node, roots: Sequence[ContentId], tell: Tell) -> DownloadReport:
+    """Return what a download of `roots` would copy from other files here."""
+    found = await load_chunk_lists(node, roots, tell)
+    lists = [found[root] for root in roots]
+
+    def count() -> int:
+        held = [node.store.blobs.held_map(root) for root in roots]
+        have = [
+            bytearray(len(chunks)) if isinstance(flags, bool) else bytearray(flags)
+            for chunks, flags in zip(lists, held, strict=True)
+        ]
+        return count_known(lists, have, find_known(node.store.blobs, lists, have))
+
+    return DownloadReport(copied=await on_disk(count))
 
 
 async def _check_space(node: Node, roots: Sequence[ContentId], size: int) -> None:
@@ -257,6 +277,7 @@ async def _fetch_file(
         files=1,
         size=size,
         here_before=size if held else report.here_before,
+        copied=report.copied,
         received=report.received,
         duplicates=report.duplicates,
         seconds=report.seconds,

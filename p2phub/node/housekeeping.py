@@ -8,13 +8,13 @@ import time
 from msgspec import Struct
 
 from p2phub.core.errors import Conflict, NotFound
-from p2phub.core.ids import ManifestId
+from p2phub.core.ids import ContentId, ManifestId
 from p2phub.store.disk import disk_errors, free_bytes
 
 from .disk import on_disk
 from .events import Notice, Tell, ignore
 from .node import Node
-from .resolve import resolve
+from .resolve import own_namespace, resolve
 
 GC_AGE_S = 24 * 3600  # seconds that something nobody needs is left alone: a command may be about to need it
 
@@ -109,16 +109,19 @@ async def remove(node: Node, reference: str, tell: Tell) -> Freed:
 async def collect_garbage(node: Node, *, unpinned: bool, tell: Tell = ignore) -> Freed:
     """Remove content that no manifest here needs; with `unpinned`, also what nobody pinned.
 
-    What changed within a day stays: somebody may be fetching it.
+    What no manifest named and changed within a day stays: somebody may be fetching or publishing it.
     """
 
     def work() -> tuple[Freed, list[str]]:
         count = size = 0
+        dropped: set[ContentId] = set()
         if unpinned:
             pins = node.store.keeping.pins()
             for manifest in node.store.manifests.all():
                 if manifest in pins:
                     continue
+                known = node.store.manifests.get(manifest)
+                dropped |= {file.root for file in known.files} if known else set()
                 _remove_views(node, manifest)
                 node.store.manifests.remove(manifest)
         needed = node.store.manifests.needed_content()
@@ -127,7 +130,7 @@ async def collect_garbage(node: Node, *, unpinned: bool, tell: Tell = ignore) ->
             age_s = time.time() - node.store.blobs.last_change(root)
             if root in needed or root in node.downloads:
                 continue
-            if age_s < GC_AGE_S and not unpinned:
+            if age_s < GC_AGE_S and root not in dropped:
                 kept.append(f"{root} is needed by nothing, and changed less than a day ago")
                 continue
             size += node.store.blobs.remove(root)
@@ -170,6 +173,14 @@ async def disk_use(node: Node) -> DiskUse:
         )
 
     return await on_disk(work)
+
+
+def pin_published(node: Node) -> None:
+    """Pin all that this home published, as publishing did: pins are lost with the index."""
+    own = own_namespace(node)
+    for manifest in node.store.manifests.all():
+        if own and own in {namespace for namespace, _ in node.store.catalogue.publishers_of(manifest)}:
+            node.store.keeping.pin(manifest, "published")
 
 
 def _remove_views(node: Node, manifest: ManifestId) -> None:

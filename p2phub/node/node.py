@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import trio
 
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import InvalidName, NotFound
+from p2phub.core.errors import InvalidName, NotFound, StoreError
 from p2phub.core.identity import Identity, new_document, open_identity, sign_document
 from p2phub.core.ids import ContentId, NodeId
 from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, SignedNodeRecord, sign_node_record
@@ -23,7 +23,7 @@ from p2phub.core.signing import SigningKey
 from p2phub.net.tls import certificate
 from p2phub.protocol.messages import IdentityChain
 from p2phub.store.disk import write_file
-from p2phub.store.keys import create_key, load_key, load_or_create_key
+from p2phub.store.keys import load_key, load_or_create_key
 from p2phub.store.layout import Layout
 from p2phub.store.logs import IDENTITY_SIZE_MAX
 from p2phub.store.store import Store
@@ -140,12 +140,14 @@ def publishing_key(node: Node) -> SigningKey:
 
 def create_identity(node: Node) -> Identity:
     """Make the key and identity that this home publishes as. Raises StoreError if there is one."""
-    path = node.settings.layout.keys / "publish.key"
-    # A key without an identity is what a crash between the two leaves behind: nothing was signed with it.
-    key = create_key(path) if node.settings.layout.own_identity.exists() else load_or_create_key(path)
+    path = node.settings.layout.own_identity
+    if path.exists():
+        raise StoreError("there is a publisher identity here already", path=str(path), hint="`p2phub id show` shows it")
+    # A key without an identity is what a crash between the two leaves behind: it signed nothing yet.
+    key = load_or_create_key(node.settings.layout.keys / "publish.key")
     document = new_document(key.public_key, created=int(time.time()))
     identity = open_identity([sign_document(document, [key])])
-    write_file(node.settings.layout.own_identity, encode(IdentityChain(identity.chain)), mode=0o644)
+    write_file(path, encode(IdentityChain(identity.chain)), mode=0o644)
     node.store.logs.add_identity(identity)
     return identity
 

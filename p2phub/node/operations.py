@@ -339,6 +339,7 @@ async def _store_use(node: Node, op: StoreUse, tell: Tell) -> housekeeping.DiskU
 async def _store_rebuild(node: Node, op: StoreRebuild, tell: Tell) -> RebuildResult:
     start = time.monotonic()
     found = await on_disk(node.store.rebuild, lambda text: None)
+    await on_disk(housekeeping.pin_published, node)
     tell(Notice(f"rebuilt in {time.monotonic() - start:.1f} s"))
     return RebuildResult(**found)
 

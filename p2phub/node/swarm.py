@@ -37,10 +37,11 @@ from p2phub.net.frames import FrameConnection
 from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.messages import ByteRange
 from p2phub.protocol.picker import Picker, Request, deadline_s
-from p2phub.store.blobs import Blobs
+from p2phub.store.blobs import Blobs, ChunkPlace
 from p2phub.store.partial import Partial, unpack_bits
 from p2phub.store.peers import Peer
 
+from .dedup import KnownChunks, find_known
 from .disk import on_disk
 from .events import Notice, Progress, ProviderRate, Tell
 from .node import Node
@@ -92,6 +93,7 @@ class DownloadReport:
     received: int = 0  # bytes, verified
     duplicates: int = 0  # bytes that came twice
     here_before: int = 0  # bytes that partials held at the start
+    copied: int = 0  # bytes taken from other files here
     seconds: float = 0.0
     providers: list[ProviderReport] = field(default_factory=list)
 
@@ -106,6 +108,9 @@ async def download(node: Node, files: Sequence[WantedFile], tell: Tell) -> Downl
     partials = _Partials(node.store.blobs, files)
     try:
         have = await on_disk(partials.recover)
+        places = await on_disk(find_known, node.store.blobs, [file.chunks for file in files], have)
+        if places:
+            report.copied = await on_disk(partials.copy_known, have, places)
         swarm = _Swarm(node, files, have, partials, tell, report)
         await swarm.run()
     finally:
@@ -140,6 +145,23 @@ class _Partials:
     def recover(self) -> list[bytearray]:
         """Return for each file which chunks are here, a byte (0 or 1) each."""
         return [self._blobs.recover(file.root, file.chunks) for file in self._files]
+
+    def copy_known(self, have: Sequence[bytearray], places: dict[bytes, ChunkPlace]) -> int:
+        """Copy missing chunks from other files here and note them in `have`; returns the bytes copied."""
+        known = KnownChunks(self._blobs, places)
+        copied = 0
+        try:
+            for place, (file, flags) in enumerate(zip(self._files, have, strict=True)):
+                for index, here in enumerate(flags):
+                    data = None if here else known.read(file.chunks.hash(index))
+                    if data is None:
+                        continue
+                    self.write(place, index, memoryview(data))
+                    flags[index] = 1
+                    copied += len(data)
+        finally:
+            known.close()
+        return copied
 
     def add_small(self, files: Sequence[tuple[int, bytes]]) -> None:
         """Make objects of whole small files, by place."""
@@ -261,7 +283,7 @@ class _Swarm:
         self._picker: Picker[NodeId] = Picker(sizes, missing, rng=random.Random())
         self._left = [flags.count(0) for flags in have]  # missing chunks of each file
         self._done = self._total - sum(sizes[chunk] for chunk in missing)
-        report.here_before = self._done
+        report.here_before = self._done - report.copied
         self._arrived: deque[tuple[Request[NodeId], int]] = deque()
         self._providers: dict[NodeId, _Provider] = {}
         self._reports: dict[NodeId, ProviderReport] = {}

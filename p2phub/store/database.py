@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,7 +183,8 @@ MIGRATIONS = (
 
     CREATE TABLE peers (
         node         BLOB PRIMARY KEY,
-        addresses    TEXT NOT NULL,    -- HOST:PORT, between spaces
+        typed        TEXT NOT NULL,    -- HOST:PORT that the user gave, between spaces
+        addresses    TEXT NOT NULL,    -- those, and then what its newest record says
         record       BLOB,             -- its newest signed node record
         record_time  INTEGER NOT NULL, -- of that record, seconds since 1970; 0: none
         added        INTEGER NOT NULL, -- 1: by the user
@@ -216,6 +219,16 @@ REBUILT = (  # tables that `store rebuild` fills again
 )  # fmt: skip
 
 
+class _Open:
+    """A connection that is closed when nobody refers to it; by itself one waits for the garbage collector."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        self.connection.close()
+
+
 class Database:
     """The index file. Safe to use from several threads and processes at once."""
 
@@ -223,7 +236,8 @@ class Database:
         """Open `path`, make it if it is missing, and bring it up to the newest version."""
         self.path = path
         self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        # Weak: what a thread has open goes with the thread.
+        self._open: weakref.WeakSet[_Open] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._migrate()
 
@@ -252,25 +266,26 @@ class Database:
     def close(self) -> None:
         """Close the connections of all threads."""
         with self._lock:
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
+            for opened in list(self._open):
+                opened.connection.close()
+            self._open.clear()
         self._local = threading.local()
 
     def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
+        known: _Open | None = getattr(self._local, "opened", None)
+        if known is None:
             connection = sqlite3.connect(
                 self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
+            known = _Open(connection)
             connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode = WAL")
+            _use_wal(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA cache_size = -8000")
-            self._local.connection = connection
+            self._local.opened = known
             with self._lock:
-                self._connections.append(connection)
-        return connection
+                self._open.add(known)
+        return known.connection
 
     def _migrate(self) -> None:
         with self.write() as connection:
@@ -303,6 +318,20 @@ class Database:
             if isinstance(exc, sqlite3.OperationalError):
                 raise StoreError(f"cannot use the index {self.path}: {text}", path=str(self.path)) from exc
             raise
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch the index to WAL mode, unless it is already."""
+    end = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as exc:
+            # For this one lock SQLite does not wait: another process makes the index just now.
+            if "locked" not in str(exc) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 def _statements(script: str) -> Iterator[str]:

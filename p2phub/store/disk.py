@@ -32,8 +32,11 @@ def disk_errors(path: os.PathLike[str] | str) -> Iterator[None]:
         raise StoreError(f"cannot use {path}: {exc.strerror or exc}", path=str(path)) from exc
 
 
-def write_file(path: Path, data: bytes, *, mode: int = 0o444) -> None:
-    """Write `data` so that after a crash `path` is whole or is not there."""
+def write_file(path: Path, data: bytes, *, mode: int = 0o444, exclusive: bool = False) -> None:
+    """Write `data` so that after a crash `path` is whole or is not there.
+
+    exclusive: raise StoreError, from FileExistsError, if there is something at `path` already.
+    """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
@@ -44,12 +47,26 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o444) -> None:
                 file.flush()
                 # fsync before rename: after a crash the name must never point at a short file.
                 os.fsync(descriptor)
-            os.replace(temporary, path)
+            if not exclusive or not _link_new(temporary, path):
+                os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
     sync_folder(path.parent)
+
+
+def _link_new(temporary: str, path: Path) -> bool:
+    """Give a file the name `path`, which must be new; returns False where there are no hard links."""
+    try:
+        # Renaming would overwrite what another process put there just now.
+        os.link(temporary, path)
+    except OSError as exc:
+        if exc.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        return False
+    os.unlink(temporary)
+    return True
 
 
 def sync_file_system(path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from p2phub.core.ids import ManifestId
 
 from .database import Database
+from .disk import disk_errors
 from .ingest import Stamp
 
 
@@ -52,7 +53,8 @@ class Keeping:
         """Remember that the files `paths` of `manifest` stand in `folder` now."""
         files = {}
         for path in paths:
-            stamp = Stamp.of(os.stat(folder / path))
+            with disk_errors(folder / path):
+                stamp = Stamp.of(os.stat(folder / path))
             files[path] = [stamp.size, stamp.mtime_ns, stamp.inode]
         with self._database.write() as connection:
             connection.execute(

@@ -52,10 +52,13 @@ def create_key(path: Path) -> SigningKey:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.chmod(path.parent, 0o700)
-    if path.exists():
-        raise StoreError(f"there is a key {path} already", path=str(path))
     key = SigningKey(secrets.token_bytes(SEED_SIZE))
-    write_file(path, f"{_HEADER}{key.seed.hex()}\n".encode(), mode=0o600)
+    try:
+        write_file(path, f"{_HEADER}{key.seed.hex()}\n".encode(), mode=0o600, exclusive=True)
+    except StoreError as exc:
+        if isinstance(exc.__cause__, FileExistsError):
+            raise StoreError(f"there is a key {path} already", path=str(path)) from exc
+        raise
     return key
 
 
@@ -67,5 +70,7 @@ def load_or_create_key(path: Path) -> SigningKey:
         try:
             return create_key(path)
         except StoreError:
+            if not path.exists():
+                raise
             # Another process was quicker.
             return load_key(path)

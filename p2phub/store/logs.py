@@ -17,9 +17,11 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from sqlite3 import Connection, Row
 from typing import Protocol
 
+from p2phub.core import merkle
 from p2phub.core.checkpoint import Head, open_head, parse_head, sign_head
 from p2phub.core.encoding import decode, encode
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX
@@ -228,18 +230,25 @@ class Logs:
     # ── rebuilding ──────────────────────────────────────────────────────────
 
     def rebuild(self) -> int:
-        """Fill the index from the files of identities and logs; returns how many records there are."""
+        """Fill the index from the files of identities and logs; returns how many records there are.
+
+        What is damaged is passed over, and a log counts up to its first bad record: peers have the rest.
+        """
         for path in sorted((self._layout.store / "identities").glob("??/*")):
-            chain = decode(path.read_bytes(), IdentityChain, size_max=IDENTITY_SIZE_MAX)
-            identity = open_identity(chain.documents)
+            identity = _read_identity(path)
+            if identity is None:
+                continue
             with self._database.write() as connection:
                 connection.execute(
                     "INSERT OR REPLACE INTO identities (namespace, version, chain) VALUES (?, ?, ?)",
-                    (identity.namespace, identity.current.version, path.read_bytes()),
+                    (identity.namespace, identity.current.version, encode(IdentityChain(identity.chain))),
                 )
             for log, key in sorted(identity.logs.items()):
-                if self._layout.log(log).exists():
+                try:
                     self._rebuild_log(identity, log, key)
+                except StoreError as exc:
+                    if exc.path != str(self._layout.log(log)):
+                        raise
         with self._database.read() as connection:
             (count,) = connection.execute("SELECT count(*) FROM entries").fetchone()
         return int(count)
@@ -249,11 +258,13 @@ class Logs:
             row = self._take_in_file(connection, identity.namespace, key, None)
             if row is None:
                 return
-            head = self._layout.log(log).with_suffix(".head")
-            note = head.read_bytes() if head.exists() else b""
-            # The head is written before the index is: it may state more than the file holds.
-            if note and parse_head(note).size == row["size"]:
-                connection.execute("UPDATE logs SET head = ? WHERE log = ?", (note, log))
+            try:
+                head = open_head(self._layout.log(log).with_suffix(".head").read_bytes(), log=log, key=key)
+            except (InvalidData, OSError):
+                return
+            # The file may hold fewer records than were there when the head was written.
+            if head.size <= row["size"] and head.root == self._root_at(connection, row, head.size):
+                connection.execute("UPDATE logs SET head = ? WHERE log = ?", (head.text, log))
 
     # ── helpers ─────────────────────────────────────────────────────────────
 
@@ -357,18 +368,17 @@ class Logs:
 
     def _check_fork(self, connection: Connection, head: Head, row: Row) -> None:
         """Raise ForkedLog if `head`, not longer than ours, is of another history."""
-        frontier = Frontier(LOG_TREE)
-        leaves = connection.execute(
-            "SELECT leaf FROM entries WHERE log = ? AND idx < ? ORDER BY idx", (head.log, head.size)
-        )
-        if head.size == row["size"]:
-            root = _frontier(row).root()
-        else:
-            for leaf in leaves:
-                frontier.append(leaf["leaf"])
-            root = frontier.root()
-        if root != head.root:
+        if self._root_at(connection, row, head.size) != head.root:
             self._note_fork(connection, head, row)
+
+    def _root_at(self, connection: Connection, row: Row, size: int) -> bytes:
+        """Return the root that the log of `row` had when it had `size` records."""
+        if size == row["size"]:
+            return _frontier(row).root()
+        leaves = connection.execute(
+            "SELECT leaf FROM entries WHERE log = ? AND idx < ? ORDER BY idx", (row["log"], size)
+        )
+        return merkle.root(LOG_TREE, (leaf["leaf"] for leaf in leaves))
 
     def _note_fork(self, connection: Connection, head: Head, row: Row) -> None:
         ours = row["head"]
@@ -378,6 +388,15 @@ class Logs:
         # The evidence is kept although the caller's transaction ends with an error.
         connection.execute("COMMIT")
         raise _forked(head.log, ours, head.text)
+
+
+def _read_identity(path: Path) -> Identity | None:
+    """Return the identity that the file `path` of the store holds, None if it holds none."""
+    try:
+        identity = open_identity(decode(path.read_bytes(), IdentityChain, size_max=IDENTITY_SIZE_MAX).documents)
+    except (InvalidData, OSError):
+        return None
+    return identity if str(identity.namespace) == path.name else None
 
 
 def _forked(log: LogId, ours: bytes, theirs: bytes) -> ForkedLog:

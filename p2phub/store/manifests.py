@@ -24,7 +24,7 @@ class Manifests:
         """Keep the manifest that `data` encodes. Raises InvalidData if it encodes none."""
         manifest = manifests.decode(data)
         identifier = manifest_id(data)
-        if not self._layout.manifest(identifier).exists():
+        if self.data(identifier) is None:
             write_file(self._layout.manifest(identifier), data)
         self._list(identifier, manifest)
         return identifier

@@ -45,16 +45,18 @@ class Peers:
 
     def add(self, address: Address) -> None:
         """Remember an address that the user gave."""
-        known = self.get(address.node)
-        endpoints = [(address.host, address.port)]
-        if known:
-            endpoints += [endpoint for endpoint in known.endpoints if endpoint not in endpoints]
         with self._database.write() as connection:
+            row = connection.execute("SELECT typed, addresses FROM peers WHERE node = ?", (address.node,)).fetchone()
+            typed = [(address.host, address.port)]
+            others: list[tuple[str, int]] = []
+            if row:
+                typed = _merge(typed, _split(row["typed"]))
+                others = _split(row["addresses"])
             connection.execute(
-                "INSERT INTO peers (node, addresses, record_time, added, failures, received, bans, banned_until)"
-                " VALUES (?, ?, 0, 1, 0, 0, 0, 0)"
-                " ON CONFLICT (node) DO UPDATE SET addresses = excluded.addresses, added = 1",
-                (address.node, _join(endpoints)),
+                "INSERT INTO peers (node, typed, addresses, record_time, added, failures, received, bans, banned_until)"
+                " VALUES (?, ?, ?, 0, 1, 0, 0, 0, 0) ON CONFLICT (node) DO UPDATE SET"
+                " typed = excluded.typed, addresses = excluded.addresses, added = 1",
+                (address.node, _join(typed), _join(_merge(typed, others))),
             )
 
     def note_record(self, signed: SignedNodeRecord) -> bool:
@@ -69,13 +71,12 @@ class Peers:
                 if count >= PEERS_MAX:
                     return False
             endpoints = [parse_endpoint(address) for address in record.addresses]
-            if row and row["added"]:
+            if row:
                 # What the user typed stays: the record may name addresses that we cannot reach.
-                typed = [parse_endpoint(text) for text in row["addresses"].split()]
-                endpoints = typed + [endpoint for endpoint in endpoints if endpoint not in typed]
+                endpoints = _merge(_split(row["typed"]), endpoints)
             connection.execute(
-                "INSERT INTO peers (node, addresses, record, record_time, added, failures, received, bans,"
-                " banned_until) VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0) ON CONFLICT (node) DO UPDATE SET"
+                "INSERT INTO peers (node, typed, addresses, record, record_time, added, failures, received, bans,"
+                " banned_until) VALUES (?, '', ?, ?, ?, 0, 0, 0, 0, 0) ON CONFLICT (node) DO UPDATE SET"
                 " addresses = excluded.addresses, record = excluded.record, record_time = excluded.record_time",
                 (record.node, _join(endpoints), signed.data, record.time),
             )
@@ -102,13 +103,16 @@ class Peers:
 
     def ban(self, node: NodeId, reason: str, now: float) -> int:
         """Ban a peer that lied; returns until when. A second time it is for longer."""
-        known = self.get(node)
-        bans = known.bans if known else 0
-        until = int(now) + BAN_S[min(bans, len(BAN_S) - 1)]
         with self._database.write() as connection:
+            row = connection.execute("SELECT bans FROM peers WHERE node = ?", (node,)).fetchone()
+            bans = row["bans"] if row else 0
+            until = int(now) + BAN_S[min(bans, len(BAN_S) - 1)]
+            # A peer that nobody told us of is banned as well.
             connection.execute(
-                "UPDATE peers SET bans = bans + 1, banned_until = ?, ban_reason = ? WHERE node = ?",
-                (until, reason, node),
+                "INSERT INTO peers (node, typed, addresses, record_time, added, failures, received, bans, banned_until,"
+                " ban_reason) VALUES (?, '', '', 0, 0, 0, 0, 1, ?, ?) ON CONFLICT (node) DO UPDATE SET"
+                " bans = bans + 1, banned_until = excluded.banned_until, ban_reason = excluded.ban_reason",
+                (node, until, reason),
             )
         return until
 
@@ -144,7 +148,7 @@ class Peers:
 def _peer(row: Row) -> Peer:
     return Peer(
         node=NodeId(row["node"]),
-        endpoints=tuple(parse_endpoint(text) for text in row["addresses"].split()),
+        endpoints=tuple(_split(row["addresses"])),
         record=row["record"],
         added=bool(row["added"]),
         last_seen=row["last_seen"],
@@ -155,6 +159,14 @@ def _peer(row: Row) -> Peer:
         banned_until=row["banned_until"],
         ban_reason=row["ban_reason"],
     )
+
+
+def _merge(first: list[tuple[str, int]], then: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    return first + [endpoint for endpoint in then if endpoint not in first]
+
+
+def _split(text: str) -> list[tuple[str, int]]:
+    return [parse_endpoint(part) for part in text.split()]
 
 
 def _join(endpoints: list[tuple[str, int]]) -> str:

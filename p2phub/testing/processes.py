@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -204,6 +205,14 @@ def wait_until(check: Callable[[], Any], what: str, *, deadline_s: float = DEADL
             return result
         assert time.monotonic() < end, f"waited {deadline_s:.0f} s for {what}"
         time.sleep(0.05)
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def tree(folder: Path) -> dict[str, str]:
