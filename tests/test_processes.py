@@ -63,9 +63,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[C
 
 
 def revision_at(node: RunningNode, reference: str) -> str | None:
-    """Return what `reference` means to a node without asking anybody, None if it does not know."""
-    outcome = node.home.run("info", reference, "--json", "--offline", code=None)
-    return outcome.json["revision"] if outcome.code == 0 else None
+    """Return what `reference` means by the records that a node has, None if it has no word of it.
+
+    The log is answered from what was replicated, so that nothing is asked of anybody for it.
+    """
+    name, _, revision = reference.partition("@")
+    outcome = node.home.run("log", name, "--json", code=None)
+    lines = sorted(outcome.json, key=lambda line: line["index"]) if outcome.code == 0 else []
+    if revision[:1].isdigit():
+        return next((line["revision"] for line in lines if line["version"] == revision), None)
+    return next((line["revision"] for line in reversed(lines) if line["branch"] == (revision or "main")), None)
 
 
 # ── the main job ────────────────────────────────────────────────────────────

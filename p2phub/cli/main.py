@@ -7,6 +7,7 @@ Subcommands are loaded when they are called, and they load the rest when they ru
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -74,19 +75,27 @@ def main() -> None:
     """Run the command line and exit with the code that says how it went."""
     try:
         code = cli.main(standalone_mode=False)
+        # Here and not at exit, where an error could not be told well.
+        sys.stdout.flush()
         # Click gives back the code of ctx.exit() and of --help.
         sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        # Click makes the first of the second, and ends the line that `^C` stands in.
+        sys.stderr.write("p2phub: interrupted\n")
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as exc:
         exc.show()
         sys.exit(EXIT_USAGE)
-    except KeyboardInterrupt:
-        sys.stderr.write("\np2phub: interrupted\n")
-        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has seen enough; Python would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has seen enough.
+        _drop_output()
+        sys.exit(EXIT_FAILED)
+    except OSError as exc:
+        # Errors of our own files are StoreErrors, and name the file: this one is of stdout.
+        if exc.filename is not None or exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        _drop_output()
+        sys.stderr.write(f"p2phub: error: cannot write the output: {exc.strerror}\n")
         sys.exit(EXIT_FAILED)
     except Exception as exc:
         from p2phub.core.errors import HubError
@@ -99,6 +108,11 @@ def main() -> None:
         if exc.hint:
             sys.stderr.write(f"p2phub: hint: {printable(exc.hint)}\n")
         sys.exit(exit_code(exc))
+
+
+def _drop_output() -> None:
+    """Throw away what was not written yet; Python would try again at exit, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_code(exc: Exception) -> int:

@@ -45,11 +45,14 @@ def human_time(seconds: int | None) -> str:
 
 
 def parse_count(text: str) -> int:
-    """Return the number that `text` writes: `7B` is 7000000000. Raises ValueError."""
+    """Return the number that `text` writes: `7B` is 7000000000. Raises ValueError if it is none below 2^63."""
     units = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
     text = text.strip().lower()
     factor = units.get(text[-1:], 1)
-    return int(float(text[:-1] if factor != 1 else text) * factor)
+    count = float(text[:-1] if factor != 1 else text) * factor
+    if not 0 <= count < 2**63:
+        raise ValueError(f"{text} is out of range")
+    return int(count)
 
 
 def parse_range(text: str) -> tuple[int | None, int | None]:

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from p2phub.core.errors import HubError, InvalidData, rebuild
+from p2phub.core.errors import HubError, InvalidData, InvalidName, rebuild
 from p2phub.core.jsonform import to_json
 from p2phub.node.events import Event, Tell
 from p2phub.node.node import Settings, open_node
@@ -70,9 +70,16 @@ async def run_operation(settings: Settings, operation: Operation, tell: Tell) ->
 async def _run_there(daemon: Daemon, operation: Operation, tell: Tell) -> Any:
     headers = {"authorization": f"Bearer {daemon.token}", "content-type": "application/json"}
     try:
+        body = to_json(operation)
+    except UnicodeEncodeError as exc:
+        raise InvalidName(
+            "a path or name that is not UTF-8 cannot be told to the running node",
+            hint="P2PHUB_NODE=none works without it",
+        ) from exc
+    try:
         async with (
             _http(daemon) as http,
-            http.stream("POST", "/control/v1/run", content=to_json(operation), headers=headers) as response,
+            http.stream("POST", "/control/v1/run", content=body, headers=headers) as response,
         ):
             async for line in response.aiter_lines():
                 if line:

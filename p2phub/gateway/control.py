@@ -13,6 +13,7 @@ import hmac
 import logging
 from typing import Any
 
+import msgspec
 import trio
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -88,7 +89,7 @@ class _RunningOperation(Response):
 
         def tell(event: Event) -> None:
             try:
-                events.send_nowait(to_json({"event": event}) + b"\n")
+                events.send_nowait(_encode({"event": event}) + b"\n")
             except trio.WouldBlock:
                 if not isinstance(event, Progress):
                     log.warning("nobody read the notice: %s", event.text)
@@ -115,9 +116,9 @@ class _RunningOperation(Response):
 async def outcome(node: Node, operation: Any, tell: Any) -> bytes:
     """Run `operation` and return the last line of the answer: its result or its error."""
     try:
-        return to_json({"result": await run(node, operation, tell)})
+        return _encode({"result": await run(node, operation, tell)})
     except HubError as exc:
-        return to_json({"error": error_fields(exc)})
+        return _encode({"error": error_fields(exc)})
     except Exception:
         log.exception("%s failed", type(operation).__name__)
         return to_json({"error": {"type": "InternalError", "text": "the node met a bug of its own; its log says more"}})
@@ -127,6 +128,26 @@ def error_fields(exc: HubError) -> dict[str, Any]:
     """Return what a client needs to raise the same error."""
     fields = {"type": type(exc).__name__, "text": str(exc), "hint": exc.hint}
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _encode(value: Any) -> bytes:
+    """Return `value` as JSON; names of files that are no text are shown as far as they are."""
+    try:
+        return to_json(value)
+    except UnicodeEncodeError:
+        return to_json(_printable(msgspec.to_builtins(value, enc_hook=str)))
+
+
+def _printable(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case dict():
+            return {key: _printable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_printable(item) for item in value]
+        case _:
+            return value
 
 
 def _refuse(status: int, text: str) -> Response:

@@ -34,6 +34,7 @@ REQUEST_TIMEOUT_S = 20.0  # to send a request once its first byte came
 IDLE_TIMEOUT_S = 120.0  # between requests, and before the first; spec/transport.md §3
 FIRST_REQUEST_TIMEOUT_S = 15.0
 SEND_TIMEOUT_S = 60.0  # a receiver that takes nothing for so long is gone
+LINGER_S = 5.0  # for the rest of a request that was refused
 HEAD_SIZE_MAX = 16 * 1024  # bytes of a request's head
 
 _BUFFER_SIZE = 1024 * 1024  # bytes of a file read at once for TLS
@@ -153,11 +154,13 @@ class _Door:
     async def _answer_one(self, http: h11.Connection, channel: Channel, host: str, timeout_s: float) -> bool:
         """Answer one request; returns whether the connection can carry another."""
         with trio.move_on_after(timeout_s) as waiting:
-            request = await _receive(http, channel, host)
+            request = await _receive(http, channel, host, waiting)
         if waiting.cancelled_caught or request is None:
             return False
         if isinstance(request, Response):
             await _send(http, channel, request)
+            with trio.move_on_after(LINGER_S):
+                await channel.linger()
             return False
         response = await self._handler(request)
         try:
@@ -170,11 +173,20 @@ class _Door:
         return True
 
 
-async def _receive(http: h11.Connection, channel: Channel, host: str) -> Request | Response | None:
-    """Return the next request, an answer that refuses it, or None at the end of the connection."""
+async def _receive(
+    http: h11.Connection, channel: Channel, host: str, waiting: trio.CancelScope
+) -> Request | Response | None:
+    """Return the next request, an answer that refuses it, or None at the end of the connection.
+
+    waiting: what ends the wait; it is shortened once the request has begun.
+    """
     head: h11.Request | None = None
     body = bytearray()
+    begun = False
     while True:
+        if not begun and http.trailing_data[0]:
+            begun = True
+            waiting.deadline = min(waiting.deadline, trio.current_time() + REQUEST_TIMEOUT_S)
         event = http.next_event()
         if event is h11.NEED_DATA:
             if http.they_are_waiting_for_100_continue:
@@ -244,6 +256,13 @@ class Channel:
         """Send parts of files, one after the other."""
         raise NotImplementedError
 
+    async def linger(self) -> None:
+        """Say that nothing more comes, and take what the peer still sends, up to its end.
+
+        Closing a connection with bytes unread resets it, and the peer may never see our answer.
+        """
+        raise NotImplementedError
+
     def close(self) -> None:
         """Close it at once."""
         raise NotImplementedError
@@ -279,6 +298,11 @@ class PlainChannel(Channel):
                     raise BrokenPipeError("a file became shorter while it was sent")
                 offset += count
                 await trio.lowlevel.checkpoint()
+
+    async def linger(self) -> None:
+        self._stream.socket.shutdown(socket.SHUT_WR)
+        while await self._stream.receive_some(64 * 1024):
+            pass
 
     def close(self) -> None:
         self._stream.socket.close()
@@ -330,6 +354,17 @@ class TlsChannel(Channel):
                     offset += count
         finally:
             self._socket.setblocking(False)
+
+    async def linger(self) -> None:
+        # Past TLS: what comes is thrown away unread.
+        socket.socket.shutdown(self._socket, socket.SHUT_WR)
+        while True:
+            try:
+                if not socket.socket.recv(self._socket, 64 * 1024):
+                    return
+                await trio.lowlevel.checkpoint()
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
 
     def close(self) -> None:
         # A clean end (FIN), never a reset: what was sent must still arrive.

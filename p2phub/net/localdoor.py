@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from typing import Any
 
@@ -24,7 +25,8 @@ async def serve_local(
 ) -> None:
     """Answer on the bound `listener` until cancelled."""
     config = Config()
-    config.bind = [f"fd://{listener.fileno()}"]
+    # Hypercorn closes what it is given; `listener` stays the caller's to close.
+    config.bind = [f"fd://{os.dup(listener.fileno())}"]
     config.graceful_timeout = SHUTDOWN_TIMEOUT_S
     config.shutdown_timeout = SHUTDOWN_TIMEOUT_S
     config.accesslog = None

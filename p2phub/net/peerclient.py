@@ -178,11 +178,11 @@ async def open_peer(node: NodeId, host: str, port: int, *, plain: bool = False) 
 
 def _reason(exc: BaseException) -> str:
     """Return the innermost text of an error: httpx wraps what really happened."""
-    while exc.__cause__ or exc.__context__:
-        inner = exc.__cause__ or exc.__context__
-        if inner is None or not str(inner):
-            break
-        exc = inner
-    if isinstance(exc, httpx.TimeoutException) or not str(exc):
-        return "no answer in time" if "Timeout" in type(exc).__name__ else type(exc).__name__
-    return str(exc)
+    if isinstance(exc, httpx.TimeoutException):
+        return "no answer in time"
+    text = type(exc).__name__
+    inner: BaseException | None = exc
+    while inner is not None:
+        text = str(inner) or text
+        inner = inner.__cause__ or inner.__context__
+    return text

@@ -29,6 +29,10 @@ _NOT_AFTER = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 class WrongPeer(ssl.SSLError):
     """Somebody else answered than the node that was called."""
 
+    def __str__(self) -> str:
+        # Without it the text would be that of a tuple.
+        return str(self.args[0])
+
 
 def certificate(key: SigningKey) -> bytes:
     """Return the self-signed certificate (DER) of a node; the same key gives the same bytes."""

@@ -25,7 +25,9 @@ def check_out(
     put there by us and not changed since, and otherwise refused unless `force`.
     Raises Conflict, StoreError.
     """
-    before = store.keeping.view(folder)
+    # A folder is one folder, by whatever links and dots it was named.
+    place_of_view = Path(os.path.realpath(folder))
+    before = store.keeping.view(place_of_view)
     used: set[str] = set()
     # Look before anything is written: a folder that would be refused stays as it is.
     todo = [file for file in files if not _stands(store, folder, file)]
@@ -54,7 +56,7 @@ def check_out(
     paths = {file.path for file in files}
     if before and before.manifest == manifest:
         paths |= {path for path in before.files if (folder / path).exists()}
-    store.keeping.note_view(folder, manifest, sorted(paths))
+    store.keeping.note_view(place_of_view, manifest, sorted(paths))
     return "+".join(sorted(used)) or "kept"
 
 

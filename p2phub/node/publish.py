@@ -28,7 +28,7 @@ from p2phub.core.records import Publish, Record, Score, Summary
 from p2phub.store.disk import disk_errors
 
 from .disk import on_disk
-from .events import Notice, Progress, Tell
+from .events import Notice, Progress, Tell, from_thread
 from .node import Node, own_identity, publishing_key
 
 INGEST_TASKS = 2  # files hashed at the same time
@@ -90,11 +90,13 @@ async def publish(
     known_kind = await on_disk(node.store.catalogue.kind, identity.namespace, model)
     if known_kind and known_kind != kind:
         raise Conflict(f"{model} is a {known_kind}; a name has one kind for ever", hint=f"use --kind {known_kind}")
-    sources = await on_disk(find_files, folder, tell)
+    sources = await on_disk(find_files, folder, from_thread(tell))
     entries, written = await _ingest(node, sources, tell, in_place=in_place, profile=profile, kind=kind)
     # Before anything is signed: what was published must not be lost.
     await on_disk(node.store.blobs.sync)
-    manifest = await on_disk(_describe, node, identity.namespace, model, branch, kind, sources, entries, tell)
+    manifest = await on_disk(
+        _describe, node, identity.namespace, model, branch, kind, sources, entries, from_thread(tell)
+    )
     data = manifests.encode(manifest)
     if version:
         # Before the manifest: what may not be published is not kept either.

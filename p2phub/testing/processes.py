@@ -77,9 +77,9 @@ class Home:
         return subprocess.Popen(
             [*COMMAND, *arguments],
             env=self.environment(env),
-            text=True,
-            errors="surrogateescape",
             **{
+                "text": True,
+                "errors": "surrogateescape",
                 "stdin": subprocess.DEVNULL,
                 "stdout": subprocess.PIPE,
                 "stderr": subprocess.PIPE,
