@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import msgspec
+import trio
 from msgspec import Struct
 
 from p2phub.core.errors import HubError, InvalidData, InvalidName, rebuild
@@ -18,6 +19,13 @@ from p2phub.node.operations import RESULTS, Operation, run
 from p2phub.store.layout import Layout
 
 CONNECT_TIMEOUT_S = 2.0
+ANSWER_TIMEOUT_S = 5.0  # until a node has said that it is one
+
+
+class Health(Struct, frozen=True):
+    """What the local door says to anybody."""
+
+    node_id: str
 
 
 class Daemon(Struct, frozen=True):
@@ -47,14 +55,28 @@ async def find_daemon(layout: Layout, environment: Mapping[str, str] = os.enviro
         daemon = Daemon(named.rstrip("/"), token)
     if daemon is None:
         return None
-    try:
-        async with _http(daemon) as http:
-            await http.get("/healthz")
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
-        if named:
-            raise HubError(f"no node answers at P2PHUB_NODE={named}: {exc}") from exc
-        return None
-    return daemon
+    node_id, reason = await _who_answers(daemon)
+    if named:
+        if node_id is None:
+            raise HubError(f"no node answers at P2PHUB_NODE={named}: {reason}")
+        return daemon
+    # A node that was killed leaves its file behind, and anybody may have its port by now.
+    return daemon if node_id == daemon.node_id else None
+
+
+async def _who_answers(daemon: Daemon) -> tuple[str | None, str]:
+    """Return the id of the node that answers at the daemon's local door, or None and why there is none."""
+    reason = "no answer in time"
+    with trio.move_on_after(ANSWER_TIMEOUT_S):
+        try:
+            async with _http(daemon) as http:
+                answer = await http.get("/healthz")
+                return msgspec.json.decode(answer.content, type=Health).node_id, ""
+        except msgspec.DecodeError:
+            reason = "what answers there is no p2phub node"
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
+            reason = str(exc) or type(exc).__name__
+    return None, reason
 
 
 async def run_operation(settings: Settings, operation: Operation, tell: Tell) -> Any:

@@ -9,6 +9,7 @@ One chunk comes from one peer, so blame is exact.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -116,18 +117,26 @@ class BulkConnection:
         self._socket = None
         self._rest = b""
 
-    def _connect(self) -> socket.socket:
-        raw = socket.create_connection((self._host, self._port), timeout=CONNECT_TIMEOUT_S)
-        try:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return self._context.wrap_socket(raw) if self._context else raw
-        except BaseException:
-            raw.close()
-            raise
+    def _connect(self, deadline: float) -> None:
+        timeout_s = min(CONNECT_TIMEOUT_S, _left(deadline))
+        # Known from here on, so that `abort` can end the handshake too.
+        self._socket = socket.create_connection((self._host, self._port), timeout=timeout_s)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._context:
+            secure = self._context.wrap_socket(self._socket, do_handshake_on_connect=False)
+            self._socket = secure
+            self._check_not_aborted()
+            secure.do_handshake()
+
+    def _check_not_aborted(self) -> None:
+        if self._aborted:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the request was given up")
 
     def _request(self, spans: Sequence[ByteRange], deadline: float) -> None:
         if self._socket is None:
-            self._socket = self._connect()
+            self._connect(deadline)
+        assert self._socket is not None
+        self._check_not_aborted()
         body = encode(SpansQuery(tuple(spans)))
         http = h11.Connection(h11.CLIENT)
         head = http.send(
@@ -191,7 +200,7 @@ class BulkConnection:
             retry_after = headers.get(b"retry-after", b"1")
             wait_s = float(retry_after) if retry_after.isdigit() else 1.0
             raise PeerBusy(f"{self} is busy", peer=str(self.node), retry_after_s=min(wait_s, 60.0))
-        said = text[:200].decode("utf-8", "replace").strip()
+        said = one_line(text[:200].decode("utf-8", "replace"))
         raise PeerError(f"{self} answered {status}: {said}", peer=str(self.node))
 
     def _fill(self, view: memoryview, deadline: float) -> None:
@@ -211,6 +220,11 @@ class BulkConnection:
 
     def __str__(self) -> str:
         return f"node {str(self.node)[:12]}… at {format_endpoint(self._host, self._port)}"
+
+
+def one_line(text: str) -> str:
+    """Return what a peer said as it can stand in a sentence: without line breaks and what a terminal would obey."""
+    return "".join(char if char.isprintable() else " " for char in text).strip()
 
 
 def _left(deadline: float) -> float:

@@ -9,6 +9,7 @@ than TLS sockets: one call a megabyte instead of one for each record of 16 KiB.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import time
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from p2phub.core.ids import NodeId
 from p2phub.core.names import format_endpoint
 from p2phub.protocol.messages import BULK_PREFACE, BulkAnswer, ByteRange, SpansQuery, Ticket
 
-from .bulk import CONNECT_TIMEOUT_S, STALL_TIMEOUT_S, Sink, WantedChunk
+from .bulk import CONNECT_TIMEOUT_S, STALL_TIMEOUT_S, Sink, WantedChunk, one_line
 
 ANSWER_SIZE_MAX = 4096  # bytes of the head of an answer; spec/bulk.md §4
 
@@ -60,7 +61,10 @@ class FrameConnection:
         deadline = time.monotonic() + deadline_s
         try:
             if self._socket is None:
-                self._socket = self._connect()
+                self._connect(deadline_s)
+            assert self._socket is not None
+            if not self.usable:
+                raise ConnectionAbortedError(errno.ECONNABORTED, "the request was given up")
             self._socket.settimeout(min(STALL_TIMEOUT_S, deadline_s))
             # A range for each chunk: each range begins a frame, so that no frame holds parts of two chunks.
             query = SpansQuery(tuple(_by_chunk(spans, chunks)))
@@ -106,22 +110,21 @@ class FrameConnection:
         if self._socket is not None:
             self._socket.close()
 
-    def _connect(self) -> socket.socket:
-        raw = socket.create_connection((self._host, self._port), timeout=CONNECT_TIMEOUT_S)
-        try:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            raw.sendall(BULK_PREFACE + self._ticket.id)
-        except BaseException:
-            raw.close()
-            raise
-        return raw
+    def _connect(self, deadline_s: float) -> None:
+        timeout_s = min(CONNECT_TIMEOUT_S, deadline_s)
+        self._socket = socket.create_connection((self._host, self._port), timeout=timeout_s)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.sendall(BULK_PREFACE + self._ticket.id)
 
     def _read_answer(self, size: int, deadline: float) -> None:
         """Read the head of the answer; returns if `size` bytes of content follow."""
         view = memoryview(bytearray(ANSWER_SIZE_MAX))
         data = bytes(view[: self._read_frame(view, deadline)])
         self.answered = True
-        answer = decode(data, BulkAnswer, size_max=ANSWER_SIZE_MAX)
+        try:
+            answer = decode(data, BulkAnswer, size_max=ANSWER_SIZE_MAX)
+        except InvalidData as exc:
+            raise PeerViolation(f"{self} sent something that is no answer", peer=str(self.node)) from exc
         if answer.status == 200:
             if answer.size != size:
                 raise PeerViolation(f"{self} sent an answer of another size than asked", peer=str(self.node))
@@ -130,18 +133,21 @@ class FrameConnection:
             raise _Refused(
                 PeerBusy(f"{self} is busy", peer=str(self.node), retry_after_s=float(min(answer.retry_after, 60)))
             )
-        raise _Refused(PeerError(f"{self} answered {answer.status}: {answer.text}", peer=str(self.node)))
+        said = one_line(answer.text)
+        raise _Refused(PeerError(f"{self} answered {answer.status}: {said}", peer=str(self.node)))
 
     def _read_frame(self, plaintext: memoryview, deadline: float) -> int:
         """Open the next frame into the beginning of `plaintext`; returns its size."""
         header = self._frame[:HEADER_SIZE]
         self._fill(header, deadline)
         size = plaintext_size(bytes(header))
-        if size > len(plaintext):
-            raise PeerViolation(f"{self} sent more than was asked", peer=str(self.node))
         body = self._frame[HEADER_SIZE : HEADER_SIZE + size + TAG_SIZE]
         self._fill(body, deadline)
-        self._opener.open_into(bytes(header), body, plaintext[:size])
+        # First opened, then judged: until then the length may be anybody's on the way.
+        fits = size <= len(plaintext)
+        self._opener.open_into(bytes(header), body, plaintext[:size] if fits else memoryview(bytearray(size)))
+        if not fits:
+            raise PeerViolation(f"{self} sent more than was asked", peer=str(self.node))
         return size
 
     def _fill(self, view: memoryview, deadline: float) -> None:

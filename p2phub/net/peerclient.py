@@ -9,10 +9,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TypeVar
 
 import httpx
 import msgspec
+import trio
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import HashMismatch, InvalidData, PeerBusy, PeerError, PeerUnreachable, PeerViolation
@@ -38,10 +40,12 @@ from p2phub.protocol.messages import (
     TreesQuery,
 )
 
+from .bulk import one_line
 from .tls import WrongPeer, client_context
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 15.0  # without a byte of the answer
+ANSWER_TIMEOUT_S = 90.0  # for all of it: ANSWER_SIZE_MAX at 64 KiB/s, and a little
 CBOR = "application/cbor"
 
 T = TypeVar("T")
@@ -122,13 +126,17 @@ class PeerClient:
         """Return the body of the answer, None if the peer has it not."""
         headers = {"content-type": CBOR} if content is not None else {}
         try:
-            async with self._http.stream(method, f"/v1/{what}", content=content, headers=headers) as response:
-                body = bytearray()
-                async for piece in response.aiter_raw():
-                    body += piece
-                    if len(body) > size_max:
-                        raise self._violation(f"sent more than {size_max} bytes")
-                status, retry_after = response.status_code, response.headers.get("retry-after", "")
+            # Each byte restarts the timeout of httpx, so that a trickle would never end.
+            with trio.fail_after(ANSWER_TIMEOUT_S):
+                async with self._http.stream(method, f"/v1/{what}", content=content, headers=headers) as response:
+                    body = bytearray()
+                    async for piece in response.aiter_raw():
+                        body += piece
+                        if len(body) > size_max:
+                            raise self._violation(f"sent more than {size_max} bytes")
+                    status, retry_after = response.status_code, response.headers.get("retry-after", "")
+        except trio.TooSlowError as exc:
+            raise PeerUnreachable(f"{self} is too slow", peer=str(self.node)) from exc
         except WrongPeer as exc:
             raise PeerUnreachable(f"{self}: {exc}", peer=str(self.node)) from exc
         except (httpx.HTTPError, OSError, ssl.SSLError) as exc:
@@ -136,11 +144,11 @@ class PeerClient:
         if status == 404:
             return None
         if status == 429:
-            wait = float(retry_after) if retry_after.isdigit() else 1.0
+            wait = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 1.0
             raise PeerBusy(f"{self} is busy", peer=str(self.node), retry_after_s=min(wait, 60.0))
         if status not in (200, 204):
-            text = bytes(body[:200]).decode("utf-8", "replace").strip()
-            raise PeerError(f"{self} answered {status}: {text}", peer=str(self.node))
+            text = bytes(body[:200]).decode("utf-8", "replace")
+            raise PeerError(f"{self} answered {status}: {one_line(text)}", peer=str(self.node))
         return bytes(body)
 
     def _decode(self, data: bytes | None, type_: type[T]) -> T:
@@ -169,6 +177,8 @@ async def open_peer(node: NodeId, host: str, port: int, *, plain: bool = False) 
         verify=client_context(node),
         timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
         limits=httpx.Limits(max_connections=4),
+        headers={"accept-encoding": "identity", "user-agent": "p2phub"},
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         follow_redirects=False,
         trust_env=False,
     )
@@ -177,12 +187,17 @@ async def open_peer(node: NodeId, host: str, port: int, *, plain: bool = False) 
 
 
 def _reason(exc: BaseException) -> str:
-    """Return the innermost text of an error: httpx wraps what really happened."""
+    """Return the innermost text of an error: httpx and trio wrap what really happened."""
     if isinstance(exc, httpx.TimeoutException):
         return "no answer in time"
     text = type(exc).__name__
     inner: BaseException | None = exc
     while inner is not None:
-        text = str(inner) or text
+        if isinstance(inner, BaseExceptionGroup):  # one for each address of a host
+            inner = inner.exceptions[-1]
+        if isinstance(inner, ssl.SSLError) and not isinstance(inner, ssl.SSLEOFError | WrongPeer):
+            return "what answers there is no p2phub node"
+        said = inner.strerror if isinstance(inner, OSError) else None
+        text = said or str(inner) or text
         inner = inner.__cause__ or inner.__context__
     return text

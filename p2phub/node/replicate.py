@@ -297,5 +297,16 @@ async def require_peers(node: Node) -> list[Peer]:
     """Return the peers that may be called. Raises NotFound if there are none."""
     peers = await on_disk(usable_peers, node)
     if not peers:
-        raise NotFound("no peers are known", hint="add one: p2phub peers add p2phub://NODEID@HOST:PORT")
+        raise await on_disk(nobody_to_ask, node)
     return peers
+
+
+def nobody_to_ask(node: Node) -> NotFound:
+    """Return the error for when no peer may be called: none is known, or all are banned."""
+    banned = sum(peer.node != node.id for peer in node.store.peers.all())
+    if banned:
+        return NotFound(
+            f"all peers that are known ({banned}) are banned",
+            hint="`p2phub peers ls` shows why, `p2phub peers rm NODEID` forgets a peer and its ban",
+        )
+    return NotFound("no peers are known", hint="add one: p2phub peers add p2phub://NODEID@HOST:PORT")

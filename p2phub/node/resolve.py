@@ -21,7 +21,7 @@ from p2phub.core.names import (
 from .disk import on_disk
 from .events import Notice, Tell
 from .node import Node, own_identity
-from .replicate import ban_peer, call_peer, sync_all, usable_peers
+from .replicate import ban_peer, call_peer, nobody_to_ask, require_peers, sync_all, usable_peers
 
 SYNC_TIMEOUT_S = 10.0  # to ask peers for news before a name is looked up
 
@@ -72,10 +72,10 @@ async def load_manifest(node: Node, manifest: ManifestId, tell: Tell) -> Manifes
         return known
     data = await _ask_for_manifest(node, manifest, tell)
     if data is None:
-        peers = await on_disk(usable_peers, node)
+        peers = await require_peers(node)
         raise NotFound(
             f"no peer we know of offers the manifest {manifest}",
-            hint=f"{len(peers)} peers were asked; `p2phub peers ls` shows when each last answered",
+            hint=f"{_asked(len(peers))}; `p2phub peers ls` shows when each last answered",
         )
     await on_disk(node.store.manifests.add, data)
     return decode_manifest(data)
@@ -163,9 +163,10 @@ def _not_found(node: Node, reference: NameRef, namespace: NamespaceId) -> HubErr
         )
     if node.settings.offline:
         return Offline(f"{reference} is not known here, and the network is switched off")
-    peers = len(usable_peers(node))
-    asked = f"{peers} peers were asked" if peers else "no peers are known: p2phub peers add p2phub://NODEID@HOST:PORT"
-    return NotFound(f"nothing is known of {reference}", hint=asked)
+    if peers := len(usable_peers(node)):
+        return NotFound(f"nothing is known of {reference}", hint=_asked(peers))
+    error = nobody_to_ask(node)
+    return NotFound(f"nothing is known of {reference}, and {error}", hint=error.hint)
 
 
 async def _ask_for_manifest(node: Node, manifest: ManifestId, tell: Tell) -> bytes | None:
@@ -185,3 +186,7 @@ async def _ask_for_manifest(node: Node, manifest: ManifestId, tell: Tell) -> byt
         if data is not None:
             return data
     return None
+
+
+def _asked(peers: int) -> str:
+    return "1 peer was asked" if peers == 1 else f"{peers} peers were asked"

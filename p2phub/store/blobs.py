@@ -111,7 +111,7 @@ class Blobs:
         try:
             stamp = Stamp.of(os.stat(path))
         except OSError:
-            return None
+            return None if held.is_object else self._find_unlisted(root)
         same_inode = held.is_object or stamp.inode == row["inode"]
         on_disk = row["boot"] is None or row["boot"] == boot_id()
         if stamp.size == row["size"] and stamp.mtime_ns == row["mtime_ns"] and same_inode and on_disk:
@@ -290,9 +290,14 @@ class Blobs:
     def finish(self, root: ContentId, partial: Partial) -> Held:
         """Turn a complete partial into an object. `sync` makes it outlive a crash of the machine."""
         target = self._layout.object(root)
-        stamp = Stamp.of(partial.finish(target))
-        self._list(root, stamp, None, None)
-        return Held(root, stamp.size, target, is_object=True)
+        status = partial.finish(target)
+        if status is not None:
+            self._list(root, Stamp.of(status), None, None)
+            return Held(root, status.st_size, target, is_object=True)
+        held = self.find(root)
+        if held is None:
+            raise StoreError(f"another process left a damaged file at {target}", path=str(target))
+        return held
 
     def add_small(self, files: Sequence[tuple[ContentId, bytes]]) -> None:
         """Make objects of small files whose bytes were verified; cheaper than a partial for each."""

@@ -79,10 +79,10 @@ class Partial:
             self._merge_others()
             self._write_map(bytes.fromhex(boot_id()))
 
-    def finish(self, target: Path) -> os.stat_result:
+    def finish(self, target: Path) -> os.stat_result | None:
         """Make the complete file the read-only `target`; returns its status. Nothing is synced.
 
-        If another process finished it first, that is as good.
+        Returns None if what stands there is a file of another process, which was not verified here.
         """
         assert all(self.have), "a partial is finished when it is complete"
         with self._lock, disk_errors(self.path):
@@ -90,15 +90,19 @@ class Partial:
             target.parent.mkdir(parents=True, exist_ok=True)
             # The name may have gone (another process) or be a new file (another process
             # that began again): only the file that was verified here may take the name.
-            same = False
+            ours = os.fstat(self._file)
+            moved = False
             with contextlib.suppress(FileNotFoundError):
-                same = os.path.samestat(os.stat(self.path), os.fstat(self._file))
-            if same:
-                os.replace(self.path, target)
+                if os.path.samestat(os.stat(self.path), ours):
+                    os.replace(self.path, target)
+                    moved = True
+            if moved:
                 self._map_path.unlink(missing_ok=True)
             elif not target.exists():
                 raise StoreError(f"{self.path} was removed while it was written", path=str(self.path))
-            return os.stat(target)
+            status = os.stat(target)
+            # Another process may have come between the look and the move, too.
+            return status if os.path.samestat(status, ours) else None
 
     def close(self) -> None:
         """Save what is here and close the files."""

@@ -18,12 +18,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 COMMAND = (sys.executable, "-c", "from p2phub.cli.main import main; main()")
 DEADLINE_S = 60.0  # seconds that anything may take; generous, as nothing here proves speed
@@ -205,6 +206,49 @@ def wait_until(check: Callable[[], Any], what: str, *, deadline_s: float = DEADL
             return result
         assert time.monotonic() < end, f"waited {deadline_s:.0f} s for {what}"
         time.sleep(0.05)
+
+
+class Stranger:
+    """A server of loopback that is no node, on a thread. A context manager that gives its port."""
+
+    def __init__(self, kind: Literal["silent", "banner", "http"], port: int = 0) -> None:
+        """kind: never answers; greets like sshd; answers 404 to everything. port: 0 is any."""
+        self._kind = kind
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(("127.0.0.1", port))
+        self._listener.listen()
+        self._open: list[socket.socket] = []
+
+    def __enter__(self) -> int:
+        threading.Thread(target=self._serve, daemon=True).start()
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._open:
+            connection.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(connection)
+            if self._kind != "silent":
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        page = b"<html>not found</html>"
+        head = b"HTTP/1.1 404 Not Found\r\ncontent-type: text/html\r\ncontent-length: %d\r\n\r\n" % len(page)
+        with contextlib.suppress(OSError):
+            if self._kind == "banner":
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+            while self._kind == "http" and connection.recv(65536):
+                connection.sendall(head + page)
 
 
 def free_port() -> int:

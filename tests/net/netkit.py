@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -251,6 +252,7 @@ class Hostile:
         self.port: int = self._listener.getsockname()[1]
         self.visits: list[Visit] = []
         self.handshakes = 0  # that succeeded
+        self.ended = 0  # connections whose script is done, and that are closed
         self.errors: list[BaseException] = []  # of our own making
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -260,6 +262,13 @@ class Hostile:
     def received(self) -> bytes:
         """What came after the handshake, on all connections."""
         return b"".join(bytes(visit.received) for visit in self.visits)
+
+    def wait_ended(self, count: int) -> None:
+        """Wait until `count` connections are closed on this side."""
+        end = time.monotonic() + PATIENCE_S
+        while self.ended < count:
+            assert time.monotonic() < end, f"{self.ended} connections ended, not {count}"
+            time.sleep(0.005)
 
     def close(self) -> None:
         for connection in [self._listener, *self._sockets]:
@@ -298,6 +307,7 @@ class Hostile:
         finally:
             with contextlib.suppress(OSError):
                 connection.close()
+            self.ended += 1
 
 
 @contextmanager

@@ -521,6 +521,15 @@ def test_a_file_in_place_with_the_same_bytes_is_still_held(
         assert held.path == path
 
 
+def test_content_that_is_an_object_as_well_outlives_its_file_in_place(store: Store, tmp_path: Path) -> None:
+    path = write_old(tmp_path / "file", b"bytes")
+    root = take_in(store, path, "in place").root
+    bring(store, b"bytes", fixed_chunks(b"bytes", MIB))
+    path.unlink()
+
+    assert read(store, root) == b"bytes"
+
+
 def test_removing_content_never_touches_a_file_in_place(store: Store, tmp_path: Path) -> None:
     path = write_old(tmp_path / "file", b"bytes")
     result = take_in(store, path, "in place")
@@ -567,6 +576,27 @@ def test_a_flipped_bit_is_found_in_its_chunk_and_costs_only_this_chunk(store: St
     partial.close()
     assert read(store, root) == data
     assert not list(store.layout.store.glob("partial/??/*"))
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_what_another_process_finished_meanwhile_is_hashed_before_it_is_believed(store: Store, good: bool) -> None:
+    data = values.content("file", 3 * MIB)
+    chunks = fixed_chunks(data, MIB)
+    root = chunks.root()
+    store.blobs.save_chunk_list(root, chunks)
+    partial = store.blobs.begin(root, chunks)
+    for index in range(3):
+        partial.write(index, memoryview(data)[index * MIB : (index + 1) * MIB])
+    store.layout.partial(root).unlink()
+    write_old(store.layout.object(root), data if good else data[:-1] + b"x")
+    if good:
+        assert store.blobs.finish(root, partial).path.read_bytes() == data
+    else:
+        with pytest.raises(StoreError, match="another process"):
+            store.blobs.finish(root, partial)
+    partial.close()
+
+    assert read(store, root) == (data if good else None)
 
 
 def test_a_repair_heals_the_hard_links_too(store: Store, tmp_path: Path) -> None:
@@ -882,6 +912,31 @@ def test_rot_in_a_long_chunk_list_condemns_no_good_chunk(store: Store) -> None:
     flip_byte(store.layout.tree(chunks.root()), 5, keep_time=True)
 
     assert store.blobs.chunk_list(chunks.root()) in (None, chunks)
+
+
+def test_chunks_that_whole_files_hold_are_found_there(store: Store, tmp_path: Path) -> None:
+    data = values.content("file", 3 * MIB + 5)
+    contents = {"copied": data, "in place": data[MIB:] + b"more", "empty": b""}
+    for way, content in (("copy", "copied"), ("in place", "in place"), ("copy", "empty")):
+        take_in(store, write_old(tmp_path / content, contents[content]), way)
+    partial_data = values.content("partial", MIB)
+    partial_chunks = fixed_chunks(partial_data, MIB)
+    store.blobs.save_chunk_list(partial_chunks.root(), partial_chunks)
+    partial = store.blobs.begin(partial_chunks.root(), partial_chunks)
+    partial.write(0, memoryview(partial_data))
+    partial.close()
+    wanted = {
+        blake3(piece).digest(): piece
+        for piece in (data[:MIB], data[2 * MIB : 3 * MIB], data[3 * MIB :] + b"more", partial_data, b"nowhere")
+    }
+    places = store.blobs.find_chunks(set(wanted))
+
+    assert set(places) == set(list(wanted)[:3])
+    for digest, found in places.items():
+        held = store.blobs.find(found.root)
+        assert held is not None
+        assert held.path.read_bytes()[found.offset : found.offset + found.length] == wanted[digest]
+    assert store.blobs.find_chunks(set()) == {}
 
 
 # ── reading ─────────────────────────────────────────────────────────────────

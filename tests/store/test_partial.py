@@ -118,6 +118,7 @@ def test_a_complete_partial_becomes_a_read_only_file(path: Path, tmp_path: Path,
     status = partial.finish(target)
     partial.close()
 
+    assert status is not None
     assert target.read_bytes() == data
     assert os.path.samestat(status, target.stat())
     assert stat.S_IMODE(status.st_mode) == 0o444
@@ -454,25 +455,27 @@ TestKilling.settings = settings(max_examples=40, stateful_step_count=20)
 # ── several at once ─────────────────────────────────────────────────────────
 
 
-def write_all(path_name: str, target: str, seed: str) -> None:
-    partial = Partial(Path(path_name), CHUNKS)
+def write_all(folder: str, turns: str, seed: str) -> None:
     wait_for_the_others()
-    for index in random.Random(int(seed)).sample(range(COUNT), COUNT):
-        partial.write(index, chunk(index))
-        partial.save()
-    partial.finish(Path(target))
-    partial.close()
+    for turn in range(int(turns)):
+        partial = Partial(Path(folder) / f"{turn}.data", CHUNKS)
+        for index in random.Random(f"{seed} {turn}").sample(range(COUNT), COUNT):
+            partial.write(index, chunk(index))
+            partial.save()
+        partial.finish(Path(folder) / "objects" / f"{turn}")
+        partial.close()
     print("finished")
 
 
-def test_processes_that_write_one_partial_at_once_all_finish_it(path: Path, tmp_path: Path) -> None:
-    target = tmp_path / "objects" / "file"
-    outs = run_at_once(write_all, *((path, target, seed) for seed in range(3)))
+def test_processes_that_write_one_partial_at_once_all_finish_it(tmp_path: Path) -> None:
+    outs = run_at_once(write_all, *((tmp_path, 12, seed) for seed in range(3)))
 
     assert all("finished" in out for out in outs)
-    assert target.read_bytes() == DATA
-    assert not path.exists()
-    assert not map_of(path).exists()
+    for turn in range(12):
+        assert (tmp_path / "objects" / str(turn)).read_bytes() == DATA
+    # One that comes late begins anew, and finishes that as well.
+    assert not list(tmp_path.glob("*.data"))
+    assert not list(tmp_path.glob("*.map"))
 
 
 def test_processes_that_share_a_partial_learn_what_the_others_wrote(path: Path) -> None:
@@ -544,9 +547,20 @@ def test_a_file_that_another_process_finished_first_is_as_good(path: Path, tmp_p
     status = other.finish(tmp_path / "object")
     other.close()
 
+    assert status is not None
     assert os.path.samestat(status, (tmp_path / "object").stat())
     assert (tmp_path / "object").read_bytes() == DATA
     assert os.listdir(path.parent) == []
+
+
+def test_a_file_that_another_process_put_there_is_not_called_ours(
+    path: Path, tmp_path: Path, complete: Partial
+) -> None:
+    path.unlink()
+    (tmp_path / "object").write_bytes(b"of another process")
+
+    assert complete.finish(tmp_path / "object") is None
+    assert (tmp_path / "object").read_bytes() == b"of another process"
 
 
 def test_finishing_late_leaves_alone_what_was_begun_since(path: Path, tmp_path: Path, complete: Partial) -> None:
