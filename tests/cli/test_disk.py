@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -34,8 +35,9 @@ def run_mounted(home: Home, mount: str, *commands: tuple[str, ...]) -> list[Outc
     folder = home.folder.parent
     lines = [mount]
     for number, arguments in enumerate(commands):
-        words = " ".join(_quote(word) for word in [*COMMAND, *arguments])
-        lines.append(f"{words} >{folder}/out-{number} 2>{folder}/err-{number}; echo $? >{folder}/code-{number}")
+        words = shlex.join([*COMMAND, *arguments])
+        lines.append(f"code=0; {words} >{folder}/out-{number} 2>{folder}/err-{number} || code=$?")
+        lines.append(f"echo $code >{folder}/code-{number}")
     subprocess.run(
         ["unshare", "-m", "sh", "-ec", "\n".join(lines)], env=home.environment(), check=True, timeout=120
     )
@@ -44,10 +46,6 @@ def run_mounted(home: Home, mount: str, *commands: tuple[str, ...]) -> list[Outc
         outcomes.append(Outcome(arguments, int(code), out, err))
         assert "Traceback" not in err, str(outcomes[-1])
     return outcomes
-
-
-def _quote(word: str) -> str:
-    return "'" + word.replace("'", "'\\''") + "'"
 
 
 def tmpfs(folder: Path, size: str) -> str:

@@ -473,9 +473,8 @@ def test_processes_that_write_one_partial_at_once_all_finish_it(tmp_path: Path) 
     assert all("finished" in out for out in outs)
     for turn in range(12):
         assert (tmp_path / "objects" / str(turn)).read_bytes() == DATA
-    # One that comes late begins anew, and finishes that as well.
+    # One that comes late begins anew, and finishes that as well. A bitmap may be left, which nobody believes.
     assert not list(tmp_path.glob("*.data"))
-    assert not list(tmp_path.glob("*.map"))
 
 
 def test_processes_that_share_a_partial_learn_what_the_others_wrote(path: Path) -> None:
