@@ -96,9 +96,13 @@ def _signatures(lines: str) -> Iterator[tuple[str, bytes]]:
     for line in lines.removesuffix("\n").split("\n"):
         _, name, encoded = line.split(" ")
         try:
-            yield name, base64.b64decode(encoded, validate=True)
+            blob = base64.b64decode(encoded, validate=True)
         except binascii.Error as exc:
             raise InvalidData("a signature of the head is no base64") from exc
+        # Two spellings of one signature would be two heads.
+        if base64.b64encode(blob).decode() != encoded:
+            raise InvalidData("a signature of the head is not in canonical base64")
+        yield name, blob
 
 
 def _key_hash(name: str, key: PublicKey) -> bytes:

@@ -24,7 +24,7 @@ from .ids import ContentId
 CHUNK_SIZE_MAX = 2 * 1024 * 1024  # bytes; spec/content.md §1
 PACKED_SIZE = 36  # bytes a chunk in a chunk list: length u32 big-endian, hash; spec/content.md §2
 PAGE_CHUNKS = 4096  # chunks in a page, a power of two; spec/content.md §4
-FILE_SIZE_MAX = 2**46  # bytes (64 TiB); spec/content.md §1
+FILE_SIZE_MAX = 2**41  # bytes (2 TiB), so that a bitmap of its chunks fits an answer; spec/content.md §1
 CHUNK_SIZE_MEAN_MIN = 128 * 1024  # bytes; more chunks than this allows are refused; spec/content.md §1
 PROOF_HASHES_MAX = 32  # more than log2 of the pages of the largest file
 

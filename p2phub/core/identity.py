@@ -87,6 +87,11 @@ class Identity(Struct, frozen=True):
         keys = [*self.current.publish.keys, *(retired.key for retired in self.current.retired)]
         return {log_id(self.namespace, key): key for key in keys}
 
+    def counted(self, log: LogId, size: int) -> int:
+        """Return how many of the first `size` records of `log` count."""
+        limit = self.size_max(log)
+        return size if limit is None else min(size, limit)
+
     def size_max(self, log: LogId) -> int | None:
         """Return how many records of `log` count; None if all do."""
         for retired in self.current.retired:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from .encoding import decode, encode
-from .envelope import ENVELOPE_SIZE_MAX, PAYLOAD_SIZE_MAX, Envelope, seal
+from .envelope import ENVELOPE_SIZE_MAX, Envelope, seal
 from .errors import InvalidData, InvalidName
 from .ids import NodeId
 from .manifest import Time
@@ -16,6 +16,7 @@ from .records import SKEW_MAX_S
 from .signing import SigningKey
 
 PURPOSE = "node"  # spec/signing.md §2
+RECORD_SIZE_MAX = 8 * 1024  # bytes; spec/node-record.md §2
 TTL_MAX_S = 24 * 3600  # seconds; spec/node-record.md §2
 
 Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\A[A-Za-z0-9._-]+\Z")]
@@ -53,7 +54,7 @@ def open_node_record(data: bytes, *, now: float) -> SignedNodeRecord:
     the clock by more than the limit, or with an address that is none.
     """
     envelope = decode(data, Envelope, size_max=ENVELOPE_SIZE_MAX)
-    record = decode(envelope.payload, NodeRecord, size_max=PAYLOAD_SIZE_MAX)
+    record = decode(envelope.payload, NodeRecord, size_max=RECORD_SIZE_MAX)
     envelope.check(record.node, PURPOSE)
     if record.time > now + SKEW_MAX_S:
         raise InvalidData(f"the node record is {record.time - now:.0f} s ahead of this machine's clock")

@@ -214,6 +214,8 @@ async def _send(http: h11.Connection, channel: Channel, response: Response, *, h
     parts = response.body if not isinstance(response.body, bytes) else ()
     size = len(response.body) if isinstance(response.body, bytes) else sum(part.length for part in parts)
     headers = [("content-length", str(size)), ("content-type", response.content_type), *response.headers.items()]
+    if response.status == 204:
+        headers = []  # RFC 9110 §8.6: there is no body to tell of
     head = http.send(h11.Response(status_code=response.status, headers=headers)) or b""
     if head_only:
         await channel.send(head)

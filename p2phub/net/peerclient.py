@@ -23,6 +23,7 @@ from p2phub.core.manifest import MANIFEST_SIZE_MAX, manifest_id
 from p2phub.core.names import format_endpoint
 from p2phub.protocol.messages import (
     ANSWER_SIZE_MAX,
+    HAVE_ROOTS_MAX,
     Announcement,
     Have,
     HaveQuery,
@@ -89,10 +90,14 @@ class PeerClient:
 
     async def have(self, roots: Sequence[ContentId]) -> tuple[bool | bytes, ...]:
         """Return what the peer has of each file: all, nothing, or a bitmap."""
-        held = (await self._ask("have", HaveQuery(tuple(roots)), Have)).held
-        if len(held) != len(roots):
-            raise self._violation(f"answered for {len(held)} files instead of {len(roots)}")
-        return held
+        held: list[bool | bytes] = []
+        while len(held) < len(roots):
+            asked = roots[len(held) : len(held) + HAVE_ROOTS_MAX]
+            answer = (await self._ask("have", HaveQuery(tuple(asked)), Have)).held
+            if not 1 <= len(answer) <= len(asked):
+                raise self._violation(f"answered for {len(answer)} files instead of 1 to {len(asked)}")
+            held += answer
+        return tuple(held)
 
     async def trees(self, pages: Sequence[PageRef]) -> Trees:
         """Return the first of the asked pages of chunk lists, as many as fit; unchecked."""

@@ -19,7 +19,7 @@ import trio
 from p2phub.core.checkpoint import Head, open_head, parse_head
 from p2phub.core.errors import ForkedLog, HubError, InvalidData, NotFound, PeerError, PeerUnreachable, PeerViolation
 from p2phub.core.identity import Identity, open_identity
-from p2phub.core.ids import LogId, NamespaceId, NodeId
+from p2phub.core.ids import LogId, NodeId
 from p2phub.core.noderecord import SignedNodeRecord, open_node_record
 from p2phub.net.peerclient import PeerClient, open_peer
 from p2phub.protocol.messages import ANNOUNCED_HEADS_MAX, Announcement, LogHead
@@ -134,12 +134,12 @@ async def take_announcement(node: Node, sender: SignedNodeRecord, heads: Iterabl
 
 
 def _news(node: Node, heads: tuple[LogHead, ...]) -> list[LogHead]:
-    """Return the heads that are longer than what is here. Raises InvalidData if one is none."""
+    """Return the heads that tell more than what is here. Raises InvalidData if one is none."""
     news = []
     for announced in heads:
         head = parse_head(announced.head)
         state = node.store.logs.state(head.log)
-        if head.size > (state.size if state else 0):
+        if state is None or head.size > state.size or announced.version > state.version:
             news.append(announced)
     return news
 
@@ -180,22 +180,22 @@ async def _pull_quietly(node: Node, peer: Peer) -> None:
 
 async def _announce_changes(node: Node) -> None:
     """Tell peers the heads that changed since the last time."""
-    told = {state.log: state.size for state in await on_disk(node.store.logs.states)}
+    told = {state.log: (state.size, state.version) for state in await on_disk(node.store.logs.states)}
     while True:
         changed = node.changed
         states = await on_disk(node.store.logs.states)
-        news = [state for state in states if state.head and state.size > told.get(state.log, 0)]
+        news = [state for state in states if state.head and (state.size, state.version) != told.get(state.log)]
         if not news or not node.endpoints:
             await changed.wait()
             continue
-        heads = [LogHead(state.namespace, state.head) for state in news]
+        heads = [LogHead(state.namespace, state.version, state.head) for state in news]
         peers = await on_disk(usable_peers, node)
         random.shuffle(peers)
         async with trio.open_nursery() as nursery:
             for peer in sorted(peers, key=lambda peer: peer.failures > 0)[:ANNOUNCE_PEERS]:
                 for at in range(0, len(heads), ANNOUNCED_HEADS_MAX):
                     nursery.start_soon(_announce, node, peer, tuple(heads[at : at + ANNOUNCED_HEADS_MAX]))
-        told.update((state.log, state.size) for state in news)
+        told.update((state.log, (state.size, state.version)) for state in news)
 
 
 async def _announce(node: Node, peer: Peer, heads: tuple[LogHead, ...]) -> None:
@@ -213,12 +213,13 @@ async def _take_heads(node: Node, client: PeerClient, heads: Iterable[LogHead]) 
     for announced in heads:
         head = _parse(client, announced)
         state = await on_disk(node.store.logs.state, head.log)
-        if state and state.size == head.size and state.root == head.root:
+        is_equal = state is not None and state.size == head.size and state.root == head.root
+        if state and is_equal and state.version >= announced.version:
             continue
         if await on_disk(node.store.logs.fork, head.log):
             continue
         try:
-            count += await _take_log(node, client, announced.namespace, head)
+            count += await _take_log(node, client, announced, head)
         except ForkedLog as exc:
             log.warning("%s", exc)
     if count:
@@ -226,8 +227,8 @@ async def _take_heads(node: Node, client: PeerClient, heads: Iterable[LogHead]) 
     return count
 
 
-async def _take_log(node: Node, client: PeerClient, namespace: NamespaceId, head: Head) -> int:
-    identity = await _identity(node, client, namespace, head.log)
+async def _take_log(node: Node, client: PeerClient, announced: LogHead, head: Head) -> int:
+    identity = await _identity(node, client, announced, head.log)
     try:
         open_head(head.text, log=head.log, key=identity.logs[head.log])
     except InvalidData as exc:
@@ -238,7 +239,7 @@ async def _take_log(node: Node, client: PeerClient, namespace: NamespaceId, head
         await on_disk(node.store.logs.check_head, head)
         return 0
     count = 0
-    while size < head.size:
+    while size < identity.counted(head.log, head.size):
         page = await client.log_page(head.log, size)
         if not page.entries or page.start != size:
             raise PeerError(f"{client} does not have the records that its head covers", peer=str(client.node))
@@ -253,17 +254,21 @@ async def _take_log(node: Node, client: PeerClient, namespace: NamespaceId, head
     return count
 
 
-async def _identity(node: Node, client: PeerClient, namespace: NamespaceId, log_id: LogId) -> Identity:
-    """Return the identity that names the key of `log_id`, asked of the peer if ours does not."""
+async def _identity(node: Node, client: PeerClient, announced: LogHead, log_id: LogId) -> Identity:
+    """Return the identity that names the key of `log_id`, asked of the peer if ours is older or does not."""
+    namespace = announced.namespace
     known = await on_disk(node.store.logs.identity, namespace)
-    if known and log_id in known.logs:
+    if known and log_id in known.logs and known.current.version >= announced.version:
         return known
     chain = await client.identity(namespace)
     try:
         identity = open_identity(chain.documents)
         if identity.namespace != namespace or log_id not in identity.logs:
             raise InvalidData("the identity is not of the namespace, or does not name the log's key")
-        await on_disk(node.store.logs.add_identity, identity)
+        if identity.current.version < announced.version:
+            raise InvalidData("the identity is older than it was said to be")
+        if await on_disk(node.store.logs.add_identity, identity):
+            node.note_change()
     except InvalidData as exc:
         raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from exc
     return identity

@@ -27,6 +27,7 @@ from p2phub.net.door import FilePart, Request, Response, serve_peers
 from p2phub.net.tls import server_context
 from p2phub.protocol.messages import (
     FRAME_SIZE_MAX,
+    HAVE_ANSWER_SIZE,
     HEADS_PAGE,
     LARGE_QUERY_SIZE_MAX,
     LOG_PAGE_SIZE,
@@ -136,13 +137,16 @@ class PeerDoor:
     async def _heads(self, request: Request) -> Response:
         query = decode(request.body, HeadsQuery, size_max=FRAME_SIZE_MAX)
         states = await on_disk(self._store.logs.states, after=query.after, limit=HEADS_PAGE + 1)
-        heads = tuple(LogHead(state.namespace, state.head) for state in states[:HEADS_PAGE] if state.head)
+        known = (state for state in states[:HEADS_PAGE] if state.head)
+        heads = tuple(LogHead(state.namespace, state.version, state.head) for state in known)
         return Response(200, encode(Heads(heads, more=len(states) > HEADS_PAGE)))
 
     async def _announce(self, request: Request) -> Response:
         announcement = decode(request.body, Announcement, size_max=FRAME_SIZE_MAX)
         signed = open_node_record(announcement.record, now=time.time())
-        self._background.start_soon(take_announcement, self._node, signed, announcement.heads)
+        # Without an address there is nothing to fetch from.
+        if signed.record.addresses:
+            self._background.start_soon(take_announcement, self._node, signed, announcement.heads)
         return Response(204)
 
     async def _identity(self, request: Request, namespace: str) -> Response:
@@ -169,8 +173,15 @@ class PeerDoor:
         query = decode(request.body, HaveQuery, size_max=LARGE_QUERY_SIZE_MAX)
 
         def look() -> tuple[bool | bytes, ...]:
-            maps = (self._store.blobs.held_map(root) for root in query.roots)
-            return tuple(held if isinstance(held, bool) else pack_bits(held) for held in maps)
+            found: list[bool | bytes] = []
+            size = 0
+            for root in query.roots:
+                held = self._store.blobs.held_map(root)
+                found.append(held if isinstance(held, bool) else pack_bits(held))
+                size += len(held) // 8 if isinstance(held, bytes) else 1
+                if size > HAVE_ANSWER_SIZE:
+                    break
+            return tuple(found)
 
         return Response(200, encode(Have(await on_disk(look))))
 

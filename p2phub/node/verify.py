@@ -65,7 +65,7 @@ async def verify(node: Node, reference: str, tell: Tell, *, repair: bool = False
     start = time.monotonic()
     folder = Path(reference)
     is_folder = folder.is_absolute() and await on_disk(folder.is_dir)
-    if is_folder and (view := await on_disk(node.store.keeping.view, folder.resolve())):
+    if is_folder and (view := await on_disk(lambda: node.store.keeping.view(folder.resolve()))):
         manifest = await load_manifest(node, view.manifest, tell)
         files = [file for file in manifest.files if file.path in view.files]
         damaged, received = await _verify_folder(node, folder, files, tell, repair=repair)

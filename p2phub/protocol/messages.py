@@ -26,6 +26,7 @@ LOG_PAGE_SIZE = 1024 * 1024  # bytes of entries in one answer, about; §4
 HAVE_ROOTS_MAX = 10_000  # files asked about at once: one whole manifest; §6
 TREE_PAGES_MAX = 1_000  # pages asked for at once; §6
 TREE_ANSWER_SIZE = 1024 * 1024  # bytes of pages in one answer, about; §6
+HAVE_ANSWER_SIZE = 1024 * 1024  # bytes of bitmaps in one answer, about; §6
 SPANS_MAX = 1_000  # byte ranges in one request; §7
 SPAN_BYTES_MAX = 64 * 1024 * 1024  # bytes in one request; §7
 LARGE_QUERY_SIZE_MAX = 512 * 1024  # bytes of a query that lists files; §6
@@ -54,6 +55,7 @@ class LogHead(Struct, frozen=True, forbid_unknown_fields=True):
     """A head, and the namespace whose identity proves its key."""
 
     namespace: NamespaceId
+    version: Annotated[int, Meta(ge=1, le=CHAIN_MAX)]  # of the newest identity document that the sender has
     head: Annotated[bytes, Meta(max_length=HEAD_SIZE_MAX)]
 
 
@@ -97,7 +99,7 @@ class HaveQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Have(Struct, frozen=True, forbid_unknown_fields=True):
-    """For each file asked about: all (true), none (false), or a bitmap.
+    """For the first files asked about, as many as fit: all (true), none (false), or a bitmap.
 
     In a bitmap, chunk i is bit i % 8, counted from the lowest, of byte i // 8.
     """

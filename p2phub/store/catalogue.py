@@ -113,6 +113,14 @@ class Catalogue:
                 (record.log, record.index, refusal),
             )
 
+    def forget(self, connection: Connection, namespace: NamespaceId) -> None:
+        """Undo all that entries of `namespace` said."""
+        connection.execute(
+            "DELETE FROM refusals WHERE log IN (SELECT log FROM logs WHERE namespace = ?)", (namespace,)
+        )
+        for table in ("releases", "branches", "versions", "yanks", "models"):
+            connection.execute(f"DELETE FROM {table} WHERE namespace = ?", (namespace,))
+
     def _publish(self, connection: Connection, record: Publish, leaf: bytes) -> str | None:
         """Take in a release; returns why it may not count, or None."""
         # Of this log only: what another log says must not depend on which of them came first.
@@ -136,13 +144,19 @@ class Catalogue:
                  record.time, leaf),
             )  # fmt: skip
         connection.execute(
-            "INSERT INTO releases (log, idx, namespace, model, kind, manifest, branch, version, time)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO releases (log, idx, namespace, model, kind, manifest, branch, version, time, leaf)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (record.log, record.index, record.namespace, record.model, record.kind, record.manifest,
-             record.branch, record.version, record.time),
+             record.branch, record.version, record.time, leaf),
         )  # fmt: skip
         self._move_branch(connection, record, record.branch, record.manifest, record.depth, leaf)
         self._describe(connection, record)
+        # Of logs that do not agree the earliest word counts, whichever was heard first.
+        connection.execute(
+            "UPDATE models SET kind = (SELECT kind FROM releases"
+            " WHERE namespace = ?1 AND model = ?2 ORDER BY time, leaf LIMIT 1) WHERE namespace = ?1 AND model = ?2",
+            (record.namespace, record.model),
+        )
         return None
 
     def _move_branch(

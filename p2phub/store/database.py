@@ -95,6 +95,7 @@ MIGRATIONS = (
         branch     TEXT NOT NULL,
         version    TEXT,
         time       INTEGER NOT NULL,   -- seconds since 1970
+        leaf       BLOB NOT NULL,
         PRIMARY KEY (log, idx)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX releases_by_model ON releases (namespace, model, time);

@@ -37,15 +37,22 @@ from .database import Database
 from .disk import disk_errors, write_file
 from .layout import Layout
 
+RECOUNT_BYTES = 1024 * 1024  # bytes of entries read at once
 IDENTITY_SIZE_MAX = 4 * 1024 * 1024  # bytes of a chain; spec/peer-protocol.md §4
 
 _LENGTH = struct.Struct(">I")  # before each entry in the file; spec/store.md §4
+
+
+_STATES = "SELECT logs.*, identities.version FROM logs JOIN identities ON identities.namespace = logs.namespace"
 
 
 class Listener(Protocol):
     """Told of every entry, in order, inside the transaction that adds it."""
 
     def apply(self, connection: Connection, entry: Entry) -> None: ...
+
+    def forget(self, connection: Connection, namespace: NamespaceId) -> None:
+        """Undo all that entries of `namespace` said, so that those which still count are told again."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class LogState:
 
     log: LogId
     namespace: NamespaceId
+    version: int  # of the newest identity document of the namespace
     size: int  # records
     root: bytes
     head: bytes  # the newest signed checkpoint whose records are all here; empty while there is none
@@ -95,6 +103,7 @@ class Logs:
                 "INSERT OR REPLACE INTO identities (namespace, version, chain) VALUES (?, ?, ?)",
                 (identity.namespace, identity.current.version, chain),
             )
+            self._recount(connection, identity)
         return True
 
     # ── reading ─────────────────────────────────────────────────────────────
@@ -102,21 +111,21 @@ class Logs:
     def state(self, log: LogId) -> LogState | None:
         """Return the state of `log`, None if nothing of it is here."""
         with self._database.read() as connection:
-            row = connection.execute("SELECT * FROM logs WHERE log = ?", (log,)).fetchone()
+            row = connection.execute(f"{_STATES} WHERE log = ?", (log,)).fetchone()
         return _state(row) if row else None
 
     def states(self, *, after: LogId | None = None, limit: int = -1) -> list[LogState]:
         """Return the logs whose id sorts after `after`, at most `limit`, sorted by id."""
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT * FROM logs WHERE log > ? ORDER BY log LIMIT ?", (after or b"", limit)
+                f"{_STATES} WHERE log > ? ORDER BY log LIMIT ?", (after or b"", limit)
             ).fetchall()
         return [_state(row) for row in rows]
 
     def logs_of(self, namespace: NamespaceId) -> list[LogState]:
         """Return the logs of `namespace` that are here."""
         with self._database.read() as connection:
-            rows = connection.execute("SELECT * FROM logs WHERE namespace = ? ORDER BY log", (namespace,)).fetchall()
+            rows = connection.execute(f"{_STATES} WHERE logs.namespace = ? ORDER BY log", (namespace,)).fetchall()
         return [_state(row) for row in rows]
 
     def entries(self, log: LogId, start: int, *, size_max: int) -> list[bytes]:
@@ -183,9 +192,8 @@ class Logs:
         if key is None:
             raise InvalidData(f"log {head.log} is not of a key that {identity.namespace} names")
         head = open_head(head.text, log=head.log, key=key)
-        size_max = identity.size_max(head.log)
-        if size_max is not None and head.size > size_max:
-            raise InvalidData(f"log {head.log} counts up to record {size_max} only: its key was retired")
+        # What a retired key signed after it was retired does not count, and is not kept.
+        goal = identity.counted(head.log, head.size)
         with self._database.write() as connection:
             row = connection.execute("SELECT * FROM logs WHERE log = ?", (head.log,)).fetchone()
             frontier = _frontier(row)
@@ -195,7 +203,7 @@ class Logs:
             self._check_not_frozen(connection, head.log)
             new: list[Entry] = []
             previous = self._leaf(connection, head.log, frontier.size - 1)
-            for data in entries[: head.size - frontier.size]:
+            for data in entries[: max(0, goal - frontier.size)]:
                 try:
                     entry = open_entry(
                         data, namespace=identity.namespace, key=key, index=frontier.size, previous=previous
@@ -255,7 +263,7 @@ class Logs:
 
     def _rebuild_log(self, identity: Identity, log: LogId, key: PublicKey) -> None:
         with self._database.write() as connection:
-            row = self._take_in_file(connection, identity.namespace, key, None)
+            row = self._take_in_file(connection, identity.namespace, key, None, size_max=identity.size_max(log))
             if row is None:
                 return
             try:
@@ -268,10 +276,41 @@ class Logs:
 
     # ── helpers ─────────────────────────────────────────────────────────────
 
+    def _recount(self, connection: Connection, identity: Identity) -> None:
+        """Let only the entries that `identity` lets count have a say, if it is not so already."""
+        rows = connection.execute(
+            "SELECT log, size FROM logs WHERE namespace = ?", (identity.namespace,)
+        ).fetchall()
+        counted = {
+            LogId(row["log"]): identity.counted(LogId(row["log"]), row["size"]) if row["log"] in identity.logs else 0
+            for row in rows
+        }
+        if all(counted[LogId(row["log"])] == row["size"] for row in rows):
+            return
+        self._listener.forget(connection, identity.namespace)
+        for log, size in counted.items():
+            start = 0
+            while start < size:
+                page = self.entries(log, start, size_max=RECOUNT_BYTES)
+                if not page:
+                    break
+                for data in page[: size - start]:
+                    self._listener.apply(connection, read_entry(data))
+                start += len(page)
+
     def _take_in_file(
-        self, connection: Connection, namespace: NamespaceId, key: PublicKey, row: Row | None
+        self,
+        connection: Connection,
+        namespace: NamespaceId,
+        key: PublicKey,
+        row: Row | None,
+        *,
+        size_max: int | None = None,
     ) -> Row | None:
-        """Index the entries that stand in the log's file behind those of `row`; returns the row as it is then."""
+        """Index the entries that stand in the log's file behind those of `row`; returns the row as it is then.
+
+        size_max: entries that count, if not all do; the others are left out.
+        """
         log = log_id(namespace, key)
         path = self._layout.log(log)
         offset = row["bytes"] if row is not None else 0
@@ -287,6 +326,8 @@ class Logs:
         known = frontier.size
         previous = self._leaf(connection, log, known - 1)
         for data in _read_file(rest):
+            if frontier.size == size_max:
+                break
             try:
                 entry = open_entry(data, namespace=namespace, key=key, index=frontier.size, previous=previous)
             except InvalidData:
@@ -441,6 +482,7 @@ def _state(row: Row) -> LogState:
     return LogState(
         LogId(row["log"]),
         NamespaceId(row["namespace"]),
+        row["version"],
         row["size"],
         _frontier(row).root(),
         row["head"],

@@ -20,7 +20,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -108,6 +109,11 @@ class Home:
         assert code is None or outcome.code == code, f"expected exit code {code}\n{outcome}"
         assert "Traceback" not in outcome.err, str(outcome)
         return outcome
+
+    def run_all(self, *commands: Sequence[str], code: int | None = 0, **options: Any) -> list[Outcome]:
+        """Run commands that do not need each other side by side, as most of each is starting Python."""
+        with ThreadPoolExecutor(3) as pool:
+            return list(pool.map(lambda arguments: self.run(*arguments, code=code, **options), commands))
 
     def json(self, *arguments: str, code: int | None = 0, env: Mapping[str, str] | None = None) -> Any:
         """Run a command with `--json` and return what it printed."""

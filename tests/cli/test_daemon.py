@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from p2phub.testing.hostile import open_home, open_linked, wait_for
-from p2phub.testing.processes import Home, RunningNode, Stranger, free_port, tree, wait_until
+from p2phub.testing.processes import Home, RunningNode, Stranger, free_port, tree
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -387,15 +387,6 @@ def test_two_fetches_through_a_node_at_once_download_once(seed, home, tmp_path):
     assert after - before == size
     for number in range(3):
         assert tree(tmp_path / f"out-{number}") == tree(seed.folder)
-
-
-def test_a_node_hears_of_what_a_lone_command_published(home, seed):
-    # A command with --offline works beside the node; the node must tell peers all the same.
-    home.run("id", "new")
-    other = Home(home.folder.with_name("other"))
-    with home.node() as node, other.node(peers=(node.address,)):
-        home.run("publish", str(seed.folder), "beside", env={"P2PHUB_OFFLINE": "1"})
-        wait_until(lambda: other.json("search", "beside"), "the news to arrive", deadline_s=90)
 
 
 def test_log_lines_of_a_node_carry_no_secret(running):

@@ -50,7 +50,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         files=tuple(
             FileEntry(
                 path,
-                draw(st.integers(0, 2**46)),
+                draw(st.integers(0, 2**41)),
                 ContentId(draw(st.binary(min_size=32, max_size=32))),
                 draw(st.binary(min_size=32, max_size=32)),
                 draw(st.sampled_from(["weights", "config", "tokenizer", "card", "code", "data", "other"])),
@@ -103,7 +103,7 @@ REFUSED = {
     "a path that leaves the folder": change(files=(entry("../a"),), variants=()),
     "an empty path": change(files=(entry(""),), variants=()),
     "a size below 0": change(files=(msgspec.structs.replace(entry("a"), size=-1),), variants=()),
-    "a size over the limit": change(files=(msgspec.structs.replace(entry("a"), size=2**46 + 1),), variants=()),
+    "a size over the limit": change(files=(msgspec.structs.replace(entry("a"), size=2**41 + 1),), variants=()),
     "a short sha256": change(files=(msgspec.structs.replace(entry("a"), sha256=bytes(31)),), variants=()),
     "an unknown role": change(files=(msgspec.structs.replace(entry("a"), role="secret"),), variants=()),
     "an unknown profile": change(files=(msgspec.structs.replace(entry("a"), profile="cdc-2m"),), variants=()),

@@ -44,7 +44,7 @@ NAMESPACE = values.identity().namespace
 ROOTS = [ContentId(values.content(name, 32)) for name in "abc"]
 MANIFEST = manifests.encode(values.manifest())
 PAGE = TreePage(0, 0, 0, b"", ())
-HEADS = Heads((LogHead(NAMESPACE, b"head"),), more=True)
+HEADS = Heads((LogHead(NAMESPACE, 1, b"head"),), more=True)
 IDENTITY = IdentityChain(values.identity().chain)
 BOMB = bomb(100_000_000)
 TICKET = Ticket(bytes(16), bytes(range(16)), bytes(range(1, 17)), 600)
@@ -210,13 +210,21 @@ async def test_another_manifest_is_a_violation() -> None:
 @pytest.mark.parametrize(
     ("what", "body"),
     [
-        ("have", encode(Have((True,)))), ("have", encode(Have((True,) * 4))), ("have", encode(Have(()))),
+        ("have", encode(Have((True,) * 4))), ("have", encode(Have(()))),
         ("trees", encode(Trees(()))), ("trees", encode(Trees((None,) * 3))),
     ],
 )  # fmt: skip
 async def test_an_answer_for_another_number_of_things_is_a_violation(what: str, body: bytes) -> None:
     with hostile(answering(answer(body))) as server, pytest.raises(PeerViolation, match="instead of"):
         await ask(server, what)
+
+
+async def test_a_peer_that_answers_for_the_first_files_is_asked_for_the_rest() -> None:
+    answers = (answer(encode(Have((True,)))), answer(encode(Have((False, b"\x05")))))
+    with hostile(answering(*answers)) as server:
+        held = await ask(server, "have")
+
+    assert held == (True, False, b"\x05")
 
 
 def send_without_end(visit: Visit, head: bytes, piece: bytes) -> None:

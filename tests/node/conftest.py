@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2phub.net import bulk, peerclient
+from p2phub.net import bulk, frames, peerclient
 from p2phub.node import swarm
 from p2phub.node.events import ignore
 from p2phub.node.node import create_identity
@@ -65,8 +65,10 @@ def copy_of(published: Published, tmp_path: Path) -> Callable[[str], Path]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what takes a minute for people take some seconds: most times of a download, a tenth each."""
     # Not less, or a busy machine looks like a peer that stalls.
-    monkeypatch.setattr(bulk, "STALL_TIMEOUT_S", 3.0)
-    monkeypatch.setattr(peerclient, "READ_TIMEOUT_S", 3.0)
+    monkeypatch.setattr(bulk, "STALL_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(frames, "STALL_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(peerclient, "READ_TIMEOUT_S", 2.0)
     monkeypatch.setattr(swarm, "RETRY_S", tuple(wait_s / 10 for wait_s in swarm.RETRY_S))
+    monkeypatch.setattr(swarm, "QUIET_S", 0.3)
     for name in ("PATIENCE_S", "PATIENCE_ALONE_S", "PATIENCE_SILENT_S", "PEERS_S", "OFFER_S", "SAVE_S", "RATE_S"):
         monkeypatch.setattr(swarm, name, getattr(swarm, name) / 10)

@@ -123,7 +123,7 @@ async def test_a_liar_among_three_is_named_and_banned_and_not_asked_again(publis
     assert liar_id not in by_node(again)
 
 
-async def test_nothing_that_a_liar_sent_is_kept(published, copy_of, tmp_path):
+async def test_nothing_that_a_liar_sent_is_kept(published, copy_of, tmp_path, impatient):
     async with open_home(copy_of("liar")) as liar, open_home(tmp_path / "fetcher") as fetcher:
         async with serving(liar, wrap=flip_bits(liar)) as address:
             fetcher.store.peers.add(address)
@@ -179,7 +179,8 @@ async def test_a_provider_that_says_it_has_all_and_answers_404_ends_the_download
 async def test_a_provider_that_is_always_busy_ends_the_download_with_that_reason(
     published, copy_of, tmp_path, impatient, monkeypatch
 ):
-    monkeypatch.setattr(swarm, "PATIENCE_BUSY_S", 8.0)
+    monkeypatch.setattr(swarm, "PATIENCE_BUSY_S", 3.0)
+    monkeypatch.setattr(swarm, "PATIENCE_SILENT_S", 1.0)
     busy = answering("/v1/spans", Response(429, b"busy", "text/plain", {"retry-after": "1"}))
     waiting: list[str] = []
     async with open_home(copy_of("busy")) as seed, open_home(tmp_path / "fetcher") as fetcher:
@@ -460,7 +461,7 @@ async def test_a_provider_that_still_downloads_gives_what_it_has(published, copy
         seed = await stack.enter_async_context(open_home(copy_of("seed")))
         middle = await stack.enter_async_context(open_home(tmp_path / "middle"))
         end = await stack.enter_async_context(open_home(tmp_path / "end"))
-        seed_link = await stack.enter_async_context(open_linked(seed, rate=4e6))
+        seed_link = await stack.enter_async_context(open_linked(seed, rate=6e6))
         middle_address = await stack.enter_async_context(serving(middle))
         middle.store.peers.add(seed_link.address(seed))
         end.store.peers.add(middle_address)

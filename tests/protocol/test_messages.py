@@ -56,7 +56,7 @@ ROOT = ContentId(b"\xff" * 32)
 LOG = LogId(b"\xff" * 32)
 KEY = values.key("publisher")
 RECORD = sign_node_record(values.node_record(), values.key("node")).data
-HEAD = LogHead(NamespaceId(b"\xff" * 32), sign_head(LOG, 2**53, bytes(32), KEY).text)
+HEAD = LogHead(NamespaceId(b"\xff" * 32), 1000, sign_head(LOG, 2**53, bytes(32), KEY).text)
 PAGE = TreePage(0, 0, 0, b"", ())
 TICKET = Ticket(b"i" * 16, b"c" * 16, b"s" * 16, TICKET_TTL_S)
 
@@ -76,7 +76,7 @@ EXAMPLES: list[Struct] = [
     Have((True, False, b"\x05", b"")),
     TreesQuery((PageRef(ROOT, 3),)),
     Trees((PAGE, None, PAGE)),
-    SpansQuery((ByteRange(ROOT, 0, 1), ByteRange(ROOT, 2**46, SPAN_BYTES_MAX))),
+    SpansQuery((ByteRange(ROOT, 0, 1), ByteRange(ROOT, 2**41, SPAN_BYTES_MAX))),
     TicketsQuery(2),
     Tickets((TICKET, TICKET)),
     BulkAnswer(200, SPAN_BYTES_MAX),
@@ -117,9 +117,9 @@ REFUSED: dict[str, Struct] = {
     "nobody's record": Nodes(()),
     "too many node records": Nodes((b"",) * (NODES_MAX + 1)),
     "a node record over the limit": Hello(bytes(ENVELOPE_SIZE_MAX + 1)),
-    "a head over the limit": LogHead(NamespaceId(bytes(32)), bytes(HEAD_SIZE_MAX + 1)),
-    "too many heads": Heads((LogHead(NamespaceId(bytes(32)), b""),) * (HEADS_PAGE + 1), False),
-    "too many announced heads": Announcement(b"", (LogHead(NamespaceId(bytes(32)), b""),) * (ANNOUNCED_HEADS_MAX + 1)),
+    "a head over the limit": LogHead(NamespaceId(bytes(32)), 1, bytes(HEAD_SIZE_MAX + 1)),
+    "too many heads": Heads((LogHead(NamespaceId(bytes(32)), 1, b""),) * (HEADS_PAGE + 1), False),
+    "too many announced heads": Announcement(b"", (LogHead(NamespaceId(bytes(32)), 1, b""),) * (ANNOUNCED_HEADS_MAX + 1)),
     "an identity without documents": IdentityChain(()),
     "an identity with too many documents": IdentityChain(values.identity().chain * (CHAIN_MAX + 1)),
     "entries before the first": LogPage(-1, ()),

@@ -291,11 +291,31 @@ def test_the_log_of_a_retired_key_counts_up_to_its_limit(store: Store) -> None:
     writer = Writer(identity, values.key("laptop 1")).grow(13)
     limit = identity.size_max(writer.log)
     assert limit == 12
-    with pytest.raises(InvalidData, match="retired"):
-        writer.give(store)
-    assert store.logs.state(writer.log) is None
+    assert writer.give(store) == 12
+    state = store.logs.state(writer.log)
+    assert state is not None
+    assert (state.size, state.head) == (12, b"")
 
-    assert writer.give(store, 12) == 12
+    # A head of what counts is kept; one beyond it says nothing that counts.
+    assert writer.give(store, 12) == 0
+    assert writer.give(store) == 0
+    kept = store.logs.state(writer.log)
+    assert kept is not None
+    assert parse_head(kept.head).size == 12
+
+
+def test_what_a_key_signed_beyond_its_retirement_stops_counting_when_that_is_known(store: Store) -> None:
+    identity = values.rotated_identity()
+    before = open_identity(identity.chain[:1])
+    writer = Writer(before, values.key("laptop 1")).grow(13)
+    writer.publish("late", model="late", version="9.9.9")
+    assert writer.give(store) == 14
+    assert store.catalogue.version(before.namespace, "late", "9.9.9") is not None
+    count = store.catalogue.count()
+
+    assert store.logs.add_identity(identity)
+    assert store.catalogue.version(before.namespace, "late", "9.9.9") is None
+    assert store.catalogue.count() < count
 
 
 def test_a_head_must_be_signed_by_the_key_of_a_log_of_the_identity(store: Store) -> None:

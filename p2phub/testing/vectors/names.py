@@ -61,7 +61,7 @@ def peer_messages() -> Json:
     key = values.key("publisher")
     record = sign_node_record(values.node_record(), values.key("node")).data
     own_log, leaves = log_id(identity.namespace, key.public_key), [entry.leaf for entry in values.log()]
-    head = messages.LogHead(identity.namespace, sign_head(own_log, 5, merkle.root(LOG_TREE, leaves), key).text)
+    head = messages.LogHead(identity.namespace, 1, sign_head(own_log, 5, merkle.root(LOG_TREE, leaves), key).text)
     chunks = ChunkList(pack(1000, values.content("chunk", 32)))
     ticket = messages.Ticket(
         id=values.content("ticket id", 16),
