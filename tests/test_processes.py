@@ -19,7 +19,7 @@ import trio
 from p2phub.node.events import ignore
 from p2phub.node.node import create_identity
 from p2phub.node.publish import publish
-from p2phub.testing.hostile import open_home, open_link, open_linked, wait_for
+from p2phub.testing.hostile import Link, open_home, open_link, open_linked, wait_for
 from p2phub.testing.processes import Home, RunningNode, free_port, tree, wait_until
 from p2phub.testing.samples import write_sample_model
 
@@ -116,7 +116,7 @@ def test_a_moved_branch_is_seen_by_others_and_a_version_stays(cluster, tmp_path)
     alice.run("branch", "small", "production", "2.0.0")
     wait_until(lambda: revision_at(cluster.carol, f"{name}@production") == revisions[1], "a new branch")
     results = {
-        reference: carol.json("fetch", reference, "--to", str(tmp_path / reference.rpartition("@")[2].replace("/", "-")))
+        reference: carol.json("fetch", reference, "--to", str(tmp_path / (reference.partition("@")[2] or "main")))
         for reference in (f"{name}@1.0.0", f"{name}@2.0.0", f"{name}@production", name)
     }
     alice.run("branch", "small", "production", "--delete")
@@ -230,13 +230,16 @@ def no_lock_files(home: Path) -> bool:
     return not [path for path in home.rglob("*") if "lock" in path.name.lower()]
 
 
-async def kill_at(link, process: subprocess.Popen[str], carried: int) -> None:
+async def wait_carried(link: Link, process: subprocess.Popen[str], carried: int) -> None:
+    """Wait until the link has carried so much; AssertionError if the process ended before."""
+    await wait_for(lambda: link.carried >= carried or process.poll() is not None, "the fetch to come so far")
+    assert process.poll() is None, process.communicate()
+
+
+async def kill_at(link: Link, process: subprocess.Popen[str], carried: int) -> None:
     """Kill a process once the link has carried so much; AssertionError if it ended before."""
     try:
-        await wait_for(
-            lambda: link.carried >= carried or process.poll() is not None, "the fetch to come so far"
-        )
-        assert process.poll() is None, process.communicate()
+        await wait_carried(link, process, carried)
     finally:
         process.kill()
         await trio.to_thread.run_sync(process.communicate)
@@ -285,8 +288,7 @@ async def test_a_fetch_through_a_daemon_that_is_killed_fails_clearly_and_goes_on
             mark = link.carried + rng.randrange(3_000_000, size // 6)
             node = await trio.to_thread.run_sync(partial(home.start_node, peers=(str(link.address(seed)),)))
             process = home.start(*arguments)
-            await wait_for(lambda: link.carried >= mark or process.poll() is not None, "the fetch to come so far")
-            assert process.poll() is None, process.communicate()
+            await wait_carried(link, process, mark)
             node.kill()
             out, err = await trio.to_thread.run_sync(process.communicate)
 

@@ -14,7 +14,7 @@ from p2phub.core.records import Branch, Record, Yank
 
 from .disk import on_disk
 from .events import Tell
-from .node import Node, own_identity, publishing_key
+from .node import Node, own_identity, publish_record
 from .resolve import load_manifest, resolve
 
 
@@ -70,8 +70,7 @@ async def move_branch(
             message=message,
         )
 
-    key = await on_disk(publishing_key, node)
-    entry = await on_disk(node.store.logs.append_own, identity.namespace, key, make)
+    entry = await on_disk(publish_record, node, make)
     node.note_change()
     return BranchResult(model, branch, str(manifest) if manifest else None, entry.record.index)
 
@@ -100,7 +99,6 @@ async def yank(node: Node, name: str, message: str) -> YankResult:
             message=message,
         )
 
-    key = await on_disk(publishing_key, node)
-    entry = await on_disk(node.store.logs.append_own, identity.namespace, key, make)
+    entry = await on_disk(publish_record, node, make)
     node.note_change()
     return YankResult(reference.model, version, entry.record.index)

@@ -19,13 +19,14 @@ from p2phub.core.errors import InvalidName, NotFound, StoreError
 from p2phub.core.identity import Identity, new_document, open_identity, sign_document
 from p2phub.core.ids import ContentId, NodeId
 from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, SignedNodeRecord, sign_node_record
+from p2phub.core.records import Entry
 from p2phub.core.signing import SigningKey
 from p2phub.net.tls import certificate
 from p2phub.protocol.messages import IdentityChain
 from p2phub.store.disk import write_file
 from p2phub.store.keys import load_key, load_or_create_key
 from p2phub.store.layout import Layout
-from p2phub.store.logs import IDENTITY_SIZE_MAX
+from p2phub.store.logs import IDENTITY_SIZE_MAX, MakeRecord
 from p2phub.store.store import Store
 
 from .disk import on_disk
@@ -133,9 +134,13 @@ def own_identity(node: Node) -> Identity:
     return open_identity(decode(data, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents)
 
 
-def publishing_key(node: Node) -> SigningKey:
-    """Return the secret key that signs this home's records. Raises NotFound if there is none."""
-    return load_key(node.settings.layout.keys / "publish.key")
+def publish_record(node: Node, make: MakeRecord) -> Entry:
+    """Sign what `make` returns and append it to this home's own log. Raises NotFound if there is no identity or key."""
+    identity = own_identity(node)
+    # An index that was lost does not know it any more, and peers will ask for it.
+    node.store.logs.add_identity(identity)
+    key = load_key(node.settings.layout.keys / "publish.key")
+    return node.store.logs.append_own(identity.namespace, key, make)
 
 
 def create_identity(node: Node) -> Identity:

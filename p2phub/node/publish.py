@@ -29,7 +29,7 @@ from p2phub.store.disk import disk_errors
 
 from .disk import on_disk
 from .events import Notice, Progress, Tell, from_thread
-from .node import Node, own_identity, publishing_key
+from .node import Node, own_identity, publish_record
 
 INGEST_TASKS = 2  # files hashed at the same time
 # Folders that tools keep their own state in; nobody means to publish them.
@@ -400,7 +400,7 @@ def _append(
             summary=summarize(manifest),
         )
 
-    entry = node.store.logs.append_own(namespace, publishing_key(node), make)
+    entry = publish_record(node, make)
     return entry.record.index
 
 

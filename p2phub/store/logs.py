@@ -43,7 +43,13 @@ IDENTITY_SIZE_MAX = 4 * 1024 * 1024  # bytes of a chain; spec/peer-protocol.md ย
 _LENGTH = struct.Struct(">I")  # before each entry in the file; spec/store.md ยง4
 
 
-_STATES = "SELECT logs.*, identities.version FROM logs JOIN identities ON identities.namespace = logs.namespace"
+_STATES = (
+    "SELECT logs.*, coalesce(identities.version, 1) AS version"
+    " FROM logs LEFT JOIN identities ON identities.namespace = logs.namespace"
+)
+
+
+MakeRecord = Callable[[Connection, LogId, int, bytes], Record]  # of the log, the index and the leaf before
 
 
 class Listener(Protocol):
@@ -162,7 +168,7 @@ class Logs:
         self,
         namespace: NamespaceId,
         key: SigningKey,
-        make: Callable[[Connection, LogId, int, bytes], Record],
+        make: MakeRecord,
     ) -> Entry:
         """Sign and append what `make(connection, log, index, previous)` returns to the log of `key`.
 

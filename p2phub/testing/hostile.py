@@ -23,6 +23,7 @@ import trio
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.names import Address
+from p2phub.net.bulkdoor import serve_bulk
 from p2phub.net.door import FilePart, Handler, Request, Response, serve_peers
 from p2phub.net.tls import server_context
 from p2phub.node.node import Node, Settings, open_node
@@ -39,9 +40,9 @@ Wrap = Callable[[Handler], Handler]
 
 
 @asynccontextmanager
-async def open_home(folder: Path, *, offline: bool = False) -> AsyncIterator[Node]:
+async def open_home(folder: Path, *, offline: bool = False, only_tls: bool = False) -> AsyncIterator[Node]:
     """Give a node of the home `folder`, in this process; it serves nobody yet."""
-    async with open_node(Settings(Layout(folder, folder / "store"), offline=offline)) as node:
+    async with open_node(Settings(Layout(folder, folder / "store"), offline=offline, only_tls=only_tls)) as node:
         yield node
 
 
@@ -50,9 +51,13 @@ async def serving(node: Node, *, wrap: Wrap = lambda handler: handler, port: int
     """Let `node` answer peers on loopback, through `wrap`; gives its address."""
     async with trio.open_nursery() as nursery:
         door = PeerDoor(node, nursery)
-        host, bound = await nursery.start(
-            partial(serve_peers, "127.0.0.1", port, wrap(door.handle), tls=server_context(node.key))
-        )
+        handler = wrap(door.handle)
+
+        async def bulk(stream: trio.SocketStream, peer_host: str) -> None:
+            await serve_bulk(stream, door.tickets, handler, peer_host)
+
+        tls = server_context(node.key)
+        host, bound = await nursery.start(partial(serve_peers, "127.0.0.1", port, handler, tls=tls, bulk=bulk))
         node.serve_at([f"{host}:{bound}"])
         yield Address(node.id, host, bound)
         nursery.cancel_scope.cancel()
@@ -99,9 +104,15 @@ def on_spans(change: Callable[[SpansQuery, bytearray], None]) -> Wrap:
             if request.path != "/v1/spans" or response.status != 200 or isinstance(response.body, bytes):
                 return response
             data = bytearray(b"".join(os.pread(part.file, part.length, part.offset) for part in response.body))
+            parts, offset = [], 0
+            spoiled = os.memfd_create("spoiled")
+            for part in response.body:
+                parts.append(FilePart(spoiled, offset, part.length))
+                offset += part.length
             response.release()
             change(decode(request.body, SpansQuery, size_max=LARGE_QUERY_SIZE_MAX), data)
-            return Response(200, bytes(data), response.content_type)
+            os.pwrite(spoiled, data, 0)
+            return Response(200, parts, response.content_type, release=lambda: os.close(spoiled))
 
         return answer
 

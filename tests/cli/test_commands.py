@@ -436,9 +436,10 @@ def test_an_identity_is_made_once_shown_and_exported_without_secrets(home, tmp_p
 
 
 def test_without_an_identity_every_command_that_needs_one_shows_the_way(home, seed):
-    for arguments in (("id", "show"), ("publish", str(seed.folder), "x"), ("branch", "x", "main", "1.0.0"), ("yank", "x@1.0.0")):
-        outcome = home.run(*arguments, code=3)
-
+    commands = (
+        ("id", "show"), ("publish", str(seed.folder), "x"), ("branch", "x", "main", "1.0.0"), ("yank", "x@1.0.0"),
+    )  # fmt: skip
+    for outcome in home.run_all(*commands, code=3):
         assert "no publisher identity" in one_line(outcome)
         assert "p2phub id new" in outcome.err
 

@@ -33,6 +33,10 @@ def write(folder: Path, **files: str) -> Path:
     return folder
 
 
+def read(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
 async def publish_twice(node, folder: Path) -> tuple[str, str, str]:
     """Publish two revisions of `small`, 1.0.0 and 2.0.0; returns the name and both revisions."""
     create_identity(node)
@@ -200,13 +204,17 @@ async def test_every_way_to_place_files_gives_the_same_bytes(link, published, co
 
 
 async def test_a_reflink_is_made_or_the_reason_given(published, copy_of, tmp_path):
+    reason = None
     async with open_home(copy_of("home")) as node:
         try:
             await fetch(node, published.name, ignore, to=tmp_path / "out", link="reflink")
         except StoreError as exc:
-            assert "reflink" in str(exc)
-        else:
-            assert tree(tmp_path / "out") == published.files
+            reason = str(exc)
+
+    if reason is None:
+        assert tree(tmp_path / "out") == published.files
+    else:
+        assert "reflink" in reason
 
 
 async def test_without_a_folder_files_are_placed_in_the_store_by_name(published, copy_of):
@@ -348,7 +356,7 @@ async def test_a_file_by_its_hash_alone_comes_to_a_path_or_into_the_store(publis
             await fetch(node, str(file.root), ignore, to=tmp_path / "other.json")
 
     expected = (published.folder / "config.json").read_bytes()
-    assert Path(plain.path).read_bytes() == expected
+    assert read(plain.path) == expected
     assert (tmp_path / "config.json").read_bytes() == expected
     assert (tmp_path / "other.json").read_text() == "mine"
     assert plain.received == file.size

@@ -142,13 +142,14 @@ async def test_what_is_pinned_cannot_be_removed(published, copy_of, tmp_path):
 
 async def test_removing_a_model_leaves_the_users_folders_whole(published, copy_of, tmp_path):
     async with open_home(copy_of("home")) as node:
-        view = await fetch(node, published.name, ignore)
+        await fetch(node, published.name, ignore)
+        assert tree(tmp_path / "home" / "store" / "views")
         await fetch(node, published.name, ignore, to=tmp_path / "hard", link="hard")
         await fetch(node, published.name, ignore, to=tmp_path / "copy", link="copy")
         await unpin(node, published.name, ignore)
         await remove(node, published.name, ignore)
 
-    assert not Path(view.path).exists()
+    assert not tree(tmp_path / "home" / "store" / "views")
     assert tree(tmp_path / "hard") == published.files
     assert tree(tmp_path / "copy") == published.files
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import struct
@@ -24,6 +25,14 @@ from p2phub.testing.hostile import open_home
 from p2phub.testing.processes import tree
 
 pytestmark = pytest.mark.timeout(120)
+
+
+OVERLAPPING = json.dumps(
+    {
+        "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+        "b": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]},
+    }
+).encode()  # the header of a safetensors file
 
 
 async def fresh(node: Node) -> Node:
@@ -265,14 +274,15 @@ async def test_a_dangling_link_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    [b"new\nline", b"back\\slash", b"colon:", b"aux.txt", b"trailing.", b"not-utf8-\xff", b"question?", b"nfd-e\xcc\x81"],
+    [
+        b"new\nline", b"back\\slash", b"colon:", b"aux.txt", b"trailing.", b"not-utf8-\xff", b"question?",
+        b"nfd-e\xcc\x81",
+    ],
     ids=["newline", "backslash", "colon", "device", "dot at the end", "not UTF-8", "wildcard", "not NFC"],
-)
+)  # fmt: skip
 async def test_a_name_that_some_file_system_cannot_hold_is_refused_and_shown(name, tmp_path):
     folder = folder_with(tmp_path / "folder", {"README.md": b"one"})
-    path = os.path.join(os.fsencode(folder), name)
-    with open(path, "wb") as file:
-        file.write(b"x")
+    (folder / os.fsdecode(name)).write_bytes(b"x")
     async with open_home(tmp_path / "home") as node:
         await fresh(node)
         with pytest.raises(InvalidData) as failure:
@@ -359,9 +369,7 @@ async def test_a_file_that_is_deleted_while_it_is_published_is_named(tmp_path):
         struct.pack("<Q", 100_000_000) + b"{}",
         struct.pack("<Q", 2) + b"{x",
         b"short",
-        struct.pack("<Q", 96)
-        + b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}'
-        + bytes(12),
+        struct.pack("<Q", len(OVERLAPPING)) + OVERLAPPING + bytes(12),
     ],
     ids=["length of 2^63", "header of 100 MB", "no JSON", "too short", "tensors overlap"],
 )

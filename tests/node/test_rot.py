@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 
@@ -104,8 +104,7 @@ async def test_a_file_that_was_cut_short_is_damaged_from_there_on(published, cop
         file = weights_of(node, published.revision)
         path = node.settings.layout.object(file.root)
         path.chmod(0o644)
-        with open(path, "r+b") as short:
-            short.truncate(OFFSET)
+        os.truncate(path, OFFSET)
         result = await verify(node, published.name, ignore)
         node.store.peers.add(address)
         mended = await verify(node, published.name, ignore, repair=True)
@@ -209,8 +208,7 @@ async def test_verify_of_a_folder_finds_what_was_deleted_or_changed_in_length(pu
     async with open_home(copy_of("home")) as node:
         await fetch(node, published.name, ignore, to=out, link="copy")
         (out / "README.md").unlink()
-        with open(out / "config.json", "ab") as longer:
-            longer.write(b"\n")
+        (out / "config.json").write_bytes((out / "config.json").read_bytes() + b"\n")
         result = await verify(node, str(out), ignore)
         mended = await verify(node, str(out), ignore, repair=True)
 
@@ -242,7 +240,7 @@ async def test_files_registered_in_place_are_found_changed_and_not_served(tmp_pa
         async with serving(node) as address:
             fetcher.store.peers.add(address)
             await fetch(fetcher, result.revision, ignore, to=tmp_path / "before")
-            for path in Path(fetcher.settings.layout.store / "objects").glob("??/*"):
+            for path in (tmp_path / "fetcher" / "store" / "objects").glob("??/*"):
                 path.unlink()
             flip_byte(folder / file.path, OFFSET)
             with pytest.raises(NotFound):

@@ -6,7 +6,6 @@ import os
 import random
 from collections import Counter
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 import trio
@@ -29,14 +28,12 @@ from p2phub.testing.hostile import (
     counting,
     flip_bits,
     open_home,
-    open_link,
     open_linked,
     serving,
     shortened,
     silent,
     slowly,
     wait_for,
-    when,
 )
 from p2phub.testing.processes import tree
 
@@ -44,6 +41,10 @@ SPAN = 16 * 1024 * 1024  # bytes: the largest request
 
 # No test here may hang: whatever the peers do, a download ends.
 pytestmark = pytest.mark.timeout(120)
+
+
+# Content travels in encrypted frames, and over HTTPS where only that passes.
+both_ways = pytest.mark.parametrize("only_tls", [False, True], ids=["frames", "https"])
 
 
 def by_node(result: FetchResult) -> dict[str, object]:
@@ -81,12 +82,13 @@ async def test_two_providers_give_to_one_download(published, copy_of, tmp_path):
     assert result.received == published.size
 
 
-async def test_a_liar_among_three_is_named_and_banned_and_not_asked_again(published, copy_of, tmp_path):
+@both_ways
+async def test_a_liar_among_three_is_named_and_banned_and_not_asked_again(only_tls, published, copy_of, tmp_path):
     asked: Counter[str] = Counter()
     async with AsyncExitStack() as stack:
         liar = await stack.enter_async_context(open_home(copy_of("liar")))
         good = [await stack.enter_async_context(open_home(copy_of(name))) for name in ("a", "b")]
-        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher"))
+        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher", only_tls=only_tls))
 
         def lie(handler):
             return counting(asked)(flip_bits(liar)(handler))
@@ -123,8 +125,9 @@ async def test_a_liar_among_three_is_named_and_banned_and_not_asked_again(publis
     assert liar_id not in by_node(again)
 
 
-async def test_nothing_that_a_liar_sent_is_kept(published, copy_of, tmp_path, impatient):
-    async with open_home(copy_of("liar")) as liar, open_home(tmp_path / "fetcher") as fetcher:
+@both_ways
+async def test_nothing_that_a_liar_sent_is_kept(only_tls, published, copy_of, tmp_path, impatient):
+    async with open_home(copy_of("liar")) as liar, open_home(tmp_path / "fetcher", only_tls=only_tls) as fetcher:
         async with serving(liar, wrap=flip_bits(liar)) as address:
             fetcher.store.peers.add(address)
             with pytest.raises(NotFound) as failure:
@@ -167,11 +170,14 @@ async def test_a_provider_that_says_it_has_all_and_answers_404_ends_the_download
     home = copy_of("bad")
     for path in (home / "store" / "objects").glob("??/*"):
         path.unlink()
-    async with open_home(home) as bad, open_home(tmp_path / "fetcher") as fetcher:
-        async with serving(bad, wrap=claim_everything) as address:
-            fetcher.store.peers.add(address)
-            with pytest.raises(NotFound) as failure, trio.fail_after(60):
-                await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
+    async with (
+        open_home(home) as bad,
+        open_home(tmp_path / "fetcher") as fetcher,
+        serving(bad, wrap=claim_everything) as address,
+    ):
+        fetcher.store.peers.add(address)
+        with pytest.raises(NotFound) as failure, trio.fail_after(60):
+            await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
 
     assert "404" in str(failure.value.hint)
 
@@ -213,20 +219,26 @@ async def test_a_provider_that_was_busy_is_used_once_it_has_time(published, copy
 
         return answer
 
-    async with open_home(copy_of("seed")) as seed, open_home(tmp_path / "fetcher") as fetcher:
-        async with serving(seed, wrap=busy_first) as address:
-            fetcher.store.peers.add(address)
-            await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
+    async with (
+        open_home(copy_of("seed")) as seed,
+        open_home(tmp_path / "fetcher") as fetcher,
+        serving(seed, wrap=busy_first) as address,
+    ):
+        fetcher.store.peers.add(address)
+        await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
 
     assert refused == 5
     assert tree(tmp_path / "out") == published.files
 
 
-async def test_a_provider_that_leaves_in_the_middle_is_replaced_by_another(published, copy_of, tmp_path, impatient):
+@both_ways
+async def test_a_provider_that_leaves_in_the_middle_is_replaced_by_another(
+    only_tls, published, copy_of, tmp_path, impatient
+):
     async with AsyncExitStack() as stack:
         leaver = await stack.enter_async_context(open_home(copy_of("leaver")))
         stayer = await stack.enter_async_context(open_home(copy_of("stayer")))
-        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher"))
+        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher", only_tls=only_tls))
         link = await stack.enter_async_context(open_linked(leaver, rate=10e6))
         link.cut_at = 4_000_000
         fetcher.store.peers.add(link.address(leaver))
@@ -272,30 +284,35 @@ async def test_when_all_leave_at_half_the_error_says_so_and_a_later_run_goes_on(
 async def test_a_provider_that_comes_back_is_used_again(published, copy_of, tmp_path, impatient, monkeypatch):
     monkeypatch.setattr(swarm, "PATIENCE_S", 8.0)
     monkeypatch.setattr(swarm, "PATIENCE_SILENT_S", 30.0)
-    async with open_home(copy_of("seed")) as seed, open_home(tmp_path / "fetcher") as fetcher:
-        async with open_linked(seed, rate=10e6) as link, trio.open_nursery() as nursery:
-            fetcher.store.peers.add(link.address(seed))
-            link.cut_at = published.size // 2
+    async with (
+        open_home(copy_of("seed")) as seed,
+        open_home(tmp_path / "fetcher") as fetcher,
+        open_linked(seed, rate=10e6) as link,
+        trio.open_nursery() as nursery,
+    ):
+        fetcher.store.peers.add(link.address(seed))
+        link.cut_at = published.size // 2
 
-            async def come_back() -> None:
-                await wait_for(lambda: link.is_down, "the link to break")
-                # Long enough for all retries to fail.
-                await trio.sleep(1.5)
-                link.mend()
+        async def come_back() -> None:
+            await wait_for(lambda: link.is_down, "the link to break")
+            # Long enough for all retries to fail.
+            await trio.sleep(1.5)
+            link.mend()
 
-            nursery.start_soon(come_back)
-            with trio.fail_after(60):
-                result = await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
+        nursery.start_soon(come_back)
+        with trio.fail_after(60):
+            result = await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
 
     assert result.received == published.size
     assert tree(tmp_path / "out") == published.files
 
 
-async def test_a_stalled_provider_is_left_for_one_that_sends(published, copy_of, tmp_path, impatient):
+@both_ways
+async def test_a_stalled_provider_is_left_for_one_that_sends(only_tls, published, copy_of, tmp_path, impatient):
     async with AsyncExitStack() as stack:
         stalled = await stack.enter_async_context(open_home(copy_of("stalled")))
         good = await stack.enter_async_context(open_home(copy_of("good")))
-        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher"))
+        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher", only_tls=only_tls))
         link = await stack.enter_async_context(open_linked(stalled, rate=10e6))
         link.stall_at = 3_000_000
         fetcher.store.peers.add(link.address(stalled))
@@ -309,15 +326,18 @@ async def test_a_stalled_provider_is_left_for_one_that_sends(published, copy_of,
 async def test_a_stall_of_the_only_provider_ends_with_an_error_and_its_end_with_the_rest(
     published, copy_of, tmp_path, impatient
 ):
-    async with open_home(copy_of("seed")) as seed, open_home(tmp_path / "fetcher") as fetcher:
-        async with open_linked(seed, rate=10e6) as link:
-            fetcher.store.peers.add(link.address(seed))
-            link.stall_at = published.size // 2
-            with pytest.raises(NotFound) as failure, trio.fail_after(60):
-                await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
-            kept = held_bytes(fetcher, published.revision)
-            link.go_on()
-            result = await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
+    async with (
+        open_home(copy_of("seed")) as seed,
+        open_home(tmp_path / "fetcher") as fetcher,
+        open_linked(seed, rate=10e6) as link,
+    ):
+        fetcher.store.peers.add(link.address(seed))
+        link.stall_at = published.size // 2
+        with pytest.raises(NotFound) as failure, trio.fail_after(60):
+            await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
+        kept = held_bytes(fetcher, published.revision)
+        link.go_on()
+        result = await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
 
     assert kept > 0
     assert failure.value.hint
@@ -328,11 +348,14 @@ async def test_a_stall_of_the_only_provider_ends_with_an_error_and_its_end_with_
 async def test_a_provider_whose_content_never_comes_does_not_hold_a_download_for_ever(
     published, copy_of, tmp_path, impatient
 ):
-    async with open_home(copy_of("seed")) as seed, open_home(tmp_path / "fetcher") as fetcher:
-        async with serving(seed, wrap=silent("/v1/spans")) as address:
-            fetcher.store.peers.add(address)
-            with pytest.raises(NotFound) as failure, trio.fail_after(60):
-                await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
+    async with (
+        open_home(copy_of("seed")) as seed,
+        open_home(tmp_path / "fetcher") as fetcher,
+        serving(seed, wrap=silent("/v1/spans")) as address,
+    ):
+        fetcher.store.peers.add(address)
+        with pytest.raises(NotFound) as failure, trio.fail_after(60):
+            await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
 
     assert "too slow" in str(failure.value.hint)
 
@@ -371,11 +394,14 @@ async def test_a_peer_that_answers_hello_late_is_not_lost_when_it_is_tried_twice
 
         return answer
 
-    async with open_home(copy_of("seed")) as seed, open_home(tmp_path / "fetcher") as fetcher:
-        async with open_linked(seed, wrap=late, rate=6e6) as link:
-            fetcher.store.peers.add(link.address(seed))
-            with trio.fail_after(60):
-                result = await fetch(fetcher, published.revision, ignore, to=tmp_path / "out")
+    async with (
+        open_home(copy_of("seed")) as seed,
+        open_home(tmp_path / "fetcher") as fetcher,
+        open_linked(seed, wrap=late, rate=6e6) as link,
+    ):
+        fetcher.store.peers.add(link.address(seed))
+        with trio.fail_after(60):
+            result = await fetch(fetcher, published.revision, ignore, to=tmp_path / "out")
 
     assert result.received == published.size
     assert result.duplicates == 0
@@ -559,20 +585,23 @@ async def test_a_fetch_that_waits_for_another_goes_on_by_itself_when_that_one_is
 
 
 async def test_a_cancelled_fetch_keeps_what_came(published, copy_of, tmp_path):
-    async with open_home(copy_of("seed")) as seed, open_home(tmp_path / "fetcher") as fetcher:
-        async with open_linked(seed, rate=10e6) as link:
-            fetcher.store.peers.add(link.address(seed))
-            with trio.CancelScope() as scope:
+    async with (
+        open_home(copy_of("seed")) as seed,
+        open_home(tmp_path / "fetcher") as fetcher,
+        open_linked(seed, rate=10e6) as link,
+    ):
+        fetcher.store.peers.add(link.address(seed))
+        with trio.CancelScope() as scope:
 
-                def tell(event):
-                    if isinstance(event, Progress) and event.done > 8_000_000:
-                        scope.cancel()
+            def tell(event):
+                if isinstance(event, Progress) and event.done > 8_000_000:
+                    scope.cancel()
 
-                await fetch(fetcher, published.revision, tell, to=tmp_path / "out")
-            assert scope.cancelled_caught
-            assert fetcher.downloads == {}
-            link.rate = None
-            result = await fetch(fetcher, published.revision, ignore, to=tmp_path / "out")
+            await fetch(fetcher, published.revision, tell, to=tmp_path / "out")
+        assert scope.cancelled_caught
+        assert fetcher.downloads == {}
+        link.rate = None
+        result = await fetch(fetcher, published.revision, ignore, to=tmp_path / "out")
 
     assert result.here_before > 8_000_000
     assert tree(tmp_path / "out") == published.files
@@ -608,10 +637,13 @@ async def test_files_of_any_shape_arrive(tmp_path):
 
 
 async def test_a_download_leaves_no_partial_and_no_lock_file(published, copy_of, tmp_path):
-    async with open_home(copy_of("seed")) as seed, open_home(tmp_path / "fetcher") as fetcher:
-        async with serving(seed) as address:
-            fetcher.store.peers.add(address)
-            await fetch(fetcher, published.revision, ignore, to=tmp_path / "out")
+    async with (
+        open_home(copy_of("seed")) as seed,
+        open_home(tmp_path / "fetcher") as fetcher,
+        serving(seed) as address,
+    ):
+        fetcher.store.peers.add(address)
+        await fetch(fetcher, published.revision, ignore, to=tmp_path / "out")
 
     names = [path.name for path in (tmp_path / "fetcher").rglob("*") if path.is_file()]
     assert not [name for name in names if "lock" in name or name.endswith((".data", ".map")) or name.startswith(".new")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import content, documents, names, primitives
+from . import content, documents, logs, names, primitives, wire
 from .plain import Json, render
 
 FILES: dict[str, Callable[[], Json]] = {
@@ -21,11 +21,16 @@ FILES: dict[str, Callable[[], Json]] = {
     "manifest.json": content.manifest,
     "paths.json": content.paths,
     "records.json": documents.records,
+    "catalogue.json": logs.catalogue,
+    "forks.json": logs.forks,
     "checkpoint.json": documents.checkpoints,
     "identity.json": documents.identities,
     "node-record.json": documents.node_records,
     "names.json": names.name_texts,
     "messages.json": names.peer_messages,
+    "bulk.json": wire.bulk,
+    "certificate.json": wire.certificates,
+    "disk.json": wire.disk_files,
 }
 
 __all__ = ["FILES", "Json", "render"]

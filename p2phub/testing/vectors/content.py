@@ -8,11 +8,11 @@ import struct
 import msgspec
 from blake3 import blake3
 
-from p2phub.core import encoding
+from p2phub.core import encoding, gguf, merkle, safetensors
 from p2phub.core import manifest as manifests
 from p2phub.core.chunking import PROFILES, Profile, chunker, tensor_cuts
 from p2phub.core.errors import InvalidData
-from p2phub.core.filetree import CHUNK_SIZE_MAX, PAGE_CHUNKS, ChunkList, pack, page_count
+from p2phub.core.filetree import CHUNK_SIZE_MAX, PAGE_CHUNKS, ChunkList, TreePage, pack, page_count, root_of
 from p2phub.core.ids import ManifestId
 from p2phub.core.paths import check_path, check_paths
 from p2phub.testing import values
@@ -149,8 +149,110 @@ def content() -> Json:
                 for page in [long.page(index)]
             ],
         },
-        "invalid_pages": _invalid_pages(small),
+        "invalid_pages": _invalid_pages(small) + _invalid_last_pages(long),
+        "headers": _headers(),
     }
+
+
+def _safetensors(header: object, data: bytes = b"", *, cut: int = 0) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
+    return len(text).to_bytes(8, "little") + text[: len(text) - cut] + data
+
+
+def _gguf_name(name: bytes) -> bytes:
+    return struct.pack("<Q", len(name)) + name
+
+
+def _gguf_info(name: bytes, size: int, offset: int, *, type_: int = 24) -> bytes:
+    return _gguf_name(name) + struct.pack("<IQIQ", 1, size, type_, offset)
+
+
+def _gguf(
+    infos: list[bytes], data: bytes = b"", *, pairs: tuple[bytes, ...] = (), version: int = 3, alignment: int = 32
+) -> bytes:
+    header = b"GGUF" + struct.pack("<IQQ", version, len(infos), len(pairs)) + b"".join(pairs) + b"".join(infos)
+    return header + bytes(-len(header) % alignment) + data
+
+
+def _headers() -> Json:
+    """Return small safetensors and GGUF files: good ones with what the cuts need, and broken ones."""
+    u8 = {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}
+    after = u8 | {"data_offsets": [4, 8]}
+    key = _gguf_name(b"general.alignment")
+    alignment_64 = key + struct.pack("<II", 4, 64)
+    text = _gguf_name(b"general.name") + struct.pack("<I", 8) + _gguf_name(b"parrot")
+    infos = [_gguf_info(b"a", 4, 0), _gguf_info(b"b", 4, 32)]
+    good = {
+        "safetensors, two tensors": _safetensors({"b": after, "a": u8}, bytes(8)),
+        "safetensors, no tensors": _safetensors({"__metadata__": {"a": "b"}}),
+        "safetensors, unknown type, field of its own": _safetensors({"a": u8 | {"dtype": "X1", "more": 1}}, bytes(4)),
+        "safetensors, names that differ in case": _safetensors({"A": after, "a": u8}, bytes(8)),
+        "gguf 3": _gguf(infos, bytes(36)),
+        "gguf 2": _gguf(infos, bytes(36), version=2),
+        "gguf, no tensors": _gguf([]),
+        "gguf, alignment of 64": _gguf(
+            [_gguf_info(b"a", 4, 0), _gguf_info(b"b", 4, 64)], bytes(68), pairs=(alignment_64, text), alignment=64
+        ),
+        "gguf, unknown type": _gguf([_gguf_info(b"a", 4, 0, type_=999), _gguf_info(b"b", 4, 32)], bytes(36)),
+    }
+    one = '"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}'
+    broken = {
+        "safetensors, 7 bytes": bytes(7),
+        "safetensors, file ends in the header": _safetensors({"a": u8}, cut=1),
+        "safetensors, header of more than 100000000 bytes": (10**8 + 1).to_bytes(8, "little") + b"{}",
+        "safetensors, no object": _safetensors([]),
+        "safetensors, no JSON": _safetensors(b"{" + one.encode()),
+        "safetensors, NaN": _safetensors(b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":NaN}}'),
+        "safetensors, not UTF-8": _safetensors(b'{"\xff":' + one.encode()[4:] + b"}", bytes(4)),
+        "safetensors, half of a surrogate pair": _safetensors(b'{"\\ud800":' + one.encode()[4:] + b"}", bytes(4)),
+        "safetensors, a name twice": _safetensors(f"{{{one},{one}}}".encode(), bytes(4)),
+        "safetensors, __metadata__ with a number": _safetensors({"__metadata__": {"a": 1}}),
+        "safetensors, no dtype": _safetensors({"a": {"shape": [4], "data_offsets": [0, 4]}}, bytes(4)),
+        "safetensors, a fraction in the shape": _safetensors({"a": u8 | {"shape": [4.0]}}, bytes(4)),
+        "safetensors, a negative dimension": _safetensors({"a": u8 | {"shape": [-4]}}, bytes(4)),
+        "safetensors, three offsets": _safetensors({"a": u8 | {"data_offsets": [0, 4, 4]}}, bytes(4)),
+        "safetensors, ends before it begins": _safetensors({"a": u8 | {"data_offsets": [4, 0]}}, bytes(4)),
+        "safetensors, too few bytes for the shape": _safetensors({"a": u8 | {"shape": [5]}}, bytes(4)),
+        "safetensors, half a byte": _safetensors({"a": {"dtype": "F4", "shape": [1], "data_offsets": [0, 1]}}, b"a"),
+        "safetensors, 2^64 elements": _safetensors({"a": u8 | {"dtype": "X1", "shape": [2**32, 2**32]}}, bytes(4)),
+        "safetensors, overlap": _safetensors({"a": u8, "b": u8 | {"data_offsets": [2, 6]}}, bytes(6)),
+        "safetensors, a hole": _safetensors({"a": u8, "b": u8 | {"data_offsets": [5, 9]}}, bytes(9)),
+        "safetensors, bytes after the last tensor": _safetensors({"a": u8}, bytes(5)),
+        "safetensors, leaves the file": _safetensors({"a": u8}, bytes(3)),
+        "gguf, file ends in the header": _gguf(infos)[:60],
+        "gguf, version 1": _gguf(infos, bytes(36), version=1),
+        "gguf, version 4": _gguf(infos, bytes(36), version=4),
+        "gguf, big-endian": b"GGUF" + struct.pack(">IQQ", 3, 0, 0),
+        "gguf, a key twice": _gguf(infos, bytes(36), pairs=(text, text)),
+        "gguf, a name twice": _gguf([_gguf_info(b"a", 4, 0), _gguf_info(b"a", 4, 32)], bytes(36)),
+        "gguf, a name that is not UTF-8": _gguf([_gguf_info(b"\xff", 4, 0)], bytes(4)),
+        "gguf, a value of unknown type": _gguf([], pairs=(_gguf_name(b"a") + struct.pack("<II", 13, 0),)),
+        "gguf, a bool that is 2": _gguf([], pairs=(_gguf_name(b"a") + struct.pack("<IB", 7, 2),)),
+        "gguf, alignment of 48": _gguf([], pairs=(key + struct.pack("<II", 4, 48),)),
+        "gguf, alignment that is text": _gguf([], pairs=(key + struct.pack("<I", 8) + _gguf_name(b"32"),)),
+        "gguf, offset that is not aligned": _gguf([_gguf_info(b"a", 4, 16)], bytes(36)),
+        "gguf, row that is no multiple of the block": _gguf([_gguf_info(b"a", 4, 0, type_=2)], bytes(36)),
+        "gguf, overlap": _gguf([_gguf_info(b"a", 40, 0), _gguf_info(b"b", 4, 32)], bytes(68)),
+        "gguf, leaves the file": _gguf(infos, bytes(35)),
+        "gguf, 9 dimensions": _gguf([_gguf_name(b"a") + struct.pack("<I9QIQ", 9, *[1] * 9, 24, 0)], bytes(1)),
+    }
+    return {
+        "good": [{"name": name, "file": data, **_layout(data)} for name, data in good.items()],
+        "broken": [{"why": why, "file": data} for why, data in broken.items()],
+    }
+
+
+def _layout(data: bytes) -> Json:
+    """Return where the data and the tensors of a file begin."""
+
+    def read(offset: int, size: int) -> bytes:
+        return data[offset : offset + size]
+
+    if data.startswith(gguf.MAGIC):
+        header = gguf.parse_header(read, len(data))
+        return {"data_begin": header.data_begin, "tensor_begins": [tensor.begin for tensor in header.tensors]}
+    found = safetensors.parse_header(read, len(data))
+    return {"data_begin": found.header_size, "tensor_begins": [tensor.begin for tensor in found.tensors]}
 
 
 def _tensor_cuts() -> list[Json]:
@@ -175,14 +277,60 @@ def _invalid_pages(chunks: ChunkList) -> list[Json]:
     swapped = page.chunks[36:72] + page.chunks[:36] + page.chunks[72:]
     zero = pack(0, page.chunks[4:36]) + page.chunks[36:]
     cases: dict[str, Json] = {
-        "another size": {"size": page.size + 1},
-        "another count": {"count": 4},
-        "another index": {"index": 1},
+        "page index = number of pages": {"index": 1},
         "chunks in another order": {"chunks": swapped},
         "a chunk missing": {"chunks": page.chunks[36:]},
         "an empty chunk": {"chunks": zero},
         "a proof that is too long": {"proof": (bytes(32),)},
-        "more chunks than the size allows": {"count": 4097},
+    }
+    tree = merkle.root(merkle.FILE_TREE, [merkle.FILE_TREE.leaf(chunks.packed[at : at + 36]) for at in (0, 36, 72)])
+    big = ChunkList(pack(CHUNK_SIZE_MAX, bytes(32)) * 2)
+    tiny = ChunkList(b"".join(pack(1, bytes([number]) * 32) for number in range(4)))
+    grown = pack(CHUNK_SIZE_MAX + 1, bytes(32)) + pack(CHUNK_SIZE_MAX - 1, bytes(32))
+    return [
+        *(
+            {"root": root, "page": encoding.encode(msgspec.structs.replace(page, **fields)), "why": why}
+            for why, fields in cases.items()
+        ),
+        {"root": values.content("root", 32), "page": encoding.encode(page), "why": "of another file"},
+        {
+            "root": root_of(page.size + 1, page.count, tree),
+            "page": encoding.encode(page),
+            "why": "the root is of another size",
+        },
+        {
+            "root": root_of(page.size, page.count + 1, tree),
+            "page": encoding.encode(page),
+            "why": "the root is of another count",
+        },
+        _as_it_is(big.size, 2, grown, "a chunk of more than 2 MiB; all else is right"),
+        _as_it_is(big.size + 1, 2, big.packed, "a count that is too small for the size"),
+        _as_it_is(tiny.size, 4, tiny.packed, "more chunks than the size allows; all else is right"),
+        _as_it_is(0, 1, pack(0, bytes(32)), "an empty chunk in an empty file; all else is right"),
+    ]
+
+
+def _as_it_is(size: int, count: int, packed: bytes, why: str) -> Json:
+    """Return the one page of a list that breaks a rule, under the root that the list gives."""
+    tree = merkle.root(
+        merkle.FILE_TREE, [merkle.FILE_TREE.leaf(packed[at : at + 36]) for at in range(0, len(packed), 36)]
+    )
+    return {
+        "root": root_of(size, count, tree),
+        "page": encoding.encode(TreePage(size, count, 0, packed, ())),
+        "why": why,
+    }
+
+
+def _invalid_last_pages(chunks: ChunkList) -> list[Json]:
+    """Return broken forms of the last, short page of `long_list`."""
+    page, root = chunks.page(page_count(len(chunks)) - 1), chunks.root()
+    cases: dict[str, Json] = {
+        "a proof that is too short": {"proof": page.proof[:-1]},
+        "a proof of a page with another hash": {"proof": (bytes(32), *page.proof[1:])},
+        "page index = number of pages, of several": {"index": page.index + 1},
+        "the last page as one before it": {"index": page.index - 1},
+        "a page that is longer than the file": {"size": 3 * 262144},
     }
     return [
         {"root": root, "page": encoding.encode(msgspec.structs.replace(page, **fields)), "why": why}
@@ -201,7 +349,32 @@ def manifest() -> Json:
     changes: dict[str, Json] = {
         "schema 2": {"schema": 2},
         "no files": {"files": ()},
-        "a path twice": {"files": (entry, entry)},
+        "a path twice, which is not sorted either": {"files": (entry, entry)},
+        "paths sorted as in UTF-16": {
+            "files": (
+                msgspec.structs.replace(entry, path="\N{PARROT}"),
+                msgspec.structs.replace(entry, path="\N{FULLWIDTH LATIN SMALL LETTER A}"),
+            )
+        },
+        "a file beside a folder of the same name": {
+            "files": (msgspec.structs.replace(entry, path="a"), msgspec.structs.replace(entry, path="a/b"))
+        },
+        "a size above 2^41": {"files": (msgspec.structs.replace(entry, size=2**41 + 1),)},
+        "unknown profile": {"files": (msgspec.structs.replace(entry, profile="cdc-2m"),)},
+        "depth 0": {"depth": 0},
+        "a base model twice": {"base_models": (manifests.BaseModel(ManifestId(bytes(32)), "merge"),) * 2},
+        "a base model with two relations": {
+            "base_models": (
+                manifests.BaseModel(ManifestId(bytes(32)), "merge"),
+                manifests.BaseModel(ManifestId(bytes(32)), "adapter"),
+            )
+        },
+        "unknown relation": {"base_models": (manifests.BaseModel(ManifestId(bytes(32)), "copy"),)},  # type: ignore[arg-type]
+        "a dataset twice": {"datasets": (ManifestId(bytes(32)),) * 2},
+        "17 parents": {"depth": 2, "parents": tuple(ManifestId(bytes([number]) * 32) for number in range(17))},
+        "two variants of one name": {"variants": (manifests.Variant("x", ("README.md",)),) * 2},
+        "a path twice in a variant": {"variants": (manifests.Variant("x", ("README.md",) * 2),)},
+        "a variant without paths": {"variants": (manifests.Variant("x", ()),)},
         "a path that leaves the folder": {"files": (msgspec.structs.replace(entry, path="../a"),)},
         "paths that differ in case only": {
             "files": (msgspec.structs.replace(entry, path="A"), msgspec.structs.replace(entry, path="a"))
@@ -229,7 +402,10 @@ def paths() -> Json:
         "README.md", "a/b/c.txt", ".gitattributes", "a b/c", "...a", "données/modèle.bin", "\N{PARROT}.txt",
         "console.txt", "a" * 255, "", "/a", "a/", "a//b", ".", "..", "a/../b", "a/./b", "a\0b", "a\nb", "a\x7fb",
         "a\\b", "C:a", "a*", "a?", 'a"', "<a", "a>", "a|b", "a ", "a.", "a /b", "a./b",
-        "con", "NUL.txt", "a/Com1", "lpt\N{SUPERSCRIPT TWO}.bin",
+        "con", "NUL.txt", "a/Com1", "lpt\N{SUPERSCRIPT TWO}.bin", "aux", "PRN.tar.gz", "conin$", "ConOut$.x", "com0",
+        "con .txt", "con\N{IDEOGRAPHIC SPACE}.txt", "aux/b", "com", "com10", "lpt", "con1", "conin", " con", "xcon",
+        "a\u0085b", "a\ud800b", "a\u200bb", "-a", "~", "~a", "a%b", "a" * 1025, "\N{PARROT}" * 63 + "abc",
+        "\N{PARROT}" * 64, ".git", "a.git", ".gitignore", ".git ", "b/.Git/c",
         "e\N{COMBINING ACUTE ACCENT}", "\N{OHM SIGN}", ".git/config", "a/.GIT", "a" * 256, "a/" * 512 + "a",
     ]  # fmt: skip
     sorted_lists = [
@@ -240,6 +416,17 @@ def paths() -> Json:
         ["a", "a/b"],
         ["STRASSE", "stra\N{LATIN SMALL LETTER SHARP S}e"],
         ["\u0390", "\u03aa\u0301"],
+        ["\N{FULLWIDTH LATIN SMALL LETTER A}", "\N{PARROT}"],
+        ["\N{PARROT}", "\N{FULLWIDTH LATIN SMALL LETTER A}"],
+        ["a", "a"],
+        ["b", "a"],
+        ["A", "a/b"],
+        ["A/b/c", "a/B"],
+        ["I", "\N{LATIN SMALL LETTER DOTLESS I}"],
+        ["I", "i"],
+        ["\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}", "i"],
+        ["K", "\N{LATIN SMALL LETTER K}"],
+        ["\N{GREEK CAPITAL LETTER SIGMA}", "\N{GREEK SMALL LETTER FINAL SIGMA}"],
     ]
     return {
         "paths": [{"path": path, "valid": passes(check_path, path, InvalidData)} for path in candidates],

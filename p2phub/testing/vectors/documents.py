@@ -6,12 +6,13 @@ import base64
 
 import cbor2
 import msgspec
+from blake3 import blake3
 
 from p2phub.core import encoding, merkle
 from p2phub.core.checkpoint import sign_head
-from p2phub.core.envelope import ENVELOPE_SIZE_MAX, Envelope, seal
-from p2phub.core.identity import KeySignature, Role, SignedDocument, new_document, sign_document
-from p2phub.core.ids import LogId, NamespaceId
+from p2phub.core.envelope import ENVELOPE_SIZE_MAX, PAYLOAD_SIZE_MAX, Envelope, seal
+from p2phub.core.identity import KeySignature, RetiredKey, Role, SignedDocument, new_document, sign_document
+from p2phub.core.ids import LogId, NamespaceId, NodeId, PublicKey
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.noderecord import NodeRecord, sign_node_record
 from p2phub.core.records import PURPOSE, Record, log_id
@@ -33,16 +34,43 @@ def records() -> Json:
     invalid = {
         "signed by another key": sealed(first, by="other"),
         "signed for another purpose": sealed(first, purpose="node"),
-        "of another index": entries[1].data,
+        "the entry of index 1": entries[1].data,
+        "another index": sealed(change(first, index=1)),
+        "default of `schema` written out": _with_fields(first, {"schema": 1}),
+        "default of `message` written out": _with_fields(first, {"message": ""}),
+        "default of `version` written out": _with_fields(first, {"version": None}),
+        "a time above 2^53": _with_fields(first, {"time": 2**53 + 1}),
+        "depth 0": _with_fields(first, {"depth": 0}),
+        "depth 2^31 + 1": _with_fields(first, {"depth": 2**31 + 1}),
+        "a version without a dot": _with_fields(first, {"version": "1"}),
+        "a version of 65 characters": _with_fields(first, {"version": "1." + "0" * 63}),
+        "a branch of 129 characters": _with_fields(first, {"branch": "a" * 129}),
+        "a model name of 97 characters": _with_fields(first, {"model": "a" * 97}),
+        "a kind that is none": _with_fields(first, {"kind": "space"}),
+        "default of `depth` of a branch record written out": _with_fields(
+            change(entries[4].record, index=0, previous=bytes(32)), {"depth": 1}
+        ),
         "of another namespace": sealed(change(first, namespace=NamespaceId(bytes(32)))),
         "of another log": sealed(change(first, log=LogId(bytes(32)))),
         "after another leaf": sealed(change(first, previous=leaves[0])),
         "branch spelled like a hash": sealed(change(first, branch="abcdefabcdef")),
         "model name with a line break": sealed(change(first, model="parrot\n")),
         "schema 2": sealed(change(first, schema=2)),
-        "unknown type": _retyped(first, "epoch"),
+        "unknown type": _with_fields(first, {"type": "epoch"}),
     }
+    too_long = encoding.encode(first).ljust(PAYLOAD_SIZE_MAX + 1, b"\0")
     return {
+        "about": {
+            "late": "the clock of the reader that refuses an entry for its time alone",
+            "payload of 65537 bytes": "the payload of entry 0, filled up with zeros to 65537 bytes, in an envelope "
+            "with the key's signature over it, whose BLAKE3 is given",
+        },
+        "late": {"entry": entries[0].data, "good_at": values.TIME - 600, "refused_at": values.TIME - 601},
+        "long_payload": {
+            "size": len(too_long),
+            "envelope_blake3": blake3(_envelope(too_long)).digest(),
+            "envelope_size": len(_envelope(too_long)),
+        },
         "namespace": str(namespace),
         "public_key": str(key.public_key),
         "log": str(log_id(namespace, key.public_key)),
@@ -60,9 +88,12 @@ def records() -> Json:
     }
 
 
-def _retyped(record: Record, type_: str) -> bytes:
-    fields = cbor2.loads(encoding.encode(record)) | {"type": type_}
-    payload = cbor2.dumps(fields, canonical=True)
+def _with_fields(record: Record, fields: Json) -> bytes:
+    return _envelope(cbor2.dumps(cbor2.loads(encoding.encode(record)) | fields, canonical=True))
+
+
+def _envelope(payload: bytes) -> bytes:
+    """Return any payload in an envelope that the publisher signed."""
     return encoding.encode(Envelope(payload, values.key("publisher").sign(PURPOSE, payload)))
 
 
@@ -83,11 +114,28 @@ def checkpoints() -> Json:
     root_text = base64.b64encode(heads[2]["root"]).decode()
     witness = base64.b64encode(b"wits" + bytes(72)).decode()
     other = sign_head(log, 5, heads[2]["root"], values.key("other")).text.decode()
+    own_prefix = f"\N{EM DASH} {origin} "
+    own_line = own_prefix + note.rsplit(own_prefix, 1)[1]
     invalid = {
         "size with a leading zero": signed(f"{origin}\n05\n{root_text}\n"),
         "an extension line": signed(f"{origin}\n5\n{root_text}\nmore\n"),
         "root of 31 bytes": signed(f"{origin}\n5\n{base64.b64encode(bytes(31)).decode()}\n"),
-        "another origin": signed(f"example.com/log\n5\n{root_text}\n"),
+        "the first line names no log": signed(f"example.com/log\n5\n{root_text}\n"),
+        "the first line and the signature name another log": sign_head(
+            LogId(bytes(32)), 5, heads[2]["root"], key
+        ).text.decode(),
+        "the first line alone names another log": signed(f"p2phub/log/{LogId(bytes(32))}\n5\n{root_text}\n"),
+        "the own name with another key hint": note.replace(own_line, f"{own_prefix}{_other_hint(note)}\n"),
+        "no last line feed": note[:-1],
+        "CR LF": note.replace("\n", "\r\n"),
+        "root whose spare bits are not 0": signed(f"{origin}\n5\n{root_text[:-2]}{_next(root_text[-2])}=\n"),
+        "root without padding": signed(f"{origin}\n5\n{root_text[:-1]}\n"),
+        "signature without padding": note.removesuffix("=\n") + "\n",
+        "witness without padding": f"{note}\N{EM DASH} w.example/1 AAAAAA\n",
+        "witness whose spare bits are not 0": f"{note}\N{EM DASH} w.example/1 AAAAAB==\n",
+        "witness that is no base64": f"{note}\N{EM DASH} w.example/1 AA-_\n",
+        "a size of 17 digits": signed(f"{origin}\n1{'0' * 16}\n{root_text}\n"),
+        "4097 bytes": _filled(note, 4097),
         "signed by another key": other,
         "another size than signed": note.replace("\n5\n", "\n6\n"),
         "trailing junk": note + "junk",
@@ -97,9 +145,32 @@ def checkpoints() -> Json:
     return {
         "log": str(log),
         "public_key": str(key.public_key),
-        "valid": [*heads, heads[2] | {"note": f"{note}\N{EM DASH} witness.example/w1 {witness}\n"}],
+        "valid": [
+            *heads,
+            heads[2] | {"note": f"{note}\N{EM DASH} witness.example/w1 {witness}\n"},
+            heads[2] | {"note": note.replace(own_line, f"\N{EM DASH} witness.example/w1 {witness}\n{own_line}")},
+            heads[2] | {"note": note + f"{own_prefix}{_other_hint(note)}\n"},
+            heads[2] | {"note": _filled(note, 4096)},
+        ],
         "invalid": [{"note": text, "why": why} for why, text in invalid.items()],
     }
+
+
+def _filled(note: str, size: int) -> str:
+    """Return `note` with a line of a witness that makes it `size` bytes long."""
+    rest = size - len(note.encode()) - len("\N{EM DASH}  AAAA\n".encode())
+    return f"{note}\N{EM DASH} {'w' * rest} AAAA\n"
+
+
+def _next(char: str) -> str:
+    """Return a base64 digit that differs in its last bit."""
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    return digits[digits.index(char) ^ 1]
+
+
+def _other_hint(note: str) -> str:
+    blob = base64.b64decode(note.split(" ")[-1])
+    return base64.b64encode(bytes(4) + blob[4:]).decode()
 
 
 def _bad_signature(note: str) -> str:
@@ -115,6 +186,10 @@ def identities() -> Json:
     pair = tuple(sorted((lone.public_key, values.key("other").public_key)))
     of_two = msgspec.structs.replace(document, root=Role(pair, 2))
     half = sign_document(of_two, [lone])
+
+    def signed_with(**fields: object) -> SignedDocument:
+        return sign_document(msgspec.structs.replace(document, **fields), [lone])
+
     old = values.key("laptop 1")
     by_old = tuple(signature for signature in second.signatures if signature.key == old.public_key)
     by_new = tuple(signature for signature in second.signatures if signature.key != old.public_key)
@@ -131,7 +206,23 @@ def identities() -> Json:
         "a stranger signed too": [sign_document(document, [lone, values.key("other")])],
         "signed for another purpose": [SignedDocument(first.document, (for_records,))],
         "previous is of another document": [one.chain[0], second],
-        "domain without a dot": [sign_document(msgspec.structs.replace(document, domains=("localhost",)), [lone])],
+        "domain without a dot": [signed_with(domains=("localhost",))],
+        "domains not sorted": [signed_with(domains=("b.example", "a.example"))],
+        "a domain twice": [signed_with(domains=("a.example", "a.example"))],
+        "domain whose last label begins with a digit": [signed_with(domains=("192.0.2.1",))],
+        "threshold above the number of keys": [signed_with(fresh=Role(pair, 3))],
+        "threshold 0": [signed_with(fresh=Role(pair, 0))],
+        "threshold of publish is 2": [signed_with(publish=Role(pair, 2))],
+        "keys not sorted": [signed_with(fresh=Role(pair[::-1], 1))],
+        "a key twice": [signed_with(fresh=Role(pair[:1] * 2, 1))],
+        "no keys": [signed_with(fresh=Role((), 1))],
+        "a key of small order": [signed_with(fresh=Role((PublicKey(bytes(32)),), 1))],
+        "previous in version 1": [signed_with(previous=bytes(32))],
+        "version 0": [signed_with(version=0)],
+        "a key retired and publishing": [signed_with(retired=(RetiredKey(lone.public_key, 1),))],
+        "a retired key twice": [signed_with(retired=(RetiredKey(values.key("other").public_key, 1),) * 2)],
+        "null of `previous` written out": [_signed_fields(document, {"previous": None})],
+        "empty list of `domains` written out": [_signed_fields(document, {"domains": []})],
     }
     return {
         "valid": [
@@ -157,6 +248,12 @@ def identities() -> Json:
     }
 
 
+def _signed_fields(document: msgspec.Struct, fields: Json) -> SignedDocument:
+    key = values.key("publisher")
+    data = cbor2.dumps(cbor2.loads(encoding.encode(document)) | fields, canonical=True)
+    return SignedDocument(data, (KeySignature(key.public_key, key.sign("identity", data)),))
+
+
 def node_records() -> Json:
     key, record = values.key("node"), values.node_record()
     bare = NodeRecord(
@@ -171,6 +268,12 @@ def node_records() -> Json:
         "ttl over a day": sign_node_record(change(record, ttl=86401), key).data,
         "address without a port": sign_node_record(change(record, addresses=("192.0.2.1",)), key).data,
         "address with port 0": sign_node_record(change(record, addresses=("192.0.2.1:0",)), key).data,
+        "another IPv6 form": sign_node_record(change(record, addresses=("::1:80",)), key).data,
+        "17 addresses": sign_node_record(change(record, addresses=("192.0.2.1:7447",) * 17), key).data,
+        "certificate of 1025 bytes": sign_node_record(change(record, certificate=bytes(1025)), key).data,
+        "ttl 0": sign_node_record(change(record, ttl=0), key).data,
+        "a node whose key is of small order": sign_node_record(change(record, node=NodeId(bytes(32))), key).data,
+        "empty label": sign_node_record(change(record, cluster=""), key).data,
         "label with a space": sign_node_record(change(record, site="lab example"), key).data,
     }
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cbor2
 from msgspec import Struct
 
 from p2phub.core import encoding, merkle, names
@@ -15,6 +16,7 @@ from p2phub.protocol import messages
 from p2phub.testing import values
 
 from .plain import Json
+from .wire import ticket
 
 
 def name_texts() -> Json:
@@ -24,12 +26,15 @@ def name_texts() -> Json:
         "parrot", "parrot@1.0.0", "parrot:main", "lab.example/parrot-7b", "lab.example/parrot-7b@1.0.0-rc.1+build.5",
         "lab.example/parrot-7b:feature/x", "me/Parrot_7B.v2@refs/pr/1", f"{namespace}/parrot@0123456789ab",
         f"{namespace}/parrot@{'0123456789abcdef' * 4}", "b3:" + "00" * 32, "b3@main",
+        "a" * 96, f"{'a' * 63}/x", ".".join(["a" * 49] * 5) + ".abc/x", "a@" + "b" * 128, "a@1." + "2" * 62,
     ]  # fmt: skip
     invalid = [
         "", "@main", "parrot@", "parrot:", "-parrot", "parrot-", "par--rot", "par..rot", "parrot.git", "par rot",
         "a" * 97, "Lab.example/parrot", "lab..example/parrot", "192.0.2.1/parrot", "lab.example/parrot/x@main",
         "parrot@1", "parrot@1..0", "parrot@-x", "parrot@a..b", "parrot@a//b", "parrot@0123456789a", "b3:00",
         "b3:" + "AA" * 32, "https://lab.example/parrot", "hf://org/name", "parrot@main\n",
+        f"{'a' * 64}/parrot", f"{'a' * 63}.{'a' * 64}/x", ".".join(["a" * 49] * 5) + ".abcd/x", "a@" + "b" * 129,
+        "a@1." + "2" * 63, "a@" + "0" * 65, "a@b/", "a@/b", "a@b/.c", "a@1.0+", "a@1.0+a+b",
     ]  # fmt: skip
     revisions = [
         "1.0", "1.2.0", "2026.01.15", "1.0.0-rc.1", "1.0b2", "main", "v1", "feature/x", "deadbeef", "abcdefabcdef",
@@ -47,6 +52,19 @@ def name_texts() -> Json:
         "endpoints": [{"text": text, "value": names.parse_endpoint(text)} for text in endpoints],
         "invalid_endpoints": bad_endpoints,
         "addresses": [{"text": str(address), "node": node, "host": address.host, "port": address.port}],
+        "invalid_addresses": [
+            {"text": str(address).removeprefix("p2phub://"), "why": "no p2phub://"},
+            {"text": "https://" + str(address).removeprefix("p2phub://"), "why": "another scheme"},
+            {"text": "p2phub://[2001:db8::1]:7447", "why": "no node id"},
+            {"text": str(address).replace(str(node), str(node).upper()), "why": "node id in upper case"},
+            {"text": str(address).replace(str(node), str(node)[:51]), "why": "node id of 51 characters"},
+            {"text": str(address).replace(str(node), str(NodeId(bytes(32)))), "why": "a point of small order"},
+            {"text": str(address).replace(str(node), str(NodeId(b"\x02" + bytes(31)))), "why": "no point of the curve"},
+            {"text": f"p2phub://{node}@192.0.2.1", "why": "no port"},
+            {"text": f"p2phub://{node}@2001:db8::1:7447", "why": "IPv6 without brackets"},
+            {"text": f"p2phub://{node}@[fe80::1%eth0]:7447", "why": "a zone"},
+            {"text": f"{address}/", "why": "something follows"},
+        ],
     }
 
 
@@ -63,12 +81,6 @@ def peer_messages() -> Json:
     own_log, leaves = log_id(identity.namespace, key.public_key), [entry.leaf for entry in values.log()]
     head = messages.LogHead(identity.namespace, 1, sign_head(own_log, 5, merkle.root(LOG_TREE, leaves), key).text)
     chunks = ChunkList(pack(1000, values.content("chunk", 32)))
-    ticket = messages.Ticket(
-        id=values.content("ticket id", 16),
-        client_key=values.content("ticket client key", 16),
-        server_key=values.content("ticket server key", 16),
-        ttl=messages.TICKET_TTL_S,
-    )
     cases: list[tuple[str, Struct]] = [
         ("a node introduces itself", messages.Hello(record)),
         ("the answer: the peer's own record first", messages.Nodes((record,))),
@@ -84,7 +96,7 @@ def peer_messages() -> Json:
         ("the first page of the chunk list of a file", messages.TreesQuery((messages.PageRef(root, 0),))),
         ("one page, and one that the peer does not know", messages.Trees((chunks.page(0), None))),
         ("two tickets for bulk connections", messages.TicketsQuery(2)),
-        ("a ticket", messages.Tickets((ticket,))),
+        ("a ticket", messages.Tickets((ticket(),))),
         ("65536 bytes follow", messages.BulkAnswer(200, 65536)),
         ("no upload slot is free, ask again in 3 s", messages.BulkAnswer(429, 0, 3, "all upload slots are taken")),
         ("bytes of a file", messages.SpansQuery((messages.ByteRange(root, 2**32, 65536),))),
@@ -93,5 +105,49 @@ def peer_messages() -> Json:
         "messages": [
             {"type": type(value).__name__, "meaning": meaning, "value": value, "encoded": encoding.encode(value)}
             for meaning, value in cases
-        ]
+        ],
+        "invalid": _invalid_messages(root, head, record),
     }
+
+
+def _invalid_messages(root: ContentId, head: messages.LogHead, record: bytes) -> list[Json]:
+    ref = {"root": root, "index": 0}
+    span = {"root": root, "offset": 0, "length": 1}
+    log_head = {"namespace": bytes(head.namespace), "version": 1, "head": head.head}
+    ticket_fields = {"id": bytes(16), "client_key": bytes(16), "server_key": bytes(16), "ttl": 600}
+    cases: list[tuple[str, str, Json]] = [
+        ("Hello", "no record", {}),
+        ("Hello", "another field", {"record": record, "more": 1}),
+        ("Nodes", "no record, not even its own", {"records": []}),
+        ("Nodes", "65 records", {"records": [b""] * 65}),
+        ("HeadsQuery", "null written out", {"after": None}),
+        ("HeadsQuery", "a log id of 31 bytes", {"after": bytes(31)}),
+        ("Heads", "`more` is a number", {"heads": [], "more": 0}),
+        ("Heads", "a head without version", {"heads": [{"namespace": bytes(32), "head": b""}], "more": False}),
+        ("Heads", "version 0", {"heads": [log_head | {"version": 0}], "more": False}),
+        ("Heads", "version 1001", {"heads": [log_head | {"version": 1001}], "more": False}),
+        ("Heads", "a head that is text", {"heads": [log_head | {"head": head.head.decode()}], "more": False}),
+        ("Heads", "a head of 4097 bytes", {"heads": [log_head | {"head": bytes(4097)}], "more": False}),
+        ("Announcement", "65 heads", {"record": record, "heads": [log_head | {"head": b""}] * 65}),
+        ("IdentityChain", "no documents", {"documents": []}),
+        ("HaveQuery", "no roots", {"roots": []}),
+        ("Have", "a number", {"held": [1]}),
+        ("Have", "null", {"held": [None]}),
+        ("TreesQuery", "no pages", {"pages": []}),
+        ("TreesQuery", "an index below 0", {"pages": [ref | {"index": -1}]}),
+        ("SpansQuery", "no ranges", {"spans": []}),
+        ("SpansQuery", "an empty range", {"spans": [span | {"length": 0}]}),
+        ("SpansQuery", "a range of more than 64 MiB", {"spans": [span | {"length": 2**26 + 1}]}),
+        ("SpansQuery", "an offset beyond the limit of a file", {"spans": [span | {"offset": 2**41 + 1}]}),
+        ("TicketsQuery", "no tickets", {"count": 0}),
+        ("TicketsQuery", "17 tickets", {"count": 17}),
+        ("Tickets", "a key of 15 bytes", {"tickets": [ticket_fields | {"client_key": bytes(15)}]}),
+        ("BulkAnswer", "default of `retry_after` written out", {"status": 404, "size": 0, "retry_after": 0}),
+        ("BulkAnswer", "default of `text` written out", {"status": 404, "size": 0, "text": ""}),
+        ("BulkAnswer", "text of 201 characters", {"status": 404, "size": 0, "text": "a" * 201}),
+    ]
+    return [
+        {"type": type_, "why": why, "encoded": cbor2.dumps(value, canonical=True)}
+        for type_, why, value in cases
+    ]
+

@@ -7,7 +7,7 @@ from blake3 import blake3
 
 from p2phub.core import encoding, merkle
 from p2phub.core.envelope import seal
-from p2phub.core.filetree import pack
+from p2phub.core.filetree import FILE_SIZE_MAX, pack
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId, PublicKey
 from p2phub.core.merkle import FILE_TREE, LOG_TREE, TreeHash
 from p2phub.core.records import Score, Summary
@@ -79,7 +79,7 @@ def encodings() -> Json:
         "float": head + cbor2.dumps(7.0),
         "half float": head + b"\xf9\x47\x00",
         "negative": head + b"\x26",
-        "over the limit": head + b"\x1b" + (2**46 + 1).to_bytes(8, "big"),
+        "over the limit": head + b"\x1b" + (FILE_SIZE_MAX + 1).to_bytes(8, "big"),
         "text for integer": head + b"\x617",
         "true for integer": head + b"\xf5",
         "null for integer": head + b"\xf6",
@@ -108,6 +108,9 @@ def encodings() -> Json:
         "half of a surrogate pair": b"\xa3\x64size\x00\x64task\x63\xed\xa0\x80\x65files\x00",
         "list too long": cbor2.dumps({"size": 0, "tags": ["a"] * 65, "files": 0}, canonical=True),
         "text too long": cbor2.dumps({"size": 0, "task": "a" * 129, "files": 0}, canonical=True),
+        "text too short": cbor2.dumps({"size": 0, "task": "", "files": 0}, canonical=True),
+        "a number above 2^63 - 1": cbor2.dumps({"size": 2**63, "files": 0}, canonical=True),
+        "an item that is not written": cbor2.dumps({"size": 0, "tags": ["a", None], "files": 0}, canonical=True),
     }
     return {
         "valid": [

@@ -65,7 +65,7 @@ def bulk() -> Json:
 
 def certificates() -> Json:
     # The public key of the second begins with a bit of 1, which asks for a zero byte before the serial number.
-    keys = [values.key(name) for name in ("node", "server", "laptop 1", "publisher")]
+    keys = [values.key(name) for name in ("node", "server")]
     return {
         "certificates": [
             {"seed": key.seed, "node": str(NodeId(key.public_key)), "certificate": certificate(key)} for key in keys
