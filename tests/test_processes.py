@@ -68,7 +68,7 @@ def revision_at(node: RunningNode, reference: str) -> str | None:
     The log is answered from what was replicated, so that nothing is asked of anybody for it.
     """
     name, _, revision = reference.partition("@")
-    outcome = node.home.run("log", name, "--json", code=None)
+    outcome = node.home.call("log", name, "--json", code=None)
     lines = sorted(outcome.json, key=lambda line: line["index"]) if outcome.code == 0 else []
     if revision[:1].isdigit():
         return next((line["revision"] for line in lines if line["version"] == revision), None)

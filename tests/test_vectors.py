@@ -10,27 +10,34 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from p2phub.core import encoding, ids, manifest, merkle, names
-from p2phub.core.checkpoint import open_head
+from p2phub.core import encoding, gguf, ids, manifest, merkle, names, safetensors
+from p2phub.core.checkpoint import open_head, parse_head
 from p2phub.core.chunking import tensor_cuts
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX, Envelope
-from p2phub.core.errors import HubError, InvalidData, InvalidEncoding, InvalidName, InvalidSignature
-from p2phub.core.filetree import TreePage, check_page, join_pages, pack
-from p2phub.core.identity import SignedDocument, open_identity
-from p2phub.core.ids import ContentId, LogId, NamespaceId, PublicKey
+from p2phub.core.errors import ForkedLog, HubError, InvalidData, InvalidEncoding, InvalidName, InvalidSignature
+from p2phub.core.filetree import ChunkList, TreePage, check_page, join_pages, pack
+from p2phub.core.frames import HEADER_SIZE, Opener, Sealer, plaintext_size
+from p2phub.core.identity import Identity, SignedDocument, open_identity
+from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId, PublicKey
 from p2phub.core.merkle import FILE_TREE, LOG_TREE, TreeHash
 from p2phub.core.noderecord import open_node_record
 from p2phub.core.paths import check_path, check_paths
-from p2phub.core.records import NO_PREVIOUS, Summary, log_id, open_entry
+from p2phub.core.records import NO_PREVIOUS, SKEW_MAX_S, Summary, log_id, open_entry, read_entry
 from p2phub.core.signing import SigningKey, check_public_key, check_signature, signed_message
+from p2phub.net.tls import certificate
 from p2phub.protocol import messages
+from p2phub.store.catalogue import Query
+from p2phub.store.keys import load_key
+from p2phub.store.layout import Layout
+from p2phub.store.partial import saved_chunks
+from p2phub.store.store import Store
 from p2phub.testing.vectors import FILES
 from p2phub.testing.vectors.content import cut, long_chunk_list, recipe
 from p2phub.testing.vectors.plain import plain
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "spec/vectors"
-SIZE_MAX = 300_000  # bytes of all files together: small enough to be read by people
+SIZE_MAX = 400_000  # bytes of all files together: small enough to be read by people
 
 ID_TYPES: dict[str, type[ids.Id]] = {
     "content": ids.ContentId,
@@ -125,6 +132,19 @@ def test_merkle(name: str, tree: TreeHash) -> None:
         assert list(merkle.consistency_proof(tree, leaves[:new], old)) == proof
 
 
+def layout(data: bytes) -> tuple[int, list[int]]:
+    """Return where the data and the tensors of a safetensors or GGUF file begin."""
+
+    def read(offset: int, size: int) -> bytes:
+        return data[offset : offset + size]
+
+    if data.startswith(gguf.MAGIC):
+        header = gguf.parse_header(read, len(data))
+        return header.data_begin, [tensor.begin for tensor in header.tensors]
+    found = safetensors.parse_header(read, len(data))
+    return found.header_size, [tensor.begin for tensor in found.tensors]
+
+
 def test_content() -> None:
     vectors = load("content.json")
     for case in vectors["files"]:
@@ -136,6 +156,11 @@ def test_content() -> None:
         assert chunks.root().hex() == case["root"]
     for case in vectors["tensor_cuts"]:
         assert tensor_cuts(case["size"], case["data_begin"], case["tensor_begins"]) == case["cuts"]
+    for case in vectors["headers"]["good"]:
+        assert layout(unhex(case["file"])) == (case["data_begin"], case["tensor_begins"]), case["name"]
+    for case in vectors["headers"]["broken"]:
+        with pytest.raises(InvalidData):
+            layout(unhex(case["file"]))
     for case in vectors["lists"]:
         page = encoding.decode(unhex(case["page"]), TreePage, size_max=10_000)
         root = ContentId(unhex(case["root"]))
@@ -205,6 +230,85 @@ def test_records() -> None:
     for case in vectors["invalid_at_index_0"]:
         with pytest.raises(InvalidData):
             open_entry(unhex(case["entry"]), namespace=namespace, key=key, index=0, previous=NO_PREVIOUS)
+    late = vectors["late"]
+    time = read_entry(unhex(late["entry"])).record.time
+    assert late["refused_at"] + SKEW_MAX_S < time <= late["good_at"] + SKEW_MAX_S
+    long = vectors["long_payload"]
+    payload = unhex(vectors["entries"][0]["payload"]).ljust(long["size"], b"\0")
+    envelope = encoding.encode(Envelope(payload, SigningKey(blake3(b"publisher").digest()).sign("record", payload)))
+    assert (len(envelope), blake3(envelope).hexdigest()) == (long["envelope_size"], long["envelope_blake3"])
+    with pytest.raises(InvalidEncoding):
+        open_entry(envelope, namespace=namespace, key=key, index=0, previous=NO_PREVIOUS)
+
+
+def open_store(home: Path) -> Store:
+    return Store(Layout(home, home / "store"))
+
+
+def take_log(store: Store, identity: Identity, entries: list[str], note: str) -> None:
+    """Let the log of a case be in `store`."""
+    head = parse_head(note.encode())
+    if head.size:
+        store.logs.extend(identity, head, [unhex(entry) for entry in entries], now=4e9)
+
+
+@pytest.mark.parametrize("case", load("catalogue.json")["cases"], ids=lambda case: case["why"])
+@pytest.mark.parametrize("turn", [1, -1])
+@pytest.mark.parametrize("retired_first", [True, False])
+def test_catalogue(case: Any, turn: int, retired_first: bool, tmp_path: Path) -> None:
+    chain = read_chain(case["identity"])
+    identity = open_identity(chain)
+    before = identity if retired_first else open_identity(chain[:1])
+    with open_store(tmp_path) as store:
+        store.logs.add_identity(before)
+        for log in case["logs"][::turn]:
+            take_log(store, before, log["entries"], log["head"])
+        store.logs.add_identity(identity)
+
+        expected, catalogue = case["repository"], store.catalogue
+        place = (identity.namespace, "parrot")
+        branches = {name: catalogue.branch(*place, name) for name in ("main", "other")}
+        assert plain_claims(branches) == expected["branches"]
+        versions = catalogue.versions(*place)
+        assert plain_claims(versions) == expected["versions"]
+        yanked = {name: catalogue.yanked(*place, name) for name in versions}
+        assert {name: text for name, text in yanked.items() if text is not None} == expected["yanked"]
+        assert sorted(revision.hex() for revision in catalogue.revisions(*place, "")) == expected["revisions"]
+        assert catalogue.kind(*place) == expected["kind"]
+        newest = [model.revision for model in catalogue.search(Query())]
+        assert newest == ([str(ManifestId(unhex(expected["newest"])))] if expected["newest"] else [])
+
+
+def plain_claims(claims: Any) -> Any:
+    return {
+        name: {"manifest": claim.manifest.hex() if claim.manifest else None, "conflicts": claim.conflicts}
+        for name, claim in claims.items()
+        if claim
+    }
+
+
+@pytest.mark.parametrize("case", load("forks.json")["cases"], ids=lambda case: case["why"])
+def test_forks(case: Any, tmp_path: Path) -> None:
+    vectors = load("forks.json")
+    identity = open_identity(read_chain(vectors["identity"]))
+    log = LogId.parse(vectors["log"])
+    with open_store(tmp_path) as store:
+        store.logs.add_identity(identity)
+        take_log(store, identity, case["ours"], case["our_head"])
+        result = "good"
+        try:
+            head = open_head(case["head"].encode(), log=log, key=identity.logs[log])
+            if case["entries"]:
+                store.logs.extend(identity, head, [unhex(entry) for entry in case["entries"]], now=4e9)
+            else:
+                store.logs.check_head(head)
+        except ForkedLog:
+            result = "fork"
+        except InvalidData:
+            result = "lie"
+
+        assert result == case["result"]
+        assert (store.logs.fork(log) is not None) == (result == "fork")
 
 
 def test_checkpoint() -> None:
@@ -263,10 +367,68 @@ def test_names() -> None:
     for case in vectors["addresses"]:
         address = names.parse_address(case["text"])
         assert (address.node.hex(), address.host, address.port) == (case["node"], case["host"], case["port"])
+    for case in vectors["invalid_addresses"]:
+        assert not accepts(names.parse_address, case["text"], InvalidName), case
 
 
 def test_messages() -> None:
-    for case in load("messages.json")["messages"]:
+    vectors = load("messages.json")
+    for case in vectors["invalid"]:
+        with pytest.raises(InvalidEncoding):
+            encoding.decode(unhex(case["encoded"]), getattr(messages, case["type"]), size_max=100_000)
+    for case in vectors["messages"]:
         message = encoding.decode(unhex(case["encoded"]), getattr(messages, case["type"]), size_max=100_000)
         assert plain(message) == case["value"]
         assert encoding.encode(message) == unhex(case["encoded"])
+
+
+def open_frame(opener: Opener, frame: bytes) -> bytes:
+    plaintext = bytearray(plaintext_size(frame[:HEADER_SIZE]))
+    opener.open_into(frame[:HEADER_SIZE], memoryview(frame)[HEADER_SIZE:], memoryview(plaintext))
+    return bytes(plaintext)
+
+
+def test_bulk() -> None:
+    vectors = load("bulk.json")
+    ticket = vectors["ticket"]
+    assert vectors["preface"] == messages.BULK_PREFACE.hex() + ticket["id"]
+    for side in ("client", "server"):
+        key = unhex(ticket[f"{side}_key"])
+        sealer, opener = Sealer(key), Opener(key)
+        for case in vectors[side]:
+            plaintext, frame = unhex(case["plaintext"]), unhex(case["frame"])
+            assert sealer.seal(plaintext) == frame
+            assert open_frame(opener, frame) == plaintext
+    for case in vectors["invalid_first_frames_of_the_server"]:
+        with pytest.raises(InvalidData):
+            open_frame(Opener(unhex(ticket["server_key"])), unhex(case["frame"]))
+
+
+def test_certificates() -> None:
+    for case in load("certificate.json")["certificates"]:
+        key = SigningKey(unhex(case["seed"]))
+        assert str(NodeId(key.public_key)) == case["node"]
+        assert certificate(key).hex() == case["certificate"]
+
+
+def test_files_on_disk(tmp_path: Path) -> None:
+    vectors = load("disk.json")
+    case = vectors["partial_map"]
+    (tmp_path / "x.map").write_bytes(unhex(case["file"]))
+    chunks = ChunkList(pack(1000, bytes(32)) * case["chunk_count"])
+    assert [index for index, here in enumerate(saved_chunks(tmp_path / "x.data", chunks)) if here] == case["have"]
+
+    case = vectors["key"]
+    (tmp_path / "key").write_text(case["file"])
+    (tmp_path / "key").chmod(0o600)
+    assert load_key(tmp_path / "key").seed == unhex(case["seed"])
+
+    case, records = vectors["log"], load("records.json")
+    identity = open_identity(read_chain([load("identity.json")["valid"][0]["chain"][0]["encoded"]]))
+    with open_store(tmp_path / "home") as store:
+        log = LogId.parse(records["log"])
+        store.logs.add_identity(identity)
+        store.layout.log(log).parent.mkdir(parents=True, exist_ok=True)
+        store.layout.log(log).write_bytes(unhex(case["file"]))
+        assert store.logs.rebuild() == len(case["entries"])
+        assert [entry.hex() for entry in store.logs.entries(log, 0, size_max=100_000)] == case["entries"]

@@ -16,7 +16,7 @@ from .records import SKEW_MAX_S
 from .signing import SigningKey
 
 PURPOSE = "node"  # spec/signing.md §2
-RECORD_SIZE_MAX = 8 * 1024  # bytes; spec/node-record.md §2
+RECORD_SIZE_MAX = 8 * 1024  # bytes; spec/node-record.md §1
 TTL_MAX_S = 24 * 3600  # seconds; spec/node-record.md §2
 
 Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\A[A-Za-z0-9._-]+\Z")]

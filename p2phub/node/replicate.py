@@ -16,13 +16,14 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from p2phub.core.checkpoint import Head, open_head, parse_head
+from p2phub.core.checkpoint import HEAD_SIZE_MAX, Head, open_head, parse_head
 from p2phub.core.errors import ForkedLog, HubError, InvalidData, NotFound, PeerError, PeerUnreachable, PeerViolation
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NodeId
+from p2phub.core.noderecord import RECORD_SIZE_MAX as NODE_RECORD_SIZE_MAX
 from p2phub.core.noderecord import SignedNodeRecord, open_node_record
 from p2phub.net.peerclient import PeerClient, open_peer
-from p2phub.protocol.messages import ANNOUNCED_HEADS_MAX, Announcement, LogHead
+from p2phub.protocol.messages import ANNOUNCED_HEADS_MAX, FRAME_SIZE_MAX, Announcement, LogHead
 from p2phub.store.peers import Peer
 
 from .disk import on_disk
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 PULL_INTERVAL_S = 30.0  # seconds between pulls, about; spec/peer-protocol.md §5
 ANNOUNCE_PEERS = 8  # peers that are told of a change; spec/peer-protocol.md §5
 ANNOUNCE_TIMEOUT_S = 10.0
+# Heads in one announcement: as many as fit its frame even if witnesses made each as long as it may be.
+ANNOUNCED_HEADS = min(ANNOUNCED_HEADS_MAX, (FRAME_SIZE_MAX - 2 * NODE_RECORD_SIZE_MAX) // (HEAD_SIZE_MAX + 128))
 ANNOUNCEMENTS_MAX = 32  # followed up at once
 SYNC_TIMEOUT_S = 120.0  # for one pull from one peer
 RETRY_MAX_S = 600.0  # seconds until a peer that does not answer is tried again, at most
@@ -75,21 +78,23 @@ async def sync_all(node: Node, *, timeout_s: float) -> list[str]:
     failures: list[str] = []
 
     async def sync_one(peer: Peer) -> None:
-        try:
-            async with call_peer(node, peer) as client:
-                await pull(node, client)
-        except PeerViolation as exc:
-            await ban_peer(node, peer.node, str(exc))
-            failures.append(str(exc))
-        except HubError as exc:
-            failures.append(str(exc))
+        with trio.move_on_after(timeout_s) as waiting:
+            try:
+                async with call_peer(node, peer) as client:
+                    await pull(node, client)
+            except PeerViolation as exc:
+                await ban_peer(node, peer.node, str(exc))
+                failures.append(str(exc))
+            except HubError as exc:
+                failures.append(str(exc))
+        if waiting.cancelled_caught:
+            late = f"node {str(peer.node)[:12]}… did not answer within {timeout_s:.0f} s"
+            await on_disk(node.store.peers.note_failure, peer.node, late)
+            failures.append(late)
 
-    with trio.move_on_after(timeout_s) as waiting:
-        async with trio.open_nursery() as nursery:
-            for peer in (await on_disk(usable_peers, node))[:MATES_MAX]:
-                nursery.start_soon(sync_one, peer)
-    if waiting.cancelled_caught:
-        failures.append(f"some peers did not answer within {timeout_s:.0f} s")
+    async with trio.open_nursery() as nursery:
+        for peer in (await on_disk(usable_peers, node))[:MATES_MAX]:
+            nursery.start_soon(sync_one, peer)
     return failures
 
 
@@ -193,8 +198,8 @@ async def _announce_changes(node: Node) -> None:
         random.shuffle(peers)
         async with trio.open_nursery() as nursery:
             for peer in sorted(peers, key=lambda peer: peer.failures > 0)[:ANNOUNCE_PEERS]:
-                for at in range(0, len(heads), ANNOUNCED_HEADS_MAX):
-                    nursery.start_soon(_announce, node, peer, tuple(heads[at : at + ANNOUNCED_HEADS_MAX]))
+                for at in range(0, len(heads), ANNOUNCED_HEADS):
+                    nursery.start_soon(_announce, node, peer, tuple(heads[at : at + ANNOUNCED_HEADS]))
         told.update((state.log, (state.size, state.version)) for state in news)
 
 

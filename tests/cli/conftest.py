@@ -57,9 +57,9 @@ def seed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seed]:
     data.mkdir()
     (data / "train.csv").write_text("text,mood\n" + "bon,1\n" * 1000)
     home = Home(base / "home")
-    namespace = home.json("id", "new")["namespace"]
-    revision = home.json("publish", str(folder), "mood@1.0.0", "-m", "first")["revision"]
-    home.run("publish", str(data), "sentences", "--kind", "dataset")
+    namespace = home.ask("id", "new")["namespace"]
+    revision = home.ask("publish", str(folder), "mood@1.0.0", "-m", "first")["revision"]
+    home.call("publish", str(data), "sentences", "--kind", "dataset")
     with home.node() as node:
         yield Seed(node, namespace, folder, revision)
 
@@ -69,8 +69,8 @@ def known_home(seed: Seed, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a home that has fetched the model and knows the seed; for copies."""
     folder = tmp_path_factory.mktemp("known") / "home"
     home = Home(folder)
-    home.run("id", "new")
-    home.run("fetch", seed.name, *seed.peer)
+    home.call("id", "new")
+    home.call("fetch", seed.name, *seed.peer)
     return folder
 
 

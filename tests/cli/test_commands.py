@@ -10,7 +10,6 @@ import re
 import select
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -89,7 +88,7 @@ def test_every_command_explains_itself(home):
     ids=" ".join,
 )
 def test_wrong_usage_is_exit_code_2_and_said_in_words(arguments, home):
-    outcome = home.run(*arguments, code=2)
+    outcome = home.call(*arguments, code=2)
 
     assert outcome.out == ""
     assert outcome.err.strip()
@@ -117,29 +116,20 @@ def test_exit_codes_tell_what_kind_of_failure_it_was(seed, copy_home, home, tmp_
         (known, 2, "not your namespace", ("publish", str(seed.folder), seed.name)),
         (known, 1, "no folder", ("publish", str(tmp_path / "nothing"), "x")),
     ]
-    with ThreadPoolExecutor(3) as pool:
-        outcomes = pool.map(lambda case: (case, case[0].run(*case[3], code=case[1])), expected)
-    for (_, _, words, _), outcome in outcomes:
-        assert words in one_line(outcome)
+    for home_, code, words, arguments in expected:
+        assert words in one_line(home_.call(*arguments, code=code))
 
 
 def test_offline_does_what_it_can_without_the_network(seed, copy_home, tmp_path):
     known = copy_home()
     offline = {"P2PHUB_OFFLINE": "1"}
-    _, search, info, ls, log = known.run_all(
-        ("fetch", seed.name, "--to", str(tmp_path / "out")),
-        ("search", "mood", "--json"),
-        ("info", seed.name, "--json"),
-        ("ls", seed.name, "--json"),
-        ("log", seed.name, "--json"),
-        env=offline,
-    )
+    known.call("fetch", seed.name, "--to", str(tmp_path / "out"), env=offline)
 
     assert tree(tmp_path / "out") == tree(seed.folder)
-    assert info.json["revision"] == seed.revision
-    assert search.json
-    assert ls.json
-    assert log.json
+    assert known.ask("search", "mood", env=offline)
+    assert known.ask("info", seed.name, env=offline)["revision"] == seed.revision
+    assert known.ask("ls", seed.name, "--offline")
+    assert known.ask("log", seed.name, "--offline")
 
 
 # ── JSON ────────────────────────────────────────────────────────────────────
@@ -152,17 +142,15 @@ def test_json_is_one_document_on_stdout_for_every_command(seed, copy_home, tmp_p
     (folder / "README.md").write_text("# Own\n")
     (folder / "broken.safetensors").write_bytes(b"no header")
     (folder / "link").symlink_to(tmp_path)
-    first = {
-        ("publish", str(folder), "own@1.0.0"): dict,
-        ("fetch", seed.name, "--to", str(tmp_path / "out")): dict,
-    }
-    then = {
+    runs = {
         ("id", "show"): dict,
+        ("publish", str(folder), "own@1.0.0"): dict,
         ("search",): list,
         ("search", "nothing-like-it"): list,
         ("info", seed.name): dict,
         ("ls", seed.name): list,
         ("log", seed.name): list,
+        ("fetch", seed.name, "--to", str(tmp_path / "out")): dict,
         ("fetch", "own", "--dry-run"): dict,
         ("verify", seed.name): dict,
         ("verify", str(tmp_path / "out")): dict,
@@ -173,33 +161,36 @@ def test_json_is_one_document_on_stdout_for_every_command(seed, copy_home, tmp_p
         ("peers", "rm", seed.node.node_id): dict,
         ("status",): dict,
         ("store", "ls"): list,
+        ("store", "pin", seed.name): dict,
+        ("store", "unpin", seed.name): dict,
         ("store", "df"): dict,
+        ("store", "rebuild"): dict,
         ("store", "gc"): dict,
+        ("store", "rm", seed.name): dict,
     }
-    last = [("store", "pin"), ("store", "unpin"), ("store", "rm"), ("store", "rebuild")]
-    outcomes = home.run_all(*[(*arguments, "--json") for arguments in first])
-    outcomes += home.run_all(*[(*arguments, "--json") for arguments in then])
-    outcomes += [home.run(*words, *([seed.name] if words[1] != "rebuild" else []), "--json") for words in last]
-    for outcome, kind in zip(outcomes, [*first.values(), *then.values(), dict, dict, dict, dict], strict=True):
+    for arguments, kind in runs.items():
+        outcome = home.call(*arguments, "--json")
+
         assert isinstance(outcome.json, kind), str(outcome)
         assert outcome.out.count("\n") == 1, "one line, so that it can be piped"
-    assert "note: " in outcomes[0].err, "notes are kept out of the document"
-    assert "broken.safetensors" in outcomes[0].err
-    again = home.run("id", "new", "--json", code=1)
+        if arguments[0] == "publish":
+            assert "note: " in outcome.err, "notes are kept out of the document"
+            assert "broken.safetensors" in outcome.err
+    again = home.call("id", "new", "--json", code=1)
     assert again.out == ""
 
 
 def test_an_error_prints_nothing_on_stdout_with_json_too(home):
-    outcome = home.run("fetch", "b3:" + "0" * 64, "--json", code=3)
+    outcome = home.call("fetch", "b3:" + "0" * 64, "--json", code=3)
 
     assert one_line(outcome)
 
 
 def test_what_people_see_names_the_facts(seed, copy_home):
     home = copy_home()
-    info = home.run("info", seed.name).out
-    listing = home.run("ls", seed.name, "*.bin").out
-    search = home.run("search").out
+    info = home.call("info", seed.name).out
+    listing = home.call("ls", seed.name, "*.bin").out
+    search = home.call("search").out
 
     for fact in (seed.name, seed.revision, "1.0.0", "main", "text-classification", "Apache-2.0", "Sorts sentences"):
         assert fact in info
@@ -226,10 +217,7 @@ def test_search_filters_by_every_facet(seed, copy_home):
         ("--params", "1B-"): set(),
         ('"unbalanced OR (', "*"): set(),
     }
-    outcomes = home.run_all(*[("search", *query, "--offline", "--json") for query in queries])
-    found = {
-        query: {model["model"] for model in outcome.json} for query, outcome in zip(queries, outcomes, strict=True)
-    }
+    found = {query: {model["model"] for model in home.ask("search", *query, "--offline")} for query in queries}
 
     assert found == queries
 
@@ -264,9 +252,9 @@ async def test_a_terminal_shows_a_bar_with_rate_and_providers_and_a_pipe_does_no
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "weights.bin").write_bytes(os.urandom(12_000_000))
     seed_home = Home(tmp_path / "seed")
-    await trio.to_thread.run_sync(partial(seed_home.run, "id", "new"))
+    await trio.to_thread.run_sync(partial(seed_home.call, "id", "new"))
     published = await trio.to_thread.run_sync(
-        partial(seed_home.json, "publish", str(tmp_path / "folder"), "slow@1.0.0")
+        partial(seed_home.ask, "publish", str(tmp_path / "folder"), "slow@1.0.0")
     )
     async with open_home(seed_home.folder) as seed, open_linked(seed, rate=4e6) as link:
         arguments = ("fetch", published["revision"], "--peer", str(link.address(seed)))
@@ -331,8 +319,8 @@ async def test_ctrl_c_during_a_fetch_ends_it_at_once_with_one_line_and_keeps_wha
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "weights.bin").write_bytes(os.urandom(20_000_000))
     seed_home, home = Home(tmp_path / "seed"), Home(tmp_path / "home")
-    await trio.to_thread.run_sync(partial(seed_home.run, "id", "new"))
-    published = await trio.to_thread.run_sync(partial(seed_home.json, "publish", str(tmp_path / "folder"), "slow"))
+    await trio.to_thread.run_sync(partial(seed_home.call, "id", "new"))
+    published = await trio.to_thread.run_sync(partial(seed_home.ask, "publish", str(tmp_path / "folder"), "slow"))
     async with open_home(seed_home.folder) as seed, open_linked(seed, rate=5e6) as link:
         arguments = ("fetch", published["revision"], "--peer", str(link.address(seed)), "--json")
         node = await trio.to_thread.run_sync(home.start_node) if through_daemon else None
@@ -344,7 +332,7 @@ async def test_ctrl_c_during_a_fetch_ends_it_at_once_with_one_line_and_keeps_wha
         await wait_for(lambda: link.connections == 0, "the connections to end")
         carried = link.carried
         link.rate = None
-        result = await trio.to_thread.run_sync(partial(home.json, *arguments[:-1]))
+        result = await trio.to_thread.run_sync(partial(home.ask, *arguments[:-1]))
         code = await trio.to_thread.run_sync(node.stop) if node else 0
 
     assert process.returncode == 130
@@ -375,18 +363,18 @@ def test_ctrl_c_at_any_time_gives_no_traceback(seed, tmp_path):
 def test_a_bad_environment_is_said_in_one_line(home, tmp_path):
     (tmp_path / "file").write_text("a file")
 
-    assert "P2PHUB_OFFLINE=maybe" in one_line(home.run("search", code=2, env={"P2PHUB_OFFLINE": "maybe"}))
-    assert "127.0.0.1:1" in one_line(home.run("search", code=1, env={"P2PHUB_NODE": "http://127.0.0.1:1"}))
-    assert "P2PHUB_NODE" in one_line(home.run("search", code=1, env={"P2PHUB_NODE": "nonsense"}))
-    assert "P2PHUB_NODE" in one_line(home.run("search", code=1, env={"P2PHUB_NODE": "http://[::1"}))
+    assert "P2PHUB_OFFLINE=maybe" in one_line(home.call("search", code=2, env={"P2PHUB_OFFLINE": "maybe"}))
+    assert "127.0.0.1:1" in one_line(home.call("search", code=1, env={"P2PHUB_NODE": "http://127.0.0.1:1"}))
+    assert "P2PHUB_NODE" in one_line(home.call("search", code=1, env={"P2PHUB_NODE": "nonsense"}))
+    assert "P2PHUB_NODE" in one_line(home.call("search", code=1, env={"P2PHUB_NODE": "http://[::1"}))
     assert str(tmp_path / "file") in one_line(
-        home.run("search", code=1, env={"P2PHUB_HOME": str(tmp_path / "file")})
+        home.call("search", code=1, env={"P2PHUB_HOME": str(tmp_path / "file")})
     )
     assert str(tmp_path / "file") in one_line(
-        home.run("search", code=1, env={"P2PHUB_STORE": str(tmp_path / "file")})
+        home.call("search", code=1, env={"P2PHUB_STORE": str(tmp_path / "file")})
     )
     assert str(tmp_path / "file") in one_line(
-        home.run("search", code=1, env={"P2PHUB_HOME": str(tmp_path / "file" / "below")})
+        home.call("search", code=1, env={"P2PHUB_HOME": str(tmp_path / "file" / "below")})
     )
 
 
@@ -395,7 +383,7 @@ def test_a_damaged_index_is_said_in_one_line_with_the_way_out(copy_home):
     for path in home.folder.glob("index.sqlite*"):
         path.unlink()
     (home.folder / "index.sqlite").write_bytes(b"this is no database" * 100)
-    outcome = home.run("search", code=1)
+    outcome = home.call("search", code=1)
 
     assert "index.sqlite" in one_line(outcome)
     assert "store rebuild" in outcome.err
@@ -404,7 +392,7 @@ def test_a_damaged_index_is_said_in_one_line_with_the_way_out(copy_home):
 def test_a_key_that_others_may_read_is_refused_with_the_remedy(copy_home, seed):
     home = copy_home()
     (home.folder / "keys" / "publish.key").chmod(0o644)
-    outcome = home.run("publish", str(seed.folder), "x", code=1)
+    outcome = home.call("publish", str(seed.folder), "x", code=1)
 
     assert "publish.key" in one_line(outcome)
     assert "chmod 600" in outcome.err
@@ -415,10 +403,10 @@ def test_a_key_that_others_may_read_is_refused_with_the_remedy(copy_home, seed):
 
 
 def test_an_identity_is_made_once_shown_and_exported_without_secrets(home, tmp_path):
-    made = home.json("id", "new")
-    again = home.run("id", "new", code=1)
-    shown = home.json("id", "show")
-    home.run("id", "export", "--to", str(tmp_path / "identity.cbor"))
+    made = home.ask("id", "new")
+    again = home.call("id", "new", code=1)
+    shown = home.ask("id", "show")
+    home.call("id", "export", "--to", str(tmp_path / "identity.cbor"))
     process = home.start("id", "export", text=False, errors=None)
     piped, _ = process.communicate(timeout=60)
     secret = (home.folder / "keys" / "publish.key").read_text().split()[-1]
@@ -439,7 +427,9 @@ def test_without_an_identity_every_command_that_needs_one_shows_the_way(home, se
     commands = (
         ("id", "show"), ("publish", str(seed.folder), "x"), ("branch", "x", "main", "1.0.0"), ("yank", "x@1.0.0"),
     )  # fmt: skip
-    for outcome in home.run_all(*commands, code=3):
+    for arguments in commands:
+        outcome = home.call(*arguments, code=3)
+
         assert "no publisher identity" in one_line(outcome)
         assert "p2phub id new" in outcome.err
 
@@ -481,12 +471,12 @@ def test_names_that_are_no_text_are_shown_and_harm_nothing(copy_home, tmp_path):
     strange = os.path.join(os.fsencode(tmp_path), b"folder-\xff")
     os.mkdir(strange)
     with home.node():
-        noted = home.run("publish", str(folder), "own")
-        told = home.run("publish", os.fsdecode(strange), "own", code=2)
+        noted = home.call("publish", str(folder), "own")
+        told = home.call("publish", os.fsdecode(strange), "own", code=2)
     with open(os.path.join(os.fsencode(folder), b"file-\xff"), "w") as file:
         file.write("x")
-    refused = home.run("publish", str(folder), "own", code=1)
-    empty = home.run("publish", os.fsdecode(strange), "own", code=1)
+    refused = home.call("publish", str(folder), "own", code=1)
+    empty = home.call("publish", os.fsdecode(strange), "own", code=1)
 
     assert "pipe-" in noted.err
     assert "file-" in one_line(refused)
@@ -494,30 +484,31 @@ def test_names_that_are_no_text_are_shown_and_harm_nothing(copy_home, tmp_path):
     assert "no files" in one_line(empty)
 
 
-def test_a_folder_fetched_to_by_any_spelling_can_be_verified_by_any_other(seed, copy_home, tmp_path):
+def test_a_folder_fetched_to_by_any_spelling_can_be_verified_by_any_other(seed, copy_home, tmp_path, monkeypatch):
     home = copy_home()
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "sub")
-    home.run("fetch", seed.name, "--to", "sub/../out", cwd=tmp_path)
-    home.run("fetch", seed.name, "--to", "./out/", cwd=tmp_path)
-    home.run("fetch", seed.name, "--to", "link/inner", cwd=tmp_path)
+    home.call("fetch", seed.name, "--to", "sub/../out")
+    home.call("fetch", seed.name, "--to", "./out/")
+    home.call("fetch", seed.name, "--to", "link/inner")
 
     spellings = ("out", "./out", str(tmp_path / "out"), "sub/../out/", "link/inner", "sub/inner")
-    for outcome in home.run_all(*[("verify", spelling, "--json") for spelling in spellings], cwd=tmp_path):
-        assert outcome.json["files"] == 4, str(outcome)
+    for spelling in spellings:
+        assert home.ask("verify", spelling)["files"] == 4, spelling
 
 
 def test_verify_exits_with_4_and_names_file_and_bytes(seed, copy_home, tmp_path):
     home = copy_home()
-    home.run("fetch", seed.name, "--to", str(tmp_path / "out"), "--link", "copy")
+    home.call("fetch", seed.name, "--to", str(tmp_path / "out"), "--link", "copy")
     with open(tmp_path / "out" / "weights.bin", "r+b") as file:
         file.seek(2_500_000)
         file.write(b"rotten")
-    shown = home.run("verify", str(tmp_path / "out"), code=4)
-    as_json = home.json("verify", str(tmp_path / "out"), code=4)
-    good = home.run("verify", seed.name)
-    mended = home.run("verify", str(tmp_path / "out"), "--repair")
-    home.run("verify", str(tmp_path / "out"))
+    shown = home.call("verify", str(tmp_path / "out"), code=4)
+    as_json = home.ask("verify", str(tmp_path / "out"), code=4)
+    good = home.call("verify", seed.name)
+    mended = home.call("verify", str(tmp_path / "out"), "--repair")
+    home.call("verify", str(tmp_path / "out"))
 
     begin, end = map(int, re.search(r"weights\.bin: damaged in bytes (\d+)-(\d+)", shown.out).groups())
     assert begin <= 2_500_000 <= end
@@ -533,9 +524,9 @@ def test_what_is_in_the_way_is_refused_and_replaced_only_by_force(seed, copy_hom
     home = copy_home()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "config.json").write_text("mine")
-    refused = home.run("fetch", seed.name, "--to", str(tmp_path / "out"), code=1)
+    refused = home.call("fetch", seed.name, "--to", str(tmp_path / "out"), code=1)
     before = tree(tmp_path / "out")
-    home.run("fetch", seed.name, "--to", str(tmp_path / "out"), "--force")
+    home.call("fetch", seed.name, "--to", str(tmp_path / "out"), "--force")
 
     assert "config.json" in one_line(refused)
     assert "--force" in refused.err
@@ -552,22 +543,22 @@ def test_cat_prints_the_bytes_and_nothing_else(seed, home):
 
 
 def test_aliases_do_the_same(seed, home, tmp_path):
-    home.run("pull", seed.name, "--to", str(tmp_path / "a"), *seed.peer)
-    home.run("download", seed.name, "--to", str(tmp_path / "b"))
+    home.call("pull", seed.name, "--to", str(tmp_path / "a"), *seed.peer)
+    home.call("download", seed.name, "--to", str(tmp_path / "b"))
 
     assert tree(tmp_path / "a") == tree(tmp_path / "b") == tree(seed.folder)
 
 
 def test_the_store_commands_say_what_they_did(seed, copy_home):
     home = copy_home()
-    listed = home.run("store", "ls").out
-    pinned = home.run("store", "pin", seed.name).out
-    refused = home.run("store", "rm", seed.name, code=1)
-    kept = home.json("store", "gc", "--unpinned")
-    home.run("store", "unpin", seed.name)
-    removed = home.json("store", "rm", seed.name)
-    use = home.json("store", "df")
-    twice = home.run("store", "unpin", seed.name, code=3)
+    listed = home.call("store", "ls").out
+    pinned = home.call("store", "pin", seed.name).out
+    refused = home.call("store", "rm", seed.name, code=1)
+    kept = home.ask("store", "gc", "--unpinned")
+    home.call("store", "unpin", seed.name)
+    removed = home.ask("store", "rm", seed.name)
+    use = home.ask("store", "df")
+    twice = home.call("store", "unpin", seed.name, code=3)
 
     assert seed.name in listed
     assert seed.revision in pinned
@@ -580,14 +571,14 @@ def test_the_store_commands_say_what_they_did(seed, copy_home):
 
 
 def test_peers_are_added_listed_and_forgotten(seed, home):
-    added = home.run("peers", "add", seed.node.address)
-    listed = home.json("peers", "ls")
-    shown = home.run("peers", "ls").out
-    home.run("peers", "rm", seed.node.address)
-    gone = home.run("peers", "rm", seed.node.node_id, code=3)
-    for peer in home.json("peers", "ls"):  # others, of whom the seed told
-        home.run("peers", "rm", peer["node"])
-    nobody = home.run("peers", "ls")
+    added = home.call("peers", "add", seed.node.address)
+    listed = home.ask("peers", "ls")
+    shown = home.call("peers", "ls").out
+    home.call("peers", "rm", seed.node.address)
+    gone = home.call("peers", "rm", seed.node.node_id, code=3)
+    for peer in home.ask("peers", "ls"):  # others, of whom the seed told
+        home.call("peers", "rm", peer["node"])
+    nobody = home.call("peers", "ls")
 
     assert seed.node.node_id in added.out
     assert "not answered" not in added.out
@@ -615,5 +606,5 @@ def test_two_command_lines_at_once_share_a_home(seed, home, tmp_path):
 
     for (_, err), code in ends:
         assert code == 0, err
-    wait_until(lambda: len(home.json("log", home.json("id", "show")["namespace"])) == 4, "four records")
-    assert [line["index"] for line in home.json("log", home.json("id", "show")["namespace"])] == [3, 2, 1, 0]
+    wait_until(lambda: len(home.ask("log", home.ask("id", "show")["namespace"])) == 4, "four records")
+    assert [line["index"] for line in home.ask("log", home.ask("id", "show")["namespace"])] == [3, 2, 1, 0]

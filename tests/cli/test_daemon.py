@@ -107,7 +107,7 @@ def test_a_node_leaves_no_process_behind(home):
 def test_a_second_node_of_the_same_home_is_refused(home):
     with home.node() as node:
         outcome = home.run("node", "--listen", "127.0.0.1:0", "--local", "127.0.0.1:0", code=1)
-        still = home.json("status")
+        still = home.ask("status")
 
     assert str(node.pid) in outcome.err
     assert "runs already" in outcome.err
@@ -120,9 +120,9 @@ def test_what_a_killed_node_left_behind_does_no_harm(home):
     node = home.start_node()
     node.kill()
     left = home.daemon_file.exists()
-    alone = home.json("status")
+    alone = home.ask("status")
     with home.node() as again:
-        through = home.json("status")
+        through = home.ask("status")
 
     assert left
     assert not alone["serving"]
@@ -136,7 +136,7 @@ def test_a_stranger_on_the_port_of_a_killed_node_does_no_harm(kind, home):
     node.kill()
     port = int(node.local_url.rpartition(":")[2])
     with Stranger(kind, port):
-        status = home.json("status")
+        status = home.ask("status")
 
     assert not status["serving"]
 
@@ -144,7 +144,7 @@ def test_a_stranger_on_the_port_of_a_killed_node_does_no_harm(kind, home):
 @pytest.mark.parametrize("kind", ["silent", "banner", "http"])
 def test_a_stranger_where_p2phub_node_points_is_recognized(kind, home):
     with Stranger(kind, 0) as port:
-        outcome = home.run("status", code=1, env={"P2PHUB_NODE": f"http://127.0.0.1:{port}"})
+        outcome = home.call("status", code=1, env={"P2PHUB_NODE": f"http://127.0.0.1:{port}"})
 
     assert f"127.0.0.1:{port}" in outcome.err
     assert len([line for line in outcome.err.splitlines() if "error" in line]) == 1
@@ -157,7 +157,7 @@ def test_another_node_on_the_port_of_a_killed_one_is_not_taken_for_it(home, tmp_
     with other.node() as running:
         facts = json.loads(home.daemon_file.read_text())
         home.daemon_file.write_text(json.dumps({**facts, "local_url": running.local_url}))
-        status = home.json("status")
+        status = home.ask("status")
 
     assert status["node_id"] == node.node_id
     assert not status["serving"]
@@ -315,19 +315,19 @@ def test_other_paths_and_methods_are_refused(running):
 
 def test_errors_cross_the_door_as_they_are(running):
     # The command line gives the same words and exit code with and without a daemon.
-    there = running.home.run("fetch", "b3:" + "0" * 64, code=3)
-    here = running.home.run("fetch", "b3:" + "0" * 64, code=3, env={"P2PHUB_NODE": "none"})
+    there = running.home.call("fetch", "b3:" + "0" * 64, code=3)
+    here = running.home.call("fetch", "b3:" + "0" * 64, code=3, env={"P2PHUB_NODE": "none"})
 
     assert there.err == here.err
-    assert running.home.run("fetch", "no name", code=2).err.startswith("p2phub: error: ")
+    assert running.home.call("fetch", "no name", code=2).err.startswith("p2phub: error: ")
 
 
 def test_p2phub_node_works_through_another_homes_node(running, tmp_path):
     token = json.loads(running.home.daemon_file.read_text())["token"]
     home = Home(tmp_path / "home")
     env = {"P2PHUB_NODE": running.local_url, "P2PHUB_TOKEN": token}
-    status = home.json("status", env=env)
-    refused = home.run("status", code=5, env={**env, "P2PHUB_TOKEN": "wrong"})
+    status = home.ask("status", env=env)
+    refused = home.call("status", code=5, env={**env, "P2PHUB_TOKEN": "wrong"})
 
     assert status["node_id"] == running.node_id
     assert "token" in refused.err
@@ -337,8 +337,8 @@ async def test_a_client_that_goes_away_stops_its_fetch_and_the_node_stays_well(t
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "weights.bin").write_bytes(os.urandom(30_000_000))
     seed_home, home = Home(tmp_path / "seed"), Home(tmp_path / "home")
-    await trio.to_thread.run_sync(partial(seed_home.run, "id", "new"))
-    published = await trio.to_thread.run_sync(partial(seed_home.json, "publish", str(tmp_path / "folder"), "slow"))
+    await trio.to_thread.run_sync(partial(seed_home.call, "id", "new"))
+    published = await trio.to_thread.run_sync(partial(seed_home.ask, "publish", str(tmp_path / "folder"), "slow"))
     async with open_home(seed_home.folder) as seed, open_linked(seed, rate=5e6) as link:
         node = await trio.to_thread.run_sync(partial(home.start_node, peers=(str(link.address(seed)),)))
         body = json.dumps({"operation": "fetch", "reference": published["revision"]}).encode()
@@ -354,7 +354,7 @@ async def test_a_client_that_goes_away_stops_its_fetch_and_the_node_stays_well(t
         await wait_for(lambda: link.connections <= 1, "the fetch to stop")
         carried = link.carried
         link.rate = None
-        result = await trio.to_thread.run_sync(partial(home.json, "fetch", published["revision"]))
+        result = await trio.to_thread.run_sync(partial(home.ask, "fetch", published["revision"]))
         code = await trio.to_thread.run_sync(node.stop)
 
     assert carried < 25_000_000
@@ -366,7 +366,7 @@ async def test_a_client_that_goes_away_stops_its_fetch_and_the_node_stays_well(t
 
 def test_two_fetches_through_a_node_at_once_download_once(seed, home, tmp_path):
     with home.node(peers=(seed.node.address,)):
-        before = seed.node.home.json("status")["uploaded"]
+        before = seed.node.home.ask("status")["uploaded"]
         processes = [
             home.start("fetch", seed.name, "--to", str(tmp_path / f"out-{number}"), "--json") for number in range(3)
         ]
@@ -375,7 +375,7 @@ def test_two_fetches_through_a_node_at_once_download_once(seed, home, tmp_path):
             out, err = process.communicate(timeout=60)
             assert process.returncode == 0, err
             results.append(json.loads(out))
-        after = seed.node.home.json("status")["uploaded"]
+        after = seed.node.home.ask("status")["uploaded"]
 
     size = results[0]["size"]
     assert sum(result["received"] for result in results) == size

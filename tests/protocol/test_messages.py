@@ -119,7 +119,9 @@ REFUSED: dict[str, Struct] = {
     "a node record over the limit": Hello(bytes(ENVELOPE_SIZE_MAX + 1)),
     "a head over the limit": LogHead(NamespaceId(bytes(32)), 1, bytes(HEAD_SIZE_MAX + 1)),
     "too many heads": Heads((LogHead(NamespaceId(bytes(32)), 1, b""),) * (HEADS_PAGE + 1), False),
-    "too many announced heads": Announcement(b"", (LogHead(NamespaceId(bytes(32)), 1, b""),) * (ANNOUNCED_HEADS_MAX + 1)),
+    "too many announced heads": Announcement(
+        b"", (LogHead(NamespaceId(bytes(32)), 1, b""),) * (ANNOUNCED_HEADS_MAX + 1)
+    ),
     "an identity without documents": IdentityChain(()),
     "an identity with too many documents": IdentityChain(values.identity().chain * (CHAIN_MAX + 1)),
     "entries before the first": LogPage(-1, ()),

@@ -254,9 +254,9 @@ def test_a_file_that_changes_while_it_is_read_leaves_nothing(
     if clones(tmp_path) and way == "copy":
         pytest.skip("a clone does not change with the file")
     if known:
-        take_in(store, write_old(tmp_path / "other", bytes(9 * MIB)))
+        take_in(store, write_old(tmp_path / "other", bytes(5 * MIB)))
     before = tree(store.layout.store)
-    path = write_old(tmp_path / "file", values.content("file", 9 * MIB))
+    path = write_old(tmp_path / "file", values.content("file", 5 * MIB))
     steps: list[int] = []
 
     def progress(size: int) -> None:
@@ -825,7 +825,7 @@ def publish_slowly(home: str, path: str) -> None:
 
 @pytest.mark.parametrize("way", ["copy", "hard link"])
 def test_a_publish_that_is_killed_leaves_nothing_for_ever(store: Store, tmp_path: Path, way: str) -> None:
-    path = write_old(tmp_path / "file", values.content("file", 9 * MIB))
+    path = write_old(tmp_path / "file", values.content("file", 5 * MIB))
     path.chmod(0o444 if way == "hard link" else 0o644)
     process = start(publish_slowly, tmp_path, path)
     assert process.stdout
@@ -840,7 +840,7 @@ def test_a_publish_that_is_killed_leaves_nothing_for_ever(store: Store, tmp_path
     assert len(leftovers) == 1
     assert (store.blobs.remove_leftovers(age_s=-10) > 0) == (way == "copy")
     assert tree(store.layout.store) == {}
-    assert path.read_bytes() == values.content("file", 9 * MIB)
+    assert path.read_bytes() == values.content("file", 5 * MIB)
     assert read(store, take_in(store, path).root) == path.read_bytes()
     assert store.blobs.remove_leftovers(age_s=-10) == 0
     assert len(objects(store)) == 1
@@ -869,7 +869,7 @@ def publish(home: str, path: str) -> None:
 
 
 def test_two_processes_publish_the_same_file_at_once(tmp_path: Path) -> None:
-    path = write_old(tmp_path / "file", values.content("file", 9 * MIB))
+    path = write_old(tmp_path / "file", values.content("file", 5 * MIB))
     processes = [start(publish, tmp_path, path) for _ in range(3)]
     roots = {finish(process).strip() for process in processes}
 

@@ -188,7 +188,7 @@ def count_up(path_name: str, count: str) -> None:
 
 
 def test_processes_that_read_and_then_write_do_not_undo_each_other(path: Path) -> None:
-    run_at_once(count_up, *((path, 30) for _ in range(3)))
+    run_at_once(count_up, *((path, 45) for _ in range(2)))
 
     database = Database(path)
     with database.read() as connection:
@@ -281,9 +281,9 @@ def open_home(folder: str, turns: str) -> None:
 
 
 def test_processes_that_open_a_fresh_home_at_once_all_can(tmp_path: Path) -> None:
-    run_at_once(open_home, *((tmp_path, 15) for _ in range(4)))
+    run_at_once(open_home, *((tmp_path, 12) for _ in range(3)))
 
-    for turn in range(15):
+    for turn in range(12):
         with open_store(tmp_path / str(turn)) as store:
             assert get_name(store.database) == "opened"
 

@@ -176,7 +176,7 @@ def test_an_append_to_a_full_disk_says_so_and_leaves_the_log_whole(tmp_path: Pat
 # ── another's log ───────────────────────────────────────────────────────────
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(cuts=st.sets(st.integers(0, 12)))
 def test_a_log_may_come_in_pieces(tmp_path_factory: pytest.TempPathFactory, cuts: set[int]) -> None:
     writer = Writer().grow(12)
@@ -384,6 +384,7 @@ def other_history(writer: Writer, common: int, size: int) -> Writer:
     return other
 
 
+@settings(max_examples=20)
 @given(common=st.integers(0, 5), theirs=st.integers(1, 6))
 def test_a_head_of_another_history_is_evidence(
     tmp_path_factory: pytest.TempPathFactory, common: int, theirs: int
@@ -402,7 +403,7 @@ def test_a_head_of_another_history_is_evidence(
             store.logs.extend(writer.identity, other.head(theirs), other.data(theirs), now=TIME + 100)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(common=st.integers(0, 3), size=st.integers(5, 8), piece=st.integers(1, 8))
 def test_records_that_do_not_follow_ours_are_evidence(
     tmp_path_factory: pytest.TempPathFactory, common: int, size: int, piece: int
@@ -602,7 +603,7 @@ def add_identities(home: str, counts: str) -> None:
 
 def test_an_older_identity_never_takes_the_place_of_a_newer(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
-        run_at_once(add_identities, *((tmp_path, counts) for counts in ("123", "1212", "2121", "1111")))
+        run_at_once(add_identities, *((tmp_path, counts) for counts in ("123", "1212", "2121")))
 
         assert store.logs.identity(values.rotated_identity().namespace) == values.rotated_identity()
         # On disk too.

@@ -345,7 +345,7 @@ def write_and_save(path_name: str, seed: str) -> None:
 def test_whenever_a_writer_is_killed_nothing_is_lost_and_nothing_claimed_too_early(path: Path) -> None:
     rng = random.Random(1)
     written: set[int] = set()
-    for seed in range(6):
+    for seed in range(4):
         process = start(write_and_save, path, seed)
         assert process.stdin
         assert process.stdout
@@ -468,10 +468,10 @@ def write_all(folder: str, turns: str, seed: str) -> None:
 
 
 def test_processes_that_write_one_partial_at_once_all_finish_it(tmp_path: Path) -> None:
-    outs = run_at_once(write_all, *((tmp_path, 12, seed) for seed in range(3)))
+    outs = run_at_once(write_all, *((tmp_path, 8, seed) for seed in range(3)))
 
     assert all("finished" in out for out in outs)
-    for turn in range(12):
+    for turn in range(8):
         assert (tmp_path / "objects" / str(turn)).read_bytes() == DATA
     # One that comes late begins anew, and finishes that as well. A bitmap may be left, which nobody believes.
     assert not list(tmp_path.glob("*.data"))

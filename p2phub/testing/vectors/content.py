@@ -330,7 +330,6 @@ def _invalid_last_pages(chunks: ChunkList) -> list[Json]:
         "a proof of a page with another hash": {"proof": (bytes(32), *page.proof[1:])},
         "page index = number of pages, of several": {"index": page.index + 1},
         "the last page as one before it": {"index": page.index - 1},
-        "a page that is longer than the file": {"size": 3 * 262144},
     }
     return [
         {"root": root, "page": encoding.encode(msgspec.structs.replace(page, **fields)), "why": why}
@@ -404,7 +403,7 @@ def paths() -> Json:
         "a\\b", "C:a", "a*", "a?", 'a"', "<a", "a>", "a|b", "a ", "a.", "a /b", "a./b",
         "con", "NUL.txt", "a/Com1", "lpt\N{SUPERSCRIPT TWO}.bin", "aux", "PRN.tar.gz", "conin$", "ConOut$.x", "com0",
         "con .txt", "con\N{IDEOGRAPHIC SPACE}.txt", "aux/b", "com", "com10", "lpt", "con1", "conin", " con", "xcon",
-        "a\u0085b", "a\ud800b", "a\u200bb", "-a", "~", "~a", "a%b", "a" * 1025, "\N{PARROT}" * 63 + "abc",
+        "a\u0085b", "a\u200bb", "-a", "~", "~a", "a%b", "a" * 1025, "\N{PARROT}" * 63 + "abc",
         "\N{PARROT}" * 64, ".git", "a.git", ".gitignore", ".git ", "b/.Git/c",
         "e\N{COMBINING ACUTE ACCENT}", "\N{OHM SIGN}", ".git/config", "a/.GIT", "a" * 256, "a/" * 512 + "a",
     ]  # fmt: skip
@@ -424,7 +423,7 @@ def paths() -> Json:
         ["A/b/c", "a/B"],
         ["I", "\N{LATIN SMALL LETTER DOTLESS I}"],
         ["I", "i"],
-        ["\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}", "i"],
+        ["i", "\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}"],
         ["K", "\N{LATIN SMALL LETTER K}"],
         ["\N{GREEK CAPITAL LETTER SIGMA}", "\N{GREEK SMALL LETTER FINAL SIGMA}"],
     ]

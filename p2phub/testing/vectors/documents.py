@@ -202,7 +202,7 @@ def identities() -> Json:
         "new root did not sign": [first, SignedDocument(second.document, by_old)],
         "one of two signed": [half],
         "one of two signed twice": [SignedDocument(half.document, half.signatures * 2)],
-        "signatures not sorted": [SignedDocument(second.document, second.signatures[::-1])],
+        "signatures not sorted": [first, SignedDocument(second.document, second.signatures[::-1])],
         "a stranger signed too": [sign_document(document, [lone, values.key("other")])],
         "signed for another purpose": [SignedDocument(first.document, (for_records,))],
         "previous is of another document": [one.chain[0], second],

@@ -13,6 +13,7 @@ import trio
 from blake3 import blake3
 from netkit import HOST, KEY, NODE, PATIENCE_S, Files, in_thread, open_below, wait_until
 
+from p2phub.core.encoding import encode
 from p2phub.core.errors import PeerBusy, PeerError, PeerUnreachable, PeerViolation
 from p2phub.core.frames import HEADER_SIZE, TAG_SIZE
 from p2phub.core.ids import ContentId
@@ -21,7 +22,7 @@ from p2phub.net.bulkdoor import TicketOffice, serve_bulk
 from p2phub.net.door import Handler, Request, Response, serve_peers
 from p2phub.net.frames import FrameConnection
 from p2phub.net.tls import server_context
-from p2phub.protocol.messages import BULK_PREFACE, ByteRange, Ticket
+from p2phub.protocol.messages import BULK_PREFACE, BulkAnswer, ByteRange, Ticket
 
 ROOT = ContentId(bytes(32))
 FIRST, SECOND = bytes(range(256)) * 8192, b"second" * 1000  # 2 MiB: more than one frame; 6 kB
@@ -192,7 +193,7 @@ def between(port: int, change: Callable[[bytes], bytes]) -> Iterator[int]:
             threading.Thread(target=pump, args=(client, server), daemon=True).start()
             received = bytearray()
             # The head of the answer and all frames of FIRST.
-            size = len(FIRST) + 3 * (HEADER_SIZE + TAG_SIZE)
+            size = len(encode(BulkAnswer(200, len(FIRST)))) + len(FIRST) + 3 * (HEADER_SIZE + TAG_SIZE)
             while len(received) < size and (piece := server.recv(64 * 1024)):
                 received += piece
             client.sendall(change(bytes(received)))
