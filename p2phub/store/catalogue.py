@@ -150,7 +150,7 @@ class Catalogue:
              record.branch, record.version, record.time, leaf),
         )  # fmt: skip
         self._move_branch(connection, record, record.branch, record.manifest, record.depth, leaf)
-        self._describe(connection, record, leaf)
+        self._describe(connection, record)
         # Of logs that do not agree the earliest word counts, whichever was heard first.
         connection.execute(
             "UPDATE models SET kind = (SELECT kind FROM releases"
@@ -174,11 +174,11 @@ class Catalogue:
             (record.namespace, record.model, branch, record.log, record.index, manifest, depth, record.time, leaf),
         )
 
-    def _describe(self, connection: Connection, record: Publish, leaf: bytes) -> None:
+    def _describe(self, connection: Connection, record: Publish) -> None:
         """Let the newest release describe the repository in search."""
         newer = connection.execute(
-            "SELECT 1 FROM releases WHERE namespace = ? AND model = ? AND (time, leaf) > (?, ?) LIMIT 1",
-            (record.namespace, record.model, record.time, leaf),
+            "SELECT 1 FROM releases WHERE namespace = ? AND model = ? AND (time, idx, log) > (?, ?, ?) LIMIT 1",
+            (record.namespace, record.model, record.time, record.index, record.log),
         ).fetchone()
         if newer:
             return

@@ -130,7 +130,7 @@ class Home:
         texts = []
         for stream in (out, err):
             stream.flush()
-            texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
+            texts.append(stream.buffer.getvalue().decode())
         return _checked(Outcome(arguments, number, *texts), code)
 
     def json(self, *arguments: str, code: int | None = 0, env: Mapping[str, str] | None = None) -> Any:
