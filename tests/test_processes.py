@@ -245,7 +245,7 @@ async def kill_at(link: Link, process: subprocess.Popen[str], carried: int) -> N
         await trio.to_thread.run_sync(process.communicate)
 
 
-async def test_a_fetch_killed_ten_times_ends_right_and_loses_at_most_a_span_a_connection(big, tmp_path):
+async def test_a_fetch_killed_ten_times_ends_right_and_loses_at_most_a_span_a_connection(big, tmp_path, caplog):
     seed_home, folder, revision, size = big
     shutil.copytree(seed_home, tmp_path / "seed")
     rng = random.Random()
@@ -274,6 +274,8 @@ async def test_a_fetch_killed_ten_times_ends_right_and_loses_at_most_a_span_a_co
     assert lost <= kills * (CONNECTIONS * 2 * 1024 * 1024 + 500_000)
     assert no_lock_files(home.folder)
     assert not list(home.store.glob("partial/??/*"))
+    # A peer that was killed is no fault of the node that served it.
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_fetch_through_a_daemon_that_is_killed_fails_clearly_and_goes_on_with_the_next(big, tmp_path):

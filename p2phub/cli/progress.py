@@ -19,10 +19,19 @@ def show_progress(*, quiet: bool = False) -> Iterator[Tell]:
     """Give the function that events are told to."""
     from p2phub.node.events import Notice
 
+    # A peer that is away is met again at every step; people need to hear of it once.
+    said: set[str] = set()
+
+    def is_new(notice: Notice) -> bool:
+        if notice.text in said:
+            return False
+        said.add(notice.text)
+        return True
+
     if quiet or not sys.stderr.isatty():
 
         def tell(event: Event) -> None:
-            if isinstance(event, Notice) and not quiet:
+            if isinstance(event, Notice) and not quiet and is_new(event):
                 sys.stderr.write(f"p2phub: note: {printable(event.text)}\n")
 
         yield tell
@@ -36,7 +45,8 @@ def show_progress(*, quiet: bool = False) -> Iterator[Tell]:
 
         def tell_live(event: Event) -> None:
             if isinstance(event, Notice):
-                console.print(f"p2phub: note: {printable(event.text)}", highlight=False, markup=False)
+                if is_new(event):
+                    console.print(f"p2phub: note: {printable(event.text)}", highlight=False, markup=False)
             else:
                 live.update(render(event))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .running import json_option, print_json, run
-from .text import human_bytes, say
+from .text import human_bytes, human_files, say
 
 
 @click.group("store")
@@ -114,4 +114,4 @@ def _freed(freed: object, as_json: bool) -> None:
     if as_json:
         print_json(freed)
     else:
-        say(f"freed {human_bytes(freed.bytes)} in {freed.items} files")  # type: ignore[attr-defined]
+        say(f"freed {human_bytes(freed.bytes)} in {human_files(freed.items)}")  # type: ignore[attr-defined]

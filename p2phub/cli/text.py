@@ -18,6 +18,11 @@ def human_bytes(size: float) -> str:
     return f"{size:.0f} {_UNITS[unit]}" if unit == 0 or size >= 99.95 else f"{size:.1f} {_UNITS[unit]}"
 
 
+def human_files(count: int) -> str:
+    """Return a number of files: `1 file`, `8 files`."""
+    return "1 file" if count == 1 else f"{count} files"
+
+
 def human_count(count: int | None) -> str:
     """Return a number of parameters: 7241732096 is `7.2B`."""
     if count is None:

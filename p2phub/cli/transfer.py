@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from .running import json_option, offline_option, peer_option, print_json, run
-from .text import human_bytes, human_seconds, say
+from .text import human_bytes, human_files, human_seconds, say
 
 
 @click.command()
@@ -51,7 +51,7 @@ def publish(
     else:
         say(f"nothing new: {full} is published already")
     say(f"  revision {result.revision}")
-    say(f"  {result.files} files, {human_bytes(result.size)}, {human_bytes(result.written)} written")
+    say(f"  {human_files(result.files)}, {human_bytes(result.size)}, {human_bytes(result.written)} written")
 
 
 @click.command()
@@ -102,20 +102,24 @@ def fetch(
     missing = result.size - result.here_before - result.copied
     copied = f", {human_bytes(result.copied)} are in other files here" if result.copied else ""
     if dry_run:
-        say(f"{result.files} files, {human_bytes(result.size)}")
+        say(f"{human_files(result.files)}, {human_bytes(result.size)}")
         say(f"  {human_bytes(result.here_before)} are here{copied}, {human_bytes(missing)} would be fetched")
         return
     say(result.path)
-    rate = f", {human_bytes(result.received / result.seconds)}/s" if result.seconds and result.received else ""
-    summary = f"{result.files} files, {human_bytes(result.size)}, verified; {human_bytes(result.received)} fetched"
+    files = f"{human_files(result.files)}, {human_bytes(result.size)}"
     if result.copied:
         say(f"  {human_bytes(result.copied)} copied from other files here", err=True)
-    say(f"  {summary} in {human_seconds(result.seconds)}{rate}", err=True)
+    if result.received:
+        rate = f", {human_bytes(result.received / result.seconds)}/s" if result.seconds else ""
+        received = f"{human_bytes(result.received)} fetched in {human_seconds(result.seconds)}{rate}"
+        say(f"  {files}, verified; {received}", err=True)
+    else:
+        # Not hashed again: `verify` does that.
+        say(f"  {files}, nothing to fetch", err=True)
     for provider in result.providers:
-        why = f" ({provider.reason})" if provider.reason and provider.state != "giving" else ""
-        say(
-            f"  {provider.node[:12]}…  {human_bytes(provider.received)}, {provider.state}{why}", err=True
-        )
+        why = f" ({provider.reason})" if provider.reason else ""
+        state = "" if provider.state == "giving" else f", {provider.state}{why}"
+        say(f"  {provider.node[:12]}…  {human_bytes(provider.received)}{state}", err=True)
 
 
 @click.command()
@@ -158,7 +162,7 @@ def verify(reference: str, repair: bool, offline: bool, peer: tuple[str, ...], a
             what = "missing" if damage.missing else f"damaged in bytes {ranges}"
             say(f"{damage.path}: {what}" + ("; repaired" if damage.repaired else ""))
         good = "all good" if not result.damaged else f"{len(result.damaged)} not as published"
-        say(f"{result.files} files, {human_bytes(result.size)}: {good}")
+        say(f"{human_files(result.files)}, {human_bytes(result.size)}: {good}")
         if result.damaged and not result.good:
             say("p2phub: hint: --repair fetches the damaged chunks again", err=True)
     if not result.good:

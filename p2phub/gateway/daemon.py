@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from p2phub.core.errors import HubError
+from p2phub.core.errors import HubError, Offline
 from p2phub.core.names import Address
 from p2phub.net.localdoor import bind_local, serve_local
 from p2phub.node.disk import on_disk
@@ -40,8 +40,11 @@ async def run_daemon(
     """Serve until SIGINT or SIGTERM.
 
     ready: called with the node and the URL of the local door once both doors answer.
-    Raises HubError if a door cannot be opened or a daemon of this home runs already.
+    Raises Offline if the network is switched off, HubError if a door cannot be opened or a
+    daemon of this home runs already.
     """
+    if settings.offline:
+        raise Offline("a node needs the network, which is switched off", hint="unset P2PHUB_OFFLINE")
     running = await find_daemon(settings.layout)
     if running is not None:
         raise HubError(

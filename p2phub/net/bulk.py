@@ -1,59 +1,40 @@
 """Fetch chunks from one peer, verified, on a blocking socket in a worker thread (spec/transport.md §4).
 
-    request of many byte ranges ──▶ recv_into one reused buffer ──▶ BLAKE3 ──▶ sink
-
-Each chunk is hashed before the sink sees it, so what is not right is never written.
-One chunk comes from one peer, so blame is exact.
+Heads are read by h11; the bytes behind them go past it, straight into the buffer in
+which they are hashed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import h11
 
 from p2phub.core.encoding import encode
-from p2phub.core.errors import HashMismatch, PeerBusy, PeerError, PeerUnreachable, PeerViolation
-from p2phub.core.filetree import CHUNK_SIZE_MAX, check_chunk
+from p2phub.core.errors import PeerBusy, PeerError, PeerUnreachable, PeerViolation
 from p2phub.core.ids import NodeId
 from p2phub.core.names import format_endpoint
 from p2phub.protocol.messages import ByteRange, SpansQuery
 
-from .tls import WrongPeer, client_context
+from .connection import ContentConnection, Refused, Sink, WantedChunk, one_line
+from .tls import client_context
 
 CONNECT_TIMEOUT_S = 5.0
 STALL_TIMEOUT_S = 10.0  # seconds without a byte
 HEAD_SIZE_MAX = 16 * 1024  # bytes of an answer's head
 
 
-@dataclass(frozen=True)
-class WantedChunk:
-    """A chunk that a request covers, in the order of the answer."""
-
-    length: int  # bytes
-    hash: bytes  # BLAKE3
-
-
-Sink = Callable[[int, memoryview], None]  # the chunk's place in the request, and its verified bytes
-
-
-class BulkConnection:
-    """A kept connection to one peer. One thread at a time; `abort` may be called from any."""
+class BulkConnection(ContentConnection):
+    """A kept connection over HTTPS, or HTTP where nothing is encrypted."""
 
     usable = True  # it connects again by itself
 
     def __init__(self, node: NodeId, host: str, port: int, *, plain: bool = False) -> None:
-        self.node = node
-        self._host = host
-        self._port = port
+        super().__init__(node, host, port)
         self._context = None if plain else client_context(node)
-        self._socket: socket.socket | None = None
-        self._buffer = memoryview(bytearray(CHUNK_SIZE_MAX))
         self._rest = b""  # received behind the head of an answer
         self._aborted = False
 
@@ -67,7 +48,7 @@ class BulkConnection:
         """
         deadline = time.monotonic() + deadline_s
         kept = self._socket is not None
-        try:
+        with self._blame():
             try:
                 self._request(spans, deadline)
                 self._read_head(sum(chunk.length for chunk in chunks), deadline)
@@ -78,42 +59,15 @@ class BulkConnection:
                 self.close()
                 self._request(spans, deadline)
                 self._read_head(sum(chunk.length for chunk in chunks), deadline)
-            for place, chunk in enumerate(chunks):
-                view = self._buffer[: chunk.length]
-                self._fill(view, deadline)
-                try:
-                    check_chunk(view, chunk.hash)
-                except HashMismatch as exc:
-                    raise PeerViolation(f"{self} sent wrong bytes", peer=str(self.node)) from exc
-                sink(place, view)
-        except WrongPeer as exc:
-            self.close()
-            raise PeerUnreachable(f"{self}: {exc}", peer=str(self.node)) from exc
-        except TimeoutError as exc:
-            self.close()
-            raise PeerUnreachable(f"{self} is too slow", peer=str(self.node)) from exc
-        except OSError as exc:
-            self.close()
-            raise PeerUnreachable(f"{self} is gone: {exc.strerror or exc}", peer=str(self.node)) from exc
-        except PeerBusy:
-            raise
-        except BaseException:
-            # The connection may stand in the middle of an answer.
-            self.close()
-            raise
+            self._take_chunks(chunks, sink, deadline)
 
     def abort(self) -> None:
-        """Make a running `fetch` end soon."""
         self._aborted = True
-        current = self._socket
-        if current is not None:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(current, socket.SHUT_RDWR)
+        super().abort()
 
     def close(self) -> None:
         """Close the connection; the next request opens a new one."""
-        if self._socket is not None:
-            self._socket.close()
+        super().close()
         self._socket = None
         self._rest = b""
 
@@ -199,7 +153,7 @@ class BulkConnection:
         if status == 429:
             retry_after = headers.get(b"retry-after", b"1")
             wait_s = float(retry_after) if retry_after.isdigit() else 1.0
-            raise PeerBusy(f"{self} is busy", peer=str(self.node), retry_after_s=min(wait_s, 60.0))
+            raise Refused(PeerBusy(f"{self} is busy", peer=str(self.node), retry_after_s=min(wait_s, 60.0)))
         said = one_line(text[:200].decode("utf-8", "replace"))
         raise PeerError(f"{self} answered {status}: {said}", peer=str(self.node))
 
@@ -217,14 +171,6 @@ class BulkConnection:
             if count == 0:
                 raise PeerUnreachable(f"{self} closed the connection", peer=str(self.node))
             done += count
-
-    def __str__(self) -> str:
-        return f"node {str(self.node)[:12]}… at {format_endpoint(self._host, self._port)}"
-
-
-def one_line(text: str) -> str:
-    """Return what a peer said as it can stand in a sentence: without line breaks and what a terminal would obey."""
-    return "".join(char if char.isprintable() else " " for char in text).strip()
 
 
 def _left(deadline: float) -> float:

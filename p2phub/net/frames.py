@@ -8,7 +8,6 @@ than TLS sockets: one call a megabyte instead of one for each record of 16 KiB.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
 import time
@@ -16,36 +15,29 @@ from collections.abc import Sequence
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import (
-    HashMismatch,
     InvalidData,
     PeerBusy,
     PeerError,
-    PeerUnreachable,
     PeerViolation,
 )
-from p2phub.core.filetree import CHUNK_SIZE_MAX, check_chunk
 from p2phub.core.frames import FRAME_SIZE_MAX, HEADER_SIZE, OVERHEAD, TAG_SIZE, Opener, Sealer, plaintext_size
 from p2phub.core.ids import NodeId
-from p2phub.core.names import format_endpoint
 from p2phub.protocol.messages import BULK_PREFACE, BulkAnswer, ByteRange, SpansQuery, Ticket
 
-from .bulk import CONNECT_TIMEOUT_S, STALL_TIMEOUT_S, Sink, WantedChunk, one_line
+from .bulk import CONNECT_TIMEOUT_S, STALL_TIMEOUT_S
+from .connection import ContentConnection, Refused, Sink, WantedChunk, one_line
 
 ANSWER_SIZE_MAX = 4096  # bytes of the head of an answer; spec/bulk.md §4
 
 
-class FrameConnection:
-    """One bulk connection, made with one ticket. One thread at a time; `abort` may be called from any."""
+class FrameConnection(ContentConnection):
+    """One bulk connection, made with one ticket."""
 
     def __init__(self, node: NodeId, host: str, port: int, ticket: Ticket) -> None:
-        self.node = node
-        self._host = host
-        self._port = port
+        super().__init__(node, host, port)
         self._ticket = ticket
         self._sealer = Sealer(ticket.client_key)
         self._opener = Opener(ticket.server_key)
-        self._socket: socket.socket | None = None
-        self._chunk = memoryview(bytearray(CHUNK_SIZE_MAX))
         self._frame = memoryview(bytearray(FRAME_SIZE_MAX + OVERHEAD))
         self.usable = True  # until the connection is lost: its ticket opens no other
         self.answered = False  # whether the peer ever answered on it
@@ -59,7 +51,7 @@ class FrameConnection:
         refusal the connection is no longer usable.
         """
         deadline = time.monotonic() + deadline_s
-        try:
+        with self._blame():
             if self._socket is None:
                 self._connect(deadline_s)
             assert self._socket is not None
@@ -70,45 +62,16 @@ class FrameConnection:
             query = SpansQuery(tuple(_by_chunk(spans, chunks)))
             self._socket.sendall(self._sealer.seal(encode(query)))
             self._read_answer(sum(chunk.length for chunk in chunks), deadline)
-            for place, chunk in enumerate(chunks):
-                view = self._chunk[: chunk.length]
-                done = 0
-                while done < chunk.length:
-                    done += self._read_frame(view[done:], deadline)
-                try:
-                    check_chunk(view, chunk.hash)
-                except HashMismatch as exc:
-                    raise PeerViolation(f"{self} sent wrong bytes", peer=str(self.node)) from exc
-                sink(place, view)
-        except TimeoutError as exc:
-            self.close()
-            raise PeerUnreachable(f"{self} is too slow", peer=str(self.node)) from exc
-        except OSError as exc:
-            self.close()
-            raise PeerUnreachable(f"{self} is gone: {exc.strerror or exc}", peer=str(self.node)) from exc
-        except InvalidData as exc:
-            # Whoever sits between us can garble frames: that is no proof against the peer.
-            self.close()
-            raise PeerUnreachable(f"the connection to {self} is garbled: {exc}", peer=str(self.node)) from exc
-        except _Refused as exc:
-            raise exc.error from None
-        except BaseException:
-            self.close()
-            raise
+            self._take_chunks(chunks, sink, deadline)
 
     def abort(self) -> None:
-        """Make a running `fetch` end soon."""
         self.usable = False
-        current = self._socket
-        if current is not None:
-            with contextlib.suppress(OSError):
-                current.shutdown(socket.SHUT_RDWR)
+        super().abort()
 
     def close(self) -> None:
         """Close the connection for good."""
         self.usable = False
-        if self._socket is not None:
-            self._socket.close()
+        super().close()
 
     def _connect(self, deadline_s: float) -> None:
         timeout_s = min(CONNECT_TIMEOUT_S, deadline_s)
@@ -130,19 +93,19 @@ class FrameConnection:
                 raise PeerViolation(f"{self} sent an answer of another size than asked", peer=str(self.node))
             return
         if answer.status == 429:
-            raise _Refused(
+            raise Refused(
                 PeerBusy(f"{self} is busy", peer=str(self.node), retry_after_s=float(min(answer.retry_after, 60)))
             )
         said = one_line(answer.text)
-        raise _Refused(PeerError(f"{self} answered {answer.status}: {said}", peer=str(self.node)))
+        raise Refused(PeerError(f"{self} answered {answer.status}: {said}", peer=str(self.node)))
 
     def _read_frame(self, plaintext: memoryview, deadline: float) -> int:
         """Open the next frame into the beginning of `plaintext`; returns its size."""
         header = self._frame[:HEADER_SIZE]
-        self._fill(header, deadline)
+        self._receive(header, deadline)
         size = plaintext_size(bytes(header))
         body = self._frame[HEADER_SIZE : HEADER_SIZE + size + TAG_SIZE]
-        self._fill(body, deadline)
+        self._receive(body, deadline)
         # First opened, then judged: until then the length may be anybody's on the way.
         fits = size <= len(plaintext)
         self._opener.open_into(bytes(header), body, plaintext[:size] if fits else memoryview(bytearray(size)))
@@ -151,6 +114,13 @@ class FrameConnection:
         return size
 
     def _fill(self, view: memoryview, deadline: float) -> None:
+        """Fill `view`, which begins with a frame, with the plaintext of frames."""
+        done = 0
+        while done < len(view):
+            done += self._read_frame(view[done:], deadline)
+
+    def _receive(self, view: memoryview, deadline: float) -> None:
+        """Fill `view` with the next bytes of the connection."""
         assert self._socket is not None
         done = 0
         while done < len(view):
@@ -160,16 +130,6 @@ class FrameConnection:
             if count == 0:
                 raise ConnectionResetError("it closed the connection")
             done += count
-
-    def __str__(self) -> str:
-        return f"node {str(self.node)[:12]}… at {format_endpoint(self._host, self._port)}"
-
-
-class _Refused(Exception):
-    """The peer answered that it does not send; the connection can be used again."""
-
-    def __init__(self, error: PeerError) -> None:
-        self.error = error
 
 
 def _by_chunk(spans: Sequence[ByteRange], chunks: Sequence[WantedChunk]) -> list[ByteRange]:

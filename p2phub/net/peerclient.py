@@ -41,7 +41,7 @@ from p2phub.protocol.messages import (
     TreesQuery,
 )
 
-from .bulk import one_line
+from .connection import one_line
 from .tls import WrongPeer, client_context
 
 CONNECT_TIMEOUT_S = 5.0

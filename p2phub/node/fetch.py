@@ -23,9 +23,10 @@ from .dedup import count_known, find_known
 from .disk import on_disk
 from .events import Tell
 from .node import Node
+from .partials import WantedFile
 from .replicate import require_peers
 from .resolve import Target, load_manifest, resolve
-from .swarm import DownloadReport, WantedFile, download
+from .swarm import DownloadReport, download
 from .trees import load_chunk_lists
 
 SPACE_RESERVE = 64 * 1024 * 1024  # bytes that a download leaves free

@@ -20,8 +20,9 @@ from .disk import on_disk
 from .events import Progress, Tell
 from .fetch import fetch_files
 from .node import Node
+from .partials import WantedFile
 from .resolve import load_manifest, resolve
-from .swarm import WantedFile, download
+from .swarm import download
 
 
 class ByteSpan(Struct, frozen=True):

@@ -119,6 +119,21 @@ def on_spans(change: Callable[[SpansQuery, bytearray], None]) -> Wrap:
     return wrap
 
 
+def on_answer(path: str, change: Callable[[bytes], bytes]) -> Wrap:
+    """Let `change` spoil the answers to requests whose path begins with `path`."""
+
+    def wrap(handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            response = await handler(request)
+            if not request.path.startswith(path) or response.status != 200 or not isinstance(response.body, bytes):
+                return response
+            return dataclasses.replace(response, body=change(response.body))
+
+        return answer
+
+    return wrap
+
+
 def claim_everything(handler: Handler) -> Handler:
     """Say of every file that all of it is here."""
 

@@ -115,7 +115,9 @@ class Home:
         """
         from p2phub.cli.main import main
 
-        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace") for _ in range(2))
+        # With bytes below, for the commands that print bytes.
+        raw = io.BytesIO(), io.BytesIO()
+        out, err = (io.TextIOWrapper(stream, "utf-8", "backslashreplace") for stream in raw)
         number = 0
         with (
             mock.patch.dict(os.environ, self.environment(env), clear=True),
@@ -127,11 +129,10 @@ class Home:
                 main()
             except SystemExit as exc:
                 number = exc.code if isinstance(exc.code, int) else 0
-        texts = []
-        for stream in (out, err):
-            stream.flush()
-            texts.append(stream.buffer.getvalue().decode())
-        return _checked(Outcome(arguments, number, *texts), code)
+        out.flush()
+        err.flush()
+        shown, said = (stream.getvalue().decode(errors="surrogateescape") for stream in raw)
+        return _checked(Outcome(arguments, number, shown, said), code)
 
     def json(self, *arguments: str, code: int | None = 0, env: Mapping[str, str] | None = None) -> Any:
         """Run a command with `--json` and return what it printed."""

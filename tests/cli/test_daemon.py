@@ -194,6 +194,14 @@ def test_a_ready_file_that_cannot_be_written_is_named(home, tmp_path):
     assert str(tmp_path / "file") in outcome.err
 
 
+def test_without_a_network_there_is_no_node(home):
+    outcome = home.run("node", "--listen", "127.0.0.1:0", "--local", "127.0.0.1:0", code=6, env={"P2PHUB_OFFLINE": "1"})
+
+    assert "switched off" in outcome.err
+    assert "P2PHUB_OFFLINE" in outcome.err
+    assert not home.daemon_file.exists()
+
+
 def test_peers_that_do_not_answer_hold_nobody_up(home):
     # A node starts, answers and stops while the peer it was told of is away.
     id_ = "a" * 52

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -18,8 +19,9 @@ from p2phub.core.errors import PeerBusy, PeerError, PeerUnreachable
 from p2phub.core.frames import HEADER_SIZE, TAG_SIZE, Opener, Sealer, plaintext_size
 from p2phub.core.ids import ContentId
 from p2phub.net import bulkdoor as module
-from p2phub.net.bulk import BulkConnection, WantedChunk
+from p2phub.net.bulk import BulkConnection
 from p2phub.net.bulkdoor import TicketOffice, serve_bulk
+from p2phub.net.connection import WantedChunk
 from p2phub.net.door import Request, Response
 from p2phub.net.frames import FrameConnection
 from p2phub.protocol.messages import (
@@ -298,7 +300,8 @@ async def test_a_frame_that_does_not_open_never_reaches_the_handler(
             case "cut":
                 frame = frame[:-1]
         with Talker(port, ticket) as talker:
-            talker.send(bytes(frame))
+            with contextlib.suppress(ConnectionError):  # the door need not read all of it
+                talker.send(bytes(frame))
             if what == "cut":
                 talker.socket.shutdown(socket.SHUT_WR)
             return talker.rest()

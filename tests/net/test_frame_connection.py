@@ -16,7 +16,7 @@ from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import PeerBusy, PeerError, PeerUnreachable, PeerViolation, StoreError
 from p2phub.core.frames import FRAME_SIZE_MAX, HEADER_SIZE, KEY_SIZE, OVERHEAD, TAG_SIZE, Opener, Sealer, plaintext_size
 from p2phub.net import bulk, frames
-from p2phub.net.bulk import WantedChunk
+from p2phub.net.connection import WantedChunk
 from p2phub.net.frames import FrameConnection
 from p2phub.protocol.messages import (
     BULK_PREFACE,

@@ -1,0 +1,115 @@
+"""What every connection that fetches content has in common: blame, and chunks that are checked before use.
+
+    request ──▶ `_fill` a reused buffer with the next bytes ──▶ BLAKE3 ──▶ sink
+
+Each chunk is hashed before the sink sees it, so what is not right is never written.
+One chunk comes from one peer, so blame is exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from p2phub.core.errors import HashMismatch, InvalidData, PeerError, PeerUnreachable, PeerViolation
+from p2phub.core.filetree import CHUNK_SIZE_MAX, check_chunk
+from p2phub.core.ids import NodeId
+from p2phub.core.names import format_endpoint
+
+from .tls import WrongPeer
+
+
+@dataclass(frozen=True)
+class WantedChunk:
+    """A chunk that a request covers, in the order of the answer."""
+
+    length: int  # bytes
+    hash: bytes  # BLAKE3
+
+
+Sink = Callable[[int, memoryview], None]  # the chunk's place in the request, and its verified bytes
+
+
+class Refused(Exception):
+    """The peer said that it does not send; the connection can be used again."""
+
+    def __init__(self, error: PeerError) -> None:
+        self.error = error
+
+
+class ContentConnection:
+    """A connection to one peer. One thread at a time; `abort` may be called from any."""
+
+    def __init__(self, node: NodeId, host: str, port: int) -> None:
+        self.node = node
+        self._host = host
+        self._port = port
+        self._socket: socket.socket | None = None
+        self._chunk = memoryview(bytearray(CHUNK_SIZE_MAX))
+
+    def abort(self) -> None:
+        """Make a running `fetch` end soon."""
+        current = self._socket
+        if current is not None:
+            with contextlib.suppress(OSError):
+                # The socket's own: that of TLS would unwrap it under the thread.
+                socket.socket.shutdown(current, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def _fill(self, view: memoryview, deadline: float) -> None:
+        """Fill `view` with the next bytes of content. Raises TimeoutError past the deadline, OSError."""
+        raise NotImplementedError
+
+    def _take_chunks(self, chunks: Sequence[WantedChunk], sink: Sink, deadline: float) -> None:
+        """Read `chunks` one after the other and give each, verified, to `sink`."""
+        for place, chunk in enumerate(chunks):
+            view = self._chunk[: chunk.length]
+            self._fill(view, deadline)
+            try:
+                check_chunk(view, chunk.hash)
+            except HashMismatch as exc:
+                raise PeerViolation(f"{self} sent wrong bytes", peer=str(self.node)) from exc
+            sink(place, view)
+
+    @contextlib.contextmanager
+    def _blame(self) -> Iterator[None]:
+        """Turn what goes wrong in the block into an error of the peer, and close a connection that it spoiled."""
+        try:
+            yield
+        except Refused as exc:
+            raise exc.error from None
+        except BaseException as exc:
+            # The connection may stand in the middle of an answer.
+            self.close()
+            if (text := self._reason(exc)) is not None:
+                raise PeerUnreachable(text, peer=str(self.node)) from exc
+            raise
+
+    def _reason(self, exc: BaseException) -> str | None:
+        """Return what happened to the connection, None if `exc` is no matter of the connection."""
+        match exc:
+            case WrongPeer():
+                return f"{self}: {exc}"
+            case TimeoutError():
+                return f"{self} is too slow"
+            case OSError():
+                return f"{self} is gone: {exc.strerror or exc}"
+            case InvalidData():
+                # Whoever sits between us can garble frames: that is no proof against the peer.
+                return f"the connection to {self} is garbled: {exc}"
+            case _:
+                return None
+
+    def __str__(self) -> str:
+        return f"node {str(self.node)[:12]}… at {format_endpoint(self._host, self._port)}"
+
+
+def one_line(text: str) -> str:
+    """Return what a peer said as it can stand in a sentence: without line breaks and what a terminal would obey."""
+    return "".join(char if char.isprintable() else " " for char in text).strip()

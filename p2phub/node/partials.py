@@ -1,0 +1,136 @@
+"""The partials of one download: which are open, which are finished, and small files that need none.
+
+Worker threads write chunks, the trio task saves and finishes; a bounded number of
+partials is open at a time, and none is closed while a thread uses it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from p2phub.core.filetree import ChunkList
+from p2phub.core.ids import ContentId
+from p2phub.store.blobs import Blobs, ChunkPlace
+from p2phub.store.partial import Partial
+
+from .dedup import KnownChunks
+
+OPEN_PARTIALS_MAX = 64
+
+
+@dataclass(frozen=True)
+class WantedFile:
+    """A file to download, with its verified chunk list."""
+
+    root: ContentId
+    chunks: ChunkList
+
+
+@dataclass
+class _OpenPartial:
+    """A partial that is open, and how many threads use it now."""
+
+    partial: Partial
+    users: int = 0
+
+
+class DownloadPartials:
+    """The partials of one download, opened when they are written and a bounded number at a time."""
+
+    def __init__(self, blobs: Blobs, files: Sequence[WantedFile]) -> None:
+        self._blobs = blobs
+        self._files = files
+        self._lock = threading.Lock()
+        # By place of the file, in the order of use, the oldest first.
+        self._open: dict[int, _OpenPartial] = {}
+        self._finished: set[int] = set()
+
+    def recover(self) -> list[bytearray]:
+        """Return for each file which chunks are here, a byte (0 or 1) each."""
+        return [self._blobs.recover(file.root, file.chunks) for file in self._files]
+
+    def copy_known(self, have: Sequence[bytearray], places: dict[bytes, ChunkPlace]) -> int:
+        """Copy missing chunks from other files here and note them in `have`; returns the bytes copied."""
+        known = KnownChunks(self._blobs, places)
+        copied = 0
+        try:
+            for place, (file, flags) in enumerate(zip(self._files, have, strict=True)):
+                for index, here in enumerate(flags):
+                    data = None if here else known.read(file.chunks.hash(index))
+                    if data is None:
+                        continue
+                    self.write(place, index, memoryview(data))
+                    flags[index] = 1
+                    copied += len(data)
+        finally:
+            known.close()
+        return copied
+
+    def add_small(self, files: Sequence[tuple[int, bytes]]) -> None:
+        """Make objects of whole small files, by place."""
+        self._blobs.add_small([(self._files[place].root, data) for place, data in files])
+        with self._lock:
+            self._finished.update(place for place, _ in files)
+
+    def write(self, place: int, index: int, data: memoryview) -> None:
+        """Write chunk `index` of file `place`; a file that is finished has it already."""
+        with self._use(place) as partial:
+            if partial is not None:
+                partial.write(index, data)
+
+    def finish(self, place: int) -> None:
+        """Turn the complete file `place` into an object."""
+        with self._use(place) as partial:
+            if partial is None:
+                return
+            self._blobs.finish(self._files[place].root, partial)
+            with self._lock:
+                # From here on nobody may open it again: that would begin a new partial.
+                self._finished.add(place)
+
+    def save(self) -> None:
+        """Save the bitmaps of what is open."""
+        with self._lock:
+            places = list(self._open)
+        for place in places:
+            with self._use(place) as partial:
+                if partial is not None:
+                    partial.save()
+
+    def close(self) -> None:
+        """Save and close everything."""
+        with self._lock:
+            for entry in self._open.values():
+                entry.partial.close()
+            self._open.clear()
+
+    @contextlib.contextmanager
+    def _use(self, place: int) -> Iterator[Partial | None]:
+        """Give the partial of file `place`, open at least until the block ends; None if it is finished."""
+        with self._lock:
+            entry = self._open.pop(place, None)
+            if entry is None and place not in self._finished:
+                file = self._files[place]
+                entry = _OpenPartial(self._blobs.begin(file.root, file.chunks))
+            if entry is not None:
+                self._open[place] = entry
+                entry.users += 1
+        if entry is None or place in self._finished:
+            yield None
+        else:
+            yield entry.partial
+        # Not in a `finally`: after an error of the disk the download ends, and `close` closes all.
+        if entry is not None:
+            with self._lock:
+                entry.users -= 1
+                self._close_idle()
+
+    def _close_idle(self) -> None:
+        """Close what is finished, and the oldest of what is too many."""
+        for place, entry in list(self._open.items()):
+            if entry.users == 0 and (place in self._finished or len(self._open) > OPEN_PARTIALS_MAX):
+                del self._open[place]
+                entry.partial.close()

@@ -1,0 +1,308 @@
+"""The catalogue spreads from node to node, and nothing false spreads with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from msgspec.structs import replace
+
+from p2phub.core.encoding import decode, encode
+from p2phub.core.ids import NamespaceId
+from p2phub.net.door import Response
+from p2phub.node import inspect, replicate
+from p2phub.node.branches import move_branch, yank
+from p2phub.node.events import ignore
+from p2phub.node.node import create_identity
+from p2phub.node.publish import publish
+from p2phub.node.replicate import call_peer, sync_all
+from p2phub.protocol.messages import ANSWER_SIZE_MAX, Announcement, Heads, LogHead, LogPage, Nodes
+from p2phub.store.catalogue import Query
+from p2phub.testing.hostile import answering, on_answer, open_home, serving, silent, wait_for
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def folder_with(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "README.md").write_text(text)
+    return folder
+
+
+async def models(node) -> dict[str, str]:
+    return {model.model: model.revision for model in await inspect.search(node, Query(limit=1000))}
+
+
+async def banned(node) -> dict[str, str]:
+    """Return why each banned peer is banned."""
+    return {peer.node: peer.ban_reason for peer in await inspect.list_peers(node) if peer.banned_until}
+
+
+@asynccontextmanager
+async def replicating(*nodes):
+    """Let nodes pull and announce, as a daemon does."""
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            nursery.start_soon(replicate.replicate, node)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def test_news_of_every_kind_is_pushed_along_a_chain_of_nodes(tmp_path, monkeypatch):
+    # Far longer than the test: only a push is quick.
+    monkeypatch.setattr(replicate, "PULL_INTERVAL_S", 600.0)
+    async with AsyncExitStack() as stack:
+        nodes = [await stack.enter_async_context(open_home(tmp_path / str(number))) for number in range(4)]
+        addresses = [await stack.enter_async_context(serving(node)) for node in nodes]
+        for node, before in zip(nodes[1:], addresses, strict=False):
+            node.store.peers.add(before)
+            # Each knows the one before it, and learns of no other.
+            monkeypatch.setattr(node.store.peers, "note_record", only_neighbours(node, nodes))
+        first, last = nodes[0], nodes[-1]
+        monkeypatch.setattr(first.store.peers, "note_record", only_neighbours(first, nodes))
+        create_identity(first)
+        await stack.enter_async_context(replicating(*nodes))
+        for number in range(3):
+            folder = folder_with(tmp_path / "folder", f"# {number}\n")
+            result = await publish(first, folder, f"chain@{number}.0.0", ignore)
+
+            async def arrived(revision: str = result.revision) -> bool:
+                return (await models(last)).get("chain") == revision
+
+            await wait_for(arrived, f"release {number} to arrive")
+        await move_branch(first, "chain", "main", "0.0.0", "back", ignore)
+        await yank(first, "chain@2.0.0", "bad")
+
+        async def knows_all() -> bool:
+            return len(await inspect.log_lines(last, result.namespace)) == 5
+
+        await wait_for(knows_all, "the branch and the yank to arrive")
+        lines = [await inspect.log_lines(node, result.namespace) for node in nodes]
+
+    assert lines[0] == lines[1] == lines[2] == lines[3]
+
+
+def only_neighbours(node, nodes):
+    """Return a `note_record` of `node` that keeps the records of its neighbours alone."""
+    note_record = node.store.peers.note_record
+    place = nodes.index(node)
+    neighbours = {other.id for other in nodes[max(0, place - 1) : place + 2]}
+
+    def note(signed) -> bool:
+        return signed.record.node in neighbours and note_record(signed)
+
+    return note
+
+
+async def test_a_node_that_was_away_catches_up_by_pulling(tmp_path):
+    async with open_home(tmp_path / "a") as a, open_home(tmp_path / "b") as b:
+        create_identity(a)
+        for number in range(5):
+            await publish(a, folder_with(tmp_path / "folder", f"# {number}\n"), f"model-{number}", ignore)
+        async with serving(a) as address:
+            b.store.peers.add(address)
+            failures = await sync_all(b, timeout_s=30)
+        found = await models(b), await models(a)
+
+    assert failures == []
+    assert found[0] == found[1]
+    assert len(found[0]) == 5
+
+
+async def test_a_node_passes_on_what_others_signed(tmp_path):
+    async with (
+        open_home(tmp_path / "a") as a,
+        open_home(tmp_path / "b") as b,
+        open_home(tmp_path / "c") as c,
+    ):
+        create_identity(a)
+        await publish(a, folder_with(tmp_path / "folder", "# One\n"), "passed-on", ignore)
+        async with serving(a) as address:
+            b.store.peers.add(address)
+            await sync_all(b, timeout_s=30)
+        # The publisher is gone.
+        async with serving(b) as address:
+            c.store.peers.add(address)
+            await sync_all(c, timeout_s=30)
+        found = await models(c)
+
+    assert set(found) == {"passed-on"}
+
+
+async def test_one_silent_peer_does_not_keep_the_news_of_others(tmp_path):
+    async with AsyncExitStack() as stack:
+        mute = await stack.enter_async_context(open_home(tmp_path / "mute"))
+        good = await stack.enter_async_context(open_home(tmp_path / "good"))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        create_identity(good)
+        await publish(good, folder_with(tmp_path / "folder", "# One\n"), "heard", ignore)
+        node.store.peers.add(await stack.enter_async_context(serving(mute, wrap=silent("/v1/hello"))))
+        node.store.peers.add(await stack.enter_async_context(serving(good)))
+        failures = await sync_all(node, timeout_s=3)
+        found = await models(node)
+        peers = {peer.node: peer for peer in await inspect.list_peers(node)}
+
+    assert set(found) == {"heard"}
+    assert len(failures) == 1
+    assert str(mute.id)[:12] in failures[0]
+    assert "within 3 s" in peers[str(mute.id)].last_error
+    assert peers[str(mute.id)].failures == 1
+    assert peers[str(mute.id)].banned_until is None
+
+
+def _forge_entry(body: bytes) -> bytes:
+    page = decode(body, LogPage, size_max=ANSWER_SIZE_MAX)
+    entries = [bytearray(entry) for entry in page.entries]
+    entries[-1][-1] ^= 1
+    return encode(LogPage(page.start, tuple(bytes(entry) for entry in entries)))
+
+
+def _forge_head(body: bytes) -> bytes:
+    heads = decode(body, Heads, size_max=ANSWER_SIZE_MAX)
+    text = bytearray(heads.heads[0].head)
+    text[-3] ^= 1
+    return encode(Heads((replace(heads.heads[0], head=bytes(text)),), heads.more))
+
+
+def _claim_other_namespace(body: bytes) -> bytes:
+    heads = decode(body, Heads, size_max=ANSWER_SIZE_MAX)
+    return encode(Heads((replace(heads.heads[0], namespace=NamespaceId(os.urandom(32))),), heads.more))
+
+
+def _swap_entries(body: bytes) -> bytes:
+    page = decode(body, LogPage, size_max=ANSWER_SIZE_MAX)
+    return encode(LogPage(page.start, tuple(reversed(page.entries))))
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        ("/v1/log/", _forge_entry),
+        ("/v1/log/", _swap_entries),
+        ("/v1/log/", lambda body: body[:-1]),
+        ("/v1/heads", _forge_head),
+        ("/v1/heads", lambda body: b"\x00"),
+        ("/v1/identity/", lambda body: body[:-40] + bytes(40)),
+        ("/v1/hello", lambda body: body + b"\x00"),
+    ],
+    ids=["forged entry", "swapped entries", "cut page", "forged head", "no heads", "forged identity", "extra byte"],
+)
+async def test_who_sends_what_nobody_signed_is_banned_and_nothing_of_it_counts(path, change, tmp_path):
+    async with AsyncExitStack() as stack:
+        liar = await stack.enter_async_context(open_home(tmp_path / "liar"))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        create_identity(liar)
+        for number in range(3):
+            await publish(liar, folder_with(tmp_path / "folder", f"# {number}\n"), "lies", ignore)
+        address = await stack.enter_async_context(serving(liar, wrap=on_answer(path, change)))
+        node.store.peers.add(address)
+        failures = await sync_all(node, timeout_s=30)
+        found, bans = await models(node), await banned(node)
+
+    assert found == {}
+    assert set(bans) == {str(liar.id)}
+    assert failures
+
+
+async def test_a_head_of_another_namespace_brings_nothing(tmp_path):
+    async with AsyncExitStack() as stack:
+        liar = await stack.enter_async_context(open_home(tmp_path / "liar"))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        create_identity(liar)
+        await publish(liar, folder_with(tmp_path / "folder", "# One\n"), "lies", ignore)
+        wrap = on_answer("/v1/heads", _claim_other_namespace)
+        node.store.peers.add(await stack.enter_async_context(serving(liar, wrap=wrap)))
+        failures = await sync_all(node, timeout_s=30)
+        found = await models(node)
+
+    assert found == {}
+    assert failures
+
+
+async def test_two_histories_of_one_log_are_kept_as_proof_and_neither_grows(tmp_path):
+    # A home restored from a backup signs on from an old state: two machines, one key.
+    async with open_home(tmp_path / "a") as a:
+        create_identity(a)
+        await publish(a, folder_with(tmp_path / "folder", "# Common\n"), "common", ignore)
+    shutil.copytree(tmp_path / "a", tmp_path / "twin")
+    (tmp_path / "twin" / "keys" / "node.key").unlink()
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(open_home(tmp_path / "a"))
+        twin = await stack.enter_async_context(open_home(tmp_path / "twin"))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        await publish(a, folder_with(tmp_path / "folder", "# A\n"), "from-a", ignore)
+        await publish(twin, folder_with(tmp_path / "folder", "# Twin\n"), "from-twin", ignore)
+        address = await stack.enter_async_context(serving(a))
+        twin_address = await stack.enter_async_context(serving(twin))
+        node.store.peers.add(address)
+        await sync_all(node, timeout_s=30)
+        before = await models(node)
+        node.store.peers.remove(address.node)
+        node.store.peers.add(twin_address)
+        await sync_all(node, timeout_s=30)
+        after = await models(node)
+        status = await inspect.status(node)
+        bans = await banned(node)
+        (model, *_) = await inspect.search(node, Query())
+        logs = {line.log for line in await inspect.log_lines(node, model.namespace)}
+
+    assert set(before) == set(after) == {"common", "from-a"}
+    assert status.forked_logs == list(logs)
+    # Who relays a fork is no liar: both heads are signed.
+    assert bans == {}
+
+
+
+async def test_a_stranger_may_announce_and_is_believed_only_what_is_signed(tmp_path):
+    async with AsyncExitStack() as stack:
+        speaker = await stack.enter_async_context(open_home(tmp_path / "speaker"))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        create_identity(speaker)
+        await publish(speaker, folder_with(tmp_path / "folder", "# One\n"), "announced", ignore)
+        await stack.enter_async_context(serving(speaker))
+        speaker.store.peers.add(await stack.enter_async_context(serving(node)))
+        (peer,) = [peer for peer in speaker.store.peers.all() if peer.node == node.id]
+        (state,) = speaker.store.logs.states()
+        async with call_peer(speaker, peer) as client:
+            broken = bytearray(state.head)
+            broken[-3] ^= 1
+            await client.announce(Announcement(speaker.record(), (LogHead(state.namespace, 1, bytes(broken)),)))
+
+            async def is_banned() -> bool:
+                return str(speaker.id) in await banned(node)
+
+            await wait_for(is_banned, "the liar to be banned")
+            nothing = await models(node)
+        node.store.peers.remove(speaker.id)
+        async with call_peer(speaker, peer) as client:
+            await client.announce(Announcement(speaker.record(), (LogHead(state.namespace, 1, state.head),)))
+
+            async def has_it() -> bool:
+                return "announced" in await models(node)
+
+            await wait_for(has_it, "the news to be fetched")
+
+    assert nothing == {}
+
+
+async def test_a_peer_that_answers_nonsense_about_others_teaches_nothing(tmp_path):
+    async with AsyncExitStack() as stack:
+        liar = await stack.enter_async_context(open_home(tmp_path / "liar"))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        address = await stack.enter_async_context(serving(liar))
+        own = liar.record()
+        broken = own[:-1] + bytes([own[-1] ^ 1])
+        second = await stack.enter_async_context(open_home(tmp_path / "second"))
+        second_address = await stack.enter_async_context(
+            serving(second, wrap=answering("/v1/hello", Response(200, encode(Nodes((broken, b"nonsense"))))))
+        )
+        node.store.peers.add(second_address)
+        await sync_all(node, timeout_s=30)
+        peers = [peer.node for peer in await inspect.list_peers(node)]
+
+    assert str(address.node) not in peers
+    assert peers == [str(second.id)]
