@@ -135,6 +135,8 @@ async def collect_garbage(node: Node, *, unpinned: bool, tell: Tell = ignore) ->
                 continue
             size += node.store.blobs.remove(root)
             count += 1
+        # What a command that was killed had begun to write.
+        size += node.store.blobs.remove_leftovers(age_s=GC_AGE_S)
         return Freed(count, size), kept
 
     freed, kept = await on_disk(work)

@@ -218,7 +218,8 @@ async def _take_heads(node: Node, client: PeerClient, heads: Iterable[LogHead]) 
     for announced in heads:
         head = _parse(client, announced)
         state = await on_disk(node.store.logs.state, head.log)
-        is_equal = state is not None and state.size == head.size and state.root == head.root
+        # Without a head of its own this node could not pass the log on.
+        is_equal = state is not None and bool(state.head) and state.size == head.size and state.root == head.root
         if state and is_equal and state.version >= announced.version:
             continue
         if await on_disk(node.store.logs.fork, head.log):
