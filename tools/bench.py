@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import signal
 import statistics
@@ -42,6 +43,7 @@ class Row:
     name: str
     run: Callable[[], float]  # does it once; returns the peak memory of the serving side in bytes, 0 if none
     reference: bool = False
+    before: Callable[[], object] = lambda: None  # what a run needs, not measured
     seconds: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     peak: list[float] = field(default_factory=list)  # bytes, of the measured process
@@ -62,6 +64,7 @@ def main() -> int:
         rows = [row for row in bench.rows() if arguments.only in f"{row.group} {row.name}"]
         for turn in range(arguments.runs):
             for row in rows:
+                bench.clear()
                 measure(row, bench.folder, bench.size)
                 took = f"{row.group} {row.name}: {row.seconds[-1]:.2f} s"
                 print(f"run {turn + 1} of {arguments.runs}: {took}", file=sys.stderr)
@@ -85,6 +88,7 @@ class Bench:
         self.source = folder / "source"
         self.source.mkdir()
         self.file = self.source / "model.safetensors"
+        self.target = folder / "target"
         columns = 4096
         rows = 2 * 2**20 // columns * 2  # 32 MiB a tensor
         tensors = {f"layers.{i}.weight": (rows, columns) for i in range(max(1, size // (2 * rows * columns)))}
@@ -99,8 +103,13 @@ class Bench:
         root = json.loads(self.p2phub(publisher, "publish", str(self.source), "bench@1.0.0", "--json"))["revision"]
         rows = [
             Row("publish", "cp + b3sum", self.copy_and_hash, reference=True),
-            Row("publish", "p2phub publish", self.publish),
-            Row("publish", "p2phub publish --in-place", lambda: self.publish("--in-place")),
+            Row("publish", "p2phub publish", self.publish, before=self.prepare_publisher),
+            Row(
+                "publish",
+                "p2phub publish --in-place",
+                lambda: self.publish("--in-place"),
+                before=self.prepare_publisher,
+            ),
             Row("verify", "b3sum", lambda: self.run([*hash_command(), str(self.file)]), reference=True),
             Row("verify", "p2phub verify", lambda: self.run([P2PHUB, "verify", root], publisher)),
             Row("fetch tls", "limit, TLS sockets", self.limit(tls=True), reference=True),
@@ -142,18 +151,22 @@ class Bench:
         command = [P2PHUB, *arguments]
         return subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
 
+    def clear(self) -> None:
+        """Empty the folder that runs write to."""
+        shutil.rmtree(self.target, ignore_errors=True)
+        self.target.mkdir()
+
+    def prepare_publisher(self) -> None:
+        self.clear()
+        self.p2phub(str(self.target), "id", "new")
+
     def copy_and_hash(self) -> float:
-        target = self.folder / "copy"
-        self.run(["sh", "-c", f"cp {self.file} {target} && sync {target} && {' '.join(hash_command())} {target}"])
-        target.unlink()
+        copy = self.target / "copy"
+        self.run(["sh", "-c", f"cp {self.file} {copy} && sync {copy} && {shlex.join(hash_command())} {copy}"])
         return 0.0
 
     def publish(self, *options: str) -> float:
-        home = self.home("publish")
-        self.p2phub(home, "id", "new")
-        self.run([P2PHUB, "publish", str(self.source), "bench", *options], home)
-        shutil.rmtree(home)
-        return 0.0
+        return self.run([P2PHUB, "publish", str(self.source), "bench", *options], str(self.target))
 
     def limit(self, *, tls: bool) -> Callable[[], float]:
         """Return what fetches the file with the limit programs."""
@@ -162,9 +175,8 @@ class Bench:
         server = self.start([*LIMIT, "serve", str(self.file), str(port_file), *option], port_file)
 
         def fetch() -> float:
-            target = self.folder / "limit-target"
-            self.run([*LIMIT, "fetch", port_file.read_text(), str(target), str(self.size), *option])
-            target.unlink()
+            target = str(self.target / "file")
+            self.run([*LIMIT, "fetch", port_file.read_text(), target, str(self.size), *option])
             return peak_memory(server.pid)
 
         return fetch
@@ -189,10 +201,8 @@ class Bench:
             addresses.append(json.loads(ready.read_text())["address"])
 
         def run() -> float:
-            home = self.home("fetching")
             peers = [word for address in addresses for word in ("--peer", address)]
-            self.run([P2PHUB, "fetch", revision, *peers], home, **variables)
-            shutil.rmtree(home)
+            self.run([P2PHUB, "fetch", revision, *peers], str(self.target), **variables)
             return max(peak_memory(node.pid) for node in nodes)
 
         return run
@@ -207,10 +217,9 @@ class Bench:
         )
 
         def fetch() -> float:
-            target = self.folder / "rsync-target"
+            target = self.target / "file"
             source = f"rsync://127.0.0.1:{port}/bench/model.safetensors"
             self.run(["sh", "-c", f"rsync --whole-file {source} {target} && sync {target}"])
-            target.unlink()
             return peak_memory(server.pid)
 
         return fetch
@@ -229,6 +238,7 @@ class Bench:
 
 def measure(row: Row, folder: Path, size: int) -> None:
     """Run `row` once and note what it took."""
+    row.before()
     prime(folder, size)
     before = os.times()
     start = time.monotonic()
@@ -277,7 +287,7 @@ def hash_command() -> list[str]:
     if shutil.which("b3sum"):
         return ["b3sum", "--num-threads", "1"]
     code = "import sys,blake3;h=blake3.blake3();h.update_mmap(sys.argv[1]);print(h.hexdigest())"
-    return [sys.executable, "-c", f"'{code}'"]
+    return [sys.executable, "-c", code]
 
 
 def peak_memory(pid: int) -> float:
