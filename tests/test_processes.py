@@ -356,3 +356,44 @@ async def test_a_provider_that_is_killed_is_replaced_while_a_fetch_runs(big, tmp
     received = {provider["node"]: provider["received"] for provider in result["providers"]}
     assert received[nodes[0].node_id] > 0
     assert received[nodes[1].node_id] > 0
+
+
+async def test_several_fetches_of_one_home_at_once_all_end_right(big, tmp_path):
+    seed_home, folder, revision, _ = big
+    shutil.copytree(seed_home, tmp_path / "seed")
+    home = Home(tmp_path / "fetcher")
+    async with open_home(tmp_path / "seed") as seed, open_linked(seed, rate=150e6) as link:
+        peer = ("--peer", str(link.address(seed)))
+        processes = [
+            home.start("fetch", revision, "--to", str(tmp_path / f"out-{number}"), *peer) for number in range(3)
+        ]
+        for process in processes:
+            _, err = await trio.to_thread.run_sync(partial(process.communicate, timeout=120))
+            assert process.returncode == 0, err
+
+    for number in range(3):
+        assert tree(tmp_path / f"out-{number}") == tree(folder)
+    assert not list(home.store.glob("partial/??/*"))
+    home.run("verify", revision)
+
+
+async def test_a_fetch_and_a_gc_at_once_harm_neither(big, tmp_path):
+    seed_home, folder, revision, _ = big
+    shutil.copytree(seed_home, tmp_path / "seed")
+    home = Home(tmp_path / "fetcher")
+    async with open_home(tmp_path / "seed") as seed, open_linked(seed, rate=40e6) as link:
+        peer = ("--peer", str(link.address(seed)))
+        process = home.start("fetch", revision, "--to", str(tmp_path / "out"), *peer)
+        await wait_carried(link, process, 10_000_000)
+        for options in ((), ("--unpinned",)):
+            swept = await trio.to_thread.run_sync(partial(home.run, "store", "gc", *options))
+        _, err = await trio.to_thread.run_sync(partial(process.communicate, timeout=120))
+
+    assert process.returncode == 0, err
+    assert "is being fetched" in swept.err
+    assert tree(tmp_path / "out") == tree(folder)
+    home.run("verify", revision)
+    # It is over now, and nobody asked to keep it.
+    home.run("store", "gc", "--unpinned")
+    assert not home.objects
+    assert tree(tmp_path / "out") == tree(folder)

@@ -16,6 +16,7 @@ from .events import Notice, Tell, ignore
 from .node import Node
 from .resolve import own_namespace, resolve
 
+IN_USE_S = 600  # seconds without a new chunk until a partial counts as given up
 GC_AGE_S = 24 * 3600  # seconds that something nobody needs is left alone: a command may be about to need it
 
 
@@ -115,17 +116,22 @@ async def collect_garbage(node: Node, *, unpinned: bool, tell: Tell = ignore) ->
     def work() -> tuple[Freed, list[str]]:
         count = size = 0
         dropped: set[ContentId] = set()
+        kept = []
         if unpinned:
             pins = node.store.keeping.pins()
+            fetched = _being_fetched(node)
             for manifest in node.store.manifests.all():
                 if manifest in pins:
                     continue
                 known = node.store.manifests.get(manifest)
-                dropped |= {file.root for file in known.files} if known else set()
+                roots = {file.root for file in known.files} if known else set()
+                if roots & fetched:
+                    kept.append(f"{manifest} is being fetched")
+                    continue
+                dropped |= roots
                 _remove_views(node, manifest)
                 node.store.manifests.remove(manifest)
         needed = node.store.manifests.needed_content()
-        kept = []
         for root in node.store.blobs.roots():
             age_s = time.time() - node.store.blobs.last_change(root)
             if root in needed or root in node.downloads:
@@ -183,6 +189,16 @@ def pin_published(node: Node) -> None:
     for manifest in node.store.manifests.all():
         if own and own in {namespace for namespace, _ in node.store.catalogue.publishers_of(manifest)}:
             node.store.keeping.pin(manifest, "published")
+
+
+def _being_fetched(node: Node) -> set[ContentId]:
+    """Return the files that this process downloads, or another one did within the last minutes."""
+    now = time.time()
+    return set(node.downloads) | {
+        root
+        for root in node.store.blobs.roots()
+        if node.settings.layout.partial(root).exists() and now - node.store.blobs.last_change(root) < IN_USE_S
+    }
 
 
 def _remove_views(node: Node, manifest: ManifestId) -> None:

@@ -11,13 +11,22 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import trio
 
 from p2phub.core.checkpoint import HEAD_SIZE_MAX, Head, open_head, parse_head
-from p2phub.core.errors import ForkedLog, HubError, InvalidData, NotFound, PeerError, PeerUnreachable, PeerViolation
+from p2phub.core.errors import (
+    ForkedLog,
+    HubError,
+    InvalidData,
+    NotFound,
+    PeerError,
+    PeerUnreachable,
+    PeerViolation,
+    StoreError,
+)
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NodeId
 from p2phub.core.noderecord import RECORD_SIZE_MAX as NODE_RECORD_SIZE_MAX
@@ -39,6 +48,7 @@ ANNOUNCED_HEADS = min(ANNOUNCED_HEADS_MAX, (FRAME_SIZE_MAX - 2 * NODE_RECORD_SIZ
 ANNOUNCEMENTS_MAX = 32  # followed up at once
 SYNC_TIMEOUT_S = 120.0  # for one pull from one peer
 RETRY_MAX_S = 600.0  # seconds until a peer that does not answer is tried again, at most
+DISK_RETRY_S = 2.0  # seconds until replication goes on after the disk failed it
 MATES_MAX = 16  # peers that are pulled from in one round
 
 
@@ -152,8 +162,18 @@ def _news(node: Node, heads: tuple[LogHead, ...]) -> list[LogHead]:
 async def replicate(node: Node) -> None:
     """Pull from peers now and then, and tell them of every change; runs until cancelled."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_announce_changes, node)
-        await _pull_forever(node, nursery)
+        nursery.start_soon(_keep_going, _announce_changes, node)
+        await _keep_going(_pull_forever, node, nursery)
+
+
+async def _keep_going(task: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    """Run a task that never ends, and begin it again when the disk fails it: an index may be locked for long."""
+    while True:
+        try:
+            await task(*arguments)
+        except StoreError as exc:
+            log.warning("cannot replicate for now: %s", exc)
+        await trio.sleep(DISK_RETRY_S)
 
 
 async def _pull_forever(node: Node, nursery: trio.Nursery) -> None:
@@ -250,13 +270,15 @@ async def _take_log(node: Node, client: PeerClient, announced: LogHead, head: He
         if not page.entries or page.start != size:
             raise PeerError(f"{client} does not have the records that its head covers", peer=str(client.node))
         try:
-            added = await on_disk(node.store.logs.extend, identity, head, page.entries, now=time.time())
+            added = await on_disk(node.store.logs.extend, identity, head, page.entries, start=size, now=time.time())
         except InvalidData as exc:
             raise PeerViolation(f"{client} sent a record that is not right", peer=str(client.node)) from exc
-        if not added:  # another task took the same records meanwhile
-            break
         count += added
-        size += added
+        # Another task may have taken the same records meanwhile, and more.
+        state = await on_disk(node.store.logs.state, head.log)
+        if state is None or state.size <= size:
+            break
+        size = state.size
     return count
 
 
@@ -300,7 +322,12 @@ def _parse(client: PeerClient, announced: LogHead) -> Head:
 
 async def ban_peer(node: Node, peer: NodeId, reason: str) -> None:
     """Keep away from a peer that lied: an hour the first time, a day after that."""
-    until = await on_disk(node.store.peers.ban, peer, reason, time.time())
+    try:
+        until = await on_disk(node.store.peers.ban, peer, reason, time.time())
+    except StoreError as exc:
+        # The caller drops the peer all the same; it may come back sooner.
+        log.warning("cannot note that node %s is banned (%s): %s", peer, reason, exc)
+        return
     log.warning("banned node %s for %.0f s: %s", peer, until - time.time(), reason)
 
 

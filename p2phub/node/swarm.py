@@ -53,7 +53,9 @@ OFFER_S = 3.0  # seconds between questions to a provider that has not everything
 PEERS_S = 5.0  # seconds between looks for new peers
 PATIENCE_S = 20.0  # seconds without a provider for what is missing, until the download gives up
 PATIENCE_ALONE_S = 5.0  # the same while nobody has given anything
-PATIENCE_SILENT_S = 60.0  # seconds without a chunk from those who offer some, until the download gives up
+# Seconds without a chunk from those who offer some, until the download gives up. Over a line of 64 KiB/s,
+# three connections bring their first chunks of 2 MiB after 96 s.
+PATIENCE_SILENT_S = 180.0
 PATIENCE_BUSY_S = 600.0  # the same while one of them says that it is busy
 QUIET_S = 2.0  # seconds without a chunk until people are told why
 RETRY_S = (0.5, 1.0, 2.0, 5.0)  # seconds before a provider that failed is tried again; then it is gone
@@ -238,10 +240,10 @@ class _Swarm:
             if now - self._last_arrival < QUIET_S:
                 return None
             busy = sum(provider.is_busy for provider in self._providers.values())
-            return f"{busy} providers that are busy" if busy else f"an answer of {len(self._providers)} providers"
+            return f"a slot at {_count(busy)}, busy now" if busy else f"an answer of {_count(len(self._providers))}"
         if not self._providers:
             return f"a peer that offers the {len(unoffered)} missing chunks"
-        return f"{len(unoffered)} chunks that none of {len(self._providers)} providers has yet"
+        return f"{len(unoffered)} chunks that none of {_count(len(self._providers))} has yet"
 
     def _progress(self, waiting_for: str | None) -> Progress:
         providers = tuple(
@@ -332,6 +334,8 @@ class _Swarm:
             await ban_peer(self._node, peer.node, str(exc))
         except PeerError as exc:
             report.state, report.reason = "gone", str(exc)
+        except StoreError as exc:
+            self._failure = exc
         finally:
             self._next_try[peer.node] = trio.current_time() + (PATIENCE_S / 4 if report.received > before else pause_s)
             if self._providers.pop(peer.node, None):
@@ -491,6 +495,10 @@ class _Swarm:
             wanted += [WantedChunk(file.chunks.length(i), file.chunks.hash(i)) for i in range(first, last)]
             chunk = self._first[place] + last
         return spans, wanted
+
+
+def _count(providers: int) -> str:
+    return "1 provider" if providers == 1 else f"{providers} providers"
 
 
 async def _run_abortable(work: Callable[[], None], abort: Callable[[], None], limiter: trio.CapacityLimiter) -> None:

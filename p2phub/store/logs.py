@@ -186,8 +186,13 @@ class Logs:
             self._append(connection, namespace, key.public_key, row, frontier, [entry], head.text)
         return entry
 
-    def extend(self, identity: Identity, head: Head, entries: Sequence[bytes], *, now: float) -> int:
-        """Append `entries`, the next ones of the log, up to what `head` states; returns how many were new.
+    def extend(
+        self, identity: Identity, head: Head, entries: Sequence[bytes], *, now: float, start: int | None = None
+    ) -> int:
+        """Append `entries` of the log, up to what `head` states; returns how many were new.
+
+        start: the index of the first of them; None: they are the next ones. Another task
+        may have brought some of them since they were asked for.
 
         A long log may come in pieces: each entry is signed and names the one before it,
         and the head is kept once all that it covers is here. Raises InvalidData if an entry
@@ -207,6 +212,8 @@ class Logs:
                 self._take_head(connection, head, row)
                 return 0
             self._check_not_frozen(connection, head.log)
+            if start is not None:
+                entries = entries[frontier.size - start :] if start <= frontier.size else ()
             new: list[Entry] = []
             previous = self._leaf(connection, head.log, frontier.size - 1)
             for data in entries[: max(0, goal - frontier.size)]:

@@ -172,20 +172,6 @@ def silent(path: str) -> Wrap:
     return wrap
 
 
-def when(condition: Callable[[], bool], hostile: Wrap) -> Wrap:
-    """Be hostile only while `condition` holds."""
-
-    def wrap(handler: Handler) -> Handler:
-        bad = hostile(handler)
-
-        async def answer(request: Request) -> Response:
-            return await (bad if condition() else handler)(request)
-
-        return answer
-
-    return wrap
-
-
 def slowly(rate: float) -> Wrap:
     """Send content in answers that begin late: `rate` bytes a second, over all requests."""
     busy_until = 0.0

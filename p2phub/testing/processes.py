@@ -11,6 +11,7 @@ printed is shown when its exit code is not the expected one.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import json
@@ -77,7 +78,7 @@ class Home:
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
         """Start a command; its output goes to pipes."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*COMMAND, *arguments],
             env=self.environment(env),
             **{
@@ -89,6 +90,8 @@ class Home:
                 **options,
             },
         )
+        _started.append(process)
+        return process
 
     def run(
         self,
@@ -224,6 +227,17 @@ class RunningNode:
     def errors(self) -> str:
         """Return what the node wrote to stderr."""
         return self.log.read_text()
+
+
+# What a failing test leaves running must not outlive the tests.
+_started: list[subprocess.Popen[str]] = []
+
+
+@atexit.register
+def _kill_all() -> None:
+    for process in _started:
+        if process.poll() is None:
+            process.kill()
 
 
 def _checked(outcome: Outcome, code: int | None) -> Outcome:

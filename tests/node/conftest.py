@@ -70,5 +70,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peerclient, "READ_TIMEOUT_S", 2.0)
     monkeypatch.setattr(swarm, "RETRY_S", tuple(wait_s / 10 for wait_s in swarm.RETRY_S))
     monkeypatch.setattr(swarm, "QUIET_S", 0.3)
-    for name in ("PATIENCE_S", "PATIENCE_ALONE_S", "PATIENCE_SILENT_S", "PEERS_S", "OFFER_S", "SAVE_S", "RATE_S"):
+    monkeypatch.setattr(swarm, "PATIENCE_SILENT_S", 6.0)
+    for name in ("PATIENCE_S", "PATIENCE_ALONE_S", "PEERS_S", "OFFER_S", "SAVE_S", "RATE_S"):
         monkeypatch.setattr(swarm, name, getattr(swarm, name) / 10)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from msgspec.structs import replace
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.ids import NamespaceId
+from p2phub.core.noderecord import open_node_record
 from p2phub.net.door import Response
 from p2phub.node import inspect, replicate
 from p2phub.node.branches import move_branch, yank
@@ -21,6 +24,7 @@ from p2phub.node.node import create_identity
 from p2phub.node.publish import publish
 from p2phub.node.replicate import call_peer, sync_all
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Announcement, Heads, LogHead, LogPage, Nodes
+from p2phub.store import database
 from p2phub.store.catalogue import Query
 from p2phub.testing.hostile import answering, on_answer, open_home, serving, silent, wait_for
 
@@ -306,3 +310,58 @@ async def test_a_peer_that_answers_nonsense_about_others_teaches_nothing(tmp_pat
 
     assert str(address.node) not in peers
     assert peers == [str(second.id)]
+
+
+async def test_an_index_that_is_locked_for_long_does_not_end_a_node(tmp_path, monkeypatch, caplog):
+    # Another process may be busy with it, in a rebuild for example.
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(replicate, "PULL_INTERVAL_S", 0.5)
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(open_home(tmp_path / "a"))
+        b = await stack.enter_async_context(open_home(tmp_path / "b"))
+        create_identity(a)
+        address = await stack.enter_async_context(serving(a))
+        await stack.enter_async_context(serving(b))
+        b.store.peers.add(address)
+        await stack.enter_async_context(replicating(a, b))
+        locks = [sqlite3.connect(tmp_path / name / "index.sqlite", isolation_level=None) for name in ("a", "b")]
+        for lock in locks:
+            lock.execute("BEGIN IMMEDIATE")
+        await trio.sleep(2)
+        for lock in locks:
+            lock.execute("ROLLBACK")
+            lock.close()
+        await publish(a, folder_with(tmp_path / "folder", "# Later\n"), "later", ignore)
+
+        async def has_it() -> bool:
+            return "later" in await models(b)
+
+        await wait_for(has_it, "the news to arrive after the lock is gone")
+
+    assert "database is locked" in caplog.text
+
+
+async def test_who_lies_while_the_index_is_locked_does_not_end_a_node(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.1)
+    async with AsyncExitStack() as stack:
+        liar = await stack.enter_async_context(open_home(tmp_path / "liar"))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        create_identity(liar)
+        await publish(liar, folder_with(tmp_path / "folder", "# One\n"), "lies", ignore)
+        lock = sqlite3.connect(tmp_path / "node" / "index.sqlite", isolation_level=None)
+
+        def lock_and_lie(body: bytes) -> bytes:
+            if not lock.in_transaction:
+                lock.execute("BEGIN IMMEDIATE")
+            return b"\x00"
+
+        node.store.peers.add(await stack.enter_async_context(serving(liar, wrap=on_answer("/v1/heads", lock_and_lie))))
+        failures = await sync_all(node, timeout_s=30)
+        (peer,) = node.store.peers.all()
+        await replicate._pull_quietly(node, peer)
+        (state,) = liar.store.logs.states()
+        record = open_node_record(liar.record(), now=time.time())
+        await replicate.take_announcement(node, record, (LogHead(state.namespace, 1, state.head),))
+        lock.close()
+
+    assert len(failures) == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import sqlite3
 from collections import Counter
 from contextlib import AsyncExitStack
 
@@ -11,17 +13,20 @@ import pytest
 import trio
 
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import HubError, NotFound
+from p2phub.core.errors import HubError, NotFound, StoreError
 from p2phub.core.filetree import TreePage
 from p2phub.core.ids import ContentId, ManifestId
+from p2phub.gateway.control import outcome
 from p2phub.net.door import Response
 from p2phub.node import swarm
 from p2phub.node.events import Notice, Progress, ignore
 from p2phub.node.fetch import FetchResult, fetch
 from p2phub.node.inspect import list_peers
 from p2phub.node.node import Node, create_identity
+from p2phub.node.operations import Fetch
 from p2phub.node.publish import publish
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Have, Trees
+from p2phub.store import database
 from p2phub.testing.hostile import (
     answering,
     claim_everything,
@@ -656,3 +661,31 @@ async def test_a_network_error_is_of_a_class_that_programs_can_catch(published, 
         root = ContentId(os.urandom(32))
         with pytest.raises(NotFound, match="no peers are known"):
             await fetch(fetcher, str(root), ignore)
+
+
+async def test_an_index_that_is_locked_during_a_download_ends_it_with_that_reason(
+    published, copy_of, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.1)
+    async with (
+        open_home(copy_of("seed")) as seed,
+        open_home(tmp_path / "fetcher") as fetcher,
+        serving(seed, wrap=slowly(20e6)) as address,
+    ):
+        fetcher.store.peers.add(address)
+        lock = sqlite3.connect(tmp_path / "fetcher" / "index.sqlite", isolation_level=None)
+
+        def tell(event):
+            if isinstance(event, Progress) and not lock.in_transaction:
+                lock.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(StoreError, match="locked"):
+            await fetch(fetcher, published.revision, tell, to=tmp_path / "out")
+        answer = json.loads(await outcome(fetcher, Fetch(published.revision, to=str(tmp_path / "out")), ignore))
+        lock.execute("ROLLBACK")
+        lock.close()
+        await fetch(fetcher, published.revision, ignore, to=tmp_path / "out")
+
+    # A node tells it to its clients as what it is, and not as a fault of its own.
+    assert answer["error"]["type"] == "StoreError"
+    assert tree(tmp_path / "out") == published.files

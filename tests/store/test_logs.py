@@ -613,3 +613,21 @@ def test_an_older_identity_never_takes_the_place_of_a_newer(tmp_path: Path) -> N
         store.rebuild(lambda text: None)
 
         assert store.logs.identity(values.rotated_identity().namespace) == values.rotated_identity()
+
+
+def test_records_that_another_task_brought_meanwhile_are_passed_over(store: Store) -> None:
+    writer = Writer().grow(5)
+    assert writer.give(store, 3) == 3
+
+    # Asked for when there was one record here, answered when there were three.
+    assert store.logs.extend(writer.identity, writer.head(), writer.data(1), start=1, now=TIME + 100) == 2
+    state = store.logs.state(writer.log)
+    assert state is not None
+    assert state.size == 5
+
+
+def test_records_behind_a_gap_are_not_taken(store: Store) -> None:
+    writer = Writer().grow(5)
+    assert writer.give(store, 1) == 1
+
+    assert store.logs.extend(writer.identity, writer.head(), writer.data(3), start=3, now=TIME + 100) == 0
