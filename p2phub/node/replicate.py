@@ -139,11 +139,10 @@ async def take_announcement(node: Node, sender: SignedNodeRecord, heads: Iterabl
             return
         with trio.fail_after(SYNC_TIMEOUT_S):
             async with call_peer(node, peer) as client:
-                # Anybody can announce in the name of a node, so nobody is blamed for what was announced.
-                await _take_heads(node, client, news, hearsay=True)
-    except PeerViolation as exc:
-        await ban_peer(node, sender.record.node, str(exc))
+                await _take_heads(node, client, news)
     except (HubError, trio.TooSlowError) as exc:
+        # A PeerViolation too: anybody can announce what he likes in a node's name, and could get
+        # it banned. Of a node that really lies the next pull finds out.
         log.info("an announcement of node %s led nowhere: %s", sender.record.node, exc or "too slow")
     finally:
         node.announcements -= 1
@@ -233,11 +232,8 @@ async def _announce(node: Node, peer: Peer, heads: tuple[LogHead, ...]) -> None:
         log.info("could not announce to node %s: %s", peer.node, exc or "too slow")
 
 
-async def _take_heads(node: Node, client: PeerClient, heads: Iterable[LogHead], *, hearsay: bool = False) -> int:
-    """Bring every log that is longer at the peer up to its head; returns how many records were new.
-
-    hearsay: the heads did not come from this peer itself.
-    """
+async def _take_heads(node: Node, client: PeerClient, heads: Iterable[LogHead]) -> int:
+    """Bring every log that is longer at the peer up to its head; returns how many records were new."""
     count = 0
     for announced in heads:
         head = _parse(client, announced)
@@ -249,7 +245,7 @@ async def _take_heads(node: Node, client: PeerClient, heads: Iterable[LogHead], 
         if await on_disk(node.store.logs.fork, head.log):
             continue
         try:
-            count += await _take_log(node, client, announced, head, hearsay=hearsay)
+            count += await _take_log(node, client, announced, head)
         except ForkedLog as exc:
             log.warning("%s", exc)
     if count:
@@ -257,15 +253,11 @@ async def _take_heads(node: Node, client: PeerClient, heads: Iterable[LogHead], 
     return count
 
 
-async def _take_log(node: Node, client: PeerClient, announced: LogHead, head: Head, *, hearsay: bool) -> int:
-    identity = await _identity(node, client, announced, head.log, hearsay=hearsay)
-    if head.log not in identity.logs:
-        raise InvalidData(f"log {head.log} is not of a key that {announced.namespace} names")
+async def _take_log(node: Node, client: PeerClient, announced: LogHead, head: Head) -> int:
+    identity = await _identity(node, client, announced, head.log)
     try:
         open_head(head.text, log=head.log, key=identity.logs[head.log])
     except InvalidData as exc:
-        if hearsay:
-            raise
         raise PeerViolation(f"{client} sent a head that its publisher did not sign", peer=str(client.node)) from exc
     state = await on_disk(node.store.logs.state, head.log)
     size = state.size if state else 0
@@ -290,9 +282,7 @@ async def _take_log(node: Node, client: PeerClient, announced: LogHead, head: He
     return count
 
 
-async def _identity(
-    node: Node, client: PeerClient, announced: LogHead, log_id: LogId, *, hearsay: bool
-) -> Identity:
+async def _identity(node: Node, client: PeerClient, announced: LogHead, log_id: LogId) -> Identity:
     """Return the identity that names the key of `log_id`, asked of the peer if ours is older or does not."""
     namespace = announced.namespace
     known = await on_disk(node.store.logs.identity, namespace)
@@ -301,9 +291,9 @@ async def _identity(
     chain = await client.identity(namespace)
     try:
         identity = open_identity(chain.documents)
-        if identity.namespace != namespace or (log_id not in identity.logs and not hearsay):
+        if identity.namespace != namespace or log_id not in identity.logs:
             raise InvalidData("the identity is not of the namespace, or does not name the log's key")
-        if identity.current.version < announced.version and not hearsay:
+        if identity.current.version < announced.version:
             raise InvalidData("the identity is older than it was said to be")
         if await on_disk(node.store.logs.add_identity, identity):
             node.note_change()

@@ -27,6 +27,7 @@ from p2phub.node.replicate import call_peer, sync_all
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Announcement, Heads, LogHead, LogPage, Nodes
 from p2phub.store import database
 from p2phub.store.catalogue import Query
+from p2phub.store.keys import load_key
 from p2phub.testing import values
 from p2phub.testing.hostile import answering, on_answer, open_home, serving, silent, wait_for
 
@@ -273,12 +274,15 @@ async def test_a_stranger_may_announce_is_believed_only_what_is_signed_and_gets_
         speaker.store.peers.add(await stack.enter_async_context(serving(node)))
         (peer,) = [peer for peer in speaker.store.peers.all() if peer.node == node.id]
         (state,) = speaker.store.logs.states()
+        publish_key = speaker.settings.layout.keys / "publish.key"
         # Anybody who has seen the speaker's record can send these.
         forged = sign_head(state.log, 1, bytes(32), values.key("stranger")).text
         lies = (
             LogHead(state.namespace, 1, forged),
             LogHead(state.namespace, 1000, forged),
             LogHead(state.namespace, 1, b"nonsense"),
+            # Signed by the publisher itself, over a record that nobody has.
+            LogHead(state.namespace, 1, sign_head(state.log, 1, bytes(32), load_key(publish_key)).text),
             LogHead(state.namespace, 1, sign_head(LogId(bytes(32)), 1, bytes(32), values.key("stranger")).text),
         )
         async with call_peer(speaker, peer) as client:
