@@ -196,18 +196,17 @@ async def file_download(
     The arguments are named as the existing hub's client has them.
     """
     path = f"{subfolder}/{filename}" if subfolder else filename
-    result = await fetch(
-        _reference(repo_id, revision),
-        to=local_dir,
-        include=[exact_pattern(path)],
-        kind=repo_type,
+    folder = await snapshot_download(
+        repo_id,
+        repo_type=repo_type,
+        revision=revision,
+        local_dir=local_dir,
+        allow_patterns=exact_pattern(path),
+        local_files_only=local_files_only,
         home=home,
-        offline=local_files_only,
         on_event=on_event,
     )
-    if result.path is None:
-        raise NotFound(f"{repo_id} was not placed in a folder")
-    return str(Path(result.path) / path)
+    return str(Path(folder) / path)
 
 
 async def _run(

@@ -159,18 +159,10 @@ class BulkConnection(ContentConnection):
 
     def _fill(self, view: memoryview, deadline: float) -> None:
         """Fill `view` with the next bytes of the answer."""
-        assert self._socket is not None
         done = min(len(self._rest), len(view))
         view[:done] = self._rest[:done]
         self._rest = self._rest[done:]
-        while done < len(view):
-            # Each byte restarts the socket's timeout: the deadline is what ends a trickle.
-            if time.monotonic() > deadline:
-                raise TimeoutError("the deadline of the request has passed")
-            count = self._socket.recv_into(view[done:])
-            if count == 0:
-                raise PeerUnreachable(f"{self} closed the connection", peer=str(self.node))
-            done += count
+        self._receive(view[done:], deadline)
 
 
 def _left(deadline: float) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,19 @@ class ContentConnection:
     def _fill(self, view: memoryview, deadline: float) -> None:
         """Fill `view` with the next bytes of content. Raises TimeoutError past the deadline, OSError."""
         raise NotImplementedError
+
+    def _receive(self, view: memoryview, deadline: float) -> None:
+        """Fill `view` with the next bytes of the connection. Raises as `_fill` does, PeerUnreachable at its end."""
+        assert self._socket is not None
+        done = 0
+        while done < len(view):
+            # Each byte restarts the socket's timeout: the deadline is what ends a trickle.
+            if time.monotonic() > deadline:
+                raise TimeoutError("the deadline of the request has passed")
+            count = self._socket.recv_into(view[done:])
+            if count == 0:
+                raise PeerUnreachable(f"{self} closed the connection", peer=str(self.node))
+            done += count
 
     def _take_chunks(self, chunks: Sequence[WantedChunk], sink: Sink, deadline: float) -> None:
         """Read `chunks` one after the other and give each, verified, to `sink`."""

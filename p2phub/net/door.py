@@ -25,6 +25,8 @@ import trio
 from p2phub.core.errors import HubError
 from p2phub.protocol.messages import BULK_PREFACE, LARGE_QUERY_SIZE_MAX
 
+from .threads import run_abortable
+
 log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX = 1024  # open at once; spec/transport.md §3
@@ -396,29 +398,13 @@ async def in_sender_thread(connection: socket.socket, send: Callable[[], None]) 
 
     The thread is waited for even then: it uses files that the caller closes.
     """
-    done = trio.Event()
-    error: OSError | None = None
 
-    async def abort_when_cancelled() -> None:
-        try:
-            await done.wait()
-        except trio.Cancelled:
-            with contextlib.suppress(OSError):
-                # The socket's own: that of TLS would unwrap it under the thread.
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
-            raise
+    def abort() -> None:
+        with contextlib.suppress(OSError):
+            # The socket's own: that of TLS would unwrap it under the thread.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(abort_when_cancelled)
-        with trio.CancelScope(shield=True):
-            try:
-                await trio.to_thread.run_sync(send, limiter=_senders)
-            except OSError as exc:
-                error = exc
-        done.set()
-    # Out here, so that the caller meets the error itself and not a group of one.
-    if error is not None:
-        raise error
+    await run_abortable(send, abort, _senders)
 
 
 def _is_connected(stream: trio.SocketStream) -> bool:

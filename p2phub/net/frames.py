@@ -119,18 +119,6 @@ class FrameConnection(ContentConnection):
         while done < len(view):
             done += self._read_frame(view[done:], deadline)
 
-    def _receive(self, view: memoryview, deadline: float) -> None:
-        """Fill `view` with the next bytes of the connection."""
-        assert self._socket is not None
-        done = 0
-        while done < len(view):
-            if time.monotonic() > deadline:
-                raise TimeoutError("the deadline of the request has passed")
-            count = self._socket.recv_into(view[done:])
-            if count == 0:
-                raise ConnectionResetError("it closed the connection")
-            done += count
-
 
 def _by_chunk(spans: Sequence[ByteRange], chunks: Sequence[WantedChunk]) -> list[ByteRange]:
     """Return one range for each chunk."""

@@ -30,7 +30,7 @@ from .events import Notice, Tell
 from .fetch import FetchResult, exact_pattern, fetch
 from .node import Node
 from .publish import PublishResult, publish
-from .replicate import sync_all
+from .replicate import ask_for_news
 from .resolve import load_manifest, resolve
 from .verify import VerifyResult, verify
 
@@ -255,9 +255,8 @@ async def _fetch_file(node: Node, op: FetchFile, tell: Tell) -> FileResult:
 
 async def _search(node: Node, op: Search, tell: Tell) -> list[Model]:
     # A daemon hears news by itself; a lone command asks for them first.
-    if not node.endpoints and not node.settings.offline:
-        for failure in await sync_all(node, timeout_s=SEARCH_SYNC_S):
-            tell(Notice(failure))
+    if not node.endpoints:
+        await ask_for_news(node, tell, timeout_s=SEARCH_SYNC_S)
     return await inspect.search(node, op.query)
 
 
@@ -266,9 +265,8 @@ async def _info(node: Node, op: Info, tell: Tell) -> inspect.RepositoryInfo:
 
 
 async def _log(node: Node, op: Log, tell: Tell) -> list[inspect.LogLine]:
-    if not node.endpoints and not node.settings.offline:
-        for failure in await sync_all(node, timeout_s=SEARCH_SYNC_S):
-            tell(Notice(failure))
+    if not node.endpoints:
+        await ask_for_news(node, tell, timeout_s=SEARCH_SYNC_S)
     return await inspect.log_lines(node, op.name)
 
 
@@ -294,9 +292,7 @@ async def _add_peers(node: Node, op: AddPeers, tell: Tell) -> list[inspect.PeerI
         if address.node == node.id:
             raise InvalidName(f"{address} is this node itself")
         await on_disk(node.store.peers.add, address)
-    if not node.settings.offline:
-        for failure in await sync_all(node, timeout_s=SEARCH_SYNC_S):
-            tell(Notice(failure))
+    await ask_for_news(node, tell, timeout_s=SEARCH_SYNC_S)
     added = {str(address.node) for address in addresses}
     return [peer for peer in await inspect.list_peers(node) if peer.node in added]
 

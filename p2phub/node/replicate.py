@@ -36,6 +36,7 @@ from p2phub.protocol.messages import ANNOUNCED_HEADS_MAX, FRAME_SIZE_MAX, Announ
 from p2phub.store.peers import Peer
 
 from .disk import on_disk
+from .events import Notice, Tell
 from .node import Node
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,13 @@ def usable_peers(node: Node) -> list[Peer]:
     """Return the peers that may be called: not ourselves, not banned."""
     now = time.time()
     return [peer for peer in node.store.peers.all() if peer.node != node.id and peer.banned_until <= now]
+
+
+async def ask_for_news(node: Node, tell: Tell, *, timeout_s: float) -> None:
+    """Pull from all known peers unless the node is offline, and tell why each that failed did."""
+    if not node.settings.offline:
+        for failure in await sync_all(node, timeout_s=timeout_s):
+            tell(Notice(failure))
 
 
 async def sync_all(node: Node, *, timeout_s: float) -> list[str]:

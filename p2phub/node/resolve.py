@@ -21,7 +21,7 @@ from p2phub.core.names import (
 from .disk import on_disk
 from .events import Notice, Tell
 from .node import Node, own_identity
-from .replicate import ban_peer, call_peer, nobody_to_ask, require_peers, sync_all, usable_peers
+from .replicate import ask_for_news, ban_peer, call_peer, nobody_to_ask, require_peers, usable_peers
 
 SYNC_TIMEOUT_S = 10.0  # to ask peers for news before a name is looked up
 
@@ -53,9 +53,7 @@ async def resolve(node: Node, text: str, tell: Tell, *, refresh: bool) -> Target
     target = await on_disk(_look_up, node, text, reference, namespace)
     moving = reference.revision is None or not (is_version(reference.revision) or is_hash_prefix(reference.revision))
     if refresh and not node.settings.offline and (target is None or moving):
-        failures = await sync_all(node, timeout_s=SYNC_TIMEOUT_S)
-        for failure in failures:
-            tell(Notice(failure))
+        await ask_for_news(node, tell, timeout_s=SYNC_TIMEOUT_S)
         target = await on_disk(_look_up, node, text, reference, namespace)
     if target is None:
         raise await on_disk(_not_found, node, reference, namespace)

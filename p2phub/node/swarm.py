@@ -16,7 +16,7 @@ import math
 import random
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -33,6 +33,7 @@ from p2phub.net.bulk import BulkConnection
 from p2phub.net.connection import WantedChunk
 from p2phub.net.frames import FrameConnection
 from p2phub.net.peerclient import PeerClient
+from p2phub.net.threads import run_abortable
 from p2phub.protocol.messages import ByteRange
 from p2phub.protocol.picker import Picker, Request, deadline_s
 from p2phub.store.partial import unpack_bits
@@ -172,11 +173,9 @@ class _Swarm:
         self._providers: dict[NodeId, _Provider] = {}
         self._reports: dict[NodeId, ProviderReport] = {}
         self._failure: StoreError | None = None
-        self._finished = trio.Event()
         self._limiter = trio.CapacityLimiter(PROVIDERS_MAX * CONNECTIONS_ALONE)
-        self._start = trio.current_time()
         self._rate = 0.0
-        self._last_offer = self._last_arrival = self._start
+        self._last_offer = self._last_arrival = trio.current_time()
         # By peer, in seconds; infinite while it is tried, so that no peer is tried twice at once.
         self._next_try: dict[NodeId, float] = {}
 
@@ -471,7 +470,7 @@ class _Swarm:
                     self._arrived.extend((request, chunk) for chunk, _, _ in small)
 
         try:
-            await _run_abortable(work, connection.abort, self._limiter)
+            await run_abortable(work, connection.abort, self._limiter)
         except StoreError as exc:
             self._failure = exc
             await trio.sleep_forever()  # the download ends now, and cancels this
@@ -499,28 +498,3 @@ class _Swarm:
 
 def _count(providers: int) -> str:
     return "1 provider" if providers == 1 else f"{providers} providers"
-
-
-async def _run_abortable(work: Callable[[], None], abort: Callable[[], None], limiter: trio.CapacityLimiter) -> None:
-    """Run `work` in a thread. When cancelled, call `abort` and still wait for the thread to end."""
-    done = trio.Event()
-
-    async def abort_when_cancelled() -> None:
-        try:
-            await done.wait()
-        except trio.Cancelled:
-            abort()
-            raise
-
-    error: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(abort_when_cancelled)
-        with trio.CancelScope(shield=True):
-            try:
-                await trio.to_thread.run_sync(work, limiter=limiter)
-            except (PeerError, StoreError) as exc:
-                error = exc
-        done.set()
-    # Out here, so that callers meet the error itself and not a group of one.
-    if error is not None:
-        raise error
