@@ -64,6 +64,10 @@ class PeerBusy(PeerError):
         self.retry_after_s = retry_after_s
 
 
+class GivenMeanwhile(PeerError):
+    """The peer gave to another what was asked for as a first copy; look again what it has not given yet."""
+
+
 class PeerViolation(PeerError):
     """The peer broke the protocol or lied; drop it. `__cause__` says what it sent."""
 

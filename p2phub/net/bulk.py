@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import h11
 
 from p2phub.core.encoding import encode
-from p2phub.core.errors import PeerBusy, PeerError, PeerUnreachable, PeerViolation
+from p2phub.core.errors import PeerUnreachable, PeerViolation
 from p2phub.core.ids import NodeId
 from p2phub.core.names import format_endpoint
 from p2phub.protocol.messages import ByteRange, SpansQuery
 
-from .connection import ContentConnection, Refused, Sink, WantedChunk, one_line
+from .connection import ContentConnection, Sink, WantedChunk
 from .tls import client_context
 
 CONNECT_TIMEOUT_S = 5.0
@@ -28,9 +28,7 @@ HEAD_SIZE_MAX = 16 * 1024  # bytes of an answer's head
 
 
 class BulkConnection(ContentConnection):
-    """A kept connection over HTTPS, or HTTP where nothing is encrypted."""
-
-    usable = True  # it connects again by itself
+    """A kept connection over HTTPS, or HTTP where nothing is encrypted. It connects again by itself."""
 
     def __init__(self, node: NodeId, host: str, port: int, *, plain: bool = False) -> None:
         super().__init__(node, host, port)
@@ -39,25 +37,27 @@ class BulkConnection(ContentConnection):
         self._aborted = False
 
     def fetch(
-        self, spans: Sequence[ByteRange], chunks: Sequence[WantedChunk], sink: Sink, *, deadline_s: float
+        self,
+        spans: Sequence[ByteRange],
+        chunks: Sequence[WantedChunk],
+        sink: Sink,
+        *,
+        deadline_s: float,
+        first_copy: bool = False,
     ) -> None:
-        """Ask for `spans`, whose bytes are `chunks` one after the other, and give each to `sink`.
-
-        Raises PeerUnreachable if the peer is gone or slower than the deadline, PeerBusy if
-        it has no slot, PeerError if it has not what was asked, PeerViolation if it lied.
-        """
+        query = SpansQuery(tuple(spans), first_copy)
         deadline = time.monotonic() + deadline_s
         kept = self._socket is not None
         with self._blame():
             try:
-                self._request(spans, deadline)
+                self._request(query, deadline)
                 self._read_head(sum(chunk.length for chunk in chunks), deadline)
             except (OSError, PeerUnreachable):
                 # A kept connection may have been closed by the peer meanwhile: once more on a new one.
                 if not kept or self._aborted:
                     raise
                 self.close()
-                self._request(spans, deadline)
+                self._request(query, deadline)
                 self._read_head(sum(chunk.length for chunk in chunks), deadline)
             self._take_chunks(chunks, sink, deadline)
 
@@ -86,12 +86,12 @@ class BulkConnection(ContentConnection):
         if self._aborted:
             raise ConnectionAbortedError(errno.ECONNABORTED, "the request was given up")
 
-    def _request(self, spans: Sequence[ByteRange], deadline: float) -> None:
+    def _request(self, query: SpansQuery, deadline: float) -> None:
         if self._socket is None:
             self._connect(deadline)
         assert self._socket is not None
         self._check_not_aborted()
-        body = encode(SpansQuery(tuple(spans)))
+        body = encode(query)
         http = h11.Connection(h11.CLIENT)
         head = http.send(
             h11.Request(
@@ -150,12 +150,9 @@ class BulkConnection(ContentConnection):
             text = bytes(view)
         else:
             self.close()
-        if status == 429:
-            retry_after = headers.get(b"retry-after", b"1")
-            wait_s = float(retry_after) if retry_after.isdigit() else 1.0
-            raise Refused(PeerBusy(f"{self} is busy", peer=str(self.node), retry_after_s=min(wait_s, 60.0)))
-        said = one_line(text[:200].decode("utf-8", "replace"))
-        raise PeerError(f"{self} answered {status}: {said}", peer=str(self.node))
+        retry_after = headers.get(b"retry-after", b"1")
+        wait_s = float(retry_after) if retry_after.isdigit() else 1.0
+        raise self._refusal(status, text[:200].decode("utf-8", "replace"), wait_s)
 
     def _fill(self, view: memoryview, deadline: float) -> None:
         """Fill `view` with the next bytes of the answer."""

@@ -14,10 +14,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from p2phub.core.errors import HashMismatch, InvalidData, PeerError, PeerUnreachable, PeerViolation
+from p2phub.core.errors import (
+    GivenMeanwhile,
+    HashMismatch,
+    InvalidData,
+    PeerBusy,
+    PeerError,
+    PeerUnreachable,
+    PeerViolation,
+)
 from p2phub.core.filetree import CHUNK_SIZE_MAX, check_chunk
 from p2phub.core.ids import NodeId
 from p2phub.core.names import format_endpoint
+from p2phub.protocol.messages import ByteRange
 
 from .tls import WrongPeer
 
@@ -43,12 +52,32 @@ class Refused(Exception):
 class ContentConnection:
     """A connection to one peer. One thread at a time; `abort` may be called from any."""
 
+    usable = True  # for another request
+
     def __init__(self, node: NodeId, host: str, port: int) -> None:
         self.node = node
         self._host = host
         self._port = port
         self._socket: socket.socket | None = None
         self._chunk = memoryview(bytearray(CHUNK_SIZE_MAX))
+
+    def fetch(
+        self,
+        spans: Sequence[ByteRange],
+        chunks: Sequence[WantedChunk],
+        sink: Sink,
+        *,
+        deadline_s: float,
+        first_copy: bool = False,
+    ) -> None:
+        """Ask for `spans`, whose bytes are `chunks` one after the other, and give each to `sink`.
+
+        first_copy: only if the peer gave none of it to anybody lately.
+        Raises PeerUnreachable if the peer is gone or slower than the deadline, PeerBusy if
+        it has no slot, GivenMeanwhile if it would be no first copy, PeerError if it has not
+        what was asked, PeerViolation if it lied.
+        """
+        raise NotImplementedError
 
     def abort(self) -> None:
         """Make a running `fetch` end soon."""
@@ -90,6 +119,17 @@ class ContentConnection:
             except HashMismatch as exc:
                 raise PeerViolation(f"{self} sent wrong bytes", peer=str(self.node)) from exc
             sink(place, view)
+
+    def _refusal(self, status: int, text: str, retry_after_s: float) -> Refused:
+        """Return what to raise when the peer answered with another status than 200."""
+        match status:
+            case 409:
+                error: PeerError = GivenMeanwhile(f"{self} gave it to another", peer=str(self.node))
+            case 429:
+                error = PeerBusy(f"{self} is busy", peer=str(self.node), retry_after_s=min(retry_after_s, 60.0))
+            case _:
+                error = PeerError(f"{self} answered {status}: {one_line(text)}", peer=str(self.node))
+        return Refused(error)
 
     @contextlib.contextmanager
     def _blame(self) -> Iterator[None]:

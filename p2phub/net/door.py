@@ -226,10 +226,22 @@ async def _send(http: h11.Connection, channel: Channel, response: Response, *, h
         await channel.send(head + (http.send(h11.Data(data=response.body)) or b""))
     else:
         await channel.send(head)
-        await channel.send_files(parts)
+        await channel.send_files(_joined(parts))
         # h11 counts the body that went past it.
         http.send_with_data_passthrough(h11.Data(data=_Sized(size)))  # type: ignore[arg-type]
     http.send(h11.EndOfMessage())
+
+
+def _joined(parts: Sequence[FilePart]) -> list[FilePart]:
+    """Return the same bytes in as few parts as can be: chunks that follow each other are asked for one by one."""
+    joined: list[FilePart] = []
+    for part in parts:
+        last = joined[-1] if joined else None
+        if last and last.file == part.file and last.offset + last.length == part.offset:
+            joined[-1] = FilePart(last.file, last.offset, last.length + part.length)
+        else:
+            joined.append(part)
+    return joined
 
 
 class _Sized:

@@ -14,18 +14,13 @@ import time
 from collections.abc import Sequence
 
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import (
-    InvalidData,
-    PeerBusy,
-    PeerError,
-    PeerViolation,
-)
+from p2phub.core.errors import InvalidData, PeerViolation
 from p2phub.core.frames import FRAME_SIZE_MAX, HEADER_SIZE, OVERHEAD, TAG_SIZE, Opener, Sealer, plaintext_size
 from p2phub.core.ids import NodeId
 from p2phub.protocol.messages import BULK_PREFACE, BulkAnswer, ByteRange, SpansQuery, Ticket
 
 from .bulk import CONNECT_TIMEOUT_S, STALL_TIMEOUT_S
-from .connection import ContentConnection, Refused, Sink, WantedChunk, one_line
+from .connection import ContentConnection, Sink, WantedChunk
 
 ANSWER_SIZE_MAX = 4096  # bytes of the head of an answer; spec/bulk.md §4
 
@@ -43,12 +38,17 @@ class FrameConnection(ContentConnection):
         self.answered = False  # whether the peer ever answered on it
 
     def fetch(
-        self, spans: Sequence[ByteRange], chunks: Sequence[WantedChunk], sink: Sink, *, deadline_s: float
+        self,
+        spans: Sequence[ByteRange],
+        chunks: Sequence[WantedChunk],
+        sink: Sink,
+        *,
+        deadline_s: float,
+        first_copy: bool = False,
     ) -> None:
-        """Ask for `spans`, whose bytes are `chunks` one after the other, and give each to `sink`.
+        """As `ContentConnection.fetch`. After an error that is no refusal the connection is no longer usable.
 
-        Raises as `bulk.BulkConnection.fetch` does. After any error but PeerBusy and a
-        refusal the connection is no longer usable.
+        spans: one for each chunk, or a frame would hold parts of two.
         """
         deadline = time.monotonic() + deadline_s
         with self._blame():
@@ -58,9 +58,7 @@ class FrameConnection(ContentConnection):
             if not self.usable:
                 raise ConnectionAbortedError(errno.ECONNABORTED, "the request was given up")
             self._socket.settimeout(min(STALL_TIMEOUT_S, deadline_s))
-            # A range for each chunk: each range begins a frame, so that no frame holds parts of two chunks.
-            query = SpansQuery(tuple(_by_chunk(spans, chunks)))
-            self._socket.sendall(self._sealer.seal(encode(query)))
+            self._socket.sendall(self._sealer.seal(encode(SpansQuery(tuple(spans), first_copy))))
             self._read_answer(sum(chunk.length for chunk in chunks), deadline)
             self._take_chunks(chunks, sink, deadline)
 
@@ -92,12 +90,7 @@ class FrameConnection(ContentConnection):
             if answer.size != size:
                 raise PeerViolation(f"{self} sent an answer of another size than asked", peer=str(self.node))
             return
-        if answer.status == 429:
-            raise Refused(
-                PeerBusy(f"{self} is busy", peer=str(self.node), retry_after_s=float(min(answer.retry_after, 60)))
-            )
-        said = one_line(answer.text)
-        raise Refused(PeerError(f"{self} answered {answer.status}: {said}", peer=str(self.node)))
+        raise self._refusal(answer.status, answer.text, float(answer.retry_after))
 
     def _read_frame(self, plaintext: memoryview, deadline: float) -> int:
         """Open the next frame into the beginning of `plaintext`; returns its size."""
@@ -118,16 +111,3 @@ class FrameConnection(ContentConnection):
         done = 0
         while done < len(view):
             done += self._read_frame(view[done:], deadline)
-
-
-def _by_chunk(spans: Sequence[ByteRange], chunks: Sequence[WantedChunk]) -> list[ByteRange]:
-    """Return one range for each chunk."""
-    ranges = []
-    lengths = iter(chunks)
-    for span in spans:
-        offset = span.offset
-        while offset < span.offset + span.length:
-            length = next(lengths).length
-            ranges.append(ByteRange(span.root, offset, length))
-            offset += length
-    return ranges

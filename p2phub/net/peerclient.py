@@ -88,16 +88,25 @@ class PeerClient:
             raise self._violation("sent another manifest") from HashMismatch("not the manifest asked for")
         return data
 
-    async def have(self, roots: Sequence[ContentId]) -> tuple[bool | bytes, ...]:
-        """Return what the peer has of each file: all, nothing, or a bitmap."""
+    async def have(self, roots: Sequence[ContentId], fetching: NodeId | None = None) -> Have:
+        """Return what the peer has, and lately gave, of each file; `given` is empty or as long as `held`.
+
+        fetching: ourselves, if we download these files and can give in turn.
+        """
         held: list[bool | bytes] = []
+        given: list[bool | bytes] = []
+        is_fetching = False
         while len(held) < len(roots):
             asked = roots[len(held) : len(held) + HAVE_ROOTS_MAX]
-            answer = (await self._ask("have", HaveQuery(tuple(asked)), Have)).held
-            if not 1 <= len(answer) <= len(asked):
-                raise self._violation(f"answered for {len(answer)} files instead of 1 to {len(asked)}")
-            held += answer
-        return tuple(held)
+            answer = await self._ask("have", HaveQuery(tuple(asked), fetching), Have)
+            if not 1 <= len(answer.held) <= len(asked):
+                raise self._violation(f"answered for {len(answer.held)} files instead of 1 to {len(asked)}")
+            if answer.given and len(answer.given) != len(answer.held):
+                raise self._violation("answered for another number of files what it gave than what it has")
+            held += answer.held
+            given += answer.given or (False,) * len(answer.held)
+            is_fetching = is_fetching or answer.fetching
+        return Have(tuple(held), tuple(given) if any(given) else (), is_fetching)
 
     async def trees(self, pages: Sequence[PageRef]) -> Trees:
         """Return the first of the asked pages of chunk lists, as many as fit; unchecked."""

@@ -1,6 +1,6 @@
 """Fetch a repository or a file: resolve, download what is missing, check out (spec/transfer.md §1).
 
-    reference ──▶ manifest ──▶ files that are not here ──▶ chunk lists ──▶ swarm ──▶ folder
+reference ──▶ manifest ──▶ files that are not here ──▶ chunk lists ──▶ swarm ──▶ folder
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from p2phub.store.links import LinkMode
 from .checkout import check_out, place_file
 from .dedup import count_known, find_known
 from .disk import on_disk
+from .download import DownloadReport
 from .events import Tell
 from .node import Node
 from .partials import WantedFile
 from .replicate import require_peers
 from .resolve import Target, load_manifest, resolve
-from .swarm import DownloadReport, download
+from .swarm import download
 from .trees import load_chunk_lists
 
 SPACE_RESERVE = 64 * 1024 * 1024  # bytes that a download leaves free
@@ -153,9 +154,7 @@ async def fetch_files(
     return report, here + report.here_before
 
 
-async def _bring(
-    node: Node, roots: Sequence[ContentId], sizes: dict[ContentId, int], tell: Tell
-) -> DownloadReport:
+async def _bring(node: Node, roots: Sequence[ContentId], sizes: dict[ContentId, int], tell: Tell) -> DownloadReport:
     """Download `roots`; what another task of this node downloads already is waited for."""
     report = DownloadReport()
     missing = list(roots)
@@ -187,9 +186,7 @@ def _missing(node: Node, roots: Iterable[ContentId]) -> list[ContentId]:
     return [root for root in roots if not node.store.blobs.find(root)]
 
 
-async def _download(
-    node: Node, roots: Sequence[ContentId], sizes: dict[ContentId, int], tell: Tell
-) -> DownloadReport:
+async def _download(node: Node, roots: Sequence[ContentId], sizes: dict[ContentId, int], tell: Tell) -> DownloadReport:
     done = trio.Event()
     node.downloads.update(dict.fromkeys(roots, done))
     try:
@@ -295,6 +292,6 @@ def _view(node: Node, target: Target, manifest: ManifestId) -> Path:
 
 def _providers(report: DownloadReport) -> list[ProviderSummary]:
     return [
-        ProviderSummary(provider.node, provider.received, provider.rate, provider.state, provider.reason)
+        ProviderSummary(provider.name, provider.received, provider.rate, provider.state, provider.reason)
         for provider in report.providers
     ]

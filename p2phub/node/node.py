@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -30,6 +30,7 @@ from p2phub.store.logs import IDENTITY_SIZE_MAX, MakeRecord
 from p2phub.store.store import Store
 
 from .disk import on_disk
+from .giving import Giving
 
 UPLOAD_SLOTS = 8  # answers with content at once; spec/transfer.md §5
 
@@ -57,6 +58,14 @@ class Settings:
         )
 
 
+@dataclass(frozen=True)
+class Arriving:
+    """A file that this node downloads now."""
+
+    have: bytearray  # a byte for each chunk, 1 if it is on disk
+    note_mate: Callable[[NodeId], None]  # to be told of a peer that downloads it too
+
+
 @dataclass
 class Node:
     """An open node. Made by `open_node`."""
@@ -69,6 +78,8 @@ class Node:
     changed: trio.Event = field(default_factory=trio.Event)
     upload_slots: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(UPLOAD_SLOTS))
     downloads: dict[ContentId, trio.Event] = field(default_factory=dict)  # running here, by file
+    arriving: dict[ContentId, Arriving] = field(default_factory=dict)  # of those, what has come
+    giving: Giving = field(default_factory=Giving)
     started: float = field(default_factory=time.time)
     announcements: int = 0  # of peers, that are being followed up
     uploaded: int = 0  # bytes of content sent since the start

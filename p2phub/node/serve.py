@@ -13,13 +13,14 @@ import re
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 
 import trio
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import HubError, InvalidData, InvalidName
-from p2phub.core.ids import LogId, ManifestId, NamespaceId
+from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId
 from p2phub.core.names import format_endpoint
 from p2phub.core.noderecord import open_node_record
 from p2phub.net.bulkdoor import TicketOffice, serve_bulk
@@ -62,6 +63,7 @@ log = logging.getLogger(__name__)
 
 SLOT_WAIT_S = 1.0  # a request for content waits so long for a slot before it is sent away
 RETRY_AFTER_S = 2  # seconds that a request sent away should wait
+
 
 async def open_peer_door(node: Node, host: str, port: int, nursery: trio.Nursery) -> tuple[str, int]:
     """Let `node` serve peers at `host:port` (0: any free port) in `nursery`; returns what it is bound to."""
@@ -172,18 +174,33 @@ class PeerDoor:
     async def _have(self, request: Request) -> Response:
         query = decode(request.body, HaveQuery, size_max=LARGE_QUERY_SIZE_MAX)
 
-        def look() -> tuple[bool | bytes, ...]:
+        def look() -> list[bool | bytes]:
             found: list[bool | bytes] = []
             size = 0
             for root in query.roots:
-                held = self._store.blobs.held_map(root)
+                held = self._held_map(root)
                 found.append(held if isinstance(held, bool) else pack_bits(held))
                 size += len(held) // 8 if isinstance(held, bytes) else 1
                 if size > HAVE_ANSWER_SIZE:
                     break
-            return tuple(found)
+            return found
 
-        return Response(200, encode(Have(await on_disk(look))))
+        arriving = [self._node.arriving[root] for root in query.roots if root in self._node.arriving]
+        if query.fetching:
+            for note_mate in {file.note_mate for file in arriving}:
+                note_mate(query.fetching)
+        held = await on_disk(look)
+        areas = [self._node.giving.areas(root, trio.current_time()) for root in query.roots[: len(held)]]
+        given = tuple(pack_bits(flags) if flags else False for flags in areas) if any(areas) else ()
+        return Response(200, encode(Have(tuple(held), given, fetching=bool(arriving))))
+
+    def _held_map(self, root: ContentId) -> bool | bytes:
+        """Return what of the file `root` is here: all, nothing, or a byte (0 or 1) for each chunk."""
+        arriving = self._node.arriving.get(root)
+        # The saved bitmap of a running download is behind.
+        if arriving is not None and 0 in arriving.have:
+            return bytes(arriving.have) if 1 in arriving.have else False
+        return self._store.blobs.held_map(root)
 
     async def _trees(self, request: Request) -> Response:
         query = decode(request.body, TreesQuery, size_max=LARGE_QUERY_SIZE_MAX)
@@ -220,6 +237,7 @@ class PeerDoor:
         if waiting.cancelled_caught:
             return Response(429, b"all upload slots are taken", "text/plain", {"retry-after": str(RETRY_AFTER_S)})
         parts: list[FilePart] = []
+        opened: dict[ContentId, Readable] = {}
 
         def release() -> None:
             for file in {part.file for part in parts}:
@@ -227,19 +245,25 @@ class PeerDoor:
             self._node.upload_slots.release_on_behalf_of(slot)
 
         try:
-            missing = await on_disk(self._open_spans, query.spans, parts)
+            missing = await on_disk(self._open_spans, query.spans, parts, opened)
         except BaseException:
             release()
             raise
         if missing is not None:
             release()
             return _text(404, f"not all of {missing.root} that was asked for is here")
+        now = trio.current_time()
+        if query.first_copy and self._node.giving.is_given(query.spans, now):
+            release()
+            return _text(409, "some of this was given to another meanwhile")
+        self._node.giving.note(query.spans, {root: file.size for root, file in opened.items()}, now)
         self._node.uploaded += total
         return Response(200, parts, "application/octet-stream", release=release)
 
-    def _open_spans(self, spans: tuple[ByteRange, ...], parts: list[FilePart]) -> ByteRange | None:
-        """Open the files of `spans` into `parts`; returns the first span that is not here whole."""
-        opened: dict[bytes, Readable] = {}
+    def _open_spans(
+        self, spans: tuple[ByteRange, ...], parts: list[FilePart], opened: dict[ContentId, Readable]
+    ) -> ByteRange | None:
+        """Open the files of `spans` into `parts` and `opened`; returns the first span that is not here whole."""
         for span in spans:
             readable = opened.get(span.root)
             if readable is None:
@@ -249,9 +273,14 @@ class PeerDoor:
                 opened[span.root] = readable
             # In the list before any check, so that the file is closed whatever happens next.
             parts.append(FilePart(readable.file, span.offset, span.length))
-            if not readable.has(span.offset, span.length):
+            if not readable.has(span.offset, span.length) and not self._has_arrived(span, readable):
                 return span
         return None
+
+    def _has_arrived(self, span: ByteRange, readable: Readable) -> bool:
+        """Say whether a span of a running download is on disk, though its saved bitmap does not know it yet."""
+        arriving = self._node.arriving.get(span.root)
+        return arriving is not None and replace(readable, have=bytes(arriving.have)).has(span.offset, span.length)
 
 
 def _text(status: int, text: str) -> Response:

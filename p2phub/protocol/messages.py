@@ -15,7 +15,7 @@ from p2phub.core.checkpoint import HEAD_SIZE_MAX
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX
 from p2phub.core.filetree import FILE_SIZE_MAX, TreePage
 from p2phub.core.identity import CHAIN_MAX, SignedDocument
-from p2phub.core.ids import ContentId, LogId, NamespaceId
+from p2phub.core.ids import ContentId, LogId, NamespaceId, NodeId
 
 FRAME_SIZE_MAX = 64 * 1024  # bytes of an announcement or a query without a limit of its own; §1
 ANSWER_SIZE_MAX = 4 * 1024 * 1024  # bytes of any answer but content; §1
@@ -26,6 +26,7 @@ LOG_PAGE_SIZE = 1024 * 1024  # bytes of entries in one answer, about; §4
 HAVE_ROOTS_MAX = 10_000  # files asked about at once: one whole manifest; §6
 TREE_PAGES_MAX = 1_000  # pages asked for at once; §6
 TREE_ANSWER_SIZE = 1024 * 1024  # bytes of pages in one answer, about; §6
+AREA_SIZE = 1024 * 1024  # bytes of a file that are counted as given together; §6
 HAVE_ANSWER_SIZE = 1024 * 1024  # bytes of bitmaps in one answer, about; §6
 SPANS_MAX = 1_000  # byte ranges in one request; §7
 SPAN_BYTES_MAX = 64 * 1024 * 1024  # bytes in one request; §7
@@ -92,19 +93,23 @@ class LogPage(Struct, frozen=True, forbid_unknown_fields=True):
     entries: Annotated[tuple[EnvelopeBytes, ...], Meta(max_length=100_000)]
 
 
-class HaveQuery(Struct, frozen=True, forbid_unknown_fields=True):
+class HaveQuery(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Asks which chunks of these files the peer can send."""
 
     roots: Annotated[tuple[ContentId, ...], Meta(min_length=1, max_length=HAVE_ROOTS_MAX)]
+    fetching: NodeId | None = None  # who asks, if it downloads them and can give in turn
 
 
-class Have(Struct, frozen=True, forbid_unknown_fields=True):
+class Have(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """For the first files asked about, as many as fit: all (true), none (false), or a bitmap.
 
-    In a bitmap, chunk i is bit i % 8, counted from the lowest, of byte i // 8.
+    In a bitmap, number i is bit i % 8, counted from the lowest, of byte i // 8.
     """
 
-    held: Annotated[tuple[bool | bytes, ...], Meta(max_length=HAVE_ROOTS_MAX)]
+    held: Annotated[tuple[bool | bytes, ...], Meta(max_length=HAVE_ROOTS_MAX)]  # bitmaps of chunks
+    # For the same files, the areas of AREA_SIZE that it sent to somebody lately; left out if there are none.
+    given: Annotated[tuple[bool | bytes, ...], Meta(max_length=HAVE_ROOTS_MAX)] = ()
+    fetching: bool = False  # it downloads one of these files now, so that it will have more soon
 
 
 class PageRef(Struct, frozen=True, forbid_unknown_fields=True):
@@ -134,10 +139,11 @@ class ByteRange(Struct, frozen=True, forbid_unknown_fields=True):
     length: Annotated[int, Meta(ge=1, le=SPAN_BYTES_MAX)]
 
 
-class SpansQuery(Struct, frozen=True, forbid_unknown_fields=True):
+class SpansQuery(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Asks for bytes; the answer is the bytes of all ranges, one after the other."""
 
     spans: Annotated[tuple[ByteRange, ...], Meta(min_length=1, max_length=SPANS_MAX)]
+    first_copy: bool = False  # only if none of it was given to anybody lately
 
 
 Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]

@@ -7,8 +7,10 @@ clock: `node/swarm.py` tells it what happened and does what it answers.
 
 Rule: first a few chunks at random, so that a new node soon has something to give;
 then the rarest, so that a chunk only one provider holds is copied before that
-provider leaves. Chunks that follow each other travel in one request, so the choice
-is made by stripe: a run of chunks of at most one request.
+provider leaves. What a whole provider gave to somebody counts as held once more, so
+that a seed sends each chunk once before it sends any twice. Chunks that follow each
+other travel in one request, so the choice is made by stripe: a run of chunks of at
+most one request.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ import heapq
 import random
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 REQUEST_SIZE_MAX = 16 * 1024 * 1024  # bytes; spec/transfer.md §3.2
 REQUEST_SIZE_MIN = 1024 * 1024  # bytes, less only where less is missing; spec/transfer.md §3.2
@@ -39,7 +42,7 @@ P = TypeVar("P", bound=Hashable)
 
 _MISSING, _ASKED, _DONE = 0, 1, 2
 # Rarities of a stripe: of one that need not be asked for, and of one at a time when that does not count.
-_NOT_WANTED, _ANY_RARITY = np.iinfo(np.int32).max, -1
+_NOT_WANTED, _ANY_RARITY = 2**31 - 1, -1
 # The key of a stripe: the rarity of its rarest free chunk, then its rank. One number, as that sorts fast.
 _RANK_BITS = 32
 
@@ -53,6 +56,7 @@ class Request(Generic[P]):
     first: int
     count: int
     time: float
+    is_first_copy: bool = False  # as far as is known nobody else has these chunks or is being sent them
 
     @property
     def chunks(self) -> range:
@@ -81,6 +85,7 @@ class _Provider:
 
     order: _Order
     offers: bytes | None = None  # one byte a chunk, 1 if offered; None is all
+    given: bytes | None = None  # one byte a chunk, 1 if it sent it to somebody; None: nothing, or not told
     connections: int = 1
     rate: float | None = None  # bytes a second, over all connections
     window_start: float = 0.0  # seconds; moved on by the time it had nothing to do
@@ -109,18 +114,18 @@ class Picker(Generic[P]):
         self._missing_count = self._state.count(_MISSING)
         self._missing_bytes = sum(size for size, state in zip(sizes, self._state, strict=True) if state == _MISSING)
         self._providers: dict[P, _Provider] = {}
-        # How many partial providers offer each chunk; the whole ones make no difference.
-        self._rarity = np.zeros(len(sizes), dtype=np.int32)
+        # How many partial providers offer each chunk, and how many whole ones gave it to somebody;
+        # that the whole ones offer it makes no difference.
+        # None while that is 0 for all: most downloads do without numpy, whose import takes longer than they do.
+        self._rarity: np.ndarray[Any, np.dtype[np.int32]] | None = None
         # By chunk, so that a chunk in flight and its askers are one fact.
         self._asked: dict[int, set[int]] = {}
         self._requests: dict[int, _InFlight[P]] = {}
         self._number = 0
-        stripes = _stripes(sizes, self._state)
-        self._starts = np.array([stripe.start for stripe in stripes], dtype=np.int64)
-        ranks = list(range(len(stripes)))
-        rng.shuffle(ranks)
-        self._ranks = np.array(ranks, dtype=np.int64)
-        self._stripe_of_rank = dict(zip(ranks, stripes, strict=True))
+        self._stripes = _stripes(sizes, self._state)
+        self._ranks = list(range(len(self._stripes)))
+        rng.shuffle(self._ranks)
+        self._stripe_of_rank = dict(zip(self._ranks, self._stripes, strict=True))
         # Whole providers share one order; a partial one has its own.
         self._whole_order = _Order()
         self._epoch = 0
@@ -136,25 +141,30 @@ class Picker(Generic[P]):
         """How many chunks have not arrived."""
         return self._missing_count + len(self._asked)
 
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes are missing and asked of nobody."""
+        return self._missing_bytes
+
     def unoffered(self) -> list[int]:
         """Return the missing chunks that no provider offers."""
         if any(provider.offers is None for provider in self._providers.values()):
             return []
-        missing = np.frombuffer(self._state, dtype=np.uint8) == _MISSING
-        chunks: list[int] = np.flatnonzero(missing & (self._rarity == 0)).tolist()
-        return chunks
+        return [chunk for chunk, state in enumerate(self._state) if state == _MISSING and self._rarity_of(chunk) == 0]
 
     def rate(self, provider: P) -> float | None:
         """Return the provider's measured rate in bytes a second, None before it is known."""
         known = self._providers.get(provider)
         return known.rate if known else None
 
-    def set_offer(self, provider: P, offers: bytes | None, *, connections: int = 1) -> None:
+    def set_offer(self, provider: P, offers: bytes | None, *, given: bytes | None = None, connections: int = 1) -> None:
         """Note what `provider` offers: one byte a chunk, 1 if it does; None if all.
 
+        given: the same for what it has sent to somebody lately, if it told.
         connections: how many requests it will be asked at the same time.
         """
         assert offers is None or len(offers) == len(self._sizes)
+        assert given is None or len(given) == len(self._sizes)
         known = self._providers.get(provider)
         if known is None:
             known = self._providers[provider] = _Provider(self._whole_order)
@@ -164,6 +174,10 @@ class Picker(Generic[P]):
             self._count(offers, 1)
             known.offers = offers
             known.order = self._whole_order if offers is None else _Order()
+        if known.given != given:
+            self._count(known.given, -1)
+            self._count(given, 1)
+            known.given = given
 
     def remove_provider(self, provider: P) -> None:
         """Forget `provider`; what it was asked is free again."""
@@ -173,6 +187,7 @@ class Picker(Generic[P]):
         for number in list(known.requests):
             self._end(number)
         self._count(known.offers, -1)
+        self._count(known.given, -1)
         del self._providers[provider]
 
     def next_request(self, provider: P, now: float) -> Request[P] | None:
@@ -180,13 +195,15 @@ class Picker(Generic[P]):
         known = self._providers.get(provider)
         if known is None:
             return None
-        chunks = self._free_run(known) or self._hedge(known, now)
+        free = self._free_run(known)
+        chunks = free or self._hedge(known, now)
         if not chunks:
             return None
         self._number += 1
         if self._number == RANDOM_FIRST:
             self._epoch += 1  # from now on the rarest first
-        request = Request(self._number, provider, chunks.start, len(chunks), now)
+        is_first_copy = bool(free) and self._is_first_copy(chunks.start, known)
+        request = Request(self._number, provider, chunks.start, len(chunks), now, is_first_copy)
         for chunk in chunks:
             if self._state[chunk] == _MISSING:
                 self._take(chunk, _ASKED)
@@ -221,15 +238,16 @@ class Picker(Generic[P]):
         """Say whether `chunk` has not arrived yet."""
         return self._state[chunk] != _DONE
 
-    def request_ended(self, request: Request[P]) -> None:
-        """Note that nothing more will come for `request`; its chunks that did not arrive are free again."""
-        self._end(request.number)
+    def request_ended(self, request: Request[P]) -> bool:
+        """Note that nothing more will come for `request`; returns whether chunks are free again by that."""
+        return self._end(request.number)
 
-    def _end(self, number: int) -> None:
+    def _end(self, number: int) -> bool:
         flight = self._requests.pop(number, None)
         if flight is None:
-            return
+            return False
         request = flight.request
+        is_any_free = False
         self._providers[request.provider].requests.remove(number)
         for chunk in request.chunks:
             askers = self._asked.get(chunk, set())
@@ -240,6 +258,8 @@ class Picker(Generic[P]):
                 self._missing_bytes += self._sizes[chunk]
                 self._missing_count += 1
                 self._epoch += 1  # its stripe may have left the orders
+                is_any_free = True
+        return is_any_free
 
     def _take(self, chunk: int, state: int) -> None:
         """Put `chunk` into `state`, which is not `_MISSING`."""
@@ -250,9 +270,16 @@ class Picker(Generic[P]):
 
     def _count(self, offers: bytes | None, by: int) -> None:
         """Count offers in (1) or out (-1)."""
-        if offers is not None:
+        if offers is not None and 1 in offers:
+            import numpy as np
+
+            if self._rarity is None:
+                self._rarity = np.zeros(len(self._sizes), dtype=np.int32)
             self._rarity += by * np.frombuffer(offers, dtype=np.uint8).astype(np.int32)
             self._epoch += 1
+
+    def _rarity_of(self, chunk: int) -> int:
+        return 0 if self._rarity is None else int(self._rarity[chunk])
 
     def _free_run(self, provider: _Provider) -> range | None:
         """Return the best run of chunks that nobody was asked for and `provider` offers."""
@@ -269,24 +296,37 @@ class Picker(Generic[P]):
                 heapq.heappop(heap)
                 continue
             # Not the first: the provider of a rare chunk may leave before it comes to it.
-            rarest = min(free, key=self._rarity.__getitem__)
-            if rarity == _ANY_RARITY or rarity == self._rarity[rarest]:
+            rarest = min(free, key=self._rarity_of)
+            if rarity == _ANY_RARITY or rarity == self._rarity_of(rarest):
                 return self._run_around(rarest, stripe, provider)
             # What made it rare was asked for; within an epoch a stripe only gets less rare.
-            heapq.heapreplace(heap, int(self._rarity[rarest]) << _RANK_BITS | rank)
+            heapq.heapreplace(heap, self._rarity_of(rarest) << _RANK_BITS | rank)
         return None
 
     def _is_free(self, chunk: int, provider: _Provider) -> bool:
         return self._state[chunk] == _MISSING and provider.has(chunk)
 
+    def _is_first_copy(self, chunk: int, provider: _Provider) -> bool:
+        return provider.offers is None and self._rarity_of(chunk) == 0
+
     def _run_around(self, chunk: int, stripe: range, provider: _Provider) -> range:
         """Return free chunks of `stripe` from `chunk` on, or from before it if there is room, of a request's size."""
         limit = self._request_size(provider)
         first, end, size = chunk, chunk + 1, self._sizes[chunk]
-        while end < stripe.stop and self._is_free(end, provider) and size + self._sizes[end] <= limit:
+        is_first_copy = self._is_first_copy(chunk, provider)
+
+        def fits(other: int) -> bool:
+            # All of a request is a first copy or nothing: the provider refuses first copies that are none.
+            return (
+                self._is_free(other, provider)
+                and size + self._sizes[other] <= limit
+                and self._is_first_copy(other, provider) == is_first_copy
+            )
+
+        while end < stripe.stop and fits(end):
             size += self._sizes[end]
             end += 1
-        while first > stripe.start and self._is_free(first - 1, provider) and size + self._sizes[first - 1] <= limit:
+        while first > stripe.start and fits(first - 1):
             first -= 1
             size += self._sizes[first]
         return range(first, end)
@@ -303,7 +343,8 @@ class Picker(Generic[P]):
 
     def _hedge(self, provider: _Provider, now: float) -> range | None:
         """Return the end of a request that another is busy with, if `provider` should be much sooner."""
-        if provider.rate is None:
+        # While anything is free, a provider with nothing to give waits for what it will have next.
+        if provider.rate is None or self._missing_count:
             return None
         best: tuple[float, range] | None = None
         for flight in self._requests.values():
@@ -346,18 +387,29 @@ class Picker(Generic[P]):
             provider.rate = RATE_WEIGHT * newest + (1 - RATE_WEIGHT) * provider.rate
             provider.window_start, provider.window_bytes = now, 0
 
+    def _has_missing(self, stripe: range) -> bool:
+        return self._state.find(_MISSING, stripe.start, stripe.stop) >= 0
+
     def _sorted_stripes(self, offers: bytes | None) -> list[int]:
         """Return the keys of the stripes with something free, in order: the rarest first, else at random."""
-        if not len(self._starts):
+        if self._rarity is None and offers is None:
+            # In the order of their ranks: sorted, so it is a heap.
+            free = (rank for rank, stripe in self._stripe_of_rank.items() if self._has_missing(stripe))
+            return sorted(free)
+        if not self._stripes:
             return []
+        import numpy as np
+
         wanted = np.frombuffer(self._state, dtype=np.uint8) == _MISSING
         if offers is not None:
             wanted &= np.frombuffer(offers, dtype=np.uint8) == 1
         # At first any chunk is as good as another: a new node soon has something to give.
-        rarity = self._rarity if self._number >= RANDOM_FIRST else np.full_like(self._rarity, _ANY_RARITY)
+        known = self._rarity if self._rarity is not None else np.zeros(len(self._sizes), dtype=np.int32)
+        rarity = known if self._number >= RANDOM_FIRST else np.full_like(known, _ANY_RARITY)
+        starts = [stripe.start for stripe in self._stripes]
         # Chunks between two stripes were here from the start, so they are not wanted.
-        rarest = np.minimum.reduceat(np.where(wanted, rarity, _NOT_WANTED), self._starts).astype(np.int64)
-        keys = (rarest << _RANK_BITS | self._ranks)[rarest != _NOT_WANTED]
+        rarest = np.minimum.reduceat(np.where(wanted, rarity, _NOT_WANTED), starts).astype(np.int64)
+        keys = (rarest << _RANK_BITS | np.array(self._ranks, dtype=np.int64))[rarest != _NOT_WANTED]
         keys.sort()
         heap: list[int] = keys.tolist()  # sorted, so it is one
         return heap

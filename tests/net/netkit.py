@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import os
 import socket
 import ssl
@@ -360,7 +361,9 @@ class Wanted:
 
     @property
     def spans(self) -> list[ByteRange]:
-        return [ByteRange(self.root, 0, len(self.data))]
+        """One for each chunk."""
+        offsets = itertools.accumulate((len(chunk) for chunk in self.chunks), initial=0)
+        return [ByteRange(self.root, offset, len(chunk)) for offset, chunk in zip(offsets, self.chunks, strict=False)]
 
 
 class Sink:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -48,8 +49,9 @@ async def bulk_door(handler: Handler) -> AsyncIterator[tuple[int, TicketOffice]]
 
 def wanted(*chunks: bytes) -> tuple[list[ByteRange], list[WantedChunk]]:
     """Return what to ask for, and what is expected, when these chunks follow each other in one file."""
-    span = ByteRange(ROOT, 0, sum(len(chunk) for chunk in chunks))
-    return [span], [WantedChunk(len(chunk), blake3(chunk).digest()) for chunk in chunks]
+    offsets = itertools.accumulate((len(chunk) for chunk in chunks), initial=0)
+    spans = [ByteRange(ROOT, offset, len(chunk)) for offset, chunk in zip(offsets, chunks, strict=False)]
+    return spans, [WantedChunk(len(chunk), blake3(chunk).digest()) for chunk in chunks]
 
 
 class Got:

@@ -81,7 +81,7 @@ ASKS: dict[str, tuple[Ask, tuple[str, str], bytes, bytes, Any]] = {
     ),
     "have": (
         lambda client: client.have(ROOTS), ("POST", "/v1/have"), encode(HaveQuery(tuple(ROOTS))),
-        encode(Have((True, False, b"\x05"))), (True, False, b"\x05"),
+        encode(Have((True, False, b"\x05"))), Have((True, False, b"\x05")),
     ),
     "trees": (
         lambda client: client.trees([PageRef(ROOTS[0], 0), PageRef(ROOTS[1], 3)]), ("POST", "/v1/trees"),
@@ -224,7 +224,7 @@ async def test_a_peer_that_answers_for_the_first_files_is_asked_for_the_rest() -
     with hostile(answering(*answers)) as server:
         held = await ask(server, "have")
 
-    assert held == (True, False, b"\x05")
+    assert held == Have((True, False, b"\x05"))
 
 
 def send_without_end(visit: Visit, head: bytes, piece: bytes) -> None:

@@ -1,0 +1,204 @@
+"""The chunks of one download: which are missing, which byte ranges they are, and what arrives.
+
+    Request ──▶ byte ranges ──worker thread──▶ verified chunks ──▶ partials
+                                                   └──▶ queue ──drain──▶ picker, counts, complete files
+
+Worker threads note arrivals in a queue that one trio task drains, so that no chunk
+waits for the event loop.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from p2phub.core.errors import InvalidData
+from p2phub.net.connection import ContentConnection, WantedChunk
+from p2phub.net.threads import run_abortable
+from p2phub.protocol.messages import AREA_SIZE, ByteRange
+from p2phub.protocol.picker import Picker, Request, deadline_s
+from p2phub.store.partial import unpack_bits
+
+from .partials import DownloadPartials, WantedFile
+
+THREADS_MAX = 64  # requests under way at once, of all providers together
+
+
+@dataclass
+class ProviderReport:
+    """What one provider did for a download."""
+
+    name: str  # node id
+    received: int = 0  # bytes, verified
+    rate: float = 0.0  # bytes a second
+    state: str = "asked"  # asked, giving, gone, banned, has nothing
+    reason: str | None = None
+
+
+@dataclass
+class DownloadReport:
+    """How a download went."""
+
+    received: int = 0  # bytes, verified
+    duplicates: int = 0  # bytes that came twice
+    here_before: int = 0  # bytes that partials held at the start
+    copied: int = 0  # bytes taken from other files here
+    seconds: float = 0.0
+    providers: list[ProviderReport] = field(default_factory=list)
+
+
+class Download:
+    """The chunks of all wanted files in one row: chunk c is chunk c - first[f] of file f."""
+
+    def __init__(
+        self,
+        files: Sequence[WantedFile],
+        have: Sequence[bytearray],
+        partials: DownloadPartials,
+        complete: Callable[[int], None],
+    ) -> None:
+        """have: a byte for each chunk of each file, 1 if it is on disk; kept up to date.
+
+        complete: called with the place of each file whose last chunk arrived.
+        """
+        self.files = files
+        self.have = have
+        self.reports: dict[str, ProviderReport] = {}
+        self._partials = partials
+        self._complete = complete
+        self._first = [0]
+        self._sizes: list[int] = []
+        for file in files:
+            self._sizes += [file.chunks.length(index) for index in range(len(file.chunks))]
+            self._first.append(len(self._sizes))
+        missing = [
+            first + index
+            for first, flags in zip(self._first, have, strict=False)
+            for index, here in enumerate(flags)
+            if not here
+        ]
+        self.picker: Picker[str] = Picker(self._sizes, missing, rng=random.Random())
+        self._left = [flags.count(0) for flags in have]  # missing chunks of each file
+        self.total = sum(self._sizes)  # bytes
+        self.done = self.total - sum(self._sizes[chunk] for chunk in missing)  # bytes
+        self.received = 0  # bytes
+        self.last_arrival = trio.current_time()
+        self._arrived: deque[tuple[Request[str], int]] = deque()
+        self._limiter = trio.CapacityLimiter(THREADS_MAX)
+
+    def incomplete(self) -> list[int]:
+        """Return the places of the files that miss a chunk."""
+        return [place for place, left in enumerate(self._left) if left]
+
+    def is_small(self, place: int) -> bool:
+        """Say whether a file is one chunk, which is written whole."""
+        return len(self.files[place].chunks) == 1
+
+    def drain(self) -> None:
+        """Take note of the chunks that arrived."""
+        now = trio.current_time()
+        while self._arrived:
+            request, chunk = self._arrived.popleft()
+            size = self._sizes[chunk]
+            report = self.reports[request.provider]
+            report.received += size
+            if not self.picker.chunk_arrived(request, chunk, now):
+                continue
+            self.last_arrival = now
+            report.rate = self.picker.rate(request.provider) or report.rate
+            self.received += size
+            self.done += size
+            place = self._place(chunk)
+            self._left[place] -= 1
+            if not self._left[place]:
+                self._complete(place)
+
+    async def fetch(self, connection: ContentConnection, request: Request[str]) -> None:
+        """Do one request in a worker thread, and queue what arrives. Raises PeerError, StoreError."""
+        spans, wanted = self._spans(request)
+        deadline = deadline_s(sum(chunk.length for chunk in wanted))
+        small: list[tuple[int, int, bytes]] = []  # chunk, file, bytes: files of one chunk
+
+        def sink(index: int, data: memoryview) -> None:
+            chunk = request.first + index
+            place = self._place(chunk)
+            if self.is_small(place):
+                small.append((chunk, place, bytes(data)))
+                return
+            # A copy that lost the race brings nothing new.
+            if self.picker.is_wanted(chunk):
+                self._partials.write(place, chunk - self._first[place], data)
+                self.have[place][chunk - self._first[place]] = 1
+            self._arrived.append((request, chunk))
+
+        def work() -> None:
+            try:
+                connection.fetch(spans, wanted, sink, deadline_s=deadline, first_copy=request.is_first_copy)
+            finally:
+                if small:
+                    self._partials.add_small([(place, data) for _, place, data in small])
+                    for _, place, _ in small:
+                        self.have[place][0] = 1
+                    self._arrived.extend((request, chunk) for chunk, _, _ in small)
+
+        await run_abortable(work, connection.abort, self._limiter)
+
+    def offers(self, places: Sequence[int], held: Sequence[bool | bytes]) -> bytes | None:
+        """Return what a provider offers, as the picker takes it: a byte a chunk, None for all.
+
+        held: for each file of `places` all, nothing, or a bitmap of its chunks. Of other files
+        nothing is missing, so they do not matter. Raises InvalidData at a bitmap of another length.
+        """
+        row = bytearray(len(self._sizes))
+        is_whole = True
+        for place, here in zip(places, held, strict=True):
+            first, end = self._first[place], self._first[place + 1]
+            flags = _flags(here, end - first)
+            row[first:end] = flags
+            is_whole = is_whole and 0 not in flags
+        return None if is_whole else bytes(row)
+
+    def given(self, places: Sequence[int], areas: Sequence[bool | bytes]) -> bytes | None:
+        """Return what a provider sent to somebody lately: a byte a chunk, None for nothing.
+
+        areas: for each file of `places` all, nothing, or a bitmap of its areas. Raises InvalidData as `offers` does.
+        """
+        row = bytearray(len(self._sizes))
+        for place, given in zip(places, areas, strict=True):
+            chunks = self.files[place].chunks
+            flags = _flags(given, -(-chunks.size // AREA_SIZE))
+            if 1 in flags:
+                first = self._first[place]
+                for index in range(len(chunks)):
+                    row[first + index] = flags[chunks.offset(index) // AREA_SIZE]
+        return bytes(row) if 1 in row else None
+
+    def _place(self, chunk: int) -> int:
+        return bisect_right(self._first, chunk) - 1
+
+    def _spans(self, request: Request[str]) -> tuple[list[ByteRange], list[WantedChunk]]:
+        """Return the chunks of `request`, as the byte ranges that are asked for and as what must come."""
+        spans: list[ByteRange] = []
+        wanted: list[WantedChunk] = []
+        for chunk in request.chunks:
+            place = self._place(chunk)
+            file = self.files[place]
+            index = chunk - self._first[place]
+            length = file.chunks.length(index)
+            spans.append(ByteRange(file.root, file.chunks.offset(index), length))
+            wanted.append(WantedChunk(length, file.chunks.hash(index)))
+        return spans, wanted
+
+
+def _flags(told: bool | bytes, count: int) -> bytes | bytearray:
+    """Return `count` bytes, 0 or 1, for all, nothing or a bitmap."""
+    if isinstance(told, bool):
+        return bytes([told]) * count
+    if len(told) != -(-count // 8):
+        raise InvalidData(f"a bitmap of {len(told)} bytes for {count} bits")
+    return unpack_bits(told, count)

@@ -1,0 +1,339 @@
+"""Who gives to one download: find providers, keep the connections to each busy, leave those that fail or lie.
+
+    known peers ──have──▶ offers ──▶ picker ──▶ requests on up to three connections each ──▶ Download
+
+The picker decides what is asked of whom; this module does it. Nothing waits here without
+a limit, and every provider's report says what became of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
+from p2phub.core.errors import (
+    GivenMeanwhile,
+    InvalidData,
+    PeerBusy,
+    PeerError,
+    PeerViolation,
+    StoreError,
+)
+from p2phub.core.ids import NodeId
+from p2phub.net.bulk import BulkConnection
+from p2phub.net.connection import ContentConnection
+from p2phub.net.frames import FrameConnection
+from p2phub.net.peerclient import PeerClient
+from p2phub.protocol.messages import Have, Ticket
+from p2phub.protocol.picker import Request
+from p2phub.store.peers import Peer
+
+from .disk import on_disk
+from .download import Download, ProviderReport
+from .events import Notice, Tell
+from .node import Node
+from .replicate import ban_peer, call_peer, usable_peers
+
+IDLE_S = 0.25  # seconds until a connection with nothing to do looks again
+# Seconds between questions to a provider that has not everything: a sixteenth of the time that is left, so that
+# what comes late in a download spreads fast and the questions of a long one cost little; spec/transfer.md §2.
+OFFER_MIN_S, OFFER_MAX_S, OFFER_SHARE = 0.25, 3.0, 1 / 16
+OFFER_RATE = 256 * 1024  # bytes a second of questions and answers to one provider, at most about
+WHOLE_OFFER_S = 1.0  # seconds between questions to a provider of everything, about what it gave to others
+PEERS_S = 5.0  # seconds between looks for new peers
+MATE_S = 1.0  # seconds between visits to a peer that says again and again that it fetches the same
+PAUSE_S = 5.0  # seconds until a provider that had nothing is asked anew
+PAUSE_SILENT_S = 20.0  # the same for one that offered and did not give
+RETRY_S = (0.5, 1.0, 2.0, 5.0)  # seconds before a provider that failed is tried again; then it is gone
+CONNECTIONS_ALONE = 3  # to the only provider
+CONNECTIONS_EACH = 2  # to each of several
+PROVIDERS_MAX = 16  # used at once
+
+
+class Provider:
+    """Somebody who gives chunks of a download, as long as it is used."""
+
+    def __init__(self, report: ProviderReport) -> None:
+        self.report = report
+        self.offers: bytes | None = b""  # as the picker takes them
+        self.given: bytes | None = None
+        self.running = 0  # requests in flight
+        self.is_busy = False  # it had no slot for the last request
+        self.failure: PeerError | None = None
+        self._woken = trio.Event()
+        self._outdated, self._looked = trio.Event(), trio.Event()
+
+    @property
+    def name(self) -> str:
+        return self.report.name
+
+    async def connect(self) -> ContentConnection:
+        """Return a new connection; it connects when it is first used. Raises PeerError."""
+        raise NotImplementedError
+
+    async def look(self) -> bool:
+        """Find out what it offers now; returns whether it has something or will have. Raises PeerError."""
+        raise NotImplementedError
+
+    def connection_failed(self, connection: ContentConnection) -> None:
+        """Note that a request on `connection` failed."""
+
+    def wake(self) -> None:
+        """Let idle connections look for work."""
+        self._woken.set()
+        self._woken = trio.Event()
+
+    async def wait_woken(self) -> None:
+        """Wait until there may be work again."""
+        await self._woken.wait()
+
+    async def look_now(self) -> None:
+        """Have it asked at once what it offers, and wait until it was."""
+        self._outdated.set()
+        await self._looked.wait()
+
+    async def wait_outdated(self) -> None:
+        """Wait until somebody wants to know at once what it offers."""
+        await self._outdated.wait()
+
+    def note_looked(self) -> None:
+        """Note that it was asked what it offers."""
+        self._looked.set()
+        self._outdated, self._looked = trio.Event(), trio.Event()
+        self.wake()
+
+
+class PeerProvider(Provider):
+    """A peer that has answered a hello."""
+
+    def __init__(self, node: Node, peer: Peer, client: PeerClient, report: ProviderReport, download: Download) -> None:
+        super().__init__(report)
+        self._node = node
+        self._peer = peer
+        self._client = client
+        self._download = download
+        self._tickets: list[Ticket] = []
+        self._tickets_until = 0.0  # seconds
+        self._only_tls = node.settings.only_tls  # or it gives no tickets, or only TLS passes between us
+
+    async def connect(self) -> ContentConnection:
+        node, client, is_plain = self._peer.node, self._client, self._node.settings.plain
+        if not is_plain and not self._only_tls:
+            ticket = await self._ticket()
+            if ticket:
+                return FrameConnection(node, client.host, client.port, ticket)
+            self._only_tls = True
+        return BulkConnection(node, client.host, client.port, plain=is_plain)
+
+    async def _ticket(self) -> Ticket | None:
+        """Return a fresh ticket; several are asked for at once, as the other connections will want theirs."""
+        now = trio.current_time()
+        if not self._tickets or now > self._tickets_until:
+            self._tickets = list(await self._client.tickets(CONNECTIONS_EACH) or ())
+            self._tickets_until = now + min((ticket.ttl for ticket in self._tickets), default=0) / 2
+        return self._tickets.pop() if self._tickets else None
+
+    def connection_failed(self, connection: ContentConnection) -> None:
+        if isinstance(connection, FrameConnection) and not connection.answered:
+            self._only_tls = True
+
+    async def look(self) -> bool:
+        places = self._download.incomplete()
+        answer = await self._client.have([self._download.files[place].root for place in places], self._node.id)
+        try:
+            self._take(places, answer)
+        except InvalidData as exc:
+            raise PeerViolation(f"{self._client} sent {exc}", peer=self.name) from exc
+        return answer.fetching or self.offers is None or 1 in self.offers
+
+    def _take(self, places: list[int], answer: Have) -> None:
+        self.offers = self._download.offers(places, answer.held)
+        self.given = self._download.given(places, answer.given) if answer.given else None
+
+
+class Crowd:
+    """All who give to one download."""
+
+    def __init__(self, node: Node, download: Download, tell: Tell, nursery: trio.Nursery) -> None:
+        """nursery: where each provider is used; the caller cancels it when the download is over."""
+        self._node = node
+        self._download = download
+        self._picker = download.picker
+        self._tell = tell
+        self._nursery = nursery
+        self.providers: dict[str, Provider] = {}
+        self.failure: StoreError | None = None  # of our own disk: ends the download
+        self.rate = 0.0  # bytes a second, of the whole download, as far as is known
+        # By peer, in seconds; infinite while it is tried, so that no peer is tried twice at once.
+        self._next_try: dict[NodeId, float] = {}
+        self._mates: dict[NodeId, float] = {}  # who said that it fetches the same, and when it was last visited for it
+        self._called = trio.Event()
+
+    @property
+    def busy(self) -> int:
+        """How many providers have no slot for us."""
+        return sum(provider.is_busy for provider in self.providers.values())
+
+    def note_mate(self, node: NodeId) -> None:
+        """Note that a peer fetches the same, so that it has something or soon will."""
+        now = trio.current_time()
+        if self._next_try.get(node) == math.inf or now - self._mates.get(node, -math.inf) < MATE_S:
+            return
+        self._mates[node] = now
+        self._next_try.pop(node, None)
+        self._called.set()
+
+    async def gather(self) -> None:
+        """Begin with every peer that is not used yet, now and again later: peers come and go."""
+        while True:
+            self._called = trio.Event()
+            for peer in await on_disk(usable_peers, self._node):
+                if list(self._next_try.values()).count(math.inf) >= PROVIDERS_MAX:
+                    break
+                if self._next_try.get(peer.node, 0.0) <= trio.current_time():
+                    self._next_try[peer.node] = math.inf
+                    self._nursery.start_soon(self._use_peer, peer)
+            with trio.move_on_after(PEERS_S):
+                await self._called.wait()
+
+    async def _use_peer(self, peer: Peer) -> None:
+        """Take chunks from one peer until it fails too often, lies, or is not needed any more."""
+        name = str(peer.node)
+        report = self._download.reports.setdefault(name, ProviderReport(name))
+        before = report.received
+        pause_s = PAUSE_S
+        try:
+            async with call_peer(self._node, peer) as client:
+                provider = PeerProvider(self._node, peer, client, report, self._download)
+                if not await provider.look():
+                    report.state, report.reason = "has nothing", "it has nothing of this"
+                    return
+                # Who offers and does not give is left alone for longer: its offer would keep us waiting.
+                pause_s = PAUSE_SILENT_S
+                await self._use(provider)
+        except PeerViolation as exc:
+            report.state, report.reason = "banned", str(exc)
+            self._tell(Notice(f"banned: {exc}"))
+            await ban_peer(self._node, peer.node, str(exc))
+        except PeerError as exc:
+            report.state, report.reason = "gone", str(exc)
+        except StoreError as exc:
+            self.failure = exc
+        finally:
+            self._next_try[peer.node] = trio.current_time() + (PAUSE_S if report.received > before else pause_s)
+
+    async def _use(self, provider: Provider) -> None:
+        """Keep the connections to a provider busy. Raises PeerError when it is to be given up."""
+        provider.report.state, provider.report.reason = "giving", None
+        self.providers[provider.name] = provider
+        self._share_connections()
+        try:
+            async with trio.open_nursery() as nursery:
+                for _ in range(CONNECTIONS_ALONE):
+                    nursery.start_soon(self._run_connection, provider, nursery.cancel_scope)
+                await self._follow(provider, nursery.cancel_scope)
+        finally:
+            del self.providers[provider.name]
+            self._picker.remove_provider(provider.name)
+            self._share_connections()
+            self._wake_all()
+        # Out here, so that the caller meets the error itself and not a group.
+        if provider.failure:
+            raise provider.failure
+
+    async def _follow(self, provider: Provider, scope: trio.CancelScope) -> None:
+        """Ask a provider again and again what it has, as long as that may change."""
+        try:
+            while True:
+                with trio.move_on_after(self._interval_s(provider)) as interval:
+                    await provider.wait_outdated()
+                is_outdated = not interval.cancelled_caught
+                if is_outdated or provider.offers is not None or provider.given or len(self.providers) > 1:
+                    await provider.look()
+                    self._set_offer(provider)
+                provider.note_looked()
+        except PeerError as exc:
+            provider.failure = exc
+            scope.cancel()
+
+    def _interval_s(self, provider: Provider) -> float:
+        """Return the seconds until a provider is asked again what it has."""
+        left_s = self._picker.missing_bytes / self.rate if self.rate else 0.0
+        size = 40 * len(self._download.incomplete())  # of the question and its answer, about
+        least_s = WHOLE_OFFER_S if provider.offers is None else OFFER_MIN_S
+        return min(OFFER_MAX_S, max(least_s, left_s * OFFER_SHARE, size / OFFER_RATE))
+
+    def _set_offer(self, provider: Provider) -> None:
+        self._picker.set_offer(provider.name, provider.offers, given=provider.given, connections=self._connections())
+
+    def _connections(self) -> int:
+        """Return how many requests one provider is asked at once."""
+        return CONNECTIONS_ALONE if len(self.providers) <= 1 else CONNECTIONS_EACH
+
+    def _share_connections(self) -> None:
+        for provider in self.providers.values():
+            self._set_offer(provider)
+
+    def _wake_all(self) -> None:
+        for provider in self.providers.values():
+            provider.wake()
+
+    async def _run_connection(self, provider: Provider, scope: trio.CancelScope) -> None:
+        """Keep one connection busy; ends them all through `scope` when the provider is to be given up."""
+        connection: ContentConnection | None = None
+        failures = 0
+        try:
+            while True:
+                request = None
+                if provider.running < self._connections():
+                    request = self._picker.next_request(provider.name, trio.current_time())
+                if request is None:
+                    with trio.move_on_after(IDLE_S):
+                        await provider.wait_woken()
+                    continue
+                wait_s = 0.0
+                try:
+                    with self._running(provider, request):
+                        if connection is None or not connection.usable:
+                            connection = await provider.connect()
+                        await self._download.fetch(connection, request)
+                    failures = 0
+                    provider.is_busy, provider.report.reason = False, None
+                except PeerBusy as exc:
+                    provider.is_busy, provider.report.reason = True, str(exc)
+                    wait_s = exc.retry_after_s
+                except GivenMeanwhile:
+                    await provider.look_now()
+                except PeerError as exc:
+                    provider.report.reason = str(exc)
+                    if connection is not None:
+                        provider.connection_failed(connection)
+                    if isinstance(exc, PeerViolation) or failures == len(RETRY_S):
+                        provider.failure = exc
+                        scope.cancel()
+                        return
+                    wait_s = RETRY_S[failures]
+                    failures += 1
+                except StoreError as exc:
+                    self.failure = exc
+                    await trio.sleep_forever()  # the download ends now, and cancels this
+                await trio.sleep(wait_s)
+        finally:
+            if connection is not None:
+                connection.close()
+
+    @contextmanager
+    def _running(self, provider: Provider, request: Request[str]) -> Iterator[None]:
+        """Count a request of `provider` as running during the block."""
+        provider.running += 1
+        try:
+            yield
+        finally:
+            provider.running -= 1
+            # Before the request ends, or what arrived would be asked for again.
+            self._download.drain()
+            if self._picker.request_ended(request):
+                self._wake_all()
