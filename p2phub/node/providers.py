@@ -9,6 +9,7 @@ a limit, and every provider's report says what became of it.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -38,9 +39,10 @@ from .node import Node
 from .replicate import ban_peer, call_peer, usable_peers
 
 IDLE_S = 0.25  # seconds until a connection with nothing to do looks again
-# Seconds between questions to a provider that has not everything: a sixteenth of the time that is left, so that
-# what comes late in a download spreads fast and the questions of a long one cost little; spec/transfer.md §2.
-OFFER_MIN_S, OFFER_MAX_S, OFFER_SHARE = 0.25, 3.0, 1 / 16
+# Seconds between questions to a provider that has not everything: a share of the time that is left and of the
+# time that has passed, so that what comes early and late in a download spreads fast, and the questions of a long
+# one cost little; spec/transfer.md §5.
+OFFER_MIN_S, OFFER_MAX_S, OFFER_SHARE_LEFT, OFFER_SHARE_PASSED = 0.25, 3.0, 1 / 16, 1 / 4
 OFFER_RATE = 256 * 1024  # bytes a second of questions and answers to one provider, at most about
 WHOLE_OFFER_S = 1.0  # seconds between questions to a provider of everything, about what it gave to others
 PEERS_S = 5.0  # seconds between looks for new peers
@@ -50,7 +52,10 @@ PAUSE_SILENT_S = 20.0  # the same for one that offered and did not give
 RETRY_S = (0.5, 1.0, 2.0, 5.0)  # seconds before a provider that failed is tried again; then it is gone
 CONNECTIONS_ALONE = 3  # to the only provider
 CONNECTIONS_EACH = 2  # to each of several
+CONNECTIONS_MANY = 1  # to each of many
+MANY = 8  # providers
 PROVIDERS_MAX = 16  # used at once
+ADDED_FIRST = 4  # of the peers that the user added, tried before those that fetch the same
 
 
 class Provider:
@@ -171,6 +176,7 @@ class Crowd:
         self._next_try: dict[NodeId, float] = {}
         self._mates: dict[NodeId, float] = {}  # who said that it fetches the same, and when it was last visited for it
         self._called = trio.Event()
+        self._begun = trio.current_time()
 
     @property
     def busy(self) -> int:
@@ -190,7 +196,7 @@ class Crowd:
         """Begin with every peer that is not used yet, now and again later: peers come and go."""
         while True:
             self._called = trio.Event()
-            for peer in await on_disk(usable_peers, self._node):
+            for peer in self._in_order(await on_disk(usable_peers, self._node)):
                 if list(self._next_try.values()).count(math.inf) >= PROVIDERS_MAX:
                     break
                 if self._next_try.get(peer.node, 0.0) <= trio.current_time():
@@ -198,6 +204,20 @@ class Crowd:
                     self._nursery.start_soon(self._use_peer, peer)
             with trio.move_on_after(PEERS_S):
                 await self._called.wait()
+
+    def _in_order(self, peers: list[Peer]) -> list[Peer]:
+        """Return the peers in the order in which they are to be tried.
+
+        By chance, or all who fetch the same would ask the same few: some that the user added, then
+        those that fetch the same, then the rest; last those that did not answer the last time.
+        """
+        random.shuffle(peers)
+        first = {peer.node for peer in [peer for peer in peers if peer.added][:ADDED_FIRST]}
+
+        def rank(peer: Peer) -> tuple[bool, bool, bool]:
+            return peer.failures > 0, peer.node not in first, peer.node not in self._mates
+
+        return sorted(peers, key=rank)
 
     async def _use_peer(self, peer: Peer) -> None:
         """Take chunks from one peer until it fails too often, lies, or is not needed any more."""
@@ -262,16 +282,24 @@ class Crowd:
     def _interval_s(self, provider: Provider) -> float:
         """Return the seconds until a provider is asked again what it has."""
         left_s = self._picker.missing_bytes / self.rate if self.rate else 0.0
+        passed_s = trio.current_time() - self._begun
         size = 40 * len(self._download.incomplete())  # of the question and its answer, about
         least_s = WHOLE_OFFER_S if provider.offers is None else OFFER_MIN_S
-        return min(OFFER_MAX_S, max(least_s, left_s * OFFER_SHARE, size / OFFER_RATE))
+        share_s = min(left_s * OFFER_SHARE_LEFT, passed_s * OFFER_SHARE_PASSED)
+        return min(OFFER_MAX_S, max(least_s, share_s, size / OFFER_RATE))
 
     def _set_offer(self, provider: Provider) -> None:
         self._picker.set_offer(provider.name, provider.offers, given=provider.given, connections=self._connections())
 
     def _connections(self) -> int:
         """Return how many requests one provider is asked at once."""
-        return CONNECTIONS_ALONE if len(self.providers) <= 1 else CONNECTIONS_EACH
+        match len(self.providers):
+            case 0 | 1:
+                return CONNECTIONS_ALONE
+            case count if count < MANY:
+                return CONNECTIONS_EACH
+            case _:
+                return CONNECTIONS_MANY
 
     def _share_connections(self) -> None:
         for provider in self.providers.values():

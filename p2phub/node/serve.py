@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import re
 import socket
 import time
@@ -128,6 +129,8 @@ class PeerDoor:
         if signed.record.node != self._node.id and signed.record.addresses:
             await on_disk(self._store.peers.note_record, signed)
         known = await on_disk(self._store.peers.all)
+        # By chance, or a new swarm would know the same few.
+        random.shuffle(known)
         records = [self._node.record()]
         for peer in known:
             # Only what somebody reached lately: dead addresses would spread for ever.

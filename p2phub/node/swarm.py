@@ -30,9 +30,9 @@ RATE_S = 0.5  # seconds over which the rate that people see is measured
 SAVE_S = 1.0  # seconds between saves of the bitmaps
 PATIENCE_S = 20.0  # seconds without a provider for what is missing, until the download gives up
 PATIENCE_ALONE_S = 5.0  # the same while nobody has given anything
-# Seconds without a chunk from those who offer some, until the download gives up. Over a line of 64 KiB/s,
-# three connections bring their first chunks of 2 MiB after 96 s.
-PATIENCE_SILENT_S = 180.0
+# Seconds without a chunk from those who offer some, until the download gives up. Over a line of 16 KiB/s,
+# three connections bring their first chunks of 2 MiB after 384 s.
+PATIENCE_SILENT_S = 400.0
 PATIENCE_BUSY_S = 600.0  # the same while one of them says that it is busy
 QUIET_S = 2.0  # seconds without a chunk until people are told why
 

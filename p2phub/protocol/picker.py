@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -36,7 +37,13 @@ RATE_WINDOW_S = 1.0  # seconds over which a rate is measured; spec/transfer.md �
 RATE_WEIGHT = 0.5  # of the newest measurement in the running rate; spec/transfer.md §3.2
 
 DEADLINE_MIN_S = 10.0  # seconds; spec/transfer.md §4
-DEADLINE_PER_MIB_S = 16.0  # seconds, a floor of 64 KiB/s; spec/transfer.md §4
+DEADLINE_PER_MIB_S = 64.0  # seconds, a floor of 16 KiB/s; spec/transfer.md §4
+
+# Requests that may be under way however slow all is, one more for each second in which nothing arrives: the
+# first ones may be mute. Beyond that each must have a rate of its own, far above the floor; spec/transfer.md §3.2
+RUNNING_MIN = 4
+RUNNING_RATE = 128 * 1024  # bytes a second
+TOTAL_WINDOW_S = 5.0  # seconds over which the rate of all together is measured
 
 P = TypeVar("P", bound=Hashable)
 
@@ -122,6 +129,9 @@ class Picker(Generic[P]):
         self._asked: dict[int, set[int]] = {}
         self._requests: dict[int, _InFlight[P]] = {}
         self._number = 0
+        self._last_arrival: float | None = None  # seconds
+        self._arrivals: deque[tuple[float, int]] = deque()  # seconds and bytes, of the last TOTAL_WINDOW_S
+        self._arrivals_bytes = 0
         self._stripes = _stripes(sizes, self._state)
         self._ranks = list(range(len(self._stripes)))
         rng.shuffle(self._ranks)
@@ -193,7 +203,7 @@ class Picker(Generic[P]):
     def next_request(self, provider: P, now: float) -> Request[P] | None:
         """Return what to ask of `provider` now and count it as asked, or None if there is nothing."""
         known = self._providers.get(provider)
-        if known is None:
+        if known is None or len(self._requests) >= self._running_max(now):
             return None
         free = self._free_run(known)
         chunks = free or self._hedge(known, now)
@@ -219,6 +229,9 @@ class Picker(Generic[P]):
     def chunk_arrived(self, request: Request[P], chunk: int, now: float) -> bool:
         """Note a verified chunk; returns whether it was still missing."""
         size = self._sizes[chunk]
+        self._last_arrival = now
+        self._arrivals.append((now, size))
+        self._arrivals_bytes += size
         # An answer that comes after its request was given up is as good as any, but measures nothing.
         if flight := self._requests.get(request.number):
             flight.arrived += size
@@ -375,6 +388,15 @@ class Picker(Generic[P]):
             return pending * elapsed / flight.arrived
         known = self._providers[flight.request.provider]
         return max(elapsed, pending * known.connections / known.rate if known.rate else 0.0)
+
+    def _running_max(self, now: float) -> float:
+        """Return how many requests may be under way: over a slow line many at once would all be too late."""
+        while self._arrivals and now - self._arrivals[0][0] > TOTAL_WINDOW_S:
+            self._arrivals_bytes -= self._arrivals.popleft()[1]
+        if self._last_arrival is None:
+            self._last_arrival = now
+        rate = self._arrivals_bytes / max(now - self._arrivals[0][0], 1.0) if self._arrivals else 0.0
+        return max(RUNNING_MIN + (now - self._last_arrival), rate / RUNNING_RATE)
 
     def _measure(self, provider: _Provider, size: int, now: float) -> None:
         provider.busy_at = now

@@ -20,6 +20,7 @@ from p2phub.protocol.picker import (
     REQUEST_SIZE_FIRST,
     REQUEST_SIZE_MAX,
     REQUEST_SIZE_MIN,
+    RUNNING_MIN,
     Picker,
     Request,
     deadline_s,
@@ -217,7 +218,8 @@ def test_the_rarest_go_first_from_the_fifth_request_on() -> None:
         picker.set_offer("whole", None)
         picker.set_offer("partial", offers(1000, [chunk for chunk in range(1000) if chunk != rare]))
 
-        asked = [ask(picker, "whole").chunks for _ in range(RANDOM_FIRST + 1)]
+        # A second later, when a fifth may be under way although nothing came.
+        asked = [ask(picker, "whole", now).chunks for now in (0.0, 0.0, 0.0, 0.0, 1.0)]
 
         assert rare in asked[RANDOM_FIRST] or rare in {chunk for chunks in asked[:RANDOM_FIRST] for chunk in chunks}
 
@@ -675,12 +677,81 @@ def test_an_offer_of_little_is_not_searched_for() -> None:
     assert picker.sorts <= 2
 
 
+# --- first copies
+
+
+def test_what_a_seed_gave_to_others_comes_last() -> None:
+    for seed in range(10):
+        picker = make(160, seed=seed)
+        past_the_random_first(picker, range(128, 160))
+        picker.set_offer("seed", None, given=offers(160, set(range(160)) - set(range(48, 64))))
+        request = ask(picker, "seed")
+
+        assert set(request.chunks) <= set(range(48, 64))
+        assert request.is_first_copy
+
+
+def test_a_request_for_first_copies_holds_nothing_else() -> None:
+    picker = make(16)
+    picker.set_offer("seed", None, given=offers(16, range(0, 16, 2)))
+    requests = finish_alone(picker, "seed")
+
+    assert sorted(chunk for request in requests for chunk in request.chunks) == list(range(16))
+    for request in requests:
+        assert request.is_first_copy == all(chunk % 2 for chunk in request.chunks)
+
+
+def test_what_others_hold_is_no_first_copy_and_a_partial_provider_gives_none() -> None:
+    picker = make(8)
+    picker.set_offer("seed", None)
+    picker.set_offer("mate", offers(8, range(8)))
+
+    assert not ask(picker, "seed").is_first_copy
+    assert not ask(picker, "mate").is_first_copy
+
+
+def test_a_seed_that_is_gone_has_given_nothing() -> None:
+    picker = make(8)
+    picker.set_offer("gone", None, given=offers(8, range(8)))
+    picker.set_offer("seed", None)
+    picker.remove_provider("gone")
+
+    assert ask(picker, "seed").is_first_copy
+
+
+# --- slow lines
+
+
+def test_over_a_slow_line_few_requests_are_under_way() -> None:
+    picker = make(1000)
+    for number in range(16):
+        picker.set_offer(f"p{number}", None)
+    asked = [picker.next_request(f"p{number}", 0.0) for number in range(16)]
+    first = [request for request in asked if request]
+    for request in first[:2]:
+        answer(picker, request, 8.0)
+
+    assert len(first) == RUNNING_MIN
+    # 8 MiB in what counts as one second: enough for all the others at once.
+    assert all(picker.next_request(f"p{number}", 8.0) for number in range(RUNNING_MIN, 16))
+
+
+def test_requests_that_bring_nothing_let_others_begin() -> None:
+    picker = make(1000)
+    for number in range(16):
+        picker.set_offer(f"p{number}", None)
+    begun = [(now, number) for now in range(20) for number in range(16) if picker.next_request(f"p{number}", now)]
+
+    assert len([1 for now, _ in begun if now == 0]) == RUNNING_MIN
+    assert all(len([1 for now, _ in begun if now == second]) == 1 for second in range(1, 12))
+
+
 # --- deadlines
 
 
 def test_a_deadline_grows_with_the_size_and_has_a_minimum() -> None:
-    assert deadline_s(1) == deadline_s(MIB // 2) == DEADLINE_MIN_S
-    assert deadline_s(16 * MIB) == 256.0
+    assert deadline_s(1) == deadline_s(MIB // 8) == DEADLINE_MIN_S
+    assert deadline_s(16 * MIB) == 1024.0
 
 
 # --- whatever happens
