@@ -15,10 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from p2phub.core.chunking import Profile
+from p2phub.core.choices import DEFAULT_BRANCH, Kind, LinkMode, Profile
 from p2phub.core.errors import InvalidName, NotFound
-from p2phub.core.manifest import Kind
-from p2phub.core.names import DEFAULT_BRANCH, HashRef, parse_reference
+from p2phub.core.names import HashRef, parse_reference
 from p2phub.gateway.client import run_operation
 from p2phub.node.events import Event, ignore
 from p2phub.node.fetch import FetchResult, exact_pattern
@@ -28,7 +27,6 @@ from p2phub.node.operations import AddPeers, Fetch, Info, Operation, PublishFold
 from p2phub.node.publish import PublishResult
 from p2phub.node.verify import VerifyResult
 from p2phub.store.catalogue import Model, Query, Sort
-from p2phub.store.links import LinkMode
 
 PathLike = str | os.PathLike[str]
 Tell = Callable[[Event], None]

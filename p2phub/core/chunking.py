@@ -15,17 +15,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, Protocol
-
-import numpy as np
+from typing import Protocol
 
 from . import gguf, safetensors
+from .choices import Profile
 from .errors import InvalidData
 from .filetree import CHUNK_SIZE_MAX
 from .tensors import Read
-
-Profile = Literal["fixed-1m", "cdc-1m", "tensor-1m"]
-PROFILES: tuple[Profile, ...] = ("fixed-1m", "cdc-1m", "tensor-1m")
 
 CHUNK_SIZE = 1024 * 1024  # bytes; spec/content.md §5
 CDC_SIZE_MIN = 256 * 1024  # bytes; spec/content.md §5.2
@@ -124,6 +120,8 @@ class _ContentDefined:
     def next_length(self, offset: int, window: memoryview) -> int:
         if len(window) <= CDC_SIZE_MIN:
             return len(window)
+        import numpy as np  # slow to import, and most commands and small files do without
+
         # The word that ends at the minimum is the first that may end the chunk.
         at = CDC_SIZE_MIN - CDC_WORD
         end = min(len(window), CHUNK_SIZE_MAX)

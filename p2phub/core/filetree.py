@@ -9,11 +9,14 @@ the file root, so that no reader has to believe a list it has not seen whole.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import struct
+from array import array
+from bisect import bisect_right
+from collections.abc import Set
 from functools import cached_property
+from itertools import accumulate
 from typing import Annotated
 
-import numpy as np
 from blake3 import blake3
 from msgspec import Meta, Struct
 
@@ -29,6 +32,9 @@ CHUNK_SIZE_MEAN_MIN = 128 * 1024  # bytes; more chunks than this allows are refu
 PROOF_HASHES_MAX = 32  # more than log2 of the pages of the largest file
 
 _ROOT_CONTEXT = "p2phub 1 file root"  # spec/content.md §3
+
+_LENGTH = struct.Struct(">I32x")
+_HASH = struct.Struct("4x32s")
 
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 
@@ -51,11 +57,10 @@ class ChunkList:
         if len(packed) % PACKED_SIZE:
             raise InvalidData(f"a chunk list has {PACKED_SIZE} bytes a chunk, not {len(packed)} in all")
         self.packed = packed
-        table = np.frombuffer(packed, dtype=[("length", ">u4"), ("hash", "V32")])
-        lengths = table["length"].astype(np.uint64)
-        if len(lengths) and (int(lengths.min()) < 1 or int(lengths.max()) > CHUNK_SIZE_MAX):
+        lengths = [length for (length,) in _LENGTH.iter_unpack(packed)]
+        if lengths and (min(lengths) < 1 or max(lengths) > CHUNK_SIZE_MAX):
             raise InvalidData(f"a chunk has 1 to {CHUNK_SIZE_MAX} bytes")
-        self._ends = np.cumsum(lengths, dtype=np.uint64)
+        self._ends = array("Q", accumulate(lengths))
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -69,11 +74,11 @@ class ChunkList:
     @property
     def size(self) -> int:
         """The bytes of the whole file."""
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return self._ends[-1] if self._ends else 0
 
     def offset(self, index: int) -> int:
         """Return where chunk `index` begins, in bytes; `len(self)` gives the size."""
-        return int(self._ends[index - 1]) if index else 0
+        return self._ends[index - 1] if index else 0
 
     def length(self, index: int) -> int:
         """Return the bytes of chunk `index`."""
@@ -87,15 +92,11 @@ class ChunkList:
 
     def index_at(self, offset: int) -> int:
         """Return the index of the chunk that holds byte `offset` (below the size)."""
-        return int(np.searchsorted(self._ends, offset, side="right"))
+        return bisect_right(self._ends, offset)
 
-    def find(self, hashes: Collection[bytes]) -> list[int]:
+    def find(self, hashes: Set[bytes]) -> list[int]:
         """Return the indices of the chunks whose hash is in `hashes`."""
-        # Eight bytes of each hash, compared by numpy, leave only what is worth a closer look.
-        heads = np.frombuffer(b"".join(chunk_hash[:8] for chunk_hash in hashes), dtype=np.uint64)
-        table = np.frombuffer(self.packed, dtype=[("length", ">u4"), ("head", np.uint64), ("rest", "V24")])
-        likely = np.flatnonzero(np.isin(table["head"], heads))
-        return [int(index) for index in likely if self.hash(int(index)) in hashes]
+        return [index for index, (chunk_hash,) in enumerate(_HASH.iter_unpack(self.packed)) if chunk_hash in hashes]
 
     def root(self) -> ContentId:
         """Return the file root."""

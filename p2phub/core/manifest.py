@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from blake3 import blake3
 from msgspec import Meta, Struct
 
-from .chunking import Profile
+from .choices import Kind, Profile
 from .encoding import decode as decode_value
 from .encoding import encode as encode_value
 from .errors import InvalidData
@@ -27,7 +27,6 @@ FILES_MAX = 10_000  # spec/manifest.md §1
 PARENTS_MAX = 16  # spec/manifest.md §2
 REFERENCES_MAX = 64  # base models, datasets, variants; spec/manifest.md §2
 
-Kind = Literal["model", "dataset"]
 Role = Literal["weights", "config", "tokenizer", "card", "code", "data", "other"]
 Relation = Literal["finetune", "adapter", "quantized", "merge", "distill", "convert"]
 Text = Annotated[str, Meta(min_length=1, max_length=256)]

@@ -22,7 +22,6 @@ MODEL_SIZE_MAX = 96  # characters, as existing hubs allow; spec/names.md §2
 BRANCH_SIZE_MAX = 128  # characters; spec/names.md §3
 VERSION_SIZE_MAX = 64  # characters; spec/names.md §3
 HASH_PREFIX_MIN = 12  # hex digits; spec/names.md §3
-DEFAULT_BRANCH = "main"  # spec/names.md §3
 
 DOMAIN_SIZE_MAX = 253  # characters; RFC 1035 §2.3.4
 

@@ -12,11 +12,12 @@ from typing import Annotated, Literal
 from blake3 import blake3
 from msgspec import Meta, Struct
 
+from .choices import Kind
 from .encoding import decode, encode
 from .envelope import ENVELOPE_SIZE_MAX, PAYLOAD_SIZE_MAX, Envelope, seal
 from .errors import InvalidData
 from .ids import LogId, ManifestId, NamespaceId, PublicKey
-from .manifest import Kind, Time
+from .manifest import Time
 from .merkle import LOG_TREE
 from .names import BranchName, ModelName, VersionName
 from .signing import SigningKey

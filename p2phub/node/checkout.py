@@ -7,12 +7,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from p2phub.core.choices import LinkMode
 from p2phub.core.errors import Conflict, NotFound, StoreError
 from p2phub.core.ids import ContentId, ManifestId
 from p2phub.core.manifest import FileEntry
 from p2phub.store.disk import disk_errors
 from p2phub.store.ingest import Stamp, find_bad_chunks
-from p2phub.store.links import LinkMode, place
+from p2phub.store.links import place
 from p2phub.store.store import Store
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import trio
 from msgspec import Struct
 
+from p2phub.core.choices import Kind, LinkMode
 from p2phub.core.errors import InvalidData, NoSpace, NotFound, Offline
 from p2phub.core.ids import ContentId, ManifestId
-from p2phub.core.manifest import FileEntry, Kind, Manifest
+from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.store.disk import free_bytes
-from p2phub.store.links import LinkMode
 
 from .checkout import check_out, place_file
 from .dedup import count_known, find_known

@@ -16,13 +16,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from p2phub.core.chunking import Profile
+from p2phub.core.choices import DEFAULT_BRANCH, Kind, LinkMode, Profile
 from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.ids import NodeId
-from p2phub.core.manifest import Kind
-from p2phub.core.names import DEFAULT_BRANCH, parse_address
+from p2phub.core.names import parse_address
 from p2phub.store.catalogue import Model, Query
-from p2phub.store.links import LinkMode
 
 from . import branches, housekeeping, inspect
 from .disk import on_disk

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from p2phub.core.choices import DEFAULT_BRANCH
 from p2phub.core.errors import Conflict, HubError, InvalidName, NotFound, Offline, PeerError, PeerViolation
 from p2phub.core.ids import ContentId, ManifestId, NamespaceId
 from p2phub.core.manifest import Manifest
 from p2phub.core.manifest import decode as decode_manifest
 from p2phub.core.names import (
-    DEFAULT_BRANCH,
     HashRef,
     NameRef,
     is_hash_prefix,

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2phub.core.chunking import Profile
+from p2phub.core.choices import Profile
 from p2phub.core.errors import InvalidData, InvalidName, NotFound, StoreError
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from p2phub.core.chunking import Profile, chunker
+from p2phub.core.choices import Profile
+from p2phub.core.chunking import chunker
 from p2phub.core.errors import StoreError
 from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList, pack
 from p2phub.core.ids import ContentId

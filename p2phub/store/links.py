@@ -9,14 +9,11 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
+from p2phub.core.choices import LinkMode
 from p2phub.core.errors import StoreError
 
 from .disk import disk_errors
-
-LinkMode = Literal["auto", "reflink", "hard", "sym", "copy"]
-LINK_MODES: tuple[LinkMode, ...] = ("auto", "reflink", "hard", "sym", "copy")
 
 _FICLONE = 0x40049409  # linux/fs.h: share all extents of one file with another
 _COPY_BLOCK = 64 * 1024 * 1024  # bytes in one call of copy_file_range

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2phub.core import manifest as manifests
-from p2phub.core.chunking import Profile
+from p2phub.core.choices import Profile
 from p2phub.core.errors import InvalidData, StoreError
 from p2phub.core.ids import ContentId, ManifestId
 from p2phub.core.manifest import Manifest, manifest_id

@@ -10,7 +10,7 @@ from hashlib import sha256
 from blake3 import blake3
 
 from p2phub.core import manifest as manifests
-from p2phub.core.chunking import Profile
+from p2phub.core.choices import Profile
 from p2phub.core.facts import Facts, TensorTypeCount
 from p2phub.core.filetree import ChunkList, pack
 from p2phub.core.identity import (

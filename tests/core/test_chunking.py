@@ -12,10 +12,10 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2phub.core.choices import PROFILES
 from p2phub.core.chunking import (
     CDC_SIZE_MIN,
     CHUNK_SIZE,
-    PROFILES,
     REST_MIN,
     TENSOR_LARGE,
     Profile,

@@ -25,7 +25,7 @@ from storekit import (
     write_old,
 )
 
-from p2phub.core.chunking import Profile
+from p2phub.core.choices import Profile
 from p2phub.core.errors import NoSpace, NotFound, StoreError
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId

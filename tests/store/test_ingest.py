@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from storekit import fixed_chunks, write_old
 
-from p2phub.core.chunking import CDC_SIZE_MIN, CHUNK_SIZE, PROFILES, Profile, chunker
+from p2phub.core.choices import PROFILES, Profile
+from p2phub.core.chunking import CDC_SIZE_MIN, CHUNK_SIZE, chunker
 from p2phub.core.errors import InvalidData, StoreError
 from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList, pack
 from p2phub.store.ingest import BLOCK_SIZE, Scan, find_bad_chunks, scan

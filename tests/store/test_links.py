@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from storekit import open_files, run_in_small_disk, write_old
 
+from p2phub.core.choices import LINK_MODES, LinkMode
 from p2phub.core.errors import NoSpace, StoreError
-from p2phub.store.links import LINK_MODES, LinkMode, link_read_only, place, reflink
+from p2phub.store.links import link_read_only, place, reflink
 from p2phub.testing import values
 
 MIB = 1024 * 1024

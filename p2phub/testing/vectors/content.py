@@ -10,7 +10,8 @@ from blake3 import blake3
 
 from p2phub.core import encoding, gguf, merkle, safetensors
 from p2phub.core import manifest as manifests
-from p2phub.core.chunking import PROFILES, Profile, chunker, tensor_cuts
+from p2phub.core.choices import PROFILES, Profile
+from p2phub.core.chunking import chunker, tensor_cuts
 from p2phub.core.errors import InvalidData
 from p2phub.core.filetree import CHUNK_SIZE_MAX, PAGE_CHUNKS, ChunkList, TreePage, pack, page_count, root_of
 from p2phub.core.ids import ManifestId

@@ -1,0 +1,20 @@
+"""The words that people choose from, wherever a choice is asked for, kept or sent.
+
+Apart from what they stand for, so that a command that only passes a choice on does
+not load the code that acts on it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Kind = Literal["model", "dataset"]  # of repository; spec/manifest.md §1
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+Profile = Literal["fixed-1m", "cdc-1m", "tensor-1m"]  # how a file is cut; spec/content.md §5
+PROFILES: tuple[Profile, ...] = get_args(Profile)
+
+LinkMode = Literal["auto", "reflink", "hard", "sym", "copy"]  # how a file is placed; spec/store.md §4
+LINK_MODES: tuple[LinkMode, ...] = get_args(LinkMode)
+
+DEFAULT_BRANCH = "main"  # where no revision is given; spec/names.md §1
