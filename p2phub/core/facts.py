@@ -19,44 +19,19 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, Protocol, TypeGuard
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from . import gguf, safetensors
+from .description import NAME_LENGTH_MAX, TENSOR_TYPES_MAX, Facts, TensorTypeCount
 from .errors import InvalidData
 from .tensors import INT_MAX, Read, Tensor
 
 CONFIG_SIZE_MAX = 8 * 1024 * 1024  # bytes; one with 20,000 labels has 2 MiB
 INDEX_SIZE_MAX = 64 * 1024 * 1024  # bytes; the largest we know has 10 MiB
-NAME_LENGTH_MAX = 128  # characters
-TENSOR_TYPES_MAX = 32
 PROBLEMS_MAX = 32
-
-Count = Annotated[int, Meta(ge=0, le=INT_MAX)]
-Name = Annotated[str, Meta(min_length=1, max_length=NAME_LENGTH_MAX)]
-
-
-class TensorTypeCount(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How many parameters have one type."""
-
-    dtype: Name  # as the format spells it: "BF16", "Q4_K"
-    parameters: Count
-
-
-class Facts(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What the files of a model say about it."""
-
-    parameters: Count | None = None
-    tensor_types: Annotated[tuple[TensorTypeCount, ...], Meta(max_length=TENSOR_TYPES_MAX)] = ()  # by dtype
-    architecture: Name | None = None  # "LlamaForCausalLM"; of a GGUF file alone "llama"
-    model_type: Name | None = None
-    context_length: Count | None = None  # tokens
-    embedding_size: Count | None = None
-    vocabulary_size: Count | None = None
-    layers: Count | None = None
-    quantization: Name | None = None  # "gptq", "Q4_K_M"
 
 
 class ReadableFile(Protocol):

@@ -13,13 +13,12 @@ from blake3 import blake3
 from msgspec import Meta, Struct
 
 from .choices import Kind, Profile
+from .description import Card, Facts
 from .encoding import decode as decode_value
 from .encoding import encode as encode_value
 from .errors import InvalidData
-from .facts import Facts
 from .filetree import FILE_SIZE_MAX
 from .ids import ContentId, ManifestId
-from .modelcard import Card
 from .paths import PATH_SIZE_MAX, check_paths
 
 MANIFEST_SIZE_MAX = 2 * 1024 * 1024  # bytes, so that FILES_MAX entries fit; spec/manifest.md §1

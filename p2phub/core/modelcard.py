@@ -23,10 +23,23 @@ import re
 from collections.abc import Iterator, Sequence
 from decimal import Context, Decimal
 from itertools import islice
-from typing import Annotated, Any
+from typing import Any
 
-from msgspec import Meta, Struct
-
+from .description import (
+    EXCERPT_LENGTH_MAX,
+    LANGUAGES_MAX,
+    LINK_LENGTH_MAX,
+    METRICS_MAX,
+    NAME_LENGTH_MAX,
+    REPOSITORIES_MAX,
+    REPOSITORY_LENGTH_MAX,
+    RESULTS_MAX,
+    TAGS_MAX,
+    TITLE_LENGTH_MAX,
+    VALUE_LENGTH_MAX,
+    Card,
+    MetricResult,
+)
 from .errors import InvalidData
 from .licenses import TEXT_LENGTH_MAX as LICENSE_LENGTH_MAX
 from .licenses import to_spdx
@@ -35,60 +48,7 @@ HEAD_SIZE_MAX = 1024 * 1024  # bytes
 HEAD_DEPTH_MAX = 32  # nested containers; model-index has 7
 BODY_SIZE_MAX = 16 * 1024  # bytes looked at for title and excerpt: the worst Markdown costs 0.3 s
 
-# Characters of a text; longer ones are cut.
-NAME_LENGTH_MAX = 128  # a task, tag, language, metric
-REPOSITORY_LENGTH_MAX = 256  # a model or dataset, which may be a URL
-LINK_LENGTH_MAX = 1024
-TITLE_LENGTH_MAX = 200
-EXCERPT_LENGTH_MAX = 500
-VALUE_LENGTH_MAX = 40  # a score in plain decimal
-
-# Items of a list; more are dropped.
-LANGUAGES_MAX = 512  # translation models name some hundreds
-TAGS_MAX = 128
-REPOSITORIES_MAX = 128
-METRICS_MAX = 64
-RESULTS_MAX = 256
-
 _PROSE_LETTERS_MIN = 24  # a paragraph with fewer, links apart, is a row of badges or a note
-
-Name = Annotated[str, Meta(min_length=1, max_length=NAME_LENGTH_MAX)]
-Repository = Annotated[str, Meta(min_length=1, max_length=REPOSITORY_LENGTH_MAX)]
-Link = Annotated[str, Meta(min_length=1, max_length=LINK_LENGTH_MAX)]
-License = Annotated[str, Meta(min_length=1, max_length=LICENSE_LENGTH_MAX)]
-Score = Annotated[str, Meta(pattern=r"\A-?[0-9]+(\.[0-9]+)?\Z", max_length=VALUE_LENGTH_MAX)]
-
-
-class MetricResult(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One measured value, as the publisher states it in `model-index`."""
-
-    metric: Name  # "accuracy", "wer"
-    value: Score  # decimal text, because signed data has no floats
-    task: Name | None = None
-    dataset: Repository | None = None
-    dataset_config: Name | None = None
-    dataset_split: Name | None = None
-
-
-class Card(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a card says, in bounded plain text."""
-
-    task: Name | None = None  # pipeline_tag; of a dataset its first task category
-    library: Name | None = None
-    license: License | None = None  # SPDX expression
-    license_name: Name | None = None
-    license_link: Link | None = None
-    languages: Annotated[tuple[Name, ...], Meta(max_length=LANGUAGES_MAX)] = ()
-    tags: Annotated[tuple[Name, ...], Meta(max_length=TAGS_MAX)] = ()
-    base_models: Annotated[tuple[Repository, ...], Meta(max_length=REPOSITORIES_MAX)] = ()
-    base_model_relation: Name | None = None
-    datasets: Annotated[tuple[Repository, ...], Meta(max_length=REPOSITORIES_MAX)] = ()
-    metrics: Annotated[tuple[Name, ...], Meta(max_length=METRICS_MAX)] = ()
-    results: Annotated[tuple[MetricResult, ...], Meta(max_length=RESULTS_MAX)] = ()
-    size_categories: Annotated[tuple[Name, ...], Meta(max_length=TAGS_MAX)] = ()  # of a dataset
-    title: Annotated[str, Meta(min_length=1, max_length=TITLE_LENGTH_MAX)] | None = None
-    excerpt: Annotated[str, Meta(min_length=1, max_length=EXCERPT_LENGTH_MAX)] | None = None
-
 
 def parse_card(data: bytes) -> Card:
     """Return the card in `data`, the bytes of a README.md.

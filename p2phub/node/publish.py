@@ -18,11 +18,12 @@ from msgspec import Struct
 from p2phub.core import manifest as manifests
 from p2phub.core.choices import DEFAULT_BRANCH, Kind, Profile
 from p2phub.core.chunking import profile_for
+from p2phub.core.description import Card, Facts
 from p2phub.core.errors import Conflict, HubError, InvalidData, InvalidName, StoreError
-from p2phub.core.facts import Facts, derive
+from p2phub.core.facts import derive
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
 from p2phub.core.manifest import BaseModel, FileEntry, Manifest, Relation, Role, Variant
-from p2phub.core.modelcard import Card, parse_card
+from p2phub.core.modelcard import parse_card
 from p2phub.core.names import NameRef, is_branch, is_namespace_id, is_version, parse_reference
 from p2phub.core.paths import check_paths
 from p2phub.core.records import Publish, Record, Score, Summary

@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from p2phub.core import manifest as manifests
 from p2phub.core.choices import Profile
-from p2phub.core.facts import Facts, TensorTypeCount
+from p2phub.core.description import Card, Facts, MetricResult, TensorTypeCount
 from p2phub.core.filetree import ChunkList, pack
 from p2phub.core.identity import (
     Identity,
@@ -25,7 +25,6 @@ from p2phub.core.identity import (
 from p2phub.core.ids import ManifestId, NodeId
 from p2phub.core.manifest import BaseModel, FileEntry, Manifest, Origin, Variant
 from p2phub.core.manifest import Role as FileRole
-from p2phub.core.modelcard import Card, MetricResult
 from p2phub.core.noderecord import NodeRecord
 from p2phub.core.records import NO_PREVIOUS, Branch, Entry, Publish, Record, Score, Summary, Yank, log_id, sign_record
 from p2phub.core.signing import SigningKey

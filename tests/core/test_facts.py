@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2phub.core import facts, gguf
-from p2phub.core.facts import Facts, TensorTypeCount, derive
+from p2phub.core.description import Facts, TensorTypeCount
+from p2phub.core.facts import derive
 from p2phub.core.tensors import INT_MAX
 
 

@@ -14,9 +14,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2phub.core import modelcard
+from p2phub.core import description
+from p2phub.core.description import Card, MetricResult
 from p2phub.core.errors import InvalidData
-from p2phub.core.modelcard import Card, MetricResult, parse_card
+from p2phub.core.modelcard import parse_card
 
 
 def card(head: str, body: str = "") -> Card:
@@ -205,15 +206,15 @@ def test_lists_and_texts_are_cut_at_their_limits() -> None:
         f"# {'t' * 5000}\n\n{'word ' * 1000}",
     )
 
-    assert len(read.tags) == modelcard.TAGS_MAX
-    assert len(read.languages) == modelcard.LANGUAGES_MAX
-    assert len(read.datasets) == modelcard.REPOSITORIES_MAX
-    assert len(read.metrics) == modelcard.METRICS_MAX
-    assert len(read.results) == modelcard.RESULTS_MAX
-    assert len(read.license_link or "") == modelcard.LINK_LENGTH_MAX
-    assert len(read.title or "") == modelcard.TITLE_LENGTH_MAX
+    assert len(read.tags) == description.TAGS_MAX
+    assert len(read.languages) == description.LANGUAGES_MAX
+    assert len(read.datasets) == description.REPOSITORIES_MAX
+    assert len(read.metrics) == description.METRICS_MAX
+    assert len(read.results) == description.RESULTS_MAX
+    assert len(read.license_link or "") == description.LINK_LENGTH_MAX
+    assert len(read.title or "") == description.TITLE_LENGTH_MAX
     assert read.library == ("y " * 64).strip()
-    assert len(read.excerpt or "") <= modelcard.EXCERPT_LENGTH_MAX
+    assert len(read.excerpt or "") <= description.EXCERPT_LENGTH_MAX
     assert_is_signable(read)
 
 
@@ -355,7 +356,7 @@ def test_an_excerpt_is_plain_text(body: str, excerpt: str) -> None:
 def test_a_long_excerpt_ends_at_a_word() -> None:
     excerpt = card("", "word " * 1000).excerpt or ""
 
-    assert len(excerpt) <= modelcard.EXCERPT_LENGTH_MAX
+    assert len(excerpt) <= description.EXCERPT_LENGTH_MAX
     assert excerpt.endswith("word…")
 
 
