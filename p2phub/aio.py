@@ -15,18 +15,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from p2phub.core.choices import DEFAULT_BRANCH, Kind, LinkMode, Profile
 from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.names import HashRef, parse_reference
-from p2phub.gateway.client import run_operation
+from p2phub.core.search import Model, Query, Sort
+from p2phub.gateway.client import Call, Daemon, find_daemon
+from p2phub.net.threads import run_abortable
+from p2phub.node.disk import from_thread, on_disk
+from p2phub.node.dispatch import run_alone
 from p2phub.node.events import Event, ignore
-from p2phub.node.fetch import FetchResult, exact_pattern
-from p2phub.node.inspect import RepositoryInfo
-from p2phub.node.node import Settings
-from p2phub.node.operations import AddPeers, Fetch, Info, Operation, PublishFolder, Search, Verify
-from p2phub.node.publish import PublishResult
-from p2phub.node.verify import VerifyResult
-from p2phub.store.catalogue import Model, Query, Sort
+from p2phub.node.operations import AddPeers, Fetch, Info, Operation, PublishFolder, Search, Verify, exact_pattern
+from p2phub.node.results import FetchResult, PublishResult, RepositoryInfo, VerifyResult
+from p2phub.node.settings import Settings
 
 PathLike = str | os.PathLike[str]
 Tell = Callable[[Event], None]
@@ -215,9 +217,20 @@ async def _run(
         environment["P2PHUB_HOME"] = os.fspath(home)
     settings = Settings.from_environment(environment)
     settings = replace(settings, offline=settings.offline or offline)
-    if peers:
-        await run_operation(settings, AddPeers(tuple(peers)), on_event)
-    return await run_operation(settings, operation, on_event)
+    operations = [*([AddPeers(tuple(peers), news=False)] if peers else []), operation]
+    # The daemon may use the network; who wants none does without it.
+    daemon = None if settings.offline else await on_disk(find_daemon, settings.layout)
+    if daemon is None:
+        return await run_alone(settings, operations, on_event)
+    return [await _call(daemon, each, on_event) for each in operations][-1]
+
+
+async def _call(daemon: Daemon, operation: Operation, on_event: Tell) -> Any:
+    """Let the daemon do `operation`. When cancelled, so is the operation there."""
+    call = Call(daemon, operation, from_thread(on_event))
+    results: list[Any] = []
+    await run_abortable(lambda: results.append(call.run()), call.abort, trio.CapacityLimiter(1))
+    return results[0]
 
 
 def _reference(repo_id: str, revision: str | None) -> str:

@@ -44,8 +44,8 @@ def search(
 ) -> None:
     """Search the catalogue that this node replicates; without TEXT, list it."""
     from p2phub.core.licenses import to_spdx
+    from p2phub.core.search import Query
     from p2phub.node.operations import Search
-    from p2phub.store.catalogue import Query
 
     low = high = None
     if params:
@@ -66,7 +66,7 @@ def search(
         sort=sort,  # type: ignore[arg-type]
         limit=limit,
     )
-    found = run(Search(query), offline=offline, peers=peer)
+    found = run(Search(query), offline=offline, peers=peer, news=True)
     if as_json:
         print_json(found)
         return

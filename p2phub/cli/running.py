@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from p2phub.node.node import Settings
     from p2phub.node.operations import Operation
+    from p2phub.node.settings import Settings
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 offline_option = click.option("--offline", is_flag=True, help="Use no network (also: P2PHUB_OFFLINE=1).")
@@ -22,29 +22,43 @@ peer_option = click.option(
 
 def settings(*, offline: bool = False, plain: bool = False) -> Settings:
     """Return the settings that the environment and the options give. Raises InvalidName."""
-    from p2phub.node.node import Settings
+    from p2phub.node.settings import Settings
 
     chosen = Settings.from_environment()
     return replace(chosen, offline=chosen.offline or offline, plain=chosen.plain or plain)
 
 
-def run(operation: Operation, *, offline: bool = False, peers: Sequence[str] = (), quiet: bool = False) -> Any:
-    """Run `operation` and return its result. Raises HubError, KeyboardInterrupt."""
-    from p2phub.gateway.client import run_operation
+def run(
+    operation: Operation,
+    *,
+    offline: bool = False,
+    peers: Sequence[str] = (),
+    news: bool = False,
+    quiet: bool = False,
+) -> Any:
+    """Do `operation` and return its result: through the daemon of this home if one runs, else alone.
+
+    peers: addresses to add before. news: ask these for news even if the operation does not.
+    Raises HubError, KeyboardInterrupt.
+    """
+    from p2phub.gateway.client import Call, find_daemon
     from p2phub.node.operations import AddPeers
-    from p2phub.node.running import run_to_end
 
     from .progress import show_progress
 
     chosen = settings(offline=offline)
+    operations = [*([AddPeers(tuple(peers), news)] if peers else []), operation]
+    with show_progress(quiet=quiet) as tell:
+        # The daemon may use the network; who wants none does without it.
+        daemon = None if chosen.offline else find_daemon(chosen.layout)
+        if daemon is not None:
+            return [Call(daemon, each, tell).run() for each in operations][-1]
 
-    async def work() -> Any:
-        with show_progress(quiet=quiet) as tell:
-            if peers:
-                await run_operation(chosen, AddPeers(tuple(peers)), tell)
-            return await run_operation(chosen, operation, tell)
+        # Not before: the network's code and the store's take longer to load than a daemon takes for small work.
+        from p2phub.node.dispatch import run_alone
+        from p2phub.node.running import run_to_end
 
-    return run_to_end(work)
+        return run_to_end(lambda: run_alone(chosen, operations, tell))
 
 
 def print_json(value: Any) -> None:

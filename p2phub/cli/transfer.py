@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -129,6 +128,8 @@ def fetch(
 @peer_option
 def cat(reference: str, path: str, offline: bool, peer: tuple[str, ...]) -> None:
     """Print one file of a repository, fetched and verified if it is not here."""
+    import shutil
+
     from p2phub.node.operations import FetchFile
 
     result = run(FetchFile(reference, path), offline=offline, peers=peer)

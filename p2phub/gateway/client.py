@@ -1,25 +1,31 @@
-"""Run an operation: through the daemon of this home if one runs, else on a node opened for it."""
+"""Let the daemon of this home do an operation (spec/local-api.md).
+
+Blocking, on a plain socket, with few imports: where a daemon runs, a command is over in
+the time in which a node of its own would still load its code.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
-import httpx
 import msgspec
-import trio
 from msgspec import Struct
 
 from p2phub.core.errors import HubError, InvalidData, InvalidName, rebuild
 from p2phub.core.jsonform import to_json
 from p2phub.node.events import Event, Tell
-from p2phub.node.node import Settings, open_node
-from p2phub.node.operations import RESULTS, Operation, run
+from p2phub.node.operations import RESULTS, Operation
 from p2phub.store.layout import Layout
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 5.0  # until a node has said that it is one
+HEALTH_SIZE_MAX = 64 * 1024  # bytes of that answer, its head included
 
 
 class Health(Struct, frozen=True):
@@ -38,7 +44,7 @@ class Daemon(Struct, frozen=True):
     address: str = ""
 
 
-async def find_daemon(layout: Layout, environment: Mapping[str, str] = os.environ) -> Daemon | None:
+def find_daemon(layout: Layout, environment: Mapping[str, str] = os.environ) -> Daemon | None:
     """Return the daemon that answers for this home, or for P2PHUB_NODE if that is set; None if none does.
 
     Raises HubError if P2PHUB_NODE is set and nothing answers there.
@@ -55,7 +61,7 @@ async def find_daemon(layout: Layout, environment: Mapping[str, str] = os.enviro
         daemon = Daemon(named.rstrip("/"), token)
     if daemon is None:
         return None
-    node_id, reason = await _who_answers(daemon)
+    node_id, reason = _who_answers(daemon)
     if named:
         if node_id is None:
             raise HubError(f"no node answers at P2PHUB_NODE={named}: {reason}")
@@ -64,61 +70,105 @@ async def find_daemon(layout: Layout, environment: Mapping[str, str] = os.enviro
     return daemon if node_id == daemon.node_id else None
 
 
-async def _who_answers(daemon: Daemon) -> tuple[str | None, str]:
-    """Return the id of the node that answers at the daemon's local door, or None and why there is none."""
-    reason = "no answer in time"
-    with trio.move_on_after(ANSWER_TIMEOUT_S):
+class Call:
+    """One operation that a daemon does. `abort` may be called from any thread."""
+
+    def __init__(self, daemon: Daemon, operation: Operation, tell: Tell) -> None:
+        self._daemon = daemon
+        self._operation = operation
+        self._tell = tell
+        self._connection: socket.socket | None = None
+        self._is_aborted = False
+
+    def run(self) -> Any:
+        """Return the operation's result. Raises HubError."""
         try:
-            async with _http(daemon) as http:
-                answer = await http.get("/healthz")
-                return msgspec.json.decode(answer.content, type=Health).node_id, ""
-        except msgspec.DecodeError:
-            reason = "what answers there is no p2phub node"
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
-            reason = str(exc) or type(exc).__name__
-    return None, reason
+            body = to_json(self._operation)
+        except UnicodeEncodeError as exc:
+            raise InvalidName(
+                "a path or name that is not UTF-8 cannot be told to the running node",
+                hint="P2PHUB_NODE=none works without it",
+            ) from exc
+        url = self._daemon.local_url
+        try:
+            with _connect(self._daemon) as self._connection:
+                if not self._is_aborted:
+                    head = f"authorization: Bearer {self._daemon.token}\r\ncontent-type: application/json\r\n"
+                    _send(self._connection, self._daemon, "POST /control/v1/run", head, body)
+                    # An operation may take hours; the daemon tells its progress several times a second.
+                    self._connection.settimeout(None)
+                    with self._connection.makefile("rb") as answer:
+                        _skip_head(answer)
+                        for line in answer:
+                            if outcome := self._take(line):
+                                return outcome[0]
+        except (OSError, ValueError) as exc:
+            raise HubError(f"the node at {url} went away: {_reason(exc)}") from exc
+        raise HubError(f"the node at {url} ended its answer too early")
+
+    def abort(self) -> None:
+        """Make a running `run` end soon; the daemon cancels the operation then."""
+        self._is_aborted = True
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
+
+    def _take(self, line: bytes) -> tuple[Any] | None:
+        """Tell the event in `line`, or return the result in it. Raises the error in it."""
+        answer = _parse(line)
+        if "error" in answer:
+            error = answer["error"]
+            raise rebuild(error.get("type", ""), error.get("text", ""), error.get("hint"))
+        if "result" in answer:
+            return (msgspec.convert(answer["result"], RESULTS[type(self._operation)]),)
+        if "event" in answer:
+            self._tell(msgspec.convert(answer["event"], Event))
+        return None
 
 
-async def run_operation(settings: Settings, operation: Operation, tell: Tell) -> Any:
-    """Do `operation`, wherever it is done best, and return its result. Raises HubError."""
-    # The daemon may use the network; who wants none does without it.
-    daemon = None if settings.offline else await find_daemon(settings.layout)
-    if daemon is None:
-        async with open_node(settings) as node:
-            return await run(node, operation, tell)
-    return await _run_there(daemon, operation, tell)
-
-
-async def _run_there(daemon: Daemon, operation: Operation, tell: Tell) -> Any:
-    headers = {"authorization": f"Bearer {daemon.token}", "content-type": "application/json"}
+def _who_answers(daemon: Daemon) -> tuple[str | None, str]:
+    """Return the id of the node that answers at the daemon's local door, or None and why there is none."""
+    deadline = time.monotonic() + ANSWER_TIMEOUT_S
     try:
-        body = to_json(operation)
-    except UnicodeEncodeError as exc:
-        raise InvalidName(
-            "a path or name that is not UTF-8 cannot be told to the running node",
-            hint="P2PHUB_NODE=none works without it",
-        ) from exc
-    try:
-        async with (
-            _http(daemon) as http,
-            http.stream("POST", "/control/v1/run", content=body, headers=headers) as response,
-        ):
-            async for line in response.aiter_lines():
-                if line:
-                    answer = _parse(line)
-                    if "event" in answer:
-                        tell(msgspec.convert(answer["event"], Event))
-                    elif "error" in answer:
-                        error = answer["error"]
-                        raise rebuild(error.get("type", ""), error.get("text", ""), error.get("hint"))
-                    elif "result" in answer:
-                        return msgspec.convert(answer["result"], RESULTS[type(operation)])
-    except (httpx.HTTPError, OSError) as exc:
-        raise HubError(f"the node at {daemon.local_url} went away: {exc or type(exc).__name__}") from exc
-    raise HubError(f"the node at {daemon.local_url} ended its answer too early")
+        with _connect(daemon) as connection:
+            _send(connection, daemon, "GET /healthz")
+            answer = b""
+            while len(answer) < HEALTH_SIZE_MAX:
+                connection.settimeout(max(deadline - time.monotonic(), 1e-3))
+                piece = connection.recv(HEALTH_SIZE_MAX)
+                if not piece:
+                    break
+                answer += piece
+        return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=Health).node_id, ""
+    except msgspec.DecodeError:
+        return None, "what answers there is no p2phub node"
+    except (OSError, ValueError) as exc:
+        return None, _reason(exc)
 
 
-def _parse(line: str) -> dict[str, Any]:
+def _connect(daemon: Daemon) -> socket.socket:
+    """Return a connection to the local door. Raises OSError, ValueError if its URL is none."""
+    url = urlsplit(daemon.local_url)
+    if url.scheme != "http" or not url.hostname:
+        raise ValueError("expected http://HOST:PORT")
+    return socket.create_connection((url.hostname, url.port or 80), timeout=CONNECT_TIMEOUT_S)
+
+
+def _send(connection: socket.socket, daemon: Daemon, request: str, head: str = "", body: bytes = b"") -> None:
+    # In HTTP/1.0 an answer is not cut into pieces that would have to be put together again.
+    url = urlsplit(daemon.local_url)
+    method, path = request.split()
+    lines = f"{method} {url.path}{path} HTTP/1.0\r\nhost: {url.netloc}\r\ncontent-length: {len(body)}\r\n{head}\r\n"
+    connection.sendall(lines.encode() + body)
+
+
+def _skip_head(answer: BinaryIO) -> None:
+    """Read up to where the body begins; what went wrong is said there."""
+    while answer.readline().strip():
+        pass
+
+
+def _parse(line: bytes) -> dict[str, Any]:
     try:
         answer = msgspec.json.decode(line)
     except msgspec.DecodeError as exc:
@@ -128,7 +178,7 @@ def _parse(line: str) -> dict[str, Any]:
     return answer
 
 
-def _http(daemon: Daemon) -> httpx.AsyncClient:
-    # An operation may take hours; the daemon tells its progress several times a second.
-    timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
-    return httpx.AsyncClient(base_url=daemon.local_url, timeout=timeout, trust_env=False)
+def _reason(exc: OSError | ValueError) -> str:
+    if isinstance(exc, TimeoutError):
+        return "no answer in time"
+    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__

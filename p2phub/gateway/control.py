@@ -23,9 +23,10 @@ from starlette.types import Receive, Scope, Send
 
 from p2phub.core.errors import HubError, InvalidData
 from p2phub.core.jsonform import from_json, to_json
+from p2phub.node.dispatch import run
 from p2phub.node.events import Event, Progress
 from p2phub.node.node import Node
-from p2phub.node.operations import AnyOperation, run
+from p2phub.node.operations import AnyOperation
 
 log = logging.getLogger(__name__)
 

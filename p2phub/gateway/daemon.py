@@ -17,9 +17,10 @@ from p2phub.core.errors import HubError, Offline
 from p2phub.core.names import Address
 from p2phub.net.localdoor import bind_local, serve_local
 from p2phub.node.disk import on_disk
-from p2phub.node.node import Node, Settings, open_node
+from p2phub.node.node import Node, open_node
 from p2phub.node.replicate import replicate
 from p2phub.node.serve import open_peer_door
+from p2phub.node.settings import Settings
 from p2phub.store.disk import write_file
 
 from .client import find_daemon
@@ -45,7 +46,7 @@ async def run_daemon(
     """
     if settings.offline:
         raise Offline("a node needs the network, which is switched off", hint="unset P2PHUB_OFFLINE")
-    running = await find_daemon(settings.layout)
+    running = await on_disk(find_daemon, settings.layout)
     if running is not None:
         raise HubError(
             f"a node of {settings.layout.home} runs already (process {running.pid})",

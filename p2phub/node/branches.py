@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from sqlite3 import Connection
 
-from msgspec import Struct
-
 from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.ids import LogId
 from p2phub.core.names import NameRef, is_branch, is_version, parse_reference
@@ -16,23 +14,7 @@ from .disk import on_disk
 from .events import Tell
 from .node import Node, own_identity, publish_record
 from .resolve import load_manifest, resolve
-
-
-class BranchResult(Struct, frozen=True):
-    """Where a branch stands now."""
-
-    model: str
-    branch: str
-    revision: str | None  # None: it was deleted
-    log_index: int
-
-
-class YankResult(Struct, frozen=True):
-    """A version that is not chosen any more."""
-
-    model: str
-    version: str
-    log_index: int
+from .results import BranchResult, YankResult
 
 
 async def move_branch(

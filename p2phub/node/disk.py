@@ -7,6 +7,8 @@ from typing import ParamSpec, TypeVar
 
 import trio
 
+from .events import Tell
+
 # Threads that hash and touch the disk at once; transfers have threads of their own.
 DISK_THREADS = 8
 
@@ -24,3 +26,8 @@ async def on_disk(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
         limiter = trio.CapacityLimiter(DISK_THREADS)
         _limiter.set(limiter)
     return await trio.to_thread.run_sync(lambda: function(*args, **kwargs), limiter=limiter)
+
+
+def from_thread(tell: Tell) -> Tell:
+    """Return a function that tells the same from a worker thread."""
+    return lambda event: trio.from_thread.run_sync(tell, event)

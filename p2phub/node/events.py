@@ -1,14 +1,13 @@
 """What a running operation tells while it runs: for progress bars and for programs.
 
 Events are told through a plain function, so telling never waits. It is called in
-trio's thread alone; what runs on the disk's threads goes through `from_thread`.
+trio's thread alone; what runs on the disk's threads goes through `disk.from_thread`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import trio
 from msgspec import Struct
 
 
@@ -39,11 +38,6 @@ class Notice(Struct, frozen=True, tag="notice"):
 
 Event = Progress | Notice
 Tell = Callable[[Event], None]
-
-
-def from_thread(tell: Tell) -> Tell:
-    """Return a function that tells the same from a worker thread."""
-    return lambda event: trio.from_thread.run_sync(tell, event)
 
 
 def ignore(_: Event) -> None:

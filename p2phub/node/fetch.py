@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import trio
-from msgspec import Struct
 
 from p2phub.core.choices import Kind, LinkMode
 from p2phub.core.errors import InvalidData, NoSpace, NotFound, Offline
@@ -27,38 +26,11 @@ from .node import Node
 from .partials import WantedFile
 from .replicate import require_peers
 from .resolve import Target, load_manifest, resolve
+from .results import FetchResult, ProviderSummary
 from .swarm import download
 from .trees import load_chunk_lists
 
 SPACE_RESERVE = 64 * 1024 * 1024  # bytes that a download leaves free
-
-
-class ProviderSummary(Struct, frozen=True):
-    """What one provider did."""
-
-    node: str
-    received: int  # bytes
-    rate: float  # bytes a second
-    state: str
-    reason: str | None
-
-
-class FetchResult(Struct, frozen=True):
-    """What was fetched, and where it is."""
-
-    reference: str
-    revision: str | None  # None for a single file
-    path: str | None  # the folder, or the single file; None if nothing was checked out
-    files: int
-    size: int  # bytes of the files asked for
-    here_before: int  # bytes of them that were here already
-    copied: int  # bytes that were taken from other files here
-    received: int  # bytes that came from providers
-    duplicates: int  # bytes that came twice
-    seconds: float
-    linked: str | None  # how the files were placed
-    providers: list[ProviderSummary]
-    dry_run: bool = False
 
 
 async def fetch(
@@ -129,11 +101,6 @@ def select(manifest: Manifest, include: Sequence[str], exclude: Sequence[str]) -
     if not files:
         raise NotFound("no file matches the patterns", hint="`p2phub ls` shows the files")
     return files
-
-
-def exact_pattern(path: str) -> str:
-    """Return the glob pattern that matches `path` alone."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in path)
 
 
 async def fetch_files(

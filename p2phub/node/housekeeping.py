@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 
-from msgspec import Struct
-
 from p2phub.core.errors import Conflict, NotFound
 from p2phub.core.ids import ContentId, ManifestId
 from p2phub.store.disk import disk_errors, free_bytes
@@ -15,41 +13,10 @@ from .disk import on_disk
 from .events import Notice, Tell, ignore
 from .node import Node
 from .resolve import own_namespace, resolve
+from .results import DiskUse, Freed, StoredRepository
 
 IN_USE_S = 600  # seconds without a new chunk until a partial counts as given up
 GC_AGE_S = 24 * 3600  # seconds that something nobody needs is left alone: a command may be about to need it
-
-
-class StoredRepository(Struct, frozen=True):
-    """A manifest in the store."""
-
-    revision: str
-    names: list[str]  # NAMESPACE/MODEL of those who published it
-    kind: str
-    size: int  # bytes of all its files
-    here: int  # bytes of them in the store
-    pinned: str | None  # why: "published" or "kept"
-
-
-class Freed(Struct, frozen=True):
-    """What was removed."""
-
-    items: int
-    bytes: int
-
-
-class DiskUse(Struct, frozen=True):
-    """How much the store takes."""
-
-    store: str
-    objects: int
-    objects_bytes: int
-    partials: int
-    partials_bytes: int
-    in_place: int
-    in_place_bytes: int
-    index_bytes: int
-    free_bytes: int
 
 
 async def list_repositories(node: Node) -> list[StoredRepository]:

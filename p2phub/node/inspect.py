@@ -4,110 +4,18 @@ from __future__ import annotations
 
 import time
 
-from msgspec import Struct
-
 from p2phub.core.errors import NotFound
-from p2phub.core.facts import Facts
 from p2phub.core.ids import NamespaceId
 from p2phub.core.manifest import Manifest
-from p2phub.core.modelcard import Card
 from p2phub.core.names import NameRef, is_namespace_id, parse_reference
 from p2phub.core.records import Branch, Publish, Record, Yank, read_entry
-from p2phub.store.catalogue import Model, Query
+from p2phub.core.search import Model, Query
 
 from .disk import on_disk
 from .events import Tell
 from .node import Node
 from .resolve import Target, load_manifest, own_namespace, resolve
-
-
-class FileInfo(Struct, frozen=True):
-    """One file of a repository."""
-
-    path: str
-    size: int  # bytes
-    root: str
-    sha256: str
-    role: str
-    profile: str
-    here: bool
-
-
-class RepositoryInfo(Struct, frozen=True):
-    """A repository at one revision."""
-
-    reference: str
-    namespace: str | None
-    model: str | None
-    kind: str
-    revision: str
-    commit: str
-    version: str | None
-    branch: str | None
-    created: int  # seconds since 1970
-    size: int  # bytes
-    here: int  # bytes of it that are in the store, whole files only
-    pinned: bool
-    parents: list[str]
-    base_models: dict[str, str]  # revision -> relation
-    versions: dict[str, str]
-    branches: dict[str, str]
-    yanked: list[str]
-    card: Card | None
-    facts: Facts | None
-    variants: dict[str, list[str]]
-    files: list[FileInfo]
-
-
-class LogLine(Struct, frozen=True):
-    """One record, as people read it."""
-
-    log: str
-    index: int
-    time: int  # seconds since 1970
-    type: str
-    model: str
-    branch: str | None
-    version: str | None
-    revision: str | None
-    message: str
-    refused: str | None  # why it does not count
-
-
-class PeerInfo(Struct, frozen=True):
-    """One peer."""
-
-    node: str
-    addresses: list[str]
-    added: bool
-    last_seen: int | None  # seconds since 1970
-    last_error: str | None
-    failures: int
-    received: int  # bytes of content
-    banned_until: int | None  # seconds since 1970
-    ban_reason: str | None
-
-
-class Status(Struct, frozen=True):
-    """The node as a whole."""
-
-    node_id: str
-    namespace: str | None
-    addresses: list[str]
-    serving: bool
-    started: int | None  # seconds since 1970
-    home: str
-    store: str
-    offline: bool
-    peers: int
-    peers_seen: int  # in the last five minutes
-    models: int
-    logs: int
-    records: int
-    forked_logs: list[str]
-    manifests: int
-    uploaded: int  # bytes since the start
-    uploads: int  # running now
+from .results import FileInfo, LogLine, PeerInfo, RepositoryInfo, Status
 
 
 async def search(node: Node, query: Query) -> list[Model]:

@@ -6,16 +6,15 @@ does. Both do the same work through the same functions.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
 
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import InvalidName, NotFound, StoreError
+from p2phub.core.errors import NotFound, StoreError
 from p2phub.core.identity import Identity, new_document, open_identity, sign_document
 from p2phub.core.ids import ContentId, NodeId
 from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, SignedNodeRecord, sign_node_record
@@ -25,37 +24,14 @@ from p2phub.net.tls import certificate
 from p2phub.protocol.messages import IdentityChain
 from p2phub.store.disk import write_file
 from p2phub.store.keys import load_key, load_or_create_key
-from p2phub.store.layout import Layout
 from p2phub.store.logs import IDENTITY_SIZE_MAX, MakeRecord
 from p2phub.store.store import Store
 
 from .disk import on_disk
 from .giving import Giving
+from .settings import Settings
 
 UPLOAD_SLOTS = 8  # answers with content at once; spec/transfer.md §5
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a node runs."""
-
-    layout: Layout
-    offline: bool = False  # use no network at all
-    plain: bool = False  # no TLS between nodes, for closed clusters
-    only_tls: bool = False  # fetch content over HTTPS even where encrypted frames would pass
-    advertise: tuple[str, ...] = ()  # HOST:PORT that others should call; empty: what it is bound to
-    cluster: str | None = None
-    site: str | None = None
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Return what the variables P2PHUB_… say (spec/cli.md §3). Raises InvalidName."""
-        return cls(
-            Layout.from_environment(environment),
-            offline=_is_on(environment, "P2PHUB_OFFLINE"),
-            plain=_is_on(environment, "P2PHUB_PLAIN"),
-            only_tls=_is_on(environment, "P2PHUB_ONLY_TLS"),
-        )
 
 
 @dataclass(frozen=True)
@@ -166,12 +142,3 @@ def create_identity(node: Node) -> Identity:
     write_file(path, encode(IdentityChain(identity.chain)), mode=0o644)
     node.store.logs.add_identity(identity)
     return identity
-
-
-def _is_on(environment: Mapping[str, str], name: str) -> bool:
-    value = environment.get(name, "").strip().lower()
-    if value in ("", "0", "false", "no", "off"):
-        return False
-    if value in ("1", "true", "yes", "on"):
-        return True
-    raise InvalidName(f"{name}={value} is neither 1 nor 0")

@@ -13,7 +13,6 @@ from sqlite3 import Connection
 from typing import Any, get_args
 
 import trio
-from msgspec import Struct
 
 from p2phub.core import manifest as manifests
 from p2phub.core.choices import DEFAULT_BRANCH, Kind, Profile
@@ -29,9 +28,10 @@ from p2phub.core.paths import check_paths
 from p2phub.core.records import Publish, Record, Score, Summary
 from p2phub.store.disk import disk_errors
 
-from .disk import on_disk
-from .events import Notice, Progress, Tell, from_thread
+from .disk import from_thread, on_disk
+from .events import Notice, Progress, Tell
 from .node import Node, own_identity, publish_record
+from .results import PublishResult
 
 INGEST_TASKS = 2  # files hashed at the same time
 # Folders that tools keep their own state in; nobody means to publish them.
@@ -42,21 +42,6 @@ _WEIGHTS = (
 )  # fmt: skip
 _TOKENIZER = ("vocab.json", "vocab.txt", "merges.txt", "special_tokens_map.json", "spiece.model")
 _DATA = (".parquet", ".csv", ".jsonl", ".arrow", ".tsv", ".txt", ".zip", ".gz", ".zst", ".tar", ".wav", ".jpg", ".png")
-
-
-class PublishResult(Struct, frozen=True):
-    """What was published."""
-
-    namespace: str
-    model: str
-    version: str | None
-    branch: str
-    revision: str
-    files: int
-    size: int  # bytes
-    written: int  # bytes that had to be written to the store
-    new: bool  # False: exactly this was published before
-    log_index: int | None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import trio
-from msgspec import Struct
 
 from p2phub.core.errors import NotFound
 from p2phub.core.filetree import ChunkList
@@ -22,40 +21,8 @@ from .fetch import fetch_files
 from .node import Node
 from .partials import WantedFile
 from .resolve import load_manifest, resolve
+from .results import ByteSpan, Damage, VerifyResult
 from .swarm import download
-
-
-class ByteSpan(Struct, frozen=True):
-    """Bytes `begin` to `end - 1` of a file."""
-
-    begin: int
-    end: int
-
-
-class Damage(Struct, frozen=True):
-    """A file that is not as it should be, and where."""
-
-    path: str
-    location: str  # on disk
-    spans: list[ByteSpan]
-    missing: bool  # nothing of it is here
-    repaired: bool
-
-
-class VerifyResult(Struct, frozen=True):
-    """What was found."""
-
-    reference: str
-    revision: str | None
-    files: int
-    size: int  # bytes hashed
-    damaged: list[Damage]
-    received: int  # bytes fetched to repair
-    seconds: float
-
-    @property
-    def good(self) -> bool:
-        return all(damage.repaired for damage in self.damaged)
 
 
 async def verify(node: Node, reference: str, tell: Tell, *, repair: bool = False) -> VerifyResult:

@@ -15,7 +15,6 @@ import contextlib
 import errno
 import os
 import stat
-import tempfile
 import threading
 import time
 from collections import OrderedDict
@@ -29,7 +28,7 @@ from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
 
 from .database import Database
-from .disk import boot_id, disk_errors, sync_file_system, write_file
+from .disk import NEW_FILE, boot_id, disk_errors, new_name, sync_file_system, write_file
 from .ingest import Progress, Scan, Stamp, find_bad_chunks, scan
 from .layout import FOLDERS, Layout
 from .links import link_read_only, reflink
@@ -475,8 +474,8 @@ class Blobs:
         """Make an object of the open file `source`: share its extents, else link to it, else copy it."""
         folder = self._layout.store / "objects"
         with disk_errors(folder):
-            target, name = tempfile.mkstemp(prefix=".new-", dir=folder)
-        temporary = Path(name)
+            temporary = new_name(folder)
+            target = os.open(temporary, NEW_FILE, 0o600)
         try:
             with disk_errors(temporary):
                 if reflink(source, target):

@@ -13,21 +13,16 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from sqlite3 import Connection, Row
-from typing import Annotated, Any, Literal
-
-from msgspec import Meta, Struct
+from typing import Any
 
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
 from p2phub.core.records import Branch, Entry, Publish, Yank
+from p2phub.core.search import Model, Query
 
 from .database import Database
 
-SEARCH_LIMIT_MAX = 1000  # rows in one answer
 # Ranking looks at the newest matches only: a common word would take a second over a million rows.
 RANKED_MATCHES_MAX = 2000
-
-Sort = Literal["relevance", "newest", "size", "parameters", "name"]
-
 
 @dataclass(frozen=True)
 class Claim:
@@ -39,46 +34,6 @@ class Claim:
     time: int  # seconds since 1970
     depth: int  # of the manifest, as its publisher says; 0 for a version
     conflicts: int  # other logs that say otherwise
-
-
-class Query(Struct, frozen=True, forbid_unknown_fields=True):
-    """What to search for; every condition given must hold."""
-
-    text: Annotated[str, Meta(max_length=1000)] = ""
-    kind: str | None = None
-    task: str | None = None
-    library: str | None = None
-    license: str | None = None
-    publisher: str | None = None  # namespace id as text
-    parameters_min: int | None = None
-    parameters_max: int | None = None
-    sort: Sort = "relevance"
-    limit: Annotated[int, Meta(ge=1, le=SEARCH_LIMIT_MAX)] = 20
-
-
-class Model(Struct, frozen=True):
-    """A repository as search shows it: what its newest release says."""
-
-    namespace: str
-    model: str
-    kind: str
-    revision: str
-    version: str | None
-    time: int  # seconds since 1970
-    files: int
-    size: int  # bytes
-    parameters: int | None
-    task: str | None
-    library: str | None
-    license: str | None
-    languages: list[str]
-    tags: list[str]
-    base_models: list[str]
-    datasets: list[str]
-    tensor_types: list[str]
-    architecture: str | None
-    title: str
-    excerpt: str
 
 
 class Catalogue:

@@ -6,15 +6,14 @@ Every error of the disk becomes a StoreError with the path, here and nowhere els
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
-import secrets
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from p2phub.core.errors import NoSpace, StoreError
+
+NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # flags to open a file at `new_name`
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -39,9 +38,10 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o444, exclusive: bool = 
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+        temporary = new_name(path.parent)
+        descriptor = os.open(temporary, NEW_FILE, 0o600)
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with open(descriptor, "wb") as file:
                 os.fchmod(descriptor, mode)
                 file.write(data)
                 file.flush()
@@ -56,7 +56,12 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o444, exclusive: bool = 
     sync_folder(path.parent)
 
 
-def _link_new(temporary: str, path: Path) -> bool:
+def new_name(folder: Path) -> Path:
+    """Return the path of a file in `folder` that is about to be written: no other has it, and gc removes leftovers."""
+    return folder / f".new-{os.urandom(8).hex()}"
+
+
+def _link_new(temporary: Path, path: Path) -> bool:
     """Give a file the name `path`, which must be new; returns False where there are no hard links."""
     try:
         # Renaming would overwrite what another process put there just now.
@@ -71,12 +76,14 @@ def _link_new(temporary: str, path: Path) -> bool:
 
 def sync_file_system(path: Path) -> None:
     """Bring everything written so far to the file system of the folder `path` onto its disk."""
+    import ctypes  # most commands write nothing that is synced so
+
     with disk_errors(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             # One call for any number of files. The standard library has only `sync`,
             # which would wait for every other disk as well.
-            if _libc.syncfs(descriptor) != 0:
+            if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
                 code = ctypes.get_errno()
                 raise OSError(code, os.strerror(code))
         finally:
@@ -93,12 +100,11 @@ def boot_id() -> str:
         try:
             _boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
         except OSError:
-            _boot = secrets.token_hex(16)
+            _boot = os.urandom(16).hex()
     return _boot
 
 
 _boot: str | None = None
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def sync_folder(path: Path) -> None:

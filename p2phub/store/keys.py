@@ -6,7 +6,6 @@ A key file holds `p2phub-key-1 ` and the 32-byte seed in hex, one line.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def create_key(path: Path) -> SigningKey:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.chmod(path.parent, 0o700)
-    key = SigningKey(secrets.token_bytes(SEED_SIZE))
+    key = SigningKey(os.urandom(SEED_SIZE))
     try:
         write_file(path, f"{_HEADER}{key.seed.hex()}\n".encode(), mode=0o600, exclusive=True)
     except StoreError as exc:

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId
 
 from .disk import disk_errors
@@ -30,7 +28,7 @@ class Layout:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Layout:
         """Return the layout that P2PHUB_HOME and P2PHUB_STORE name, or the platform's default."""
-        home = Path(environment.get("P2PHUB_HOME") or platformdirs.user_data_dir("p2phub")).expanduser().absolute()
+        home = Path(environment.get("P2PHUB_HOME") or _default_home()).expanduser().absolute()
         store = Path(environment.get("P2PHUB_STORE") or home / "store").expanduser().absolute()
         return cls(home, store)
 
@@ -83,3 +81,9 @@ class Layout:
 
     def _sharded(self, folder: str, name: str) -> Path:
         return self.store / folder / name[:2] / name
+
+
+def _default_home() -> str:
+    import platformdirs  # not needed where the environment says it
+
+    return platformdirs.user_data_dir("p2phub")

@@ -6,14 +6,13 @@ import contextlib
 import errno
 import fcntl
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from p2phub.core.choices import LinkMode
 from p2phub.core.errors import StoreError
 
-from .disk import disk_errors
+from .disk import disk_errors, new_name
 
 _FICLONE = 0x40049409  # linux/fs.h: share all extents of one file with another
 _COPY_BLOCK = 64 * 1024 * 1024  # bytes in one call of copy_file_range
@@ -45,7 +44,7 @@ def place(source: Path, target: Path, mode: LinkMode, *, shared: bool) -> LinkMo
         )
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mktemp(prefix=".new-", dir=target.parent))
+        temporary = new_name(target.parent)
         for way in modes:
             try:
                 ways[way](source, temporary)

@@ -26,8 +26,9 @@ from p2phub.core.names import Address
 from p2phub.net.bulkdoor import serve_bulk
 from p2phub.net.door import FilePart, Handler, Request, Response, serve_peers
 from p2phub.net.tls import server_context
-from p2phub.node.node import Node, Settings, open_node
+from p2phub.node.node import Node, open_node
 from p2phub.node.serve import PeerDoor
+from p2phub.node.settings import Settings
 from p2phub.protocol.messages import (
     LARGE_QUERY_SIZE_MAX,
     Have,

@@ -1,0 +1,241 @@
+"""Do what an operation says, with an open node."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from p2phub.core.errors import InvalidName, NotFound
+from p2phub.core.ids import NodeId
+from p2phub.core.names import parse_address
+from p2phub.core.search import Model
+
+from . import branches, housekeeping, inspect
+from .disk import on_disk
+from .events import Notice, Tell
+from .fetch import fetch
+from .node import Node, open_node
+from .operations import (
+    AddPeers,
+    Fetch,
+    FetchFile,
+    GetStatus,
+    Info,
+    ListPeers,
+    Log,
+    MoveBranch,
+    Operation,
+    PublishFolder,
+    RemovePeer,
+    Search,
+    StoreCollect,
+    StoreList,
+    StorePin,
+    StoreRebuild,
+    StoreRemove,
+    StoreUnpin,
+    StoreUse,
+    Verify,
+    YankVersion,
+    exact_pattern,
+)
+from .replicate import ask_for_news
+from .resolve import load_manifest, resolve
+from .results import (
+    BranchResult,
+    DiskUse,
+    Done,
+    FetchResult,
+    FileResult,
+    Freed,
+    LogLine,
+    PeerInfo,
+    PinResult,
+    PublishResult,
+    RebuildResult,
+    RepositoryInfo,
+    Status,
+    StoredRepository,
+    VerifyResult,
+    YankResult,
+)
+from .settings import Settings
+from .verify import verify
+
+SEARCH_SYNC_S = 5.0  # seconds that a search without a daemon waits for news
+
+
+async def run_alone(settings: Settings, operations: Sequence[Operation], tell: Tell) -> Any:
+    """Do `operations` one after the other on a node opened for them; returns the result of the last."""
+    result = None
+    async with open_node(settings) as node:
+        for operation in operations:
+            result = await run(node, operation, tell)
+    return result
+
+
+async def run(node: Node, operation: Operation, tell: Tell) -> Any:
+    """Do `operation` and return its result, of the type that RESULTS gives. Raises HubError."""
+    handler = _HANDLERS[type(operation)]
+    return await handler(node, operation, tell)
+
+
+async def _publish(node: Node, op: PublishFolder, tell: Tell) -> PublishResult:
+    from .publish import publish  # loads what reads cards and weights, which only publishing does
+
+    return await publish(
+        node,
+        Path(op.folder),
+        op.name,
+        tell,
+        branch=op.branch,
+        message=op.message,
+        in_place=op.in_place,
+        profile=op.profile,
+        kind=op.kind,
+    )
+
+
+async def _fetch(node: Node, op: Fetch, tell: Tell) -> FetchResult:
+    return await fetch(
+        node,
+        op.reference,
+        tell,
+        to=Path(op.to) if op.to else None,
+        include=op.include,
+        exclude=op.exclude,
+        link=op.link,
+        force=op.force,
+        dry_run=op.dry_run,
+        kind=op.kind,
+    )
+
+
+async def _fetch_file(node: Node, op: FetchFile, tell: Tell) -> FileResult:
+    target = await resolve(node, op.reference, tell, refresh=True)
+    root = target.file
+    if target.manifest is not None:
+        manifest = await load_manifest(node, target.manifest, tell)
+        entry = manifest.file(op.path)
+        if entry is None:
+            raise NotFound(f"{op.reference} has no file {op.path}", hint=f"p2phub ls {op.reference}")
+        root = entry.root
+        await fetch(node, str(target.manifest), tell, include=(exact_pattern(op.path),), check_out_files=False)
+    held = await on_disk(node.store.blobs.find, root) if root else None
+    if held is None:
+        raise NotFound(f"{op.path} is not in the store")
+    return FileResult(str(held.path), held.size)
+
+
+async def _search(node: Node, op: Search, tell: Tell) -> list[Model]:
+    # A daemon hears news by itself; a lone command asks for them first.
+    if not node.endpoints:
+        await ask_for_news(node, tell, timeout_s=SEARCH_SYNC_S)
+    return await inspect.search(node, op.query)
+
+
+async def _info(node: Node, op: Info, tell: Tell) -> RepositoryInfo:
+    return await inspect.info(node, op.reference, tell, refresh=True)
+
+
+async def _log(node: Node, op: Log, tell: Tell) -> list[LogLine]:
+    if not node.endpoints:
+        await ask_for_news(node, tell, timeout_s=SEARCH_SYNC_S)
+    return await inspect.log_lines(node, op.name)
+
+
+async def _verify(node: Node, op: Verify, tell: Tell) -> VerifyResult:
+    return await verify(node, op.reference, tell, repair=op.repair)
+
+
+async def _move_branch(node: Node, op: MoveBranch, tell: Tell) -> BranchResult:
+    return await branches.move_branch(node, op.model, op.branch, op.revision, op.message, tell)
+
+
+async def _yank(node: Node, op: YankVersion, tell: Tell) -> YankResult:
+    return await branches.yank(node, op.name, op.message)
+
+
+async def _peers(node: Node, op: ListPeers, tell: Tell) -> list[PeerInfo]:
+    return await inspect.list_peers(node)
+
+
+async def _add_peers(node: Node, op: AddPeers, tell: Tell) -> list[PeerInfo]:
+    addresses = [parse_address(text) for text in op.addresses]
+    for address in addresses:
+        if address.node == node.id:
+            raise InvalidName(f"{address} is this node itself")
+        await on_disk(node.store.peers.add, address)
+    if op.news:
+        await ask_for_news(node, tell, timeout_s=SEARCH_SYNC_S)
+    added = {str(address.node) for address in addresses}
+    return [peer for peer in await inspect.list_peers(node) if peer.node in added]
+
+
+async def _remove_peer(node: Node, op: RemovePeer, tell: Tell) -> Done:
+    peer = parse_address(op.node).node if op.node.startswith("p2phub://") else NodeId.parse(op.node)
+    if not await on_disk(node.store.peers.remove, peer):
+        raise NotFound(f"no peer {peer} is known")
+    return Done()
+
+
+async def _status(node: Node, op: GetStatus, tell: Tell) -> Status:
+    return await inspect.status(node)
+
+
+async def _store_list(node: Node, op: StoreList, tell: Tell) -> list[StoredRepository]:
+    return await housekeeping.list_repositories(node)
+
+
+async def _store_remove(node: Node, op: StoreRemove, tell: Tell) -> Freed:
+    return await housekeeping.remove(node, op.reference, tell)
+
+
+async def _store_collect(node: Node, op: StoreCollect, tell: Tell) -> Freed:
+    return await housekeeping.collect_garbage(node, unpinned=op.unpinned, tell=tell)
+
+
+async def _store_pin(node: Node, op: StorePin, tell: Tell) -> PinResult:
+    return PinResult(str(await housekeeping.pin(node, op.reference, tell)))
+
+
+async def _store_unpin(node: Node, op: StoreUnpin, tell: Tell) -> PinResult:
+    return PinResult(str(await housekeeping.unpin(node, op.reference, tell)))
+
+
+async def _store_use(node: Node, op: StoreUse, tell: Tell) -> DiskUse:
+    return await housekeeping.disk_use(node)
+
+
+async def _store_rebuild(node: Node, op: StoreRebuild, tell: Tell) -> RebuildResult:
+    start = time.monotonic()
+    found = await on_disk(node.store.rebuild, lambda text: None)
+    await on_disk(housekeeping.pin_published, node)
+    tell(Notice(f"rebuilt in {time.monotonic() - start:.1f} s"))
+    return RebuildResult(**found)
+
+
+_HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = {
+    PublishFolder: _publish,
+    Fetch: _fetch,
+    FetchFile: _fetch_file,
+    Search: _search,
+    Info: _info,
+    Log: _log,
+    Verify: _verify,
+    MoveBranch: _move_branch,
+    YankVersion: _yank,
+    ListPeers: _peers,
+    AddPeers: _add_peers,
+    RemovePeer: _remove_peer,
+    GetStatus: _status,
+    StoreList: _store_list,
+    StoreRemove: _store_remove,
+    StoreCollect: _store_collect,
+    StorePin: _store_pin,
+    StoreUnpin: _store_unpin,
+    StoreUse: _store_use,
+    StoreRebuild: _store_rebuild,
+}

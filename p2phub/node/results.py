@@ -1,0 +1,245 @@
+"""What operations return, as values: the same in this process and from a daemon (spec/local-api.md §2.2)."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from p2phub.core.description import Card, Facts
+
+
+class PublishResult(Struct, frozen=True):
+    """What was published."""
+
+    namespace: str
+    model: str
+    version: str | None
+    branch: str
+    revision: str
+    files: int
+    size: int  # bytes
+    written: int  # bytes that had to be written to the store
+    new: bool  # False: exactly this was published before
+    log_index: int | None
+
+
+class ProviderSummary(Struct, frozen=True):
+    """What one provider did."""
+
+    node: str
+    received: int  # bytes
+    rate: float  # bytes a second
+    state: str
+    reason: str | None
+
+
+class FetchResult(Struct, frozen=True):
+    """What was fetched, and where it is."""
+
+    reference: str
+    revision: str | None  # None for a single file
+    path: str | None  # the folder, or the single file; None if nothing was checked out
+    files: int
+    size: int  # bytes of the files asked for
+    here_before: int  # bytes of them that were here already
+    copied: int  # bytes that were taken from other files here
+    received: int  # bytes that came from providers
+    duplicates: int  # bytes that came twice
+    seconds: float
+    linked: str | None  # how the files were placed
+    providers: list[ProviderSummary]
+    dry_run: bool = False
+
+
+class FileResult(Struct, frozen=True):
+    """Where a file is."""
+
+    location: str
+    size: int  # bytes
+
+
+class FileInfo(Struct, frozen=True):
+    """One file of a repository."""
+
+    path: str
+    size: int  # bytes
+    root: str
+    sha256: str
+    role: str
+    profile: str
+    here: bool
+
+
+class RepositoryInfo(Struct, frozen=True):
+    """A repository at one revision."""
+
+    reference: str
+    namespace: str | None
+    model: str | None
+    kind: str
+    revision: str
+    commit: str
+    version: str | None
+    branch: str | None
+    created: int  # seconds since 1970
+    size: int  # bytes
+    here: int  # bytes of it that are in the store, whole files only
+    pinned: bool
+    parents: list[str]
+    base_models: dict[str, str]  # revision -> relation
+    versions: dict[str, str]
+    branches: dict[str, str]
+    yanked: list[str]
+    card: Card | None
+    facts: Facts | None
+    variants: dict[str, list[str]]
+    files: list[FileInfo]
+
+
+class LogLine(Struct, frozen=True):
+    """One record, as people read it."""
+
+    log: str
+    index: int
+    time: int  # seconds since 1970
+    type: str
+    model: str
+    branch: str | None
+    version: str | None
+    revision: str | None
+    message: str
+    refused: str | None  # why it does not count
+
+
+class ByteSpan(Struct, frozen=True):
+    """Bytes `begin` to `end - 1` of a file."""
+
+    begin: int
+    end: int
+
+
+class Damage(Struct, frozen=True):
+    """A file that is not as it should be, and where."""
+
+    path: str
+    location: str  # on disk
+    spans: list[ByteSpan]
+    missing: bool  # nothing of it is here
+    repaired: bool
+
+
+class VerifyResult(Struct, frozen=True):
+    """What was found."""
+
+    reference: str
+    revision: str | None
+    files: int
+    size: int  # bytes hashed
+    damaged: list[Damage]
+    received: int  # bytes fetched to repair
+    seconds: float
+
+    @property
+    def good(self) -> bool:
+        return all(damage.repaired for damage in self.damaged)
+
+
+class BranchResult(Struct, frozen=True):
+    """Where a branch stands now."""
+
+    model: str
+    branch: str
+    revision: str | None  # None: it was deleted
+    log_index: int
+
+
+class YankResult(Struct, frozen=True):
+    """A version that is not chosen any more."""
+
+    model: str
+    version: str
+    log_index: int
+
+
+class PeerInfo(Struct, frozen=True):
+    """One peer."""
+
+    node: str
+    addresses: list[str]
+    added: bool
+    last_seen: int | None  # seconds since 1970
+    last_error: str | None
+    failures: int
+    received: int  # bytes of content
+    banned_until: int | None  # seconds since 1970
+    ban_reason: str | None
+
+
+class Status(Struct, frozen=True):
+    """The node as a whole."""
+
+    node_id: str
+    namespace: str | None
+    addresses: list[str]
+    serving: bool
+    started: int | None  # seconds since 1970
+    home: str
+    store: str
+    offline: bool
+    peers: int
+    peers_seen: int  # in the last five minutes
+    models: int
+    logs: int
+    records: int
+    forked_logs: list[str]
+    manifests: int
+    uploaded: int  # bytes since the start
+    uploads: int  # running now
+
+
+class StoredRepository(Struct, frozen=True):
+    """A manifest in the store."""
+
+    revision: str
+    names: list[str]  # NAMESPACE/MODEL of those who published it
+    kind: str
+    size: int  # bytes of all its files
+    here: int  # bytes of them in the store
+    pinned: str | None  # why: "published" or "kept"
+
+
+class Freed(Struct, frozen=True):
+    """What was removed."""
+
+    items: int
+    bytes: int
+
+
+class DiskUse(Struct, frozen=True):
+    """How much the store takes."""
+
+    store: str
+    objects: int
+    objects_bytes: int
+    partials: int
+    partials_bytes: int
+    in_place: int
+    in_place_bytes: int
+    index_bytes: int
+    free_bytes: int
+
+
+class PinResult(Struct, frozen=True):
+    revision: str
+
+
+class RebuildResult(Struct, frozen=True):
+    """What a rebuild found."""
+
+    manifests: int
+    records: int
+    objects: int
+    damaged: int
+
+
+class Done(Struct, frozen=True):
+    """Nothing more to say."""

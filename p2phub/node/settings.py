@@ -1,0 +1,42 @@
+"""How a node runs: what the environment and the command line say (spec/cli.md §3)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from p2phub.core.errors import InvalidName
+from p2phub.store.layout import Layout
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a node runs."""
+
+    layout: Layout
+    offline: bool = False  # use no network at all
+    plain: bool = False  # no TLS between nodes, for closed clusters
+    only_tls: bool = False  # fetch content over HTTPS even where encrypted frames would pass
+    advertise: tuple[str, ...] = ()  # HOST:PORT that others should call; empty: what it is bound to
+    cluster: str | None = None
+    site: str | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Return what the variables P2PHUB_… say (spec/cli.md §3). Raises InvalidName."""
+        return cls(
+            Layout.from_environment(environment),
+            offline=_is_on(environment, "P2PHUB_OFFLINE"),
+            plain=_is_on(environment, "P2PHUB_PLAIN"),
+            only_tls=_is_on(environment, "P2PHUB_ONLY_TLS"),
+        )
+
+
+def _is_on(environment: Mapping[str, str], name: str) -> bool:
+    value = environment.get(name, "").strip().lower()
+    if value in ("", "0", "false", "no", "off"):
+        return False
+    if value in ("1", "true", "yes", "on"):
+        return True
+    raise InvalidName(f"{name}={value} is neither 1 nor 0")
