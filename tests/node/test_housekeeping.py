@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from p2phub.core.errors import Conflict, HubError, NotFound
+from p2phub.core.search import Query
 from p2phub.node import inspect
+from p2phub.node.dispatch import run
 from p2phub.node.events import Notice, ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.housekeeping import collect_garbage, disk_use, list_repositories, pin, remove, unpin
 from p2phub.node.node import create_identity
-from p2phub.node.operations import StoreRebuild, run
+from p2phub.node.operations import StoreRebuild
 from p2phub.node.publish import publish
-from p2phub.store.catalogue import Query
 from p2phub.testing.hostile import open_home, serving
 from p2phub.testing.processes import flip_byte, tree
 

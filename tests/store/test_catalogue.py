@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from storekit import TIME, Writer, revision, summary, two_keys_identity
 
 from p2phub.core.records import Entry
-from p2phub.store.catalogue import RANKED_MATCHES_MAX, SEARCH_LIMIT_MAX, Catalogue, Claim, Model, Query
+from p2phub.core.search import SEARCH_LIMIT_MAX, Model, Query
+from p2phub.store.catalogue import RANKED_MATCHES_MAX, Catalogue, Claim
 from p2phub.store.database import REBUILT, Database
 from p2phub.testing import values
 
