@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from p2phub.core.choices import DEFAULT_BRANCH
-from p2phub.core.errors import Conflict, HubError, InvalidName, NotFound, Offline, PeerError, PeerViolation
+from p2phub.core.errors import Conflict, HubError, InvalidName, NotFound, Offline
 from p2phub.core.ids import ContentId, ManifestId, NamespaceId
 from p2phub.core.manifest import Manifest
 from p2phub.core.manifest import decode as decode_manifest
@@ -17,11 +17,13 @@ from p2phub.core.names import (
     is_version,
     parse_reference,
 )
+from p2phub.net.peerclient import PeerClient
 
+from .asking import ask_in_turn
 from .disk import on_disk
 from .events import Notice, Tell
 from .node import Node, own_identity
-from .replicate import ask_for_news, ban_peer, call_peer, nobody_to_ask, require_peers, usable_peers
+from .replicate import ask_for_news, nobody_to_ask, require_peers, usable_peers
 
 SYNC_TIMEOUT_S = 10.0  # to ask peers for news before a name is looked up
 
@@ -170,20 +172,16 @@ def _not_found(node: Node, reference: NameRef, namespace: NamespaceId) -> HubErr
 async def _ask_for_manifest(node: Node, manifest: ManifestId, tell: Tell) -> bytes | None:
     if node.settings.offline:
         raise Offline(f"the manifest {manifest} is not here, and the network is switched off")
-    for peer in await on_disk(usable_peers, node):
-        try:
-            async with call_peer(node, peer) as client:
-                data = await client.manifest(manifest)
-        except PeerViolation as exc:
-            tell(Notice(f"banned: {exc}"))
-            await ban_peer(node, peer.node, str(exc))
-            continue
-        except PeerError as exc:
-            tell(Notice(str(exc)))
-            continue
-        if data is not None:
-            return data
-    return None
+    found: list[bytes] = []
+
+    async def ask(client: PeerClient) -> bool:
+        data = await client.manifest(manifest)
+        found.extend([data] if data is not None else [])
+        return bool(found)
+
+    for reason in await ask_in_turn(node, await on_disk(usable_peers, node), ask, tell, what="the manifest"):
+        tell(Notice(reason))
+    return found[0] if found else None
 
 
 def _asked(peers: int) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from p2phub.core.errors import InvalidData, NotFound, PeerError, PeerViolation
+from p2phub.core.errors import InvalidData, NotFound, PeerViolation
 from p2phub.core.filetree import ChunkList, TreePage, check_page, join_pages, page_count
 from p2phub.core.ids import ContentId
 from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.messages import TREE_PAGES_MAX, PageRef
 
+from .asking import ask_in_turn
 from .disk import on_disk
-from .events import Notice, Tell
+from .events import Tell
 from .node import Node
-from .replicate import ban_peer, call_peer, usable_peers
+from .replicate import usable_peers
 
 
 async def load_chunk_lists(node: Node, roots: Collection[ContentId], tell: Tell) -> dict[ContentId, ChunkList]:
@@ -22,22 +23,17 @@ async def load_chunk_lists(node: Node, roots: Collection[ContentId], tell: Tell)
     Raises NotFound if no peer knows one of them.
     """
     found = await on_disk(_known, node, roots)
-    reasons: list[str] = []
-    for peer in await on_disk(usable_peers, node):
-        missing = [root for root in roots if root not in found]
-        if not missing:
-            break
-        try:
-            async with call_peer(node, peer) as client:
-                lists = await _ask(client, missing)
-            await on_disk(node.store.blobs.save_chunk_lists, lists)
-            found |= lists
-        except PeerViolation as exc:
-            tell(Notice(f"banned: {exc}"))
-            await ban_peer(node, peer.node, str(exc))
-        except PeerError as exc:
-            reasons.append(str(exc))
+
+    async def ask(client: PeerClient) -> bool:
+        lists = await _ask(client, [root for root in roots if root not in found])
+        await on_disk(node.store.blobs.save_chunk_lists, lists)
+        found.update(lists)
+        return all(root in found for root in roots)
+
     missing = [root for root in roots if root not in found]
+    if missing:
+        reasons = await ask_in_turn(node, await on_disk(usable_peers, node), ask, tell, what="chunk lists")
+        missing = [root for root in roots if root not in found]
     if missing:
         raise NotFound(
             f"no peer we know of offers {missing[0]}" + (f" and {len(missing) - 1} more files" if missing[1:] else ""),
