@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from p2phub.core.errors import InvalidData
+from p2phub.core.errors import InvalidData, PeerError
 from p2phub.net.connection import ContentConnection, WantedChunk
 from p2phub.net.threads import run_abortable
 from p2phub.protocol.messages import AREA_SIZE, ByteRange
@@ -89,6 +89,8 @@ class Download:
         self.received = 0  # bytes
         self.last_arrival = trio.current_time()
         self._arrived: deque[tuple[Request[str], int]] = deque()
+        self._running: dict[int, ContentConnection] = {}  # by number of the request
+        self._cut: set[int] = set()  # requests that were ended because others brought it all
         self._limiter = trio.CapacityLimiter(THREADS_MAX)
 
     def incomplete(self) -> list[int]:
@@ -117,9 +119,17 @@ class Download:
             self._left[place] -= 1
             if not self._left[place]:
                 self._complete(place)
+        for request in self.picker.take_pointless():
+            if connection := self._running.get(request.number):
+                # Its provider has others to serve.
+                self._cut.add(request.number)
+                connection.abort()
 
-    async def fetch(self, connection: ContentConnection, request: Request[str]) -> None:
-        """Do one request in a worker thread, and queue what arrives. Raises PeerError, StoreError."""
+    async def fetch(self, connection: ContentConnection, request: Request[str]) -> bool:
+        """Do one request in a worker thread, and queue what arrives. Raises PeerError, StoreError.
+
+        Returns whether the connection can be used again: not if others brought all that was asked meanwhile.
+        """
         spans, wanted = self._spans(request)
         deadline = deadline_s(sum(chunk.length for chunk in wanted))
         small: list[tuple[int, int, bytes]] = []  # chunk, file, bytes: files of one chunk
@@ -146,7 +156,17 @@ class Download:
                         self.have[place][0] = 1
                     self._arrived.extend((request, chunk) for chunk, _, _ in small)
 
-        await run_abortable(work, connection.abort, self._limiter)
+        self._running[request.number] = connection
+        try:
+            await run_abortable(work, connection.abort, self._limiter)
+        except PeerError:
+            if request.number not in self._cut:
+                raise
+        finally:
+            del self._running[request.number]
+            is_cut = request.number in self._cut
+            self._cut.discard(request.number)
+        return not is_cut
 
     def offers(self, places: Sequence[int], held: Sequence[bool | bytes]) -> bytes | None:
         """Return what a provider offers, as the picker takes it: a byte a chunk, None for all.

@@ -327,7 +327,9 @@ class Crowd:
                     with self._running(provider, request):
                         if connection is None or not connection.usable:
                             connection = await provider.connect()
-                        await self._download.fetch(connection, request)
+                        if not await self._download.fetch(connection, request):
+                            connection.close()
+                            connection = None
                     failures = 0
                     provider.is_busy, provider.report.reason = False, None
                 except PeerBusy as exc:

@@ -32,7 +32,8 @@ REQUEST_CHUNKS_MAX = 1000  # chunks in one request: at most as many byte ranges;
 OUTSTANDING_S = 3.0  # seconds of work a provider is given at once; spec/transfer.md §3.2
 RANDOM_FIRST = 4  # requests chosen at random before the rarest go first; spec/transfer.md §3.1
 COPIES_MAX = 2  # requests for one chunk at the same time, in the endgame; spec/transfer.md §3.3
-HEDGE_FACTOR = 2.0  # a copy is asked for if it should arrive this many times sooner; spec/transfer.md §3.3
+HEDGE_FACTOR = 4.0  # a copy is asked for if it should arrive this many times sooner; spec/transfer.md §3.3
+HEDGE_RATE = 1024 * 1024  # bytes a second, of a provider whose rate is not known yet; spec/transfer.md §3.3
 RATE_WINDOW_S = 1.0  # seconds over which a rate is measured; spec/transfer.md §3.2
 RATE_WEIGHT = 0.5  # of the newest measurement in the running rate; spec/transfer.md §3.2
 
@@ -99,6 +100,7 @@ class _Provider:
     window_bytes: int = 0
     busy_at: float | None = None  # seconds, when it was last known to be at work
     requests: set[int] = field(default_factory=set)
+    is_doubtful: bool = False  # its last request ended without all that was asked, and nothing came since
 
     def has(self, chunk: int) -> bool:
         return self.offers is None or self.offers[chunk] == 1
@@ -129,6 +131,7 @@ class Picker(Generic[P]):
         self._asked: dict[int, set[int]] = {}
         self._requests: dict[int, _InFlight[P]] = {}
         self._number = 0
+        self._pointless: list[Request[P]] = []
         self._last_arrival: float | None = None  # seconds
         self._arrivals: deque[tuple[float, int]] = deque()  # seconds and bytes, of the last TOTAL_WINDOW_S
         self._arrivals_bytes = 0
@@ -136,6 +139,7 @@ class Picker(Generic[P]):
         self._ranks = list(range(len(self._stripes)))
         rng.shuffle(self._ranks)
         self._stripe_of_rank = dict(zip(self._ranks, self._stripes, strict=True))
+        self._stripe_arrays: tuple[Any, Any] | None = None  # their starts and ranks, for numpy
         # Whole providers share one order; a partial one has its own.
         self._whole_order = _Order()
         self._epoch = 0
@@ -207,7 +211,7 @@ class Picker(Generic[P]):
             return None
         free = self._free_run(known)
         chunks = free or self._hedge(known, now)
-        if not chunks:
+        if not chunks or (free and known.is_doubtful and self._has_better(known, free.start)):
             return None
         self._number += 1
         if self._number == RANDOM_FIRST:
@@ -235,17 +239,23 @@ class Picker(Generic[P]):
         # An answer that comes after its request was given up is as good as any, but measures nothing.
         if flight := self._requests.get(request.number):
             flight.arrived += size
+            self._providers[request.provider].is_doubtful = False
             self._measure(self._providers[request.provider], size, now)
         if self._state[chunk] == _DONE:
             self.duplicate_bytes += size
             return False
-        self.chunk_found(chunk)
+        others = self._asked.pop(chunk, set()) - {request.number}
+        self._take(chunk, _DONE)
+        for number in others:
+            other = self._requests[number].request
+            if not any(self.is_wanted(waited) for waited in other.chunks):
+                self._pointless.append(other)
         return True
 
-    def chunk_found(self, chunk: int) -> None:
-        """Note that a chunk is here, whoever brought it."""
-        self._asked.pop(chunk, None)
-        self._take(chunk, _DONE)
+    def take_pointless(self) -> list[Request[P]]:
+        """Return the running requests, not returned before, whose chunks have all been brought by others."""
+        pointless, self._pointless = self._pointless, []
+        return pointless
 
     def is_wanted(self, chunk: int) -> bool:
         """Say whether `chunk` has not arrived yet."""
@@ -261,6 +271,7 @@ class Picker(Generic[P]):
             return False
         request = flight.request
         is_any_free = False
+        self._providers[request.provider].is_doubtful |= any(self.is_wanted(chunk) for chunk in request.chunks)
         self._providers[request.provider].requests.remove(number)
         for chunk in request.chunks:
             askers = self._asked.get(chunk, set())
@@ -316,6 +327,13 @@ class Picker(Generic[P]):
             heapq.heapreplace(heap, self._rarity_of(rarest) << _RANK_BITS | rank)
         return None
 
+    def _has_better(self, provider: _Provider, chunk: int) -> bool:
+        """Say whether another offers `chunk` and has nothing to do, who did not just fail."""
+        return any(
+            other is not provider and not other.is_doubtful and not other.requests and other.has(chunk)
+            for other in self._providers.values()
+        )
+
     def _is_free(self, chunk: int, provider: _Provider) -> bool:
         return self._state[chunk] == _MISSING and provider.has(chunk)
 
@@ -357,8 +375,9 @@ class Picker(Generic[P]):
     def _hedge(self, provider: _Provider, now: float) -> range | None:
         """Return the end of a request that another is busy with, if `provider` should be much sooner."""
         # While anything is free, a provider with nothing to give waits for what it will have next.
-        if provider.rate is None or self._missing_count:
+        if self._missing_count or (provider.rate is None and provider.requests):
             return None
+        rate = provider.rate or HEDGE_RATE
         best: tuple[float, range] | None = None
         for flight in self._requests.values():
             pending = [chunk for chunk in self._pending(flight.request) if self._is_hedgeable(chunk, provider)]
@@ -367,7 +386,7 @@ class Picker(Generic[P]):
             # Only a run can be asked for; the last one is what comes latest.
             run = _last_run(pending)
             theirs = self._expected_s(flight, now)
-            ours = sum(self._sizes[chunk] for chunk in run) * provider.connections / provider.rate
+            ours = sum(self._sizes[chunk] for chunk in run) * provider.connections / rate
             if theirs > HEDGE_FACTOR * ours and (best is None or theirs > best[0]):
                 best = (theirs, run)
         return best[1] if best else None
@@ -422,16 +441,19 @@ class Picker(Generic[P]):
             return []
         import numpy as np
 
+        if self._stripe_arrays is None:
+            starts = np.array([stripe.start for stripe in self._stripes], dtype=np.int64)
+            self._stripe_arrays = starts, np.array(self._ranks, dtype=np.int64)
+        starts, ranks = self._stripe_arrays
         wanted = np.frombuffer(self._state, dtype=np.uint8) == _MISSING
         if offers is not None:
             wanted &= np.frombuffer(offers, dtype=np.uint8) == 1
         # At first any chunk is as good as another: a new node soon has something to give.
         known = self._rarity if self._rarity is not None else np.zeros(len(self._sizes), dtype=np.int32)
         rarity = known if self._number >= RANDOM_FIRST else np.full_like(known, _ANY_RARITY)
-        starts = [stripe.start for stripe in self._stripes]
         # Chunks between two stripes were here from the start, so they are not wanted.
         rarest = np.minimum.reduceat(np.where(wanted, rarity, _NOT_WANTED), starts).astype(np.int64)
-        keys = (rarest << _RANK_BITS | np.array(self._ranks, dtype=np.int64))[rarest != _NOT_WANTED]
+        keys = (rarest << _RANK_BITS | ranks)[rarest != _NOT_WANTED]
         keys.sort()
         heap: list[int] = keys.tolist()  # sorted, so it is one
         return heap
