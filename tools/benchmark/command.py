@@ -1,0 +1,93 @@
+"""The command `tools/bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from .cases import CASES
+from .measuring import Row, measure
+from .nodes import Failure
+from .report import as_json, table
+from .workplace import Options, Workplace
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+
+
+def main() -> int:
+    """Run what the command line asks for; returns the exit code."""
+    parser = _parser()
+    arguments = parser.parse_args()
+    if arguments.list:
+        for name, case in CASES.items():
+            print(f"{name:12}{case.summary}{'' if case.default else ' (only when named, or with --all)'}")
+        return 0
+    if unknown := [name for name in arguments.cases if name not in CASES]:
+        parser.error(f"there is no case {unknown[0]!r}; --list names them")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    names = arguments.cases or [name for name, case in CASES.items() if case.default or arguments.all]
+    size = int(arguments.size * 2**30) if arguments.size else None
+    options = Options(size=size, nodes=arguments.nodes, rate=arguments.rate)
+    rows: list[Row] = []
+    skipped: list[str] = []
+    try:
+        for name in names:
+            found, missing = run_case(name, options, arguments.only, arguments.runs, arguments.folder)
+            rows += found
+            skipped += missing
+    except Failure as exc:
+        print(f"tools/bench: error: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print(table(rows, skipped))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(as_json(rows, skipped), indent=2) + "\n")
+    return 0
+
+
+def run_case(name: str, options: Options, only: str, runs: int, parent: Path | None) -> tuple[list[Row], list[str]]:
+    """Measure a case in a folder of its own; returns its rows, and what was left out and why."""
+    with tempfile.TemporaryDirectory(prefix="p2phub-bench-", dir=parent) as folder, ExitStack() as stack:
+        place = Workplace(Path(folder), options, stack)
+        rows = [row for row in CASES[name].rows(place) if only in row.name]
+        measure(rows, runs, place.folder, place.clear)
+        return rows, place.skipped
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tools/bench", description="Measure p2phub beside what else there is.")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="what to measure (default: what takes a few minutes)")
+    parser.add_argument("--all", action="store_true", help="every case")
+    parser.add_argument("--list", action="store_true", help="only say which cases there are")
+    parser.add_argument("--size", type=float, metavar="GIB", help="of what is moved (default: what suits the case)")
+    parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each row (default 3)")
+    parser.add_argument("--only", default="", metavar="WORD", help="only rows whose name has WORD")
+    parser.add_argument("--nodes", type=_numbers, metavar="N[,N…]", help="swarm, growth: how many nodes want it")
+    parser.add_argument("--rate", type=_rate, metavar="RATE", help="swarm, growth: of an uplink, such as 100MB")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
+    parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
+    return parser
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers") from None
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError("there is at least one node")
+    return numbers
+
+
+def _rate(text: str) -> float:
+    match = re.fullmatch(r"([0-9.]+) ?([kmg]?)b?(?:/s)?", text.lower())
+    if not match or float(match[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate; 100MB is one")
+    return float(match[1]) * UNITS[match[2]]

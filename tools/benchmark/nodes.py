@@ -1,0 +1,103 @@
+"""Nodes of p2phub as processes, here or on a machine of a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2phub.testing.netns import Machine
+
+P2PHUB = (str(Path(sys.executable).with_name("p2phub")),)
+PORT = 8627  # of a node that has a machine for itself
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+
+
+class Failure(Exception):
+    """A benchmark cannot go on; the text says why."""
+
+
+@dataclass
+class Node:
+    """A node that runs, and where it answers."""
+
+    home: Path
+    process: subprocess.Popen[bytes]
+    address: str
+    machine: Machine | None
+    environment: dict[str, str]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return a p2phub command as it runs beside this node."""
+        return beside(self.machine, [*P2PHUB, *arguments])
+
+
+def clean_environment() -> dict[str, str]:
+    """Return our environment without what somebody set for another home."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("P2PHUB_")}
+
+
+def beside(machine: Machine | None, command: Sequence[str]) -> list[str]:
+    """Return `command` as it runs on `machine`; None: here."""
+    return machine.command(command) if machine else list(command)
+
+
+def start_node(
+    stack: ExitStack,
+    home: Path,
+    *,
+    machine: Machine | None = None,
+    peers: Sequence[str] = (),
+    **variables: str,
+) -> Node:
+    """Start a node of `home` and wait until it answers; it is stopped when `stack` closes. Raises Failure.
+
+    variables: of its environment, such as P2PHUB_PLAIN.
+    """
+    home.mkdir(exist_ok=True)
+    environment = {**clean_environment(), "P2PHUB_HOME": str(home), **variables}
+    ready = home / "ready.json"
+    ready.unlink(missing_ok=True)
+    listen = f"{machine.address}:{PORT}" if machine else "127.0.0.1:0"
+    doors = ["--listen", listen, "--local", "127.0.0.1:0", "--ready-file", str(ready)]
+    command = [*P2PHUB, "node", *doors, *(word for peer in peers for word in ("--peer", peer))]
+    process = start(stack, beside(machine, command), environment, home / "node.log", ready.exists)
+    return Node(home, process, json.loads(ready.read_text())["address"], machine, environment)
+
+
+def start(
+    stack: ExitStack, command: list[str], environment: dict[str, str], log: Path, is_ready: Callable[[], bool]
+) -> subprocess.Popen[bytes]:
+    """Start a server, wait until `is_ready()`, and stop it when `stack` closes. Raises Failure."""
+    with open(log, "ab") as file:
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+    stack.callback(stop, process)
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not is_ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise Failure(f"`{' '.join(command)}` did not start: {log.read_text()[-500:]}")
+        time.sleep(0.02)
+    return process
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a server, gently if it lets us."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,109 @@
+"""Results as a table for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any
+
+from .measuring import BUSY_SHARE, Row, Target, reached
+
+# Heading and form of the quantities of a table; those that no row measured are left out.
+COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "seconds": ("s", lambda value: f"{value:.2f}"),
+    "ideal": ("ideal s", lambda value: f"{value:.2f}"),
+    "rate": ("MB/s", lambda value: f"{value / 1e6:.0f}"),
+    "cpu": ("CPU s", lambda value: f"{value:.2f}"),
+    "cpu_per_gb": ("CPU s/GB", lambda value: f"{value:.2f}"),
+    "peak": ("peak MB", lambda value: f"{value / 1e6:.0f}"),
+    "serving_peak": ("serving MB", lambda value: f"{value / 1e6:.0f}"),
+    "busy": ("CPU busy", lambda value: f"{value:.0%}"),
+}
+# How a target's quantity reads; with "of …" behind it when it is a ratio.
+WORDS = {
+    "seconds": "time",
+    "rate": "rate",
+    "cpu": "CPU",
+    "cpu_per_gb": "CPU",
+    "peak": "peak memory, MB",
+    "serving_peak": "serving memory, MB",
+    "of_ideal": "of the ideal time",
+    "copies": "copies sent by the seed",
+}
+MEGABYTES = ("peak", "serving_peak")
+
+
+def table(rows: list[Row], skipped: list[str]) -> str:
+    """Return the results as text: a table for each case, targets beside what was reached."""
+    lines: list[str] = []
+    for case, group in groupby(rows, key=lambda row: row.case):
+        lines += ["", *_case_lines(case, list(group))]
+    return "\n".join([*lines[1:], *(["", *skipped] if skipped else [])])
+
+
+def as_json(rows: list[Row], skipped: list[str]) -> dict[str, Any]:
+    """Return the results as a JSON document."""
+    return {
+        "rows": [
+            {
+                "case": row.case,
+                "name": row.name,
+                "bytes": row.amount,
+                "medians": {name: row.median(name) for name in _quantities(row)},
+                "runs": row.samples,
+                "targets": [_target_json(row, target, rows) for target in row.targets],
+            }
+            for row in rows
+        ],
+        "skipped": skipped,
+    }
+
+
+def _case_lines(case: str, rows: list[Row]) -> list[str]:
+    columns = [name for name in COLUMNS if any(row.values(name) for row in rows if name in _quantities(row))]
+    width = max(len(row.name) for row in rows) + 2
+    heads = "".join(f"{COLUMNS[name][0]:>11}" for name in columns)
+    lines = [f"{case:{width}}{heads}"]
+    for row in rows:
+        cells = "".join(f"{_cell(row, name):>11}" for name in columns)
+        remarks = [_target_text(row, target, rows) for target in row.targets]
+        if (row.median("busy") or 0.0) > BUSY_SHARE:
+            remarks.append(f"bound by the processors, which were busy {row.median('busy'):.0%} of the time")
+        first, *others = remarks or [""]
+        lines.append(f"{row.name:{width}}{cells}   {first}".rstrip())
+        lines += [f"{'':{width + 11 * len(columns)}}   {remark}" for remark in others]
+    return lines
+
+
+def _quantities(row: Row) -> list[str]:
+    measured = {name: None for sample in row.samples for name in sample}
+    return [*measured, *(["rate"] if row.amount else []), *(["cpu_per_gb"] if row.amount and "cpu" in measured else [])]
+
+
+def _cell(row: Row, quantity: str) -> str:
+    value = row.median(quantity) if quantity in _quantities(row) else None
+    return "-" if value is None else COLUMNS[quantity][1](value)
+
+
+def _target_text(row: Row, target: Target, rows: list[Row]) -> str:
+    value = reached(row, target, rows)
+    words = WORDS[target.quantity]
+    what = f"× {words} of {target.against}" if target.against else words
+    scale = 1e6 if target.quantity in MEGABYTES and not target.against else 1
+    wanted = f"target {target.sign} {target.bound / scale:g}"
+    if value is None:
+        return f"? {what} ({wanted}: not measured)"
+    verdict = "met" if target.is_met(value) else "MISSED"
+    return f"{value / scale:.2f} {what} ({wanted}: {verdict})"
+
+
+def _target_json(row: Row, target: Target, rows: list[Row]) -> dict[str, Any]:
+    value = reached(row, target, rows)
+    return {
+        "quantity": target.quantity,
+        "against": target.against,
+        "sign": target.sign,
+        "bound": target.bound,
+        "reached": value,
+        "met": None if value is None else target.is_met(value),
+    }
