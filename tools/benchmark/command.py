@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from .cases import CASES
-from .measuring import Row, measure
-from .nodes import Failure
+from .measuring import Failure, Row, measure
+from .others import install
+from .plot import plot
 from .report import as_json, table
 from .workplace import Options, Workplace
 
@@ -24,6 +25,8 @@ def main() -> int:
     """Run what the command line asks for; returns the exit code."""
     parser = _parser()
     arguments = parser.parse_args()
+    if arguments.install:
+        return install()
     if arguments.list:
         for name, case in CASES.items():
             print(f"{name:12}{case.summary}{'' if case.default else ' (only when named, or with --all)'}")
@@ -32,8 +35,12 @@ def main() -> int:
         parser.error(f"there is no case {unknown[0]!r}; --list names them")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     names = arguments.cases or [name for name, case in CASES.items() if case.default or arguments.all]
+    drawn = next((name for name in ("growth", "swarm") if name in names), None)
+    if arguments.svg and drawn is None:
+        parser.error("--svg plots the case growth or swarm, and neither is to be measured")
     size = int(arguments.size * 2**30) if arguments.size else None
-    options = Options(size=size, nodes=arguments.nodes, rate=arguments.rate)
+    full = arguments.full or arguments.all
+    options = Options(size=size, nodes=arguments.nodes, rate=arguments.rate, full=full)
     rows: list[Row] = []
     skipped: list[str] = []
     try:
@@ -49,13 +56,15 @@ def main() -> int:
     print(table(rows, skipped))
     if arguments.json:
         arguments.json.write_text(json.dumps(as_json(rows, skipped), indent=2) + "\n")
+    if arguments.svg:
+        arguments.svg.write_text(plot([row for row in rows if row.case == drawn]))
     return 0
 
 
 def run_case(name: str, options: Options, only: str, runs: int, parent: Path | None) -> tuple[list[Row], list[str]]:
     """Measure a case in a folder of its own; returns its rows, and what was left out and why."""
     with tempfile.TemporaryDirectory(prefix="p2phub-bench-", dir=parent) as folder, ExitStack() as stack:
-        place = Workplace(Path(folder), options, stack)
+        place = Workplace(name, Path(folder), options, stack)
         rows = [row for row in CASES[name].rows(place) if only in row.name]
         measure(rows, runs, place.folder, place.clear)
         return rows, place.skipped
@@ -64,7 +73,8 @@ def run_case(name: str, options: Options, only: str, runs: int, parent: Path | N
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tools/bench", description="Measure p2phub beside what else there is.")
     parser.add_argument("cases", nargs="*", metavar="CASE", help="what to measure (default: what takes a few minutes)")
-    parser.add_argument("--all", action="store_true", help="every case")
+    parser.add_argument("--all", action="store_true", help="every case, at full size")
+    parser.add_argument("--full", action="store_true", help="the sizes of the targets (--all implies it)")
     parser.add_argument("--list", action="store_true", help="only say which cases there are")
     parser.add_argument("--size", type=float, metavar="GIB", help="of what is moved (default: what suits the case)")
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each row (default 3)")
@@ -72,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--nodes", type=_numbers, metavar="N[,N…]", help="swarm, growth: how many nodes want it")
     parser.add_argument("--rate", type=_rate, metavar="RATE", help="swarm, growth: of an uplink, such as 100MB")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="also plot how the time grows with the nodes")
+    parser.add_argument("--install", action="store_true", help="only install the others, with apt-get and pip, as root")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     return parser
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import os
 import statistics
 import sys
 import tempfile
@@ -11,15 +10,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CLOCK_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-BUSY_SHARE = 0.9  # of the processors; above it, they and not the network set the time
-
 # What a run gives, by quantity: "seconds" always; "cpu" (seconds, all sides), "peak" and
-# "serving_peak" (bytes), and what its case measures besides. Ratios to another row are
-# taken of these, and of "rate" (bytes per second) and "cpu_per_gb", which are derived.
+# "serving_peak" (bytes), and what its case measures besides. Derived from these are "rate"
+# (bytes per second) and "cpu_per_gb".
 Sample = dict[str, float]
 
 _COMPARE = {"≥": operator.ge, "≤": operator.le}
+
+
+class Failure(Exception):
+    """A benchmark cannot go on; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,30 @@ class Row:
     name: str
     run: Callable[[], Sample]
     amount: int = 0  # bytes that a run brings; 0: it is not about bytes
+    copies: int = 1  # to how many nodes it brings them
     targets: tuple[Target, ...] = ()
-    filler: int | None = None  # bytes that a run writes to disk, if not `amount`
+    curve: tuple[str, int] | None = None  # the line of the plot that it is a point of, and the number of nodes
+    runs_max: int | None = None  # of what takes too long to run as often as the rest
     samples: list[Sample] = field(default_factory=list)
 
     def values(self, quantity: str) -> list[float]:
         """Return a quantity of each run; empty if the runs did not measure it."""
         if quantity == "rate":
-            return [self.amount / sample["seconds"] for sample in self.samples]
+            return [self.amount / sample["seconds"] for sample in self.samples if self.amount]
         if quantity == "cpu_per_gb":
-            return [value / (self.amount / 1e9) for value in self.values("cpu")]
+            return [value / (self.amount * self.copies / 1e9) for value in self.values("cpu") if self.amount]
         return [sample[quantity] for sample in self.samples if quantity in sample]
 
     def median(self, quantity: str) -> float | None:
+        """Return the median of a quantity, None if the runs did not measure it."""
         values = self.values(quantity)
         return statistics.median(values) if values else None
+
+    @property
+    def quantities(self) -> list[str]:
+        """What can be asked of `values`."""
+        measured = list(dict.fromkeys(name for sample in self.samples for name in sample))
+        return measured + [name for name in ("rate", "cpu_per_gb") if self.values(name)]
 
 
 def reached(row: Row, target: Target, rows: Iterable[Row]) -> float | None:
@@ -71,16 +80,18 @@ def reached(row: Row, target: Target, rows: Iterable[Row]) -> float | None:
         return statistics.median(own) if own else None
     other = next((other for other in rows if (other.case, other.name) == (row.case, target.against)), None)
     theirs = other.values(target.quantity) if other else []
-    pairs = [(mine, yours) for mine, yours in zip(own, theirs, strict=False) if yours]
-    return statistics.median(mine / yours for mine, yours in pairs) if pairs else None
+    ratios = [mine / yours for mine, yours in zip(own, theirs, strict=False) if yours]
+    return statistics.median(ratios) if ratios else None
 
 
 def measure(rows: list[Row], runs: int, folder: Path, before: Callable[[], None]) -> None:
     """Run every row `runs` times, in turn; `before` is called before each run and not measured."""
     for turn in range(runs):
         for row in rows:
+            if row.runs_max is not None and turn >= row.runs_max:
+                continue
             before()
-            prime(folder, row.amount if row.filler is None else row.filler)
+            prime(folder, row.amount * row.copies)
             row.samples.append(row.run())
             took = f"{row.case}, {row.name}: {row.samples[-1]['seconds']:.2f} s"
             print(f"run {turn + 1} of {runs}: {took}", file=sys.stderr)
@@ -92,52 +103,3 @@ def prime(folder: Path, size: int) -> None:
         block = bytes(2**20)
         for _ in range(-(-size // len(block))):
             filler.write(block)
-
-
-@dataclass
-class Watch:
-    """What running processes use from now on: CPU time and the largest memory."""
-
-    pids: tuple[int, ...]
-    _before: dict[int, float] = field(init=False)
-
-    def __post_init__(self) -> None:
-        for pid in self.pids:
-            Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
-        self._before = {pid: cpu_seconds(pid) for pid in self.pids}
-
-    def cpu(self) -> list[float]:
-        """Return the CPU seconds of each process since the start."""
-        return [cpu_seconds(pid) - before for pid, before in self._before.items()]
-
-    def peak(self) -> float:
-        """Return the largest resident size of any of them since the start, in bytes."""
-        return max((peak_memory(pid) for pid in self.pids), default=0.0)
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a running process and its ended children used, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) * CLOCK_TICK_S
-
-
-def peak_memory(pid: int) -> float:
-    """Return the largest resident size of a running process, in bytes."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return float(line.split()[1]) * 1024
-    return 0.0
-
-
-def processor_times() -> tuple[float, float]:
-    """Return the seconds that all processors were busy, and that they were there, since the start of the machine."""
-    words = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
-    times = [int(word) * CLOCK_TICK_S for word in words]
-    idle = times[3] + times[4]
-    return sum(times) - idle, sum(times)
-
-
-def busy_share(since: tuple[float, float]) -> float:
-    """Return the share of the processors' time that was used by anybody since `processor_times()` gave `since`."""
-    busy, total = processor_times()
-    return (busy - since[0]) / max(total - since[1], CLOCK_TICK_S)

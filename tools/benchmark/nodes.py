@@ -1,4 +1,4 @@
-"""Nodes of p2phub as processes, here or on a machine of a network."""
+"""Nodes of p2phub and other servers as processes, here or on a machine of a network."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from p2phub.testing.netns import Machine
 
-P2PHUB = (str(Path(sys.executable).with_name("p2phub")),)
+from .measuring import Failure
+
+P2PHUB = str(Path(sys.executable).with_name("p2phub"))
 PORT = 8627  # of a node that has a machine for itself
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
-
-
-class Failure(Exception):
-    """A benchmark cannot go on; the text says why."""
+# Environment of both sides, by the way that content takes.
+TRANSPORTS: dict[str, dict[str, str]] = {
+    "plain": {"P2PHUB_PLAIN": "1"},
+    "frames": {},
+    "tls": {"P2PHUB_ONLY_TLS": "1"},
+}
 
 
 @dataclass
@@ -41,7 +45,37 @@ class Node:
 
     def command(self, *arguments: str) -> list[str]:
         """Return a p2phub command as it runs beside this node."""
-        return beside(self.machine, [*P2PHUB, *arguments])
+        return beside(self.machine, [P2PHUB, *arguments])
+
+
+def start_node(
+    stack: ExitStack,
+    home: Path,
+    *,
+    machine: Machine | None = None,
+    peers: Sequence[str] = (),
+    transport: str = "frames",
+) -> Node:
+    """Start a node of `home` and wait until it answers; it is stopped when `stack` closes. Raises Failure."""
+    home.mkdir(exist_ok=True)
+    environment = environment_of(home, transport)
+    ready = home / "ready.json"
+    ready.unlink(missing_ok=True)
+    listen = f"{machine.address}:{PORT}" if machine else "127.0.0.1:0"
+    doors = ["--listen", listen, "--local", "127.0.0.1:0", "--ready-file", str(ready)]
+    command = [P2PHUB, "node", *doors, *peer_options(peers)]
+    process = start(stack, beside(machine, command), environment, home / "node.log", ready.exists)
+    return Node(home, process, json.loads(ready.read_text())["address"], machine, environment)
+
+
+def peer_options(addresses: Sequence[str]) -> list[str]:
+    """Return the options that name these peers to a command."""
+    return [word for address in addresses for word in ("--peer", address)]
+
+
+def environment_of(home: Path, transport: str = "frames") -> dict[str, str]:
+    """Return the environment of commands and nodes of `home`."""
+    return {**clean_environment(), "P2PHUB_HOME": str(home), **TRANSPORTS[transport]}
 
 
 def clean_environment() -> dict[str, str]:
@@ -54,31 +88,8 @@ def beside(machine: Machine | None, command: Sequence[str]) -> list[str]:
     return machine.command(command) if machine else list(command)
 
 
-def start_node(
-    stack: ExitStack,
-    home: Path,
-    *,
-    machine: Machine | None = None,
-    peers: Sequence[str] = (),
-    **variables: str,
-) -> Node:
-    """Start a node of `home` and wait until it answers; it is stopped when `stack` closes. Raises Failure.
-
-    variables: of its environment, such as P2PHUB_PLAIN.
-    """
-    home.mkdir(exist_ok=True)
-    environment = {**clean_environment(), "P2PHUB_HOME": str(home), **variables}
-    ready = home / "ready.json"
-    ready.unlink(missing_ok=True)
-    listen = f"{machine.address}:{PORT}" if machine else "127.0.0.1:0"
-    doors = ["--listen", listen, "--local", "127.0.0.1:0", "--ready-file", str(ready)]
-    command = [*P2PHUB, "node", *doors, *(word for peer in peers for word in ("--peer", peer))]
-    process = start(stack, beside(machine, command), environment, home / "node.log", ready.exists)
-    return Node(home, process, json.loads(ready.read_text())["address"], machine, environment)
-
-
 def start(
-    stack: ExitStack, command: list[str], environment: dict[str, str], log: Path, is_ready: Callable[[], bool]
+    stack: ExitStack, command: list[str], environment: Mapping[str, str], log: Path, is_ready: Callable[[], bool]
 ) -> subprocess.Popen[bytes]:
     """Start a server, wait until `is_ready()`, and stop it when `stack` closes. Raises Failure."""
     with open(log, "ab") as file:

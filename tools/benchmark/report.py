@@ -6,7 +6,9 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
-from .measuring import BUSY_SHARE, Row, Target, reached
+from .measuring import Row, Target, reached
+
+BUSY_MAX = 0.9  # of the processors' time; above it, they and not the network set the time
 
 # Heading and form of the quantities of a table; those that no row measured are left out.
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -17,6 +19,8 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "cpu_per_gb": ("CPU s/GB", lambda value: f"{value:.2f}"),
     "peak": ("peak MB", lambda value: f"{value / 1e6:.0f}"),
     "serving_peak": ("serving MB", lambda value: f"{value / 1e6:.0f}"),
+    "changed": ("changed MB", lambda value: f"{value / 1e6:.3f}"),
+    "received": ("moved MB", lambda value: f"{value / 1e6:.3f}"),
     "busy": ("CPU busy", lambda value: f"{value:.0%}"),
 }
 # How a target's quantity reads; with "of …" behind it when it is a ratio.
@@ -28,6 +32,7 @@ WORDS = {
     "peak": "peak memory, MB",
     "serving_peak": "serving memory, MB",
     "of_ideal": "of the ideal time",
+    "of_changed": "of the changed bytes moved",
     "copies": "copies sent by the seed",
 }
 MEGABYTES = ("peak", "serving_peak")
@@ -49,7 +54,7 @@ def as_json(rows: list[Row], skipped: list[str]) -> dict[str, Any]:
                 "case": row.case,
                 "name": row.name,
                 "bytes": row.amount,
-                "medians": {name: row.median(name) for name in _quantities(row)},
+                "medians": {name: row.median(name) for name in row.quantities},
                 "runs": row.samples,
                 "targets": [_target_json(row, target, rows) for target in row.targets],
             }
@@ -60,14 +65,14 @@ def as_json(rows: list[Row], skipped: list[str]) -> dict[str, Any]:
 
 
 def _case_lines(case: str, rows: list[Row]) -> list[str]:
-    columns = [name for name in COLUMNS if any(row.values(name) for row in rows if name in _quantities(row))]
+    columns = [name for name in COLUMNS if any(row.values(name) for row in rows if name in row.quantities)]
     width = max(len(row.name) for row in rows) + 2
     heads = "".join(f"{COLUMNS[name][0]:>11}" for name in columns)
     lines = [f"{case:{width}}{heads}"]
     for row in rows:
         cells = "".join(f"{_cell(row, name):>11}" for name in columns)
         remarks = [_target_text(row, target, rows) for target in row.targets]
-        if (row.median("busy") or 0.0) > BUSY_SHARE:
+        if (row.median("busy") or 0.0) > BUSY_MAX:
             remarks.append(f"bound by the processors, which were busy {row.median('busy'):.0%} of the time")
         first, *others = remarks or [""]
         lines.append(f"{row.name:{width}}{cells}   {first}".rstrip())
@@ -75,13 +80,8 @@ def _case_lines(case: str, rows: list[Row]) -> list[str]:
     return lines
 
 
-def _quantities(row: Row) -> list[str]:
-    measured = {name: None for sample in row.samples for name in sample}
-    return [*measured, *(["rate"] if row.amount else []), *(["cpu_per_gb"] if row.amount and "cpu" in measured else [])]
-
-
 def _cell(row: Row, quantity: str) -> str:
-    value = row.median(quantity) if quantity in _quantities(row) else None
+    value = row.median(quantity) if quantity in row.quantities else None
     return "-" if value is None else COLUMNS[quantity][1](value)
 
 

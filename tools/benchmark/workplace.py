@@ -6,14 +6,24 @@ import json
 import os
 import shutil
 import subprocess
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .nodes import P2PHUB, clean_environment
+import numpy as np
 
-TENSOR = 4096, 4096  # shape of the tensors of a model; 32 MiB in BF16
+from p2phub.testing.netns import NoNamespaces
+from p2phub.testing.samples import write_safetensors
+
+from .nodes import P2PHUB, environment_of
+
+COLUMNS = 4096  # of a tensor; with as many rows it has 32 MiB in BF16
+
+
+class Missing(Exception):
+    """Something is not installed; the text says what."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +33,14 @@ class Options:
     size: int | None = None  # bytes
     nodes: tuple[int, ...] | None = None
     rate: float | None = None  # bytes per second
+    full: bool = False  # the sizes of the targets, not those that suit a short run
 
 
 @dataclass
 class Workplace:
     """The folder of one case. What `stack` holds ends with the case."""
 
+    case: str
     folder: Path
     options: Options
     stack: ExitStack
@@ -40,42 +52,58 @@ class Workplace:
         """The folder that runs write to; empty before each."""
         return self.folder / "target"
 
+    @property
+    def output(self) -> Path:
+        """The file that the measured command prints to."""
+        return self.folder / "output"
+
     def clear(self) -> None:
+        """Empty the folder that runs write to."""
         shutil.rmtree(self.target, ignore_errors=True)
         self.target.mkdir()
+
+    def size(self, short: int, full: int) -> int:
+        """Return how many bytes to move: as asked for, or of a short run or a full one."""
+        return self.options.size or (full if self.options.full else short)
 
     def new(self, name: str) -> Path:
         """Return a path in the folder that nobody has yet."""
         self._count += 1
         return self.folder / f"{self._count}-{name}"
 
+    @contextmanager
+    def optional(self, what: str) -> Iterator[None]:
+        """Leave out what is done inside, with a word, if it needs what is not installed or not allowed."""
+        try:
+            yield
+        except (Missing, NoNamespaces) as exc:
+            self.skipped.append(f"{self.case}: {what} left out: {exc}")
+
     def p2phub(self, home: Path, *arguments: str) -> Any:
         """Run a command and return the JSON that it prints."""
-        environment = {**clean_environment(), "P2PHUB_HOME": str(home)}
-        command = [*P2PHUB, *arguments, "--json"]
-        return json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
+        command = [P2PHUB, *arguments, "--json"]
+        return json.loads(subprocess.run(command, env=environment_of(home), stdout=subprocess.PIPE, check=True).stdout)
 
     def model(self, size: int) -> Path:
         """Return a new folder with a model of about `size` bytes in one file, `model.safetensors`."""
-        import numpy as np
-
-        from p2phub.testing.samples import write_safetensors
-
         folder = self.new("model")
         folder.mkdir()
-        rows, columns = TENSOR
-        rows = min(rows, max(1, size // (2 * columns)))
-        count = max(1, size // (2 * rows * columns))
-        tensors = {f"layers.{number}.weight": (rows, columns) for number in range(count)}
+        rows = min(COLUMNS, max(1, size // (2 * COLUMNS)))
+        count = max(1, size // (2 * rows * COLUMNS))
+        tensors = {f"layers.{number}.weight": (rows, COLUMNS) for number in range(count)}
         write_safetensors(folder / "model.safetensors", tensors, np.random.default_rng(7))
         return folder
 
-    def publisher(self, source: Path) -> tuple[Path, str]:
+    def publisher(self, source: Path, *options: str) -> tuple[Path, str]:
         """Return a new home that has published the folder `source`, and the revision."""
         home = self.new("publisher")
         self.p2phub(home, "id", "new")
-        revision: str = self.p2phub(home, "publish", str(source), "bench@1.0.0")["revision"]
-        return home, revision
+        return home, self.publish(home, source, *options)
+
+    def publish(self, home: Path, source: Path, *options: str) -> str:
+        """Publish the folder `source` from `home` and return the revision."""
+        revision: str = self.p2phub(home, "publish", str(source), "bench", *options)["revision"]
+        return revision
 
     def copy_of(self, home: Path) -> Path:
         """Return a home with the same content, its files shared and its index its own, and another node key."""

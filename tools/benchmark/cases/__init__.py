@@ -1,4 +1,4 @@
-"""The cases. Each module has one: its rows, what it needs, and its targets."""
+"""The cases. Each module has one or two: the rows, what they need, and their targets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..measuring import Row
 from ..workplace import Workplace
-from . import swarm
+from . import fetch, finetune, memory, providers, publish, small, swarm
 
 
 @dataclass(frozen=True)
@@ -20,5 +20,12 @@ class Case:
 
 
 CASES = {
-    "swarm": Case("1 → N nodes in namespaces, every uplink capped", swarm.rows),
+    "fetch": Case("a large file from one provider and from three, beside the limit and the others", fetch.rows),
+    "providers": Case("three providers with capped uplinks against one", providers.rows),
+    "swarm": Case("1 → 4 and 8 nodes at once, every uplink capped", swarm.rows),
+    "growth": Case("1 → 4, 8, 16 nodes: how the time grows; --svg plots it", swarm.growth_rows, default=False),
+    "small": Case("100 and 1,000 files of 10 KB", small.rows),
+    "finetune": Case("a fine-tune of a model that is here", finetune.rows),
+    "memory": Case("memory with a very large file and with many connections", memory.rows, default=False),
+    "publish": Case("publish and verify, beside copying and hashing", publish.rows),
 }
