@@ -124,7 +124,7 @@ def network(count: int, link: Link | None = None) -> Iterator[list[Machine]]:
     """
     if not 1 <= count <= MACHINES_MAX:
         raise ValueError(f"a network has 1 to {MACHINES_MAX} machines, not {count}")
-    check_available()
+    _check_tools()
     with contextlib.ExitStack() as stack:
         bridge = stack.enter_context(_namespace())
         _tool("ip", "link", "add", "bridge", "type", "bridge", machine=bridge)
@@ -145,7 +145,12 @@ def network(count: int, link: Link | None = None) -> Iterator[list[Machine]]:
 
 
 def check_available() -> None:
-    """Raise NoNamespaces if there cannot be any."""
+    """Raise NoNamespaces if there can be no network, by making a small one."""
+    with network(1, Link(rate=1e6)):
+        pass
+
+
+def _check_tools() -> None:
     if missing := [tool for tool in ("ip", "tc", "nsenter", "unshare") if not shutil.which(tool)]:
         raise NoNamespaces(f"network namespaces need {' and '.join(missing)} (packages iproute2, util-linux)")
     if os.geteuid() != 0:

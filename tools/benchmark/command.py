@@ -18,6 +18,7 @@ from .plot import plot
 from .report import as_json, table
 from .workplace import Options, Workplace
 
+SIZE_MIN = 2**20  # bytes
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
@@ -38,36 +39,36 @@ def main() -> int:
     drawn = next((name for name in ("growth", "swarm") if name in names), None)
     if arguments.svg and drawn is None:
         parser.error("--svg plots the case growth or swarm, and neither is to be measured")
-    size = int(arguments.size * 2**30) if arguments.size else None
     full = arguments.full or arguments.all
-    options = Options(size=size, nodes=arguments.nodes, rate=arguments.rate, full=full)
+    options = Options(size=arguments.size, nodes=arguments.nodes, rate=arguments.rate, full=full)
     rows: list[Row] = []
     skipped: list[str] = []
+    failures: list[str] = []
     try:
         for name in names:
-            found, missing = run_case(name, options, arguments.only, arguments.runs, arguments.folder)
-            rows += found
-            skipped += missing
-    except Failure as exc:
-        print(f"tools/bench: error: {exc}", file=sys.stderr)
-        return 1
+            try:
+                run_case(name, options, arguments, rows, skipped)
+            except Failure as exc:
+                failures.append(f"tools/bench: error: {name}: {exc}")
+                print(failures[-1], file=sys.stderr)
     except KeyboardInterrupt:
         return 130
-    print(table(rows, skipped))
+    rows = [row for row in rows if row.samples]
     if arguments.json:
         arguments.json.write_text(json.dumps(as_json(rows, skipped), indent=2) + "\n")
-    if arguments.svg:
+    if arguments.svg and any(row.case == drawn for row in rows):
         arguments.svg.write_text(plot([row for row in rows if row.case == drawn]))
-    return 0
+    print("\n".join([table(rows, skipped), *failures]))
+    return 1 if failures else 0
 
 
-def run_case(name: str, options: Options, only: str, runs: int, parent: Path | None) -> tuple[list[Row], list[str]]:
-    """Measure a case in a folder of its own; returns its rows, and what was left out and why."""
-    with tempfile.TemporaryDirectory(prefix="p2phub-bench-", dir=parent) as folder, ExitStack() as stack:
-        place = Workplace(name, Path(folder), options, stack)
-        rows = [row for row in CASES[name].rows(place) if only in row.name]
-        measure(rows, runs, place.folder, place.clear)
-        return rows, place.skipped
+def run_case(name: str, options: Options, arguments: argparse.Namespace, rows: list[Row], skipped: list[str]) -> None:
+    """Measure a case in a folder of its own; adds its rows, and what was left out and why. Raises Failure."""
+    with tempfile.TemporaryDirectory(prefix="p2phub-bench-", dir=arguments.folder) as folder, ExitStack() as stack:
+        place = Workplace(name, Path(folder), options, stack, skipped)
+        own = [row for row in CASES[name].rows(place) if arguments.only in row.name]
+        rows += own
+        measure(own, arguments.runs, place.folder, place.clear)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,8 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--all", action="store_true", help="every case, at full size")
     parser.add_argument("--full", action="store_true", help="the sizes of the targets (--all implies it)")
     parser.add_argument("--list", action="store_true", help="only say which cases there are")
-    parser.add_argument("--size", type=float, metavar="GIB", help="of what is moved (default: what suits the case)")
-    parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each row (default 3)")
+    parser.add_argument("--size", type=_size, metavar="GIB", help="of what is moved (default: what suits the case)")
+    parser.add_argument("--runs", type=_number, default=3, metavar="N", help="of each row (default 3)")
     parser.add_argument("--only", default="", metavar="WORD", help="only rows whose name has WORD")
     parser.add_argument("--nodes", type=_numbers, metavar="N[,N…]", help="swarm, growth: how many nodes want it")
     parser.add_argument("--rate", type=_rate, metavar="RATE", help="swarm, growth: of an uplink, such as 100MB")
@@ -88,14 +89,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
+    return int(text)
+
+
 def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(_number(word) for word in text.split(",")))
+
+
+def _size(text: str) -> int:
+    """Return the bytes of so many GiB."""
     try:
-        numbers = tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers") from None
-    if min(numbers) < 1:
-        raise argparse.ArgumentTypeError("there is at least one node")
-    return numbers
+        size = int(float(text) * 2**30)
+    except (ValueError, OverflowError):
+        size = 0
+    if size < SIZE_MIN:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size in GiB, or a tiny one")
+    return size
 
 
 def _rate(text: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import shutil
 import statistics
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 # (bytes per second) and "cpu_per_gb".
 Sample = dict[str, float]
 
+SPARE = 10**9  # bytes that are left free on the disk
 _COMPARE = {"≥": operator.ge, "≤": operator.le}
 
 
@@ -97,8 +99,16 @@ def measure(rows: list[Row], runs: int, folder: Path, before: Callable[[], None]
             print(f"run {turn + 1} of {runs}: {took}", file=sys.stderr)
 
 
+def check_space(folder: Path, size: int) -> None:
+    """Raise Failure unless so many bytes fit on the disk of `folder`."""
+    free = shutil.disk_usage(folder).free
+    if free < size + SPARE:
+        raise Failure(f"{size / 1e9:.1f} GB are needed in {folder}, and {free / 1e9:.1f} GB are free; see --folder")
+
+
 def prime(folder: Path, size: int) -> None:
     """Write and unlink a filler of `size` bytes, so that no run pays for getting memory back from the host."""
+    check_space(folder, size)
     with tempfile.TemporaryFile(dir=folder) as filler:
         block = bytes(2**20)
         for _ in range(-(-size // len(block))):

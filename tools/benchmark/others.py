@@ -30,7 +30,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 LIMIT = [sys.executable, str(PROGRAMS / "limit.py")]
 TORRENT = [sys.executable, str(PROGRAMS / "torrent.py")]
 PORT = 18680  # of servers on a machine of their own
-DEBIAN_PACKAGES = ("nginx-light", "aria2", "rsync", "rclone", "b3sum", "curl", "iproute2")
+DEBIAN_PACKAGES = ("nginx", "aria2", "rsync", "rclone", "b3sum", "curl", "iproute2")
 PYTHON_PACKAGES = ("libtorrent>=2.0",)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+from collections import Counter
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any
@@ -43,12 +46,13 @@ def table(rows: list[Row], skipped: list[str]) -> str:
     lines: list[str] = []
     for case, group in groupby(rows, key=lambda row: row.case):
         lines += ["", *_case_lines(case, list(group))]
-    return "\n".join([*lines[1:], *(["", *skipped] if skipped else [])])
+    return "\n".join([*lines[1:], "", _summary(rows), *skipped])
 
 
 def as_json(rows: list[Row], skipped: list[str]) -> dict[str, Any]:
     """Return the results as a JSON document."""
     return {
+        "machine": {"processors": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
         "rows": [
             {
                 "case": row.case,
@@ -80,6 +84,18 @@ def _case_lines(case: str, rows: list[Row]) -> list[str]:
     return lines
 
 
+def _summary(rows: list[Row]) -> str:
+    verdicts = Counter(_verdict(target, reached(row, target, rows)) for row in rows for target in row.targets)
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "none"
+    return f"targets: {counts}; ratios are medians of the ratios within each round of runs"
+
+
+def _verdict(target: Target, value: float | None) -> str:
+    if value is None:
+        return "not measured"
+    return "met" if target.is_met(value) else "MISSED"
+
+
 def _cell(row: Row, quantity: str) -> str:
     value = row.median(quantity) if quantity in row.quantities else None
     return "-" if value is None else COLUMNS[quantity][1](value)
@@ -91,10 +107,8 @@ def _target_text(row: Row, target: Target, rows: list[Row]) -> str:
     what = f"× {words} of {target.against}" if target.against else words
     scale = 1e6 if target.quantity in MEGABYTES and not target.against else 1
     wanted = f"target {target.sign} {target.bound / scale:g}"
-    if value is None:
-        return f"? {what} ({wanted}: not measured)"
-    verdict = "met" if target.is_met(value) else "MISSED"
-    return f"{value / scale:.2f} {what} ({wanted}: {verdict})"
+    shown = "?" if value is None else f"{value / scale:.2f}"
+    return f"{shown} {what} ({wanted}: {_verdict(target, value)})"
 
 
 def _target_json(row: Row, target: Target, rows: list[Row]) -> dict[str, Any]:

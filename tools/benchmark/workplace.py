@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from p2phub.testing.netns import NoNamespaces
 from p2phub.testing.samples import write_safetensors
 
+from .measuring import Failure, check_space
 from .nodes import P2PHUB, environment_of
 
 COLUMNS = 4096  # of a tensor; with as many rows it has 32 MiB in BF16
@@ -44,7 +46,7 @@ class Workplace:
     folder: Path
     options: Options
     stack: ExitStack
-    skipped: list[str] = field(default_factory=list)  # sentences: what was left out, and why
+    skipped: list[str]  # sentences: what was left out, and why
     _count: int = 0
 
     @property
@@ -82,10 +84,14 @@ class Workplace:
     def p2phub(self, home: Path, *arguments: str) -> Any:
         """Run a command and return the JSON that it prints."""
         command = [P2PHUB, *arguments, "--json"]
-        return json.loads(subprocess.run(command, env=environment_of(home), stdout=subprocess.PIPE, check=True).stdout)
+        result = subprocess.run(command, env=environment_of(home), capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise Failure(f"`{shlex.join(command)}` failed: {result.stderr.strip()}")
+        return json.loads(result.stdout)
 
     def model(self, size: int) -> Path:
         """Return a new folder with a model of about `size` bytes in one file, `model.safetensors`."""
+        check_space(self.folder, 2 * size)  # and a copy in a store
         folder = self.new("model")
         folder.mkdir()
         rows = min(COLUMNS, max(1, size // (2 * COLUMNS)))
