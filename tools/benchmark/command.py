@@ -47,7 +47,8 @@ def main() -> int:
     try:
         for name in names:
             try:
-                run_case(name, options, arguments, rows, skipped)
+                with tempfile.TemporaryDirectory(prefix="p2phub-bench-", dir=arguments.folder) as folder:
+                    run_case(name, options, Path(folder), rows, skipped, runs=arguments.runs, only=arguments.only)
             except Failure as exc:
                 failures.append(f"tools/bench: error: {name}: {exc}")
                 print(failures[-1], file=sys.stderr)
@@ -62,13 +63,15 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def run_case(name: str, options: Options, arguments: argparse.Namespace, rows: list[Row], skipped: list[str]) -> None:
-    """Measure a case in a folder of its own; adds its rows, and what was left out and why. Raises Failure."""
-    with tempfile.TemporaryDirectory(prefix="p2phub-bench-", dir=arguments.folder) as folder, ExitStack() as stack:
-        place = Workplace(name, Path(folder), options, stack, skipped)
-        own = [row for row in CASES[name].rows(place) if arguments.only in row.name]
+def run_case(
+    name: str, options: Options, folder: Path, rows: list[Row], skipped: list[str], *, runs: int, only: str = ""
+) -> None:
+    """Measure a case in `folder`; adds its rows, and what was left out and why. Raises Failure."""
+    with ExitStack() as stack:
+        place = Workplace(name, folder, options, stack, skipped)
+        own = [row for row in CASES[name].rows(place) if only in row.name]
         rows += own
-        measure(own, arguments.runs, place.folder, place.clear)
+        measure(own, runs, place.folder, place.clear)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -43,8 +43,8 @@ class Swarm:
 
     @property
     def ideal_s(self) -> float:
-        """The shortest time: the seed sends each byte once, or all uplinks are always full."""
-        return max(self.size / self.rate, self.nodes * self.size / ((self.nodes + 1) * self.rate))
+        """The shortest time: each byte leaves the seed once. All uplinks together would need less."""
+        return self.size / self.rate
 
     def race(self, machines: list[Machine], serving: int, work: Callable[[], Sample]) -> Sample:
         """Return what it takes until `work` returns, with what the seed, the process `serving`, does meanwhile.

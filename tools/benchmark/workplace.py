@@ -22,6 +22,7 @@ from .measuring import Failure, check_space
 from .nodes import P2PHUB, environment_of
 
 COLUMNS = 4096  # of a tensor; with as many rows it has 32 MiB in BF16
+TENSORS_MIN = 16  # of a model; those of a small one have fewer rows
 
 
 class Missing(Exception):
@@ -94,8 +95,8 @@ class Workplace:
         check_space(self.folder, 2 * size)  # and a copy in a store
         folder = self.new("model")
         folder.mkdir()
-        rows = min(COLUMNS, max(1, size // (2 * COLUMNS)))
-        count = max(1, size // (2 * rows * COLUMNS))
+        rows = min(COLUMNS, max(1, size // (2 * COLUMNS * TENSORS_MIN)))
+        count = max(TENSORS_MIN, round(size / (2 * COLUMNS * rows)))
         tensors = {f"layers.{number}.weight": (rows, COLUMNS) for number in range(count)}
         write_safetensors(folder / "model.safetensors", tensors, np.random.default_rng(7))
         return folder

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from .. import fetching, others
 from ..measuring import Failure, Row, Sample, Target
-from ..nodes import TRANSPORTS, clean_environment
+from ..nodes import Node, clean_environment
 from ..usage import run_command
 from ..workplace import Workplace
 
 CASE = "fetch"
 SHORT, FULL = 2**29, 2**31  # bytes
+PROVIDERS = 3
 
 ARIA2, RCLONE, RSYNC, LIBTORRENT = "aria2c + b3sum", "rclone + b3sum", "rsync daemon", "libtorrent v2"
 # How the rate compares with that of the limit program of the right kind.
@@ -35,9 +36,13 @@ def rows(place: Workplace) -> list[Row]:
     source = place.model(place.size(SHORT, FULL))
     file = source / "model.safetensors"
     publisher, revision = place.publisher(source)
-    found = [Row(CASE, f"limit, {kind}", limit(place, file, kind)) for kind in TRANSPORTS]
-    for kind in TRANSPORTS:
-        found += p2phub_rows(place, publisher, revision, kind)
+    found = [Row(CASE, f"limit, {kind}", limit(place, file, kind)) for kind in RATES]
+    # What gives frames gives over TLS too.
+    plain, secure = (
+        fetching.serve(place, place.stack, publisher, PROVIDERS, transport=kind) for kind in ("plain", "frames")
+    )
+    for kind, nodes in (("plain", plain), ("frames", secure), ("tls", secure)):
+        found += p2phub_rows(place, nodes, revision, kind)
     found += other_rows(place, source, file)
     for row in found:
         row.amount = file.stat().st_size
@@ -55,16 +60,15 @@ def limit(place: Workplace, file: Path, kind: str) -> Callable[[], Sample]:
     return run
 
 
-def p2phub_rows(place: Workplace, publisher: Path, revision: str, kind: str) -> Iterator[Row]:
-    """Give the rows of one transport: from one provider and from three."""
-    nodes = fetching.serve(place, place.stack, publisher, 3, transport=kind)
+def p2phub_rows(place: Workplace, nodes: list[Node], revision: str, kind: str) -> Iterator[Row]:
+    """Give the rows of one transport: from one provider and from all."""
     one = f"p2phub {kind}, 1 provider"
     cpu = Target("cpu_per_gb", "≤", 1.3, f"limit, {kind}")
     times = () if kind == "tls" else TIMES
     yield Row(CASE, one, fetching.fetch(place, revision, nodes[:1], transport=kind), targets=(RATES[kind], cpu, *times))
     yield Row(
         CASE,
-        f"p2phub {kind}, 3 providers",
+        f"p2phub {kind}, {PROVIDERS} providers",
         fetching.fetch(place, revision, nodes, transport=kind),
         targets=(Target("seconds", "≤", 1.0, one),),
     )

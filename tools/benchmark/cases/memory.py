@@ -61,7 +61,7 @@ def rows(place: Workplace) -> list[Row]:
 
 def fetch_at_once(place: Workplace, revision: str, provider: Node) -> Callable[[], Sample]:
     """Return what fetches from one provider into several homes at the same time."""
-    fetch = shlex.join([P2PHUB, "fetch", revision, *peer_options([provider.address])])
+    fetch = shlex.join([P2PHUB, "fetch", revision, "--json", *peer_options([provider.address])])
     numbers = " ".join(map(str, range(FETCHERS)))
     each = f"P2PHUB_HOME={shlex.quote(str(place.target))}/$0 exec {fetch}"
     # xargs says when one of them failed, which `wait` of a shell does not.
