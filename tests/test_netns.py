@@ -70,17 +70,17 @@ def test_packets_are_late_where_the_kernel_can_do_that() -> None:
 
 def test_what_still_runs_is_killed_at_the_end() -> None:
     with network(1) as (alice,):
-        sleeper = alice.popen(["sleep", "1000"])
+        sleeper = alice.popen(["sleep", "1000"], stdout=subprocess.DEVNULL)
 
     assert sleeper.wait(10) == -signal.SIGKILL
 
 
 def test_nothing_is_left_after_a_crash() -> None:
     code = (
-        "import os, signal\n"
+        "import os, signal, subprocess\n"
         "from p2phub.testing.netns import network\n"
         "with network(2) as (alice, bob):\n"
-        "    print(alice.pid, bob.pid, alice.popen(['sleep', '1000']).pid, flush=True)\n"
+        "    print(alice.pid, bob.pid, alice.popen(['sleep', '1000'], stdout=subprocess.DEVNULL).pid, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     crashed = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
