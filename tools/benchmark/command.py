@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=_number, default=3, metavar="N", help="of each row (default 3)")
     parser.add_argument("--only", default="", metavar="WORD", help="only rows whose name has WORD")
     parser.add_argument("--nodes", type=_numbers, metavar="N[,N…]", help="swarm, growth: how many nodes want it")
-    parser.add_argument("--rate", type=_rate, metavar="RATE", help="swarm, growth: of an uplink, such as 100MB")
+    parser.add_argument("--rate", type=_rate, metavar="RATE", help="of a capped uplink, such as 100MB")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="also plot how the time grows with the nodes")
     parser.add_argument("--install", action="store_true", help="only install the others, with apt-get and pip, as root")

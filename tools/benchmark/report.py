@@ -76,8 +76,9 @@ def _case_lines(case: str, rows: list[Row]) -> list[str]:
     for row in rows:
         cells = "".join(f"{_cell(row, name):>11}" for name in columns)
         remarks = [_target_text(row, target, rows) for target in row.targets]
-        if (row.median("busy") or 0.0) > BUSY_MAX:
-            remarks.append(f"bound by the processors, which were busy {row.median('busy'):.0%} of the time")
+        if (busy := row.median("busy") or 0.0) > BUSY_MAX:
+            own = row.median("busy_own") or 0.0
+            remarks.append(f"bound by the processors: {busy:.0%} busy, {own:.0%} with what is measured here")
         first, *others = remarks or [""]
         lines.append(f"{row.name:{width}}{cells}   {first}".rstrip())
         lines += [f"{'':{width + 11 * len(columns)}}   {remark}" for remark in others]

@@ -8,6 +8,7 @@ everything verified and on disk.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -59,6 +60,7 @@ class Swarm:
         seconds = time.monotonic() - start
         busy = processors.busy()
         (cpu_seed,) = seed.cpu()
+        cpu = cpu_seed + sum(value for name, value in measured.items() if name.startswith("cpu_"))
         return {
             "seconds": seconds,
             "ideal": self.ideal_s,
@@ -68,7 +70,8 @@ class Swarm:
             "serving_peak": seed.peak(),
             "cpu_seed": cpu_seed,
             **measured,
-            "cpu": cpu_seed + sum(value for name, value in measured.items() if name.startswith("cpu_")),
+            "cpu": cpu,
+            "busy_own": cpu / seconds / (os.cpu_count() or 1),
         }
 
 
