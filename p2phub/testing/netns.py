@@ -152,7 +152,7 @@ def check_available() -> None:
 
 def _check_tools() -> None:
     if missing := [tool for tool in ("ip", "tc", "nsenter", "unshare") if not shutil.which(tool)]:
-        raise NoNamespaces(f"network namespaces need {' and '.join(missing)} (packages iproute2, util-linux)")
+        raise NoNamespaces(f"network namespaces need {', '.join(missing)} (packages iproute2, util-linux)")
     if os.geteuid() != 0:
         raise NoNamespaces("network namespaces need root")
 

@@ -80,7 +80,9 @@ class Workplace:
         try:
             yield
         except (Missing, NoNamespaces) as exc:
-            self.skipped.append(f"{self.case}: {what} left out: {exc}")
+            sentence = f"{self.case}: {what} left out: {exc}"
+            if sentence not in self.skipped:
+                self.skipped.append(sentence)
 
     def p2phub(self, home: Path, *arguments: str) -> Any:
         """Run a command and return the JSON that it prints."""
