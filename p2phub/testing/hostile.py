@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -120,6 +121,79 @@ def on_spans(change: Callable[[SpansQuery, bytearray], None]) -> Wrap:
     return wrap
 
 
+def elsewhere(node: Node) -> Wrap:
+    """Send of every chunk the right bytes of another one that is as long, if the file has one."""
+
+    def move(query: SpansQuery, data: bytearray) -> None:
+        at = 0
+        for span in query.spans:
+            chunks = node.store.blobs.chunk_list(span.root)
+            readable = node.store.blobs.open_readable(span.root)
+            assert chunks is not None
+            assert readable is not None
+            lengths = [chunks.length(index) for index in range(len(chunks))]
+            for index in range(chunks.index_at(span.offset), chunks.index_at(span.offset + span.length - 1) + 1):
+                others = [other for other, length in enumerate(lengths) if length == lengths[index] and other != index]
+                if others and chunks.offset(index) + lengths[index] <= span.offset + span.length:
+                    start = at + chunks.offset(index) - span.offset
+                    moved = os.pread(readable.file, lengths[index], chunks.offset(others[index % len(others)]))
+                    data[start : start + lengths[index]] = moved
+            os.close(readable.file)
+            at += span.length
+
+    return on_spans(move)
+
+
+def instead(change: Callable[[bytes], Response]) -> Wrap:
+    """Answer every query for content with what `change` makes of the right bytes."""
+
+    def wrap(handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            response = await handler(request)
+            if request.path != "/v1/spans" or response.status != 200 or isinstance(response.body, bytes):
+                return response
+            data = b"".join(os.pread(part.file, part.length, part.offset) for part in response.body)
+            response.release()
+            return change(data)
+
+        return answer
+
+    return wrap
+
+
+def compressed(data: bytes) -> Response:
+    """Say that the content is compressed, as a web server might."""
+    return Response(200, gzip.compress(data, 1), headers={"content-encoding": "gzip"})
+
+
+def chunked(data: bytes) -> Response:
+    """Send the content in the chunked coding of HTTP."""
+    return Response(200, data, headers={"transfer-encoding": "chunked"})
+
+
+def redirecting(target: str) -> Callable[[bytes], Response]:
+    """Send whoever asks for content to another place."""
+    return lambda data: Response(307, b"", headers={"location": target})
+
+
+def losing(share: float) -> Wrap:
+    """Answer to every so manyth query for content that it is not here."""
+    count = 0
+
+    def wrap(handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            nonlocal count
+            if request.path == "/v1/spans":
+                count += 1
+                if int(count * share) > int((count - 1) * share):
+                    return Response(404, b"it was here a moment ago", "text/plain")
+            return await handler(request)
+
+        return answer
+
+    return wrap
+
+
 def on_answer(path: str, change: Callable[[bytes], bytes]) -> Wrap:
     """Let `change` spoil the answers to requests whose path begins with `path`."""
 
@@ -209,6 +283,19 @@ def shortened(handler: Handler) -> Handler:
     return answer
 
 
+def lengthened(handler: Handler) -> Handler:
+    """Send one byte more of content than was asked for."""
+
+    async def answer(request: Request) -> Response:
+        response = await handler(request)
+        if isinstance(response.body, bytes) or not response.body:
+            return response
+        first = response.body[0]
+        return dataclasses.replace(response, body=[*response.body, FilePart(first.file, first.offset, 1)])
+
+    return answer
+
+
 # ── the network ─────────────────────────────────────────────────────────────
 
 
@@ -222,6 +309,8 @@ class Link:
         self.carried = 0  # bytes towards whoever called
         self.cut_at: int | None = None  # the link breaks once it has carried so much
         self.stall_at: int | None = None  # the same, but it falls silent
+        self.drip_at: int | None = None  # the same, but from there on it carries one byte at a time
+        self.drip_s = 20.0  # seconds for each of these
         self.is_down = False
         self._moving = trio.Event()
         self._moving.set()
@@ -281,6 +370,8 @@ class Link:
                     self._free_at = max(self._free_at, trio.current_time()) + len(data) / self.rate
                     await trio.sleep_until(self._free_at)
                     await self._moving.wait()
+                if self.drip_at is not None and self.carried + len(data) > self.drip_at:
+                    data = await self._drip(data, target)
                 self.carried += len(data)
             await target.send_all(data)
             if is_answer and self.stall_at is not None and self.carried >= self.stall_at:
@@ -290,6 +381,16 @@ class Link:
                 await trio.lowlevel.checkpoint()
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await target.send_eof()
+
+    async def _drip(self, data: bytes, target: trio.SocketStream) -> bytes:
+        """Carry what comes after `drip_at` byte by byte; returns what is left when it need not drip any more."""
+        while data and self.drip_at is not None:
+            before = max(1, self.drip_at - self.carried)
+            await target.send_all(data[:before])
+            self.carried += len(data[:before])
+            data = data[before:]
+            await trio.sleep(self.drip_s)
+        return data
 
 
 @asynccontextmanager
