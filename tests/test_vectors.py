@@ -11,6 +11,7 @@ import pytest
 from blake3 import blake3
 
 from p2phub.core import encoding, gguf, ids, manifest, merkle, names, safetensors
+from p2phub.core.certificate import certificate
 from p2phub.core.checkpoint import open_head, parse_head
 from p2phub.core.chunking import tensor_cuts
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX, Envelope
@@ -24,7 +25,6 @@ from p2phub.core.noderecord import open_node_record
 from p2phub.core.paths import check_path, check_paths
 from p2phub.core.records import NO_PREVIOUS, SKEW_MAX_S, Summary, log_id, open_entry, read_entry
 from p2phub.core.signing import SigningKey, check_public_key, check_signature, signed_message
-from p2phub.net.tls import certificate
 from p2phub.protocol import messages
 from p2phub.store.catalogue import Query
 from p2phub.store.keys import load_key

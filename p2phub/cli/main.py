@@ -141,6 +141,4 @@ def exit_code(exc: Exception) -> int:
 def _set_up_logging(level: int) -> None:
     """Send log lines from `level` on to stderr."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    # They log every byte.
-    for name in ("httpcore", "httpx", "hypercorn"):
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    logging.getLogger("hypercorn").setLevel(max(level, logging.WARNING))  # it logs every byte

@@ -1,4 +1,4 @@
-"""Ask one peer for what it knows: the control plane, over httpx (spec/peer-protocol.md).
+"""Ask one peer for what it knows: the control plane, over HTTP (spec/peer-protocol.md).
 
 Whatever goes wrong becomes a PeerError here, with the peer's name: PeerUnreachable
 if it may work later, PeerViolation if the peer broke the protocol.
@@ -6,13 +6,10 @@ if it may work later, PeerViolation if the peer broke the protocol.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TypeVar
 
-import httpx
 import msgspec
 import trio
 
@@ -42,10 +39,9 @@ from p2phub.protocol.messages import (
 )
 
 from .connection import one_line
+from .http import AnswerTooLarge, HttpClient, NoAnswer
 from .tls import WrongPeer, client_context
 
-CONNECT_TIMEOUT_S = 5.0
-READ_TIMEOUT_S = 15.0  # without a byte of the answer
 ANSWER_TIMEOUT_S = 90.0  # for all of it: ANSWER_SIZE_MAX at 64 KiB/s, and a little
 CBOR = "application/cbor"
 
@@ -53,13 +49,18 @@ T = TypeVar("T")
 
 
 class PeerClient:
-    """One peer at one endpoint. Make it with `open_peer`."""
+    """One peer at one endpoint. It connects when it is asked; `close` closes what is kept."""
 
-    def __init__(self, node: NodeId, host: str, port: int, http: httpx.AsyncClient) -> None:
+    def __init__(self, node: NodeId, host: str, port: int, *, plain: bool = False) -> None:
+        """plain: without TLS, for closed clusters."""
         self.node = node
         self.host = host
         self.port = port
-        self._http = http
+        self._http = HttpClient(host, port, None if plain else client_context(node))
+
+    def close(self) -> None:
+        """Close the connections that no question uses."""
+        self._http.close()
 
     async def hello(self, record: bytes) -> tuple[bytes, ...]:
         """Introduce ourselves; returns the signed node records that the peer knows, its own first."""
@@ -138,32 +139,32 @@ class PeerClient:
 
     async def _exchange(self, method: str, what: str, *, content: bytes | None, size_max: int) -> bytes | None:
         """Return the body of the answer, None if the peer has it not."""
-        headers = {"content-type": CBOR} if content is not None else {}
+        headers = {"accept-encoding": "identity", "user-agent": "p2phub"}
+        if content is not None:
+            headers["content-type"] = CBOR
         try:
-            # Each byte restarts the timeout of httpx, so that a trickle would never end.
+            # Each byte restarts the timeout for the next one, so that a trickle would never end.
             with trio.fail_after(ANSWER_TIMEOUT_S):
-                async with self._http.stream(method, f"/v1/{what}", content=content, headers=headers) as response:
-                    body = bytearray()
-                    async for piece in response.aiter_raw():
-                        body += piece
-                        if len(body) > size_max:
-                            raise self._violation(f"sent more than {size_max} bytes")
-                    status, retry_after = response.status_code, response.headers.get("retry-after", "")
+                answer = await self._http.ask(method, f"/v1/{what}", headers, content or b"", size_max=size_max)
         except trio.TooSlowError as exc:
             raise PeerUnreachable(f"{self} is too slow", peer=str(self.node)) from exc
+        except AnswerTooLarge as exc:
+            raise self._violation(f"sent more than {size_max} bytes") from exc
         except WrongPeer as exc:
             raise PeerUnreachable(f"{self}: {exc}", peer=str(self.node)) from exc
-        except (httpx.HTTPError, OSError, ssl.SSLError) as exc:
-            raise PeerUnreachable(f"cannot reach {self}: {_reason(exc)}", peer=str(self.node)) from exc
+        except NoAnswer as exc:
+            raise PeerUnreachable(f"cannot reach {self}: {exc}", peer=str(self.node)) from exc
+        status, body = answer.status, answer.body
         if status == 404:
             return None
         if status == 429:
-            wait = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 1.0
+            retry_after = answer.headers.get(b"retry-after", b"")
+            wait = float(retry_after) if retry_after.isdigit() else 1.0
             raise PeerBusy(f"{self} is busy", peer=str(self.node), retry_after_s=min(wait, 60.0))
         if status not in (200, 204):
-            text = bytes(body[:200]).decode("utf-8", "replace")
+            text = body[:200].decode("utf-8", "replace")
             raise PeerError(f"{self} answered {status}: {one_line(text)}", peer=str(self.node))
-        return bytes(body)
+        return body
 
     def _decode(self, data: bytes | None, type_: type[T]) -> T:
         assert data is not None
@@ -181,37 +182,9 @@ class PeerClient:
 
 @asynccontextmanager
 async def open_peer(node: NodeId, host: str, port: int, *, plain: bool = False) -> AsyncIterator[PeerClient]:
-    """Give a client for the peer `node` at `host:port`; it connects when it is first asked.
-
-    plain: without TLS, for closed clusters.
-    """
-    scheme = "http" if plain else "https"
-    http = httpx.AsyncClient(
-        base_url=f"{scheme}://{format_endpoint(host, port)}",
-        verify=client_context(node),
-        timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-        limits=httpx.Limits(max_connections=4),
-        headers={"accept-encoding": "identity", "user-agent": "p2phub"},
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        follow_redirects=False,
-        trust_env=False,
-    )
-    async with http:
-        yield PeerClient(node, host, port, http)
-
-
-def _reason(exc: BaseException) -> str:
-    """Return the innermost text of an error: httpx and trio wrap what really happened."""
-    if isinstance(exc, httpx.TimeoutException):
-        return "no answer in time"
-    text = type(exc).__name__
-    inner: BaseException | None = exc
-    while inner is not None:
-        if isinstance(inner, BaseExceptionGroup):  # one for each address of a host
-            inner = inner.exceptions[-1]
-        if isinstance(inner, ssl.SSLError) and not isinstance(inner, ssl.SSLEOFError | WrongPeer):
-            return "what answers there is no p2phub node"
-        said = inner.strerror if isinstance(inner, OSError) else None
-        text = said or str(inner) or text
-        inner = inner.__cause__ or inner.__context__
-    return text
+    """Give a client that is closed at the end."""
+    client = PeerClient(node, host, port, plain=plain)
+    try:
+        yield client
+    finally:
+        client.close()

@@ -7,23 +7,15 @@ handshake proves that the peer holds the secret key.
 
 from __future__ import annotations
 
-import datetime
 import os
 import ssl
 from typing import ClassVar
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
-
+from p2phub.core.certificate import certificate, certified_node
 from p2phub.core.ids import NodeId
 from p2phub.core.signing import SigningKey
 
 ALPN = "http/1.1"  # spec/transport.md §2
-# Fixed, so that one key has one certificate; 9999-12-31 is "no end" (RFC 5280 §4.1.2.5).
-_NOT_BEFORE = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-_NOT_AFTER = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 
 
 class WrongPeer(ssl.SSLError):
@@ -34,24 +26,11 @@ class WrongPeer(ssl.SSLError):
         return str(self.args[0])
 
 
-def certificate(key: SigningKey) -> bytes:
-    """Return the self-signed certificate (DER) of a node; the same key gives the same bytes."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, str(NodeId(key.public_key)))])
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.private_key.public_key())
-        .serial_number(int.from_bytes(key.public_key[:15], "big") + 1)
-        .not_valid_before(_NOT_BEFORE)
-        .not_valid_after(_NOT_AFTER)
-        .sign(key.private_key, algorithm=None)
-        .public_bytes(Encoding.DER)
-    )
-
-
 def server_context(key: SigningKey) -> ssl.SSLContext:
     """Return the TLS settings of the peer door of the node that holds `key`."""
+    # Slow to load, and only a node that serves needs it.
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # Nobody resumes, so that each connection checks the key.
@@ -106,9 +85,22 @@ class _PinnedObject(ssl.SSLObject):
 
 
 def _check(der: bytes | None, expected: NodeId) -> None:
-    key = x509.load_der_x509_certificate(der).public_key() if der else None
-    if not isinstance(key, Ed25519PublicKey):
+    answered = (certified_node(der) or _other_form(der)) if der else None
+    if answered is None:
         raise WrongPeer("the peer shows no node certificate")
-    answered = key.public_bytes_raw()
     if answered != expected:
-        raise WrongPeer(f"node {NodeId(answered)} answered instead of {expected}")
+        raise WrongPeer(f"node {answered} answered instead of {expected}")
+
+
+def _other_form(der: bytes) -> NodeId | None:
+    """Return the node whose key is in a certificate of whatever form, None if there is no such key."""
+    # Slow to load, and no node has such a certificate; yet only the key counts.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.x509 import load_der_x509_certificate
+
+    try:
+        key = load_der_x509_certificate(der).public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    return NodeId(key.public_bytes_raw()) if isinstance(key, Ed25519PublicKey) else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from p2phub.core.certificate import certificate
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import NotFound, StoreError
 from p2phub.core.identity import Identity, new_document, open_identity, sign_document
@@ -20,7 +21,6 @@ from p2phub.core.ids import ContentId, NodeId
 from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, SignedNodeRecord, sign_node_record
 from p2phub.core.records import Entry
 from p2phub.core.signing import SigningKey
-from p2phub.net.tls import certificate
 from p2phub.protocol.messages import IdentityChain
 from p2phub.store.disk import write_file
 from p2phub.store.keys import load_key, load_or_create_key

@@ -14,7 +14,7 @@ from p2phub.core.errors import PeerBusy, PeerError, PeerUnreachable, PeerViolati
 from p2phub.core.filetree import TreePage
 from p2phub.core.ids import ContentId, LogId
 from p2phub.core.manifest import MANIFEST_SIZE_MAX, manifest_id
-from p2phub.net import peerclient as module
+from p2phub.net import http, peerclient
 from p2phub.net.door import Request, Response
 from p2phub.net.peerclient import PeerClient, open_peer
 from p2phub.protocol.messages import (
@@ -386,7 +386,7 @@ async def test_a_connection_that_breaks_is_a_peer_that_cannot_be_reached(script:
 
 
 async def test_a_peer_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(http, "READ_TIMEOUT_S", 0.3)
     with hostile(Visit.wait) as server, pytest.raises(PeerUnreachable, match="no answer in time"):
         await ask(server, "heads")
 
@@ -413,7 +413,7 @@ def promise_for_ever(visit: Visit) -> None:
 async def test_an_answer_that_never_ends_is_given_up(
     script: Callable[[Visit], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(peerclient, "ANSWER_TIMEOUT_S", 0.5)
     with hostile(script) as server, trio.fail_after(20), pytest.raises(PeerUnreachable, match="too slow"):
         await ask(server, "heads")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import socket
 import ssl
 from collections.abc import Callable
@@ -13,12 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from netkit import HOST, KEY, NODE, OTHER, PATIENCE_S, Sink, Visit, Wanted, echo, hostile, in_thread, open_door
 
+from p2phub.core.certificate import certificate
 from p2phub.core.errors import PeerError, PeerUnreachable
 from p2phub.core.ids import NodeId
-from p2phub.net import bulk, peerclient, tls
+from p2phub.net import bulk, http
 from p2phub.net.bulk import BulkConnection
 from p2phub.net.peerclient import open_peer
-from p2phub.net.tls import WrongPeer, certificate, client_context, server_context
+from p2phub.net.tls import WrongPeer, client_context, server_context
 from p2phub.testing import values
 
 WANTED = Wanted(values.content("file", 1000))
@@ -128,8 +130,8 @@ def certificate_of(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey, 
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(tls._NOT_BEFORE)
-        .not_valid_after(tls._NOT_AFTER)
+        .not_valid_before(datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
+        .not_valid_after(datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC))
     )
     algorithm = SHA256() if isinstance(key, ec.EllipticCurvePrivateKey) else None
     return builder.sign(key, algorithm).public_bytes(Encoding.PEM)
@@ -211,7 +213,7 @@ def send_half_a_handshake(visit: Visit) -> None:
 async def test_what_is_no_node_cannot_be_reached_and_the_reason_can_be_read(
     monkeypatch: pytest.MonkeyPatch, ask: Callable[..., object], script: Callable[[Visit], None]
 ) -> None:
-    monkeypatch.setattr(peerclient, "CONNECT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(http, "CONNECT_TIMEOUT_S", 0.3)
     monkeypatch.setattr(bulk, "CONNECT_TIMEOUT_S", 0.3)
     with hostile(script, key=None) as server:
         with pytest.raises(PeerUnreachable) as caught:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 
+from p2phub.core.certificate import certificate
 from p2phub.core.encoding import encode
 from p2phub.core.filetree import ChunkList, pack
 from p2phub.core.frames import Sealer
 from p2phub.core.ids import ContentId, NodeId
-from p2phub.net.tls import certificate
 from p2phub.protocol import messages
 from p2phub.testing import values
 
