@@ -27,6 +27,7 @@ from p2phub.store.keys import load_key, load_or_create_key
 from p2phub.store.logs import IDENTITY_SIZE_MAX, MakeRecord
 from p2phub.store.store import Store
 
+from .calls import Calls
 from .disk import on_disk
 from .giving import Giving
 from .settings import Settings
@@ -56,6 +57,7 @@ class Node:
     downloads: dict[ContentId, trio.Event] = field(default_factory=dict)  # running here, by file
     arriving: dict[ContentId, Arriving] = field(default_factory=dict)  # of those, what has come
     giving: Giving = field(default_factory=Giving)
+    calls: Calls = field(default_factory=Calls)
     started: float = field(default_factory=time.time)
     announcements: int = 0  # of peers, that are being followed up
     uploaded: int = 0  # bytes of content sent since the start
@@ -106,7 +108,11 @@ async def open_node(settings: Settings) -> AsyncIterator[Node]:
     store = await on_disk(Store, settings.layout)
     try:
         key = await on_disk(load_or_create_key, settings.layout.keys / "node.key")
-        yield Node(settings, store, key)
+        node = Node(settings, store, key)
+        try:
+            yield node
+        finally:
+            node.calls.close()
     finally:
         store.close()
 

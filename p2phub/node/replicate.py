@@ -31,10 +31,11 @@ from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NodeId
 from p2phub.core.noderecord import RECORD_SIZE_MAX as NODE_RECORD_SIZE_MAX
 from p2phub.core.noderecord import SignedNodeRecord, open_node_record
-from p2phub.net.peerclient import PeerClient, open_peer
+from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.messages import ANNOUNCED_HEADS_MAX, FRAME_SIZE_MAX, Announcement, LogHead
 from p2phub.store.peers import Peer
 
+from .calls import Call
 from .disk import on_disk
 from .events import Notice, Tell
 from .node import Node
@@ -55,27 +56,52 @@ MATES_MAX = 16  # peers that are pulled from in one round
 
 @asynccontextmanager
 async def call_peer(node: Node, peer: Peer) -> AsyncIterator[PeerClient]:
-    """Give a client for `peer` that has answered a hello, trying its endpoints in turn.
+    """Give a client for `peer`, which has answered a hello lately.
 
-    Raises PeerError if it answers nowhere. What the peer tells of other nodes is kept.
+    Raises PeerError if it answers at none of its endpoints. What the peer tells of other nodes is kept.
     """
+    call = node.calls.find(peer.node, peer.endpoints)
+    if call is None or not (call.is_greeted or await _greet_again(node, call)):
+        call = await _connect(node, peer)
+    with node.calls.use(call) as client:
+        yield client
+
+
+async def _greet_again(node: Node, call: Call) -> bool:
+    """Say whether the peer still answers where it did."""
+    try:
+        with node.calls.use(call) as client:
+            await _greet(node, client)
+    except PeerUnreachable:
+        return False
+    call.greeted = trio.current_time()
+    return True
+
+
+async def _connect(node: Node, peer: Peer) -> Call:
+    """Call a peer, trying its endpoints in turn. Raises PeerError if it answers nowhere."""
     error: PeerError = PeerUnreachable(f"no address of node {peer.node} is known", peer=str(peer.node))
     for host, port in peer.endpoints:
-        async with open_peer(peer.node, host, port, plain=node.settings.plain) as client:
-            try:
-                records = await client.hello(node.record())
-            except PeerUnreachable as exc:
-                error = exc
-                continue
-            except PeerError as exc:
-                await on_disk(node.store.peers.note_failure, peer.node, str(exc))
-                raise
-            await _take_records(node, peer.node, records)
-            await on_disk(node.store.peers.note_seen, peer.node, time.time())
-            yield client
-            return
+        client = PeerClient(peer.node, host, port, plain=node.settings.plain)
+        try:
+            await _greet(node, client)
+        except PeerUnreachable as exc:
+            error = exc
+            continue
+        except PeerError as exc:
+            client.close()
+            await on_disk(node.store.peers.note_failure, peer.node, str(exc))
+            raise
+        now = trio.current_time()
+        return Call(client, greeted=now, used=now)
     await on_disk(node.store.peers.note_failure, peer.node, str(error))
     raise error
+
+
+async def _greet(node: Node, client: PeerClient) -> None:
+    """Say who we are, and take note of the nodes that the peer knows."""
+    records = await client.hello(node.record())
+    await on_disk(_take_records, node, client.node, records)
 
 
 def usable_peers(node: Node) -> list[Peer]:
@@ -310,15 +336,17 @@ async def _identity(node: Node, client: PeerClient, announced: LogHead, log_id: 
     return identity
 
 
-async def _take_records(node: Node, sender: NodeId, records: Iterable[bytes]) -> None:
-    """Keep the node records that a peer told us, as far as they are right."""
+def _take_records(node: Node, sender: NodeId, records: Iterable[bytes]) -> None:
+    """Note that `sender` answered, and keep the node records that it told us, as far as they are right."""
+    now = time.time()
     for data in records:
         try:
-            signed = open_node_record(data, now=time.time())
+            signed = open_node_record(data, now=now)
         except InvalidData:
             continue
         if signed.record.node != node.id and signed.record.addresses:
-            await on_disk(node.store.peers.note_record, signed)
+            node.store.peers.note_record(signed)
+    node.store.peers.note_seen(sender, now)
 
 
 def _parse(client: PeerClient, announced: LogHead) -> Head:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2phub.net import bulk, frames, peerclient
+from p2phub.net import bulk, frames, http
 from p2phub.node import providers, swarm
 from p2phub.node.events import ignore
 from p2phub.node.node import create_identity
@@ -67,7 +67,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     # Not less, or a busy machine looks like a peer that stalls.
     monkeypatch.setattr(bulk, "STALL_TIMEOUT_S", 2.0)
     monkeypatch.setattr(frames, "STALL_TIMEOUT_S", 2.0)
-    monkeypatch.setattr(peerclient, "READ_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(http, "READ_TIMEOUT_S", 2.0)
     monkeypatch.setattr(providers, "RETRY_S", tuple(wait_s / 10 for wait_s in providers.RETRY_S))
     monkeypatch.setattr(swarm, "QUIET_S", 0.3)
     monkeypatch.setattr(swarm, "PATIENCE_SILENT_S", 6.0)
