@@ -11,9 +11,10 @@ from p2phub.core.choices import LinkMode
 from p2phub.core.errors import Conflict, NotFound, StoreError
 from p2phub.core.ids import ContentId, ManifestId
 from p2phub.core.manifest import FileEntry
+from p2phub.store.blobs import Held
 from p2phub.store.disk import disk_errors
 from p2phub.store.ingest import Stamp, find_bad_chunks
-from p2phub.store.links import place
+from p2phub.store.links import Placer, place
 from p2phub.store.store import Store
 
 
@@ -30,30 +31,25 @@ def check_out(
     place_of_view = Path(os.path.realpath(folder))
     before = store.keeping.view(place_of_view)
     used: set[str] = set()
-    # Look before anything is written: a folder that would be refused stays as it is.
-    todo = [file for file in files if not _stands(store, folder, file)]
+    held = store.blobs.find_all({file.root for file in files})
+    todo = list(files)
     stale: set[str] = set()
-    if before and before.manifest != manifest:
-        stale = _stale(folder, before.files, {file.path for file in files})
-    for file in todo:
-        target = folder / file.path
-        _check_inside(folder, target, stale)
-        if target.is_dir() and not target.is_symlink():
-            if not _holds_only(folder, target, stale):
-                raise Conflict(f"{target} is a folder where a file should be")
-            continue
-        known = before.files.get(file.path) if before else None
-        if os.path.lexists(target) and not force and (known is None or known != Stamp.of(os.stat(target))):
-            raise Conflict(
-                f"{target} exists and holds something else", hint="--force replaces it, --to DIR uses another folder"
-            )
+    # In a new folder nothing can stand in the way.
+    if os.path.lexists(folder):
+        todo = [file for file in files if not _stands(store, folder, file, held.get(file.root))]
+        if before and before.manifest != manifest:
+            stale = _stale(folder, before.files, {file.path for file in files})
+        # Look before anything is written: a folder that would be refused stays as it is.
+        for file in todo:
+            _check_free(folder, file.path, before.files.get(file.path) if before else None, stale, force=force)
     # Before the rest: a file of the old revision may be a folder of the new one.
     _remove(folder, stale)
+    placer = Placer(mode)
     for file in todo:
-        held = store.blobs.find(file.root)
-        if held is None:
+        source = held.get(file.root)
+        if source is None:
             raise NotFound(f"{file.path} is not in the store")
-        used.add(place(held.path, folder / file.path, mode, shared=held.is_object))
+        used.add(placer.place(source.path, folder / file.path, shared=source.is_object))
     paths = {file.path for file in files}
     if before and before.manifest == manifest:
         paths |= {path for path in before.files if (folder / path).exists()}
@@ -88,17 +84,32 @@ def bad_chunks(store: Store, root: ContentId, path: Path) -> list[int]:
     return bad
 
 
-def _stands(store: Store, folder: Path, file: FileEntry) -> bool:
+def _stands(store: Store, folder: Path, file: FileEntry, held: Held | None) -> bool:
     """Say whether `file` stands in `folder` already, as it should."""
     target = folder / file.path
-    held = store.blobs.find(file.root)
     try:
-        if held and os.path.samefile(held.path, target):
-            return True
         status = os.stat(target)
+        if held and os.path.samestat(os.stat(held.path), status):
+            return True
     except OSError:
         return False
     return status.st_size == file.size and not bad_chunks(store, file.root, target)
+
+
+def _check_free(folder: Path, path: str, known: Stamp | None, stale: set[str], *, force: bool) -> None:
+    """Raise Conflict if something stands at `path` in `folder` that may not be replaced.
+
+    known: how the file was when it was put there, if it was by us.
+    """
+    target = folder / path
+    _check_inside(folder, target, stale)
+    if target.is_dir() and not target.is_symlink():
+        if not _holds_only(folder, target, stale):
+            raise Conflict(f"{target} is a folder where a file should be")
+    elif os.path.lexists(target) and not force and (known is None or known != Stamp.of(os.stat(target))):
+        raise Conflict(
+            f"{target} exists and holds something else", hint="--force replaces it, --to DIR uses another folder"
+        )
 
 
 def _check_inside(folder: Path, target: Path, stale: set[str]) -> None:

@@ -6,7 +6,7 @@ reference ──▶ manifest ──▶ files that are not here ──▶ chunk l
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import trio
@@ -149,8 +149,9 @@ def _sum(first: DownloadReport, then: DownloadReport) -> DownloadReport:
     )
 
 
-def _missing(node: Node, roots: Iterable[ContentId]) -> list[ContentId]:
-    return [root for root in roots if not node.store.blobs.find(root)]
+def _missing(node: Node, roots: Collection[ContentId]) -> list[ContentId]:
+    held = node.store.blobs.find_all(roots)
+    return [root for root in roots if root not in held]
 
 
 async def _download(node: Node, roots: Sequence[ContentId], sizes: dict[ContentId, int], tell: Tell) -> DownloadReport:
@@ -201,7 +202,7 @@ async def _in_partials(node: Node, roots: Sequence[ContentId]) -> int:
 
     def count() -> int:
         total = 0
-        for root in roots:
+        for root in node.store.blobs.partials(roots):
             chunks = node.store.blobs.chunk_list(root)
             held = node.store.blobs.held_map(root)
             if chunks and not isinstance(held, bool):

@@ -50,7 +50,11 @@ class DownloadPartials:
 
     def recover(self) -> list[bytearray]:
         """Return for each file which chunks are here, a byte (0 or 1) each."""
-        return [self._blobs.recover(file.root, file.chunks) for file in self._files]
+        begun = self._blobs.partials(file.root for file in self._files)
+        return [
+            self._blobs.recover(file.root, file.chunks) if file.root in begun else bytearray(len(file.chunks))
+            for file in self._files
+        ]
 
     def copy_known(self, have: Sequence[bytearray], places: dict[bytes, ChunkPlace]) -> int:
         """Copy missing chunks from other files here and note them in `have`; returns the bytes copied."""

@@ -22,7 +22,7 @@ async def load_chunk_lists(node: Node, roots: Collection[ContentId], tell: Tell)
 
     Raises NotFound if no peer knows one of them.
     """
-    found = await on_disk(_known, node, roots)
+    found = await on_disk(node.store.blobs.chunk_lists, roots)
 
     async def ask(client: PeerClient) -> bool:
         lists = await _ask(client, [root for root in roots if root not in found])
@@ -40,11 +40,6 @@ async def load_chunk_lists(node: Node, roots: Collection[ContentId], tell: Tell)
             hint="; ".join(reasons) or "`p2phub peers ls` shows the peers and when each last answered",
         )
     return found
-
-
-def _known(node: Node, roots: Collection[ContentId]) -> dict[ContentId, ChunkList]:
-    lists = {root: node.store.blobs.chunk_list(root) for root in roots}
-    return {root: chunks for root, chunks in lists.items() if chunks is not None}
 
 
 async def _ask(client: PeerClient, roots: Collection[ContentId]) -> dict[ContentId, ChunkList]:

@@ -18,9 +18,11 @@ import stat
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from sqlite3 import Row
 
 from p2phub.core.choices import Profile
 from p2phub.core.errors import InvalidData, InvalidName, NotFound, StoreError
@@ -36,6 +38,7 @@ from .partial import Partial, saved_chunks
 
 INLINE_SIZE_MAX = 64 * 1024  # bytes of a chunk list that the index holds itself; spec/store.md §2
 LONG_LISTS_MAX = 8  # long chunk lists kept in memory, 36 bytes a chunk: to check one takes 2 s a million chunks
+PARAMETERS_MAX = 500  # in one statement of SQL
 # A file changed within this time of being hashed could change again unseen.
 FRESH_S = 2.0
 
@@ -101,8 +104,16 @@ class Blobs:
 
     def find(self, root: ContentId) -> Held | None:
         """Return the verified file `root`, or None if it is not here."""
-        with self._database.read() as connection:
-            row = connection.execute("SELECT * FROM content WHERE root = ?", (root,)).fetchone()
+        return self.find_all([root]).get(root)
+
+    def find_all(self, roots: Collection[ContentId]) -> dict[ContentId, Held]:
+        """Return those of the files `roots` that are here and verified, by root."""
+        rows = self._rows("SELECT * FROM content", roots)
+        found = ((root, self._find(root, rows.get(root))) for root in roots)
+        return {root: held for root, held in found if held}
+
+    def _find(self, root: ContentId, row: Row | None) -> Held | None:
+        """Return the file `root`, listed in `row`, if it is here."""
         if row is None:
             return self._find_unlisted(root)
         path = Path(row["path"]) if row["path"] else self._layout.object(root)
@@ -145,20 +156,33 @@ class Blobs:
 
     def chunk_list(self, root: ContentId) -> ChunkList | None:
         """Return the chunk list of the file `root`, or None if it is not here."""
-        with self._database.read() as connection:
-            row = connection.execute("SELECT packed FROM chunk_lists WHERE root = ?", (root,)).fetchone()
-        if row is not None and row["packed"] is not None:
-            return ChunkList(row["packed"])
+        return self.chunk_lists([root]).get(root)
+
+    def chunk_lists(self, roots: Collection[ContentId]) -> dict[ContentId, ChunkList]:
+        """Return the chunk lists of those of the files `roots` for which one is here."""
+        rows = self._rows("SELECT root, packed FROM chunk_lists", roots)
+        lists = {}
+        for root in roots:
+            packed = rows[root]["packed"] if root in rows else None
+            chunks = ChunkList(packed) if packed is not None else self._long_list(root)
+            if chunks is not None:
+                lists[root] = chunks
+        return lists
+
+    def _long_list(self, root: ContentId) -> ChunkList | None:
+        """Return the chunk list of the file `root` that is a file of its own, None if there is none."""
         with self._lock:
             if root in self._long_lists:
                 self._long_lists.move_to_end(root)
                 return self._long_lists[root]
+        path = self._layout.tree(root)
         try:
-            packed = self._layout.tree(root).read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as exc:
-            raise StoreError(f"cannot read {self._layout.tree(root)}", path=str(self._layout.tree(root))) from exc
+            with disk_errors(path), open(path, "rb") as file:
+                packed = file.read()
+        except StoreError as exc:
+            if isinstance(exc.__cause__, FileNotFoundError):
+                return None
+            raise
         try:
             chunks = ChunkList(packed)
         except InvalidData:
@@ -271,6 +295,14 @@ class Blobs:
             return Ingested(result.root, result.chunks.size, result.sha256, written)
         finally:
             os.close(source)
+
+    def partials(self, roots: Iterable[ContentId]) -> set[ContentId]:
+        """Return those of the files `roots` of which an earlier download left a part here."""
+        folder = self._layout.store / "partial"
+        with disk_errors(folder):
+            # Mostly there are none, and a look at each of thousands of names takes long.
+            shards = set(os.listdir(folder))
+        return {root for root in roots if root.hex()[:2] in shards and self._layout.partial(root).exists()}
 
     def recover(self, root: ContentId, chunks: ChunkList) -> bytearray:
         """Return which chunks of the file `root` an earlier download left here, a byte (0 or 1) each."""
@@ -416,6 +448,16 @@ class Blobs:
         return good, damaged
 
     # ── helpers ─────────────────────────────────────────────────────────────
+
+    def _rows(self, select: str, roots: Collection[ContentId]) -> dict[bytes, Row]:
+        """Return the rows of a table that is keyed by root for those of `roots` that it has."""
+        rows: dict[bytes, Row] = {}
+        left = iter(roots)
+        with self._database.read() as connection:
+            while some := tuple(islice(left, PARAMETERS_MAX)):
+                marks = ", ".join("?" * len(some))
+                rows.update((row["root"], row) for row in connection.execute(f"{select} WHERE root IN ({marks})", some))
+        return rows
 
     def _find_unlisted(self, root: ContentId) -> Held | None:
         """Find an object that another host, or an index that was lost, put into the store."""

@@ -53,8 +53,9 @@ class Keeping:
         """Remember that the files `paths` of `manifest` stand in `folder` now."""
         files = {}
         for path in paths:
-            with disk_errors(folder / path):
-                stamp = Stamp.of(os.stat(folder / path))
+            target = f"{folder}/{path}"
+            with disk_errors(target):
+                stamp = Stamp.of(os.stat(target))
             files[path] = [stamp.size, stamp.mtime_ns, stamp.inode]
         with self._database.write() as connection:
             connection.execute(

@@ -80,7 +80,7 @@ class Layout:
         return self.store / "views" / namespace / model / manifest.hex()[:12]
 
     def _sharded(self, folder: str, name: str) -> Path:
-        return self.store / folder / name[:2] / name
+        return self.store / f"{folder}/{name[:2]}/{name}"
 
 
 def _default_home() -> str:

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from p2phub.core.choices import LinkMode
@@ -18,55 +18,63 @@ _FICLONE = 0x40049409  # linux/fs.h: share all extents of one file with another
 _COPY_BLOCK = 64 * 1024 * 1024  # bytes in one call of copy_file_range
 # What a file system answers that cannot do it, rather than failed at it.
 _CANNOT = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.EPERM, errno.EMLINK, errno.ENOSYS)
+# Those of them that are not about the one file.
+_NOT_HERE = (errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS)
+
+
+class Placer:
+    """Puts files of the store at other paths, all of them in one way or the first that works."""
+
+    def __init__(self, mode: LinkMode) -> None:
+        """mode: `auto` takes the first that works of reflink, hard link, symbolic link and copy."""
+        self._mode = mode
+        # What the file system cannot do for one object, it cannot do for the next.
+        self._auto: tuple[LinkMode, ...] = ("reflink", "hard", "sym", "copy")
+        self._folders: set[str] = set()  # known to be there
+
+    def place(self, source: Path, target: Path, *, shared: bool) -> LinkMode:
+        """Put the content of `source` at `target`, replacing what is there; returns how it was done.
+
+        shared: whether `source` is an object of the store, which nobody writes to. A file
+        that somebody may change is never linked to, only cloned or copied.
+        """
+        if not shared and self._mode == "hard":
+            raise StoreError(
+                f"{source} was registered in place and may change, so it cannot be hard linked",
+                path=str(source),
+                hint="use --link reflink, sym or copy",
+            )
+        with disk_errors(target):
+            self._make_folder(os.path.dirname(target))
+            if self._mode != "auto":
+                modes: tuple[LinkMode, ...] = (self._mode,)
+            else:
+                modes = self._auto if shared else ("reflink", "copy")
+            for mode in modes:
+                try:
+                    _WAYS[mode](source, target)
+                except OSError as exc:
+                    if exc.errno not in _CANNOT:
+                        raise
+                    if mode == modes[-1]:
+                        raise StoreError(
+                            f"the file system cannot make a {mode} link from {source} to {target}", path=str(target)
+                        ) from exc
+                    if shared and exc.errno in _NOT_HERE:
+                        self._auto = tuple(other for other in self._auto if other != mode)
+                else:
+                    return mode
+        raise AssertionError("no way to place a file")
+
+    def _make_folder(self, folder: str) -> None:
+        if folder not in self._folders:
+            os.makedirs(folder, exist_ok=True)
+            self._folders.add(folder)
 
 
 def place(source: Path, target: Path, mode: LinkMode, *, shared: bool) -> LinkMode:
-    """Put the content of `source` at `target`, replacing what is there; returns how it was done.
-
-    shared: whether `source` is an object of the store, which nobody writes to. A file
-    that somebody may change is never linked to, only cloned or copied.
-    `auto` takes the first that works: reflink, hard link, symbolic link, copy.
-    """
-    ways: dict[LinkMode, Callable[[Path, Path], None]] = {
-        "reflink": _place_reflink,
-        "hard": os.link,
-        "sym": os.symlink,
-        "copy": _place_copy,
-    }
-    modes: tuple[LinkMode, ...] = (mode,)
-    if mode == "auto":
-        modes = ("reflink", "hard", "sym", "copy") if shared else ("reflink", "copy")
-    elif not shared and mode == "hard":
-        raise StoreError(
-            f"{source} was registered in place and may change, so it cannot be hard linked",
-            path=str(source),
-            hint="use --link reflink, sym or copy",
-        )
-    with disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = new_name(target.parent)
-        for way in modes:
-            try:
-                ways[way](source, temporary)
-            except OSError as exc:
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
-                if exc.errno in _CANNOT and way != modes[-1]:
-                    continue
-                if exc.errno in _CANNOT:
-                    raise StoreError(
-                        f"the file system cannot make a {way} link from {source} to {target}", path=str(target)
-                    ) from exc
-                raise
-            try:
-                # Atomic: a reader sees the old file or the new one.
-                os.replace(temporary, target)
-            finally:
-                # Renaming one hard link of a file over another does nothing at all; over a folder it fails.
-                with contextlib.suppress(FileNotFoundError):
-                    temporary.unlink()
-            return way
-    raise AssertionError("no way to place a file")
+    """Put one file of the store at `target`; see `Placer.place`."""
+    return Placer(mode).place(source, target, shared=shared)
 
 
 def reflink(source: int, target: int) -> bool:
@@ -102,14 +110,38 @@ def link_read_only(source: int, path: Path, target: Path) -> bool:
     return True
 
 
-def _place_reflink(source: Path, target: Path) -> None:
-    with open(source, "rb") as old, open(target, "xb") as new:
-        fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+def _reflink(source: Path, target: Path) -> None:
+    with _replacing(target) as new, open(source, "rb") as old, open(new, "xb") as file:
+        fcntl.ioctl(file.fileno(), _FICLONE, old.fileno())
 
 
-def _place_copy(source: Path, target: Path) -> None:
+def _link(make: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
+    def way(source: Path, target: Path) -> None:
+        try:
+            make(source, target)
+        except FileExistsError:
+            with _replacing(target) as new:
+                make(source, new)
+
+    return way
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Give a path whose file becomes `target` at the end. Atomic: a reader sees the old file or the new one."""
+    temporary = new_name(target.parent)
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        # Renaming one hard link of a file over another does nothing at all; over a folder it fails.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _copy(source: Path, target: Path) -> None:
     """Copy in the kernel where it can."""
-    with open(source, "rb") as old, open(target, "xb") as new:
+    with _replacing(target) as temporary, open(source, "rb") as old, open(temporary, "xb") as new:
         size = os.fstat(old.fileno()).st_size
         done = 0
         while done < size:
@@ -124,3 +156,11 @@ def _place_copy(source: Path, target: Path) -> None:
             if count == 0:
                 raise OSError(errno.EIO, "the file became shorter while it was copied")
             done += count
+
+
+_WAYS: dict[LinkMode, Callable[[Path, Path], None]] = {
+    "reflink": _reflink,
+    "hard": _link(os.link),
+    "sym": _link(os.symlink),
+    "copy": _copy,
+}
