@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from p2phub.core.errors import NotFound
-from p2phub.node import swarm
+from p2phub.node import download, swarm
 from p2phub.node.events import ignore
 from p2phub.node.fetch import FetchResult, fetch
 from p2phub.node.inspect import list_peers
@@ -46,7 +46,7 @@ MIB = 1024 * 1024
 @pytest.fixture
 def short_deadlines(monkeypatch):
     """Give a request of a mebibyte 3 s instead of 16."""
-    monkeypatch.setattr(swarm, "deadline_s", lambda size: max(2.0, 3.0 * size / MIB))
+    monkeypatch.setattr(download, "deadline_s", lambda size: max(2.0, 3.0 * size / MIB))
 
 
 def reports(result: FetchResult) -> dict[str, swarm.ProviderReport]:

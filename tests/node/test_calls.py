@@ -29,10 +29,13 @@ async def the_peer(node) -> Peer:
 
 async def test_a_fetch_greets_its_peer_once_and_asks_for_news_once(published, copy_of, tmp_path: Path) -> None:
     asked: Counter[str] = Counter()
-    async with open_home(copy_of("seed")) as seed, open_home(tmp_path / "new") as new:
-        async with serving(seed, wrap=counting(asked)) as address:
-            new.store.peers.add(address)
-            await fetch(new, f"{published.name}@1.0.0", ignore, to=tmp_path / "out")
+    async with (
+        open_home(copy_of("seed")) as seed,
+        open_home(tmp_path / "new") as new,
+        serving(seed, wrap=counting(asked)) as address,
+    ):
+        new.store.peers.add(address)
+        await fetch(new, f"{published.name}@1.0.0", ignore, to=tmp_path / "out")
 
     assert asked["/v1/hello"] == 1
     assert asked["/v1/heads"] == 1
@@ -47,7 +50,7 @@ async def test_a_peer_that_came_back_elsewhere_is_called_there(copy_of: Callable
                 await client.heads(None)
         async with serving(seed, wrap=counting(asked)) as address:
             new.store.peers.add(address)
-            with pytest.raises(PeerUnreachable):  # noqa: PT012
+            with pytest.raises(PeerUnreachable):
                 async with call_peer(new, await the_peer(new)) as client:
                     await client.heads(None)
             async with call_peer(new, await the_peer(new)) as client:
@@ -61,12 +64,15 @@ async def test_a_peer_that_was_greeted_long_ago_is_greeted_again(
 ) -> None:
     monkeypatch.setattr(module, "GREET_S", 0.0)
     asked: Counter[str] = Counter()
-    async with open_home(copy_of("seed")) as seed, open_home(tmp_path / "new") as new:
-        async with serving(seed, wrap=counting(asked)) as address:
-            new.store.peers.add(address)
-            for _ in range(3):
-                async with call_peer(new, await the_peer(new)):
-                    pass
+    async with (
+        open_home(copy_of("seed")) as seed,
+        open_home(tmp_path / "new") as new,
+        serving(seed, wrap=counting(asked)) as address,
+    ):
+        new.store.peers.add(address)
+        for _ in range(3):
+            async with call_peer(new, await the_peer(new)):
+                pass
 
     assert asked["/v1/hello"] == 3
 
