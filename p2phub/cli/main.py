@@ -31,6 +31,7 @@ _COMMANDS = {
     "node": "nodes:node",
     "peers": "nodes:peers",
     "status": "nodes:status",
+    "swarm": "nodes:swarm",
     "id": "identity:identity",
     "store": "storage:storage",
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .running import json_option, offline_option, print_json, run, settings
-from .text import human_bytes, human_time, say
+from .text import human_bytes, human_files, human_time, say
 
 if TYPE_CHECKING:
     from p2phub.node.node import Node
@@ -121,6 +121,33 @@ def peers_rm(node_id: str, as_json: bool) -> None:
         print_json(result)
     else:
         say(f"forgot {node_id}")
+
+
+@click.command()
+@click.argument("reference", metavar="REF")
+@offline_option
+@json_option
+def swarm(reference: str, offline: bool, as_json: bool) -> None:
+    """Show who gives a repository, at which rate, and what a running download of it waits for."""
+    from p2phub.node.operations import ExplainSwarm
+
+    result = run(ExplainSwarm(reference), offline=offline)
+    if as_json:
+        print_json(result)
+        return
+    say(f"{human_bytes(result.here)} of {human_bytes(result.size)} in {human_files(result.files)} are here")
+    if result.fetching:
+        say(f"  fetching at {human_bytes(result.rate)}/s")
+    if result.waiting_for:
+        say(f"  waiting for {result.waiting_for}")
+    for provider in result.providers:
+        has = f", has {provider.has:.0%}" if provider.has is not None else ""
+        rate = f", {human_bytes(provider.rate)}/s" if provider.rate else ""
+        gave = f", gave {human_bytes(provider.received)}" if provider.received else ""
+        why = f" ({provider.reason})" if provider.reason else ""
+        say(f"{provider.name[:12]}…  {provider.state}{has}{rate}{gave}{why}")
+    if not result.providers:
+        say("no peers are known: p2phub peers add p2phub://NODEID@HOST:PORT", err=True)
 
 
 @click.command()

@@ -19,7 +19,6 @@ import trio
 from p2phub.core.encoding import encode
 from p2phub.core.errors import InvalidData
 from p2phub.core.frames import (
-    FRAME_SIZE_MAX,
     HEADER_SIZE,
     KEY_SIZE,
     OVERHEAD,
@@ -48,6 +47,7 @@ from .door import (
     in_sender_thread,
 )
 
+FRAME_SIZE = 256 * 1024  # bytes of content in a frame: two of them fit a processor's cache
 TICKETS_MAX = 4096  # given out and not used yet
 
 
@@ -119,8 +119,6 @@ class _BulkDoor:
         self._sealer = Sealer(ticket.server_key)
         self._handler = handler
         self._host = host
-        self._plaintext = memoryview(bytearray(FRAME_SIZE_MAX))
-        self._frame = memoryview(bytearray(FRAME_SIZE_MAX + OVERHEAD))
 
     async def answer_one(self) -> bool:
         """Answer one query; returns whether another may come."""
@@ -150,21 +148,25 @@ class _BulkDoor:
     def _send(self, response: Response) -> None:
         parts: Sequence[FilePart] = () if isinstance(response.body, bytes) else response.body
         self._socket.settimeout(SEND_TIMEOUT_S)
+        # Only while it is used: connections outnumber the answers that run.
+        size = min(FRAME_SIZE, max((part.length for part in parts), default=0))
+        plaintext, frame = memoryview(bytearray(size)), memoryview(bytearray(size + OVERHEAD))
         try:
             self._socket.sendall(self._sealer.seal(encode(_head(response, parts))))
             for part in parts:
-                self._send_part(part)
+                self._send_part(part, plaintext, frame)
         finally:
             self._socket.setblocking(False)
 
-    def _send_part(self, part: FilePart) -> None:
+    def _send_part(self, part: FilePart, plaintext: memoryview, frame: memoryview) -> None:
+        """Send a part of a file, with buffers for one frame of it."""
         offset, end = part.offset, part.offset + part.length
         while offset < end:
-            count = os.preadv(part.file, [self._plaintext[: end - offset]], offset)
+            count = os.preadv(part.file, [plaintext[: end - offset]], offset)
             if count == 0:
                 raise BrokenPipeError("a file became shorter while it was sent")
-            size = self._sealer.seal_into(self._plaintext[:count], self._frame)
-            self._socket.sendall(self._frame[:size])
+            size = self._sealer.seal_into(plaintext[:count], frame)
+            self._socket.sendall(frame[:size])
             offset += count
 
 

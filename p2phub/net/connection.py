@@ -23,7 +23,7 @@ from p2phub.core.errors import (
     PeerUnreachable,
     PeerViolation,
 )
-from p2phub.core.filetree import CHUNK_SIZE_MAX, check_chunk
+from p2phub.core.filetree import check_chunk
 from p2phub.core.ids import NodeId
 from p2phub.core.names import format_endpoint
 from p2phub.protocol.messages import ByteRange
@@ -59,7 +59,6 @@ class ContentConnection:
         self._host = host
         self._port = port
         self._socket: socket.socket | None = None
-        self._chunk = memoryview(bytearray(CHUNK_SIZE_MAX))
 
     def fetch(
         self,
@@ -111,8 +110,10 @@ class ContentConnection:
 
     def _take_chunks(self, chunks: Sequence[WantedChunk], sink: Sink, deadline: float) -> None:
         """Read `chunks` one after the other and give each, verified, to `sink`."""
+        # Only while it is used: a node keeps many more connections than it has requests.
+        buffer = memoryview(bytearray(max((chunk.length for chunk in chunks), default=0)))
         for place, chunk in enumerate(chunks):
-            view = self._chunk[: chunk.length]
+            view = buffer[: chunk.length]
             self._fill(view, deadline)
             try:
                 check_chunk(view, chunk.hash)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import InvalidData, PeerViolation
-from p2phub.core.frames import FRAME_SIZE_MAX, HEADER_SIZE, OVERHEAD, TAG_SIZE, Opener, Sealer, plaintext_size
+from p2phub.core.frames import HEADER_SIZE, TAG_SIZE, Opener, Sealer, plaintext_size
 from p2phub.core.ids import NodeId
 from p2phub.protocol.messages import BULK_PREFACE, BulkAnswer, ByteRange, SpansQuery, Ticket
 
@@ -33,7 +33,7 @@ class FrameConnection(ContentConnection):
         self._ticket = ticket
         self._sealer = Sealer(ticket.client_key)
         self._opener = Opener(ticket.server_key)
-        self._frame = memoryview(bytearray(FRAME_SIZE_MAX + OVERHEAD))
+        self._frame = memoryview(b"")  # the body of one frame, as large as was needed in this request
         self.usable = True  # until the connection is lost: its ticket opens no other
         self.answered = False  # whether the peer ever answered on it
 
@@ -61,6 +61,7 @@ class FrameConnection(ContentConnection):
             self._socket.sendall(self._sealer.seal(encode(SpansQuery(tuple(spans), first_copy))))
             self._read_answer(sum(chunk.length for chunk in chunks), deadline)
             self._take_chunks(chunks, sink, deadline)
+            self._frame = memoryview(b"")
 
     def abort(self) -> None:
         self.usable = False
@@ -94,10 +95,12 @@ class FrameConnection(ContentConnection):
 
     def _read_frame(self, plaintext: memoryview, deadline: float) -> int:
         """Open the next frame into the beginning of `plaintext`; returns its size."""
-        header = self._frame[:HEADER_SIZE]
-        self._receive(header, deadline)
+        header = bytearray(HEADER_SIZE)
+        self._receive(memoryview(header), deadline)
         size = plaintext_size(bytes(header))
-        body = self._frame[HEADER_SIZE : HEADER_SIZE + size + TAG_SIZE]
+        if len(self._frame) < size + TAG_SIZE:
+            self._frame = memoryview(bytearray(size + TAG_SIZE))
+        body = self._frame[: size + TAG_SIZE]
         self._receive(body, deadline)
         # First opened, then judged: until then the length may be anybody's on the way.
         fits = size <= len(plaintext)

@@ -15,10 +15,12 @@ from p2phub.core.search import Model
 from . import branches, housekeeping, inspect
 from .disk import on_disk
 from .events import Notice, Tell
+from .explain import swarm_info
 from .fetch import fetch
 from .node import Node, open_node
 from .operations import (
     AddPeers,
+    ExplainSwarm,
     Fetch,
     FetchFile,
     GetStatus,
@@ -58,6 +60,7 @@ from .results import (
     RepositoryInfo,
     Status,
     StoredRepository,
+    SwarmInfo,
     VerifyResult,
     YankResult,
 )
@@ -181,6 +184,10 @@ async def _remove_peer(node: Node, op: RemovePeer, tell: Tell) -> Done:
     return Done()
 
 
+async def _swarm(node: Node, op: ExplainSwarm, tell: Tell) -> SwarmInfo:
+    return await swarm_info(node, op.reference, tell)
+
+
 async def _status(node: Node, op: GetStatus, tell: Tell) -> Status:
     return await inspect.status(node)
 
@@ -230,6 +237,7 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     ListPeers: _peers,
     AddPeers: _add_peers,
     RemovePeer: _remove_peer,
+    ExplainSwarm: _swarm,
     GetStatus: _status,
     StoreList: _store_list,
     StoreRemove: _store_remove,

@@ -30,9 +30,19 @@ from p2phub.store.store import Store
 from .calls import Calls
 from .disk import on_disk
 from .giving import Giving
+from .results import SwarmProvider
 from .settings import Settings
 
 UPLOAD_SLOTS = 8  # answers with content at once; spec/transfer.md §5
+
+
+@dataclass(frozen=True)
+class SwarmState:
+    """How a download goes."""
+
+    rate: float  # bytes a second
+    waiting_for: str | None
+    providers: list[SwarmProvider]
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,7 @@ class Arriving:
 
     have: bytearray  # a byte for each chunk, 1 if it is on disk
     note_mate: Callable[[NodeId], None]  # to be told of a peer that downloads it too
+    explain: Callable[[], SwarmState]  # says how the download goes
 
 
 @dataclass

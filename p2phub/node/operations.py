@@ -33,6 +33,7 @@ from .results import (
     RepositoryInfo,
     Status,
     StoredRepository,
+    SwarmInfo,
     VerifyResult,
     YankResult,
 )
@@ -117,6 +118,12 @@ class RemovePeer(Operation, tag="peers-rm", frozen=True):
     node: Text  # node id or address
 
 
+class ExplainSwarm(Operation, tag="swarm", frozen=True):
+    """Who gives a repository, at which rate, and what its download waits for."""
+
+    reference: Text
+
+
 class GetStatus(Operation, tag="status", frozen=True):
     pass
 
@@ -151,7 +158,7 @@ class StoreRebuild(Operation, tag="store-rebuild", frozen=True):
 
 AnyOperation = (
     PublishFolder | Fetch | FetchFile | Search | Info | Log | Verify | MoveBranch | YankVersion | ListPeers
-    | AddPeers | RemovePeer | GetStatus | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin
+    | AddPeers | RemovePeer | ExplainSwarm | GetStatus | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin
     | StoreUse | StoreRebuild
 )  # fmt: skip
 
@@ -169,6 +176,7 @@ RESULTS: dict[type[Operation], Any] = {
     ListPeers: list[PeerInfo],
     AddPeers: list[PeerInfo],
     RemovePeer: Done,
+    ExplainSwarm: SwarmInfo,
     GetStatus: Status,
     StoreList: list[StoredRepository],
     StoreRemove: Freed,

@@ -37,6 +37,7 @@ from .download import Download, ProviderReport
 from .events import Notice, Tell
 from .node import Node
 from .replicate import ban_peer, call_peer, usable_peers
+from .results import SwarmProvider
 
 IDLE_S = 0.25  # seconds until a connection with nothing to do looks again
 # Seconds between questions to a provider that has not everything: a share of the time that is left and of the
@@ -182,6 +183,20 @@ class Crowd:
     def busy(self) -> int:
         """How many providers have no slot for us."""
         return sum(provider.is_busy for provider in self.providers.values())
+
+    def explain(self) -> list[SwarmProvider]:
+        """Return what is known of everybody who gave, gives or could not give."""
+        return [self._explain(report) for report in self._download.reports.values()]
+
+    def _explain(self, report: ProviderReport) -> SwarmProvider:
+        provider = self.providers.get(report.name)
+        if provider is None:
+            return SwarmProvider(report.name, report.state, None, 0.0, report.received, report.reason)
+        offers = provider.offers
+        has = 1.0 if offers is None else offers.count(1) / len(offers) if offers else 0.0
+        state = "busy" if provider.is_busy else report.state
+        rate = report.rate if provider.running else 0.0
+        return SwarmProvider(report.name, state, has, rate, report.received, report.reason)
 
     def note_mate(self, node: NodeId) -> None:
         """Note that a peer fetches the same, so that it has something or soon will."""

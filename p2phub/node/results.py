@@ -174,6 +174,31 @@ class PeerInfo(Struct, frozen=True):
     ban_reason: str | None
 
 
+class SwarmProvider(Struct, frozen=True):
+    """One who gives, gave or could give a repository."""
+
+    name: str  # node id, or the host of an origin
+    state: str  # giving, slow, busy, gone, banned, has nothing, asked; of one just asked also: offers, fetching
+    has: float | None  # the share of what is asked for, 0 to 1; None if that is not known
+    rate: float  # bytes a second, to this node
+    received: int  # bytes
+    reason: str | None  # why it does not give
+
+
+class SwarmInfo(Struct, frozen=True):
+    """Who gives a repository, and how its download goes."""
+
+    reference: str
+    revision: str | None  # None for a single file
+    files: int
+    size: int  # bytes
+    here: int  # bytes of it on disk
+    fetching: bool  # a download of it runs in this node
+    rate: float  # bytes a second
+    waiting_for: str | None  # why nothing arrives, if nothing does
+    providers: list[SwarmProvider]
+
+
 class Status(Struct, frozen=True):
     """The node as a whole."""
 

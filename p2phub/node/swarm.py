@@ -21,7 +21,7 @@ from .dedup import find_known
 from .disk import on_disk
 from .download import Download, DownloadReport
 from .events import Progress, ProviderRate, Tell
-from .node import Arriving, Node
+from .node import Arriving, Node, SwarmState
 from .partials import DownloadPartials, WantedFile
 from .providers import Crowd
 
@@ -83,6 +83,7 @@ class _Swarm:
         self._over = trio.Event()  # all files are here, or the disk failed
         self._failure: StoreError | None = None
         self._rate = 0.0  # bytes a second
+        self._waiting: str | None = None  # for what, if nothing arrives
         self._last_offer = trio.current_time()
 
     async def run(self) -> None:
@@ -91,7 +92,7 @@ class _Swarm:
             async with trio.open_nursery() as self._nursery:
                 self._crowd = Crowd(self._node, self._download, self._tell, self._nursery)
                 for root, flags in arriving.items():
-                    self._node.arriving[root] = Arriving(flags, self._crowd.note_mate)
+                    self._node.arriving[root] = Arriving(flags, self._crowd.note_mate, self._explain)
                 incomplete = set(self._download.incomplete())
                 for place in range(len(self._download.files)):
                     if place not in incomplete:
@@ -114,7 +115,6 @@ class _Swarm:
         """Take note of what arrives, tell how far it is, and return when the download is over."""
         last_save = last_rate = trio.current_time()
         last_done = self._download.done
-        waiting_for = None
         while self._unfinished and not self._failure and not self._crowd.failure:
             with trio.move_on_after(TICK_S):
                 await self._over.wait()
@@ -125,20 +125,20 @@ class _Swarm:
                 self._rate = newest if self._rate == 0 else 0.6 * self._rate + 0.4 * newest
                 self._crowd.rate = self._rate
                 last_done, last_rate = self._download.done, now
-                waiting_for = self._waiting_for(now)
+                self._waiting = self._waiting_for(now)
             if now - last_save >= SAVE_S:
                 await self._save()
                 last_save = trio.current_time()
-            self._tell(self._progress(waiting_for))
-            if self._is_hopeless(now, waiting_for):
+            self._tell(self._progress())
+            if self._is_hopeless(now):
                 break
 
-    def _is_hopeless(self, now: float, waiting_for: str | None) -> bool:
+    def _is_hopeless(self, now: float) -> bool:
         """Say whether the download is to be given up."""
         last_arrival = self._download.last_arrival
         patience_s = PATIENCE_S if self._crowd.providers or self._download.received else PATIENCE_ALONE_S
         # An offer that was taken between two looks shows in what arrived.
-        if waiting_for and now - max(self._last_offer, last_arrival) > patience_s:
+        if self._waiting and now - max(self._last_offer, last_arrival) > patience_s:
             return True
         return now - last_arrival > (PATIENCE_BUSY_S if self._crowd.busy else PATIENCE_SILENT_S)
 
@@ -165,13 +165,16 @@ class _Swarm:
             return f"a peer that offers the {len(unoffered)} missing chunks"
         return f"{len(unoffered)} chunks that none of {_count(len(providers))} has yet"
 
-    def _progress(self, waiting_for: str | None) -> Progress:
+    def _progress(self) -> Progress:
         providers = tuple(
             ProviderRate(report.name, report.rate, report.received)
             for report in self._download.reports.values()
             if report.received or report.state == "giving"
         )
-        return Progress("fetching", self._download.done, self._download.total, self._rate, providers, waiting_for)
+        return Progress("fetching", self._download.done, self._download.total, self._rate, providers, self._waiting)
+
+    def _explain(self) -> SwarmState:
+        return SwarmState(self._rate, self._waiting, self._crowd.explain())
 
     def _complete(self, place: int) -> None:
         """Make an object of a file whose last chunk arrived."""

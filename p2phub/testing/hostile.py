@@ -40,6 +40,8 @@ from p2phub.store.layout import Layout
 
 Wrap = Callable[[Handler], Handler]
 
+QUIET_SIZE = 100_000  # bytes a second: less than content, more than a few questions and answers
+
 
 @asynccontextmanager
 async def open_home(folder: Path, *, offline: bool = False, only_tls: bool = False) -> AsyncIterator[Node]:
@@ -427,3 +429,11 @@ async def wait_for(check: Callable[[], bool | Awaitable[bool]], what: str, *, de
                 return
             await trio.sleep(0.02)
     assert not waiting.cancelled_caught, f"waited {deadline_s:.0f} s for {what}"
+
+
+async def wait_quiet(link: Link) -> None:
+    """Wait until next to nothing passes `link` for a while, though connections are kept for later."""
+    before = -QUIET_SIZE
+    while link.carried - before >= QUIET_SIZE:
+        before = link.carried
+        await trio.sleep(1.0)

@@ -15,12 +15,12 @@ from functools import partial
 import pytest
 import trio
 
-from p2phub.testing.hostile import open_home, open_linked, wait_for
+from p2phub.testing.hostile import open_home, open_linked, wait_for, wait_quiet
 from p2phub.testing.processes import Home, tree, wait_until
 
 COMMANDS = [
     "publish", "fetch", "pull", "download", "search", "info", "ls", "log", "cat", "verify", "branch", "yank", "node",
-    "peers", "peers ls", "peers add", "peers rm", "status", "id", "id new", "id show", "id export",
+    "peers", "peers ls", "peers add", "peers rm", "status", "swarm", "id", "id new", "id show", "id export",
     "store", "store ls", "store rm", "store gc", "store pin", "store unpin", "store df", "store rebuild",
 ]  # fmt: skip
 
@@ -329,7 +329,7 @@ async def test_ctrl_c_during_a_fetch_ends_it_at_once_with_one_line_and_keeps_wha
         process.send_signal(signal.SIGINT)
         out, err = await trio.to_thread.run_sync(partial(process.communicate, timeout=60))
         # Whoever did the work stops too.
-        await wait_for(lambda: link.connections == 0, "the connections to end")
+        await wait_quiet(link)
         carried = link.carried
         link.rate = None
         result = await trio.to_thread.run_sync(partial(home.ask, *arguments[:-1]))

@@ -1,0 +1,151 @@
+"""Say who gives a repository, at which rate, and what a download of it waits for (spec/transfer.md §6).
+
+While the node downloads it, its own download knows; otherwise the peers are asked now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import trio
+from msgspec.structs import replace
+
+from p2phub.core.errors import PeerBusy, PeerError
+from p2phub.core.filetree import ChunkList
+from p2phub.core.ids import ContentId
+from p2phub.store.partial import unpack_bits
+from p2phub.store.peers import Peer
+
+from .disk import on_disk
+from .events import Tell
+from .node import Node
+from .replicate import call_peer, usable_peers
+from .resolve import load_manifest, resolve
+from .results import SwarmInfo, SwarmProvider
+
+ASK_TIMEOUT_S = 10.0  # seconds that a peer has to say what it has
+ASKED_AT_ONCE = 16
+SLOW_SHARE = 0.1  # of the rate of the fastest: a provider below is called slow
+
+
+async def swarm_info(node: Node, reference: str, tell: Tell) -> SwarmInfo:
+    """Return who gives what `reference` means: to the download that runs here, or as the peers say now.
+
+    Raises NotFound, and Offline if only peers could tell what the reference means.
+    """
+    target = await resolve(node, reference, tell, refresh=False)
+    if target.manifest is not None:
+        manifest = await load_manifest(node, target.manifest, tell)
+        sizes = {file.root: file.size for file in manifest.files}
+    else:
+        assert target.file is not None
+        chunks = await on_disk(node.store.blobs.chunk_list, target.file)
+        sizes = {target.file: chunks.size if chunks else 0}
+    banned = await on_disk(_banned, node)
+    running = {arriving.explain for root, arriving in node.arriving.items() if root in sizes}
+    states = [explain() for explain in running]
+    if states:
+        providers = [provider for state in states for provider in state.providers]
+    elif node.settings.offline:
+        providers = []
+    else:
+        providers = await _ask_all(node, list(sizes))
+    named = {provider.name for provider in providers}
+    return SwarmInfo(
+        reference=reference,
+        revision=str(target.manifest) if target.manifest else None,
+        files=len(sizes),
+        size=sum(sizes.values()),
+        here=await on_disk(_here, node, sizes),
+        fetching=bool(states),
+        rate=sum(state.rate for state in states),
+        waiting_for=next((state.waiting_for for state in states if state.waiting_for), None),
+        providers=_with_slow(providers) + [provider for provider in banned if provider.name not in named],
+    )
+
+
+def _banned(node: Node) -> list[SwarmProvider]:
+    now = time.time()
+    return [
+        SwarmProvider(str(peer.node), "banned", None, 0.0, 0, peer.ban_reason)
+        for peer in node.store.peers.all()
+        if peer.banned_until > now
+    ]
+
+
+def _here(node: Node, sizes: dict[ContentId, int]) -> int:
+    """Return how many bytes of the files are on disk."""
+    here = 0
+    for root, size in sizes.items():
+        arriving = node.arriving.get(root)
+        held = bytes(arriving.have) if arriving else node.store.blobs.held_map(root)
+        if isinstance(held, bool):
+            here += size * held
+        elif chunks := node.store.blobs.chunk_list(root):
+            here += _bytes_of(chunks, held)
+    return here
+
+
+def _bytes_of(chunks: ChunkList, flags: bytes | bytearray) -> int:
+    return sum(chunks.length(index) for index, is_here in enumerate(flags) if is_here)
+
+
+async def _ask_all(node: Node, roots: Sequence[ContentId]) -> list[SwarmProvider]:
+    """Ask every peer what it has of `roots`."""
+    found: list[SwarmProvider] = []
+    limiter = trio.CapacityLimiter(ASKED_AT_ONCE)
+
+    async def ask(peer: Peer) -> None:
+        async with limiter:
+            with trio.move_on_after(ASK_TIMEOUT_S) as waiting:
+                found.append(await _ask(node, peer, roots))
+            if waiting.cancelled_caught:
+                found.append(_idle(peer, "gone", f"no answer within {ASK_TIMEOUT_S:.0f} s"))
+
+    async with trio.open_nursery() as nursery:
+        for peer in await on_disk(usable_peers, node):
+            nursery.start_soon(ask, peer)
+    return found
+
+
+async def _ask(node: Node, peer: Peer, roots: Sequence[ContentId]) -> SwarmProvider:
+    try:
+        async with call_peer(node, peer) as client:
+            answer = await client.have(roots)
+    except PeerBusy as exc:
+        return _idle(peer, "busy", str(exc))
+    except PeerError as exc:
+        return _idle(peer, "gone", str(exc))
+
+    def share() -> float:
+        # By size where the chunk list is known, else every file counts the same.
+        total = has = 0.0
+        for root, held in zip(roots, answer.held, strict=True):
+            chunks = node.store.blobs.chunk_list(root)
+            size = chunks.size if chunks else 1
+            total += size
+            if isinstance(held, bool):
+                has += size * held
+            elif chunks and len(held) == -(-len(chunks) // 8):
+                has += _bytes_of(chunks, unpack_bits(held, len(chunks)))
+        return has / total if total else 0.0
+
+    has = await on_disk(share)
+    state = "fetching" if answer.fetching else "has nothing" if not has else "offers"
+    return SwarmProvider(str(peer.node), state, has, 0.0, peer.received, None)
+
+
+def _idle(peer: Peer, state: str, reason: str) -> SwarmProvider:
+    return SwarmProvider(str(peer.node), state, None, 0.0, peer.received, reason)
+
+
+def _with_slow(providers: list[SwarmProvider]) -> list[SwarmProvider]:
+    """Return the providers, the fastest first, and those called slow that give much less than it."""
+    fastest = max((provider.rate for provider in providers), default=0.0)
+
+    def judge(provider: SwarmProvider) -> SwarmProvider:
+        is_slow = provider.state == "giving" and 0 < provider.rate < fastest * SLOW_SHARE
+        return replace(provider, state="slow") if is_slow else provider
+
+    return [judge(provider) for provider in sorted(providers, key=lambda provider: (-provider.rate, provider.name))]
