@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from p2phub.core import encoding, gguf, ids, manifest, merkle, names, safetensors
+from p2phub.core import encoding, gguf, ids, manifest, merkle, names, origins, safetensors
 from p2phub.core.certificate import certificate
 from p2phub.core.checkpoint import open_head, parse_head
 from p2phub.core.chunking import tensor_cuts
@@ -183,6 +183,17 @@ def test_content_of_many_pages() -> None:
         page = TreePage(case["size"], case["count"], index, packed, tuple(unhex(node) for node in expected["proof"]))
         assert blake3(packed).hexdigest() == expected["chunks_blake3"]
         check_page(page, ContentId(unhex(case["root"])))
+
+
+def test_origins() -> None:
+    vectors = load("origins.json")
+    for case in vectors["urls"]:
+        origins.check_published(case["template"])
+        for path, url in case["files"].items():
+            assert str(origins.url_of_path(case["template"], path)) == url
+    for case in vectors["invalid"]:
+        with pytest.raises(InvalidData):
+            origins.check_published(case["template"])
 
 
 def test_manifest() -> None:

@@ -19,12 +19,14 @@ from .encoding import encode as encode_value
 from .errors import InvalidData
 from .filetree import FILE_SIZE_MAX
 from .ids import ContentId, ManifestId
+from .origins import URL_SIZE_MAX, check_published
 from .paths import PATH_SIZE_MAX, check_paths
 
 MANIFEST_SIZE_MAX = 2 * 1024 * 1024  # bytes, so that FILES_MAX entries fit; spec/manifest.md §1
 FILES_MAX = 10_000  # spec/manifest.md §1
 PARENTS_MAX = 16  # spec/manifest.md §2
 REFERENCES_MAX = 64  # base models, datasets, variants; spec/manifest.md §2
+ORIGIN_URLS_MAX = 8  # spec/manifest.md §2
 
 Role = Literal["weights", "config", "tokenizer", "card", "code", "data", "other"]
 Relation = Literal["finetune", "adapter", "quantized", "merge", "distill", "convert"]
@@ -80,6 +82,10 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     card: Card | None = None
     facts: Facts | None = None
     origin: Origin | None = None
+    # Where the files can be fetched besides peers; what is said there is worth nothing, the hashes decide.
+    origin_urls: Annotated[
+        tuple[Annotated[str, Meta(min_length=8, max_length=URL_SIZE_MAX)], ...], Meta(max_length=ORIGIN_URLS_MAX)
+    ] = ()
 
     @property
     def size(self) -> int:
@@ -106,6 +112,9 @@ def decode(data: bytes) -> Manifest:
     _check_distinct("base model", [base.manifest for base in manifest.base_models])
     _check_distinct("dataset", manifest.datasets)
     _check_distinct("variant", [variant.name for variant in manifest.variants])
+    _check_distinct("origin's URL", manifest.origin_urls)
+    for url in manifest.origin_urls:
+        check_published(url)
     if (manifest.depth == 1) != (not manifest.parents):
         raise InvalidData("a manifest has depth 1 if and only if it has no parents")
     paths = {file.path for file in manifest.files}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+import msgspec
 from blake3 import blake3
 
 from p2phub.core import manifest as manifests
@@ -54,8 +55,15 @@ def manifest() -> Manifest:
     return Manifest(schema=1, kind="model", created=TIME, files=(readme,))
 
 
-def full_manifest() -> Manifest:
+def manifest_with_origins() -> Manifest:
     """Return a manifest that has every field."""
+    return msgspec.structs.replace(
+        full_manifest(), origin_urls=("https://models.example/acme/{path}", "http://192.0.2.1:8080/parrot")
+    )
+
+
+def full_manifest() -> Manifest:
+    """Return a manifest that has every field but `origin_urls`."""
     weights = content("model-Q4_K_M.gguf", 4000)
     return Manifest(
         schema=1,

@@ -13,6 +13,7 @@ from p2phub.core.ids import ContentId, ManifestId
 from p2phub.core.manifest import (
     FILES_MAX,
     MANIFEST_SIZE_MAX,
+    ORIGIN_URLS_MAX,
     PARENTS_MAX,
     BaseModel,
     FileEntry,
@@ -22,6 +23,7 @@ from p2phub.core.manifest import (
     encode,
     manifest_id,
 )
+from p2phub.core.origins import URL_SIZE_MAX
 from p2phub.testing import values
 
 FULL = values.full_manifest()
@@ -73,8 +75,10 @@ def test_a_manifest_reads_back_from_its_bytes(manifest: Manifest) -> None:
 
 
 def test_a_manifest_with_every_field_reads_back() -> None:
-    assert decode(encode(FULL)) == FULL
-    assert all(getattr(FULL, field.name) != field.default for field in msgspec.structs.fields(Manifest))
+    full = values.manifest_with_origins()
+
+    assert decode(encode(full)) == full
+    assert all(getattr(full, field.name) != field.default for field in msgspec.structs.fields(Manifest))
 
 
 def test_what_is_left_out_is_not_in_the_bytes() -> None:
@@ -123,6 +127,11 @@ REFUSED = {
     "a variant without files": change(variants=(Variant("x", ()),)),
     "a variant without a name": change(variants=(Variant("", ("config.json",)),)),
     "a time before 1970": change(created=-1),
+    "an origin's URL twice": change(origin_urls=("https://a.example",) * 2),
+    "too many URLs of origins": change(origin_urls=tuple(f"https://a{i}.example" for i in range(ORIGIN_URLS_MAX + 1))),
+    "an origin's URL that is none": change(origin_urls=("models.example",)),
+    "an origin's URL with a password": change(origin_urls=("https://me:secret@a.example/{path}",)),
+    "an origin's URL that is too long": change(origin_urls=("https://a.example/" + "a" * URL_SIZE_MAX,)),
 }
 
 

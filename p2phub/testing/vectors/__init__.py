@@ -20,6 +20,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "content.json": content.content,
     "manifest.json": content.manifest,
     "paths.json": content.paths,
+    "origins.json": names.origin_urls,
     "records.json": documents.records,
     "catalogue.json": logs.catalogue,
     "forks.json": logs.forks,

@@ -340,7 +340,7 @@ def _invalid_last_pages(chunks: ChunkList) -> list[Json]:
 
 def manifest() -> Json:
     valid = []
-    for value in (values.manifest(), values.full_manifest()):
+    for value in (values.manifest(), values.full_manifest(), values.manifest_with_origins()):
         data = manifests.encode(value)
         revision = manifests.manifest_id(data)
         valid.append({"value": value, "encoded": data, "id": str(revision), "commit": revision.commit})
@@ -387,6 +387,12 @@ def manifest() -> Json:
         "parents at depth 1": {"parents": (ManifestId(bytes(32)),)},
         "a parent twice": {"depth": 2, "parents": (ManifestId(bytes(32)),) * 2},
         "a variant of a file that is not there": {"variants": (manifests.Variant("x", ("y",)),)},
+        "9 URLs of origins": {"origin_urls": tuple(f"https://{number}.example" for number in range(9))},
+        "an origin's URL twice": {"origin_urls": ("https://models.example",) * 2},
+        "an origin's URL of 2049 characters": {"origin_urls": ("https://models.example/".ljust(2049, "a"),)},
+        "an origin's URL with a password": {"origin_urls": ("https://me:secret@models.example/{path}",)},
+        "an origin's URL with a query and no {path}": {"origin_urls": ("https://models.example/?file=",)},
+        "an origin's URL that is not http(s)": {"origin_urls": ("ftp://models.example/",)},
     }
     return {
         "valid": valid,

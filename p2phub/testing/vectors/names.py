@@ -11,6 +11,7 @@ from p2phub.core.filetree import ChunkList, pack
 from p2phub.core.ids import ContentId, LogId, NodeId
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.noderecord import sign_node_record
+from p2phub.core.origins import url_of_path
 from p2phub.core.records import log_id
 from p2phub.protocol import messages
 from p2phub.testing import values
@@ -71,6 +72,44 @@ def name_texts() -> Json:
 def _kind(text: str) -> str | None:
     kinds = {"version": names.is_version, "branch": names.is_branch, "hash prefix": names.is_hash_prefix}
     return next((kind for kind, is_kind in kinds.items() if is_kind(text)), None)
+
+
+def origin_urls() -> Json:
+    paths = ["README.md", "a b/c#1?.bin", "données/modèle 100%.bin", "~x-_.y/(z)"]
+    templates = [
+        "https://models.example", "https://models.example/", "HTTP://Models.Example:8080/parrot/{path}",
+        "https://[2001:DB8::1]:8443/x?file={path}&raw=1", "https://models.example/%7Eme/{path}.bin",
+        "http://192.0.2.1:80/a//b/", "https://models.example:443/{path}", "https://models.example?f={path}",
+    ]  # fmt: skip
+    invalid = {
+        "no scheme": "models.example/parrot",
+        "another scheme": "ftp://models.example/",
+        "no host": "https:///parrot",
+        "a fragment": "https://models.example/#{path}",
+        "a space": "https://models.example/a b",
+        "not ASCII": "https://models.example/mod\N{LATIN SMALL LETTER E WITH GRAVE}le",
+        "a line break": "https://models.example/\n",
+        "a backslash": "https:\\\\models.example/",
+        "a % without two hex digits": "https://models.example/100%",
+        "port 0": "https://models.example:0/",
+        "port 65536": "https://models.example:65536/",
+        "an empty port": "https://models.example:/",
+        "something in brackets that is no address": "https://[models.example]/",
+        "a user": "https://me@models.example/",
+        "an empty user": "https://@models.example/",
+        "{path} twice": "https://models.example/{path}/{path}",
+        "{path} in the host": "https://{path}.example/",
+        "{path} in the port": "https://models.example:{path}/",
+        "another place": "https://models.example/{revision}/{path}",
+        "a query and no {path}": "https://models.example/?file=",
+    }
+    return {
+        "urls": [
+            {"template": template, "files": {path: str(url_of_path(template, path)) for path in paths}}
+            for template in templates
+        ],
+        "invalid": [{"template": template, "why": why} for why, template in invalid.items()],
+    }
 
 
 def peer_messages() -> Json:
