@@ -19,7 +19,7 @@ from p2phub.core.ids import NodeId
 from p2phub.core.names import format_endpoint
 from p2phub.protocol.messages import ByteRange, SpansQuery
 
-from .connection import ContentConnection, Sink, WantedChunk
+from .connection import PeerConnection, Sink, WantedChunk
 from .tls import client_context
 
 CONNECT_TIMEOUT_S = 5.0
@@ -27,7 +27,7 @@ STALL_TIMEOUT_S = 10.0  # seconds without a byte
 HEAD_SIZE_MAX = 16 * 1024  # bytes of an answer's head
 
 
-class BulkConnection(ContentConnection):
+class BulkConnection(PeerConnection):
     """A kept connection over HTTPS, or HTTP where nothing is encrypted. It connects again by itself."""
 
     def __init__(self, node: NodeId, host: str, port: int, *, plain: bool = False) -> None:

@@ -1,9 +1,9 @@
-"""What every connection that fetches content has in common: blame, and chunks that are checked before use.
+"""What all connections that fetch content have in common: blame, and chunks that are checked before use.
 
     request ──▶ `_fill` a reused buffer with the next bytes ──▶ BLAKE3 ──▶ sink
 
 Each chunk is hashed before the sink sees it, so what is not right is never written.
-One chunk comes from one peer, so blame is exact.
+One chunk comes from one provider, so blame is exact.
 """
 
 from __future__ import annotations
@@ -50,15 +50,14 @@ class Refused(Exception):
 
 
 class ContentConnection:
-    """A connection to one peer. One thread at a time; `abort` may be called from any."""
+    """A connection to one provider. One thread at a time; `abort` may be called from any."""
 
     usable = True  # for another request
+    wrong_bytes = "sent wrong bytes"
 
-    def __init__(self, node: NodeId, host: str, port: int) -> None:
-        self.node = node
-        self._host = host
-        self._port = port
-        self._socket: socket.socket | None = None
+    def __init__(self, peer: str) -> None:
+        """peer: what errors call the provider."""
+        self.peer = peer
 
     def fetch(
         self,
@@ -80,33 +79,15 @@ class ContentConnection:
 
     def abort(self) -> None:
         """Make a running `fetch` end soon."""
-        current = self._socket
-        if current is not None:
-            with contextlib.suppress(OSError):
-                # The socket's own: that of TLS would unwrap it under the thread.
-                socket.socket.shutdown(current, socket.SHUT_RDWR)
+        raise NotImplementedError
 
     def close(self) -> None:
         """Close the connection."""
-        if self._socket is not None:
-            self._socket.close()
+        raise NotImplementedError
 
     def _fill(self, view: memoryview, deadline: float) -> None:
         """Fill `view` with the next bytes of content. Raises TimeoutError past the deadline, OSError."""
         raise NotImplementedError
-
-    def _receive(self, view: memoryview, deadline: float) -> None:
-        """Fill `view` with the next bytes of the connection. Raises as `_fill` does, PeerUnreachable at its end."""
-        assert self._socket is not None
-        done = 0
-        while done < len(view):
-            # Each byte restarts the socket's timeout: the deadline is what ends a trickle.
-            if time.monotonic() > deadline:
-                raise TimeoutError("the deadline of the request has passed")
-            count = self._socket.recv_into(view[done:])
-            if count == 0:
-                raise PeerUnreachable(f"{self} closed the connection", peer=str(self.node))
-            done += count
 
     def _take_chunks(self, chunks: Sequence[WantedChunk], sink: Sink, deadline: float) -> None:
         """Read `chunks` one after the other and give each, verified, to `sink`."""
@@ -118,19 +99,8 @@ class ContentConnection:
             try:
                 check_chunk(view, chunk.hash)
             except HashMismatch as exc:
-                raise PeerViolation(f"{self} sent wrong bytes", peer=str(self.node)) from exc
+                raise PeerViolation(f"{self} {self.wrong_bytes}", peer=self.peer) from exc
             sink(place, view)
-
-    def _refusal(self, status: int, text: str, retry_after_s: float) -> Refused:
-        """Return what to raise when the peer answered with another status than 200."""
-        match status:
-            case 409:
-                error: PeerError = GivenMeanwhile(f"{self} gave it to another", peer=str(self.node))
-            case 429:
-                error = PeerBusy(f"{self} is busy", peer=str(self.node), retry_after_s=min(retry_after_s, 60.0))
-            case _:
-                error = PeerError(f"{self} answered {status}: {one_line(text)}", peer=str(self.node))
-        return Refused(error)
 
     @contextlib.contextmanager
     def _blame(self) -> Iterator[None]:
@@ -143,7 +113,7 @@ class ContentConnection:
             # The connection may stand in the middle of an answer.
             self.close()
             if (text := self._reason(exc)) is not None:
-                raise PeerUnreachable(text, peer=str(self.node)) from exc
+                raise PeerUnreachable(text, peer=self.peer) from exc
             raise
 
     def _reason(self, exc: BaseException) -> str | None:
@@ -160,6 +130,52 @@ class ContentConnection:
                 return f"the connection to {self} is garbled: {exc}"
             case _:
                 return None
+
+
+class PeerConnection(ContentConnection):
+    """A connection to a peer, on a socket of its own."""
+
+    def __init__(self, node: NodeId, host: str, port: int) -> None:
+        super().__init__(str(node))
+        self.node = node
+        self._host = host
+        self._port = port
+        self._socket: socket.socket | None = None
+
+    def abort(self) -> None:
+        current = self._socket
+        if current is not None:
+            with contextlib.suppress(OSError):
+                # The socket's own: that of TLS would unwrap it under the thread.
+                socket.socket.shutdown(current, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+
+    def _receive(self, view: memoryview, deadline: float) -> None:
+        """Fill `view` with the next bytes of the connection. Raises as `_fill` does, PeerUnreachable at its end."""
+        assert self._socket is not None
+        done = 0
+        while done < len(view):
+            # Each byte restarts the socket's timeout: the deadline is what ends a trickle.
+            if time.monotonic() > deadline:
+                raise TimeoutError("the deadline of the request has passed")
+            count = self._socket.recv_into(view[done:])
+            if count == 0:
+                raise PeerUnreachable(f"{self} closed the connection", peer=self.peer)
+            done += count
+
+    def _refusal(self, status: int, text: str, retry_after_s: float) -> Refused:
+        """Return what to raise when the peer answered with another status than 200."""
+        match status:
+            case 409:
+                error: PeerError = GivenMeanwhile(f"{self} gave it to another", peer=self.peer)
+            case 429:
+                error = PeerBusy(f"{self} is busy", peer=self.peer, retry_after_s=min(retry_after_s, 60.0))
+            case _:
+                error = PeerError(f"{self} answered {status}: {one_line(text)}", peer=self.peer)
+        return Refused(error)
 
     def __str__(self) -> str:
         return f"node {str(self.node)[:12]}… at {format_endpoint(self._host, self._port)}"

@@ -20,12 +20,12 @@ from p2phub.core.ids import NodeId
 from p2phub.protocol.messages import BULK_PREFACE, BulkAnswer, ByteRange, SpansQuery, Ticket
 
 from .bulk import CONNECT_TIMEOUT_S, STALL_TIMEOUT_S
-from .connection import ContentConnection, Sink, WantedChunk
+from .connection import PeerConnection, Sink, WantedChunk
 
 ANSWER_SIZE_MAX = 4096  # bytes of the head of an answer; spec/bulk.md §4
 
 
-class FrameConnection(ContentConnection):
+class FrameConnection(PeerConnection):
     """One bulk connection, made with one ticket."""
 
     def __init__(self, node: NodeId, host: str, port: int, ticket: Ticket) -> None:
