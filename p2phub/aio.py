@@ -28,7 +28,7 @@ from p2phub.node.dispatch import run_alone
 from p2phub.node.events import Event, ignore
 from p2phub.node.operations import AddPeers, Fetch, Info, Operation, PublishFolder, Search, Verify, exact_pattern
 from p2phub.node.results import FetchResult, PublishResult, RepositoryInfo, VerifyResult
-from p2phub.node.settings import Settings
+from p2phub.node.settings import Settings, with_given_origins
 
 PathLike = str | os.PathLike[str]
 Tell = Callable[[Event], None]
@@ -44,6 +44,7 @@ async def fetch(
     force: bool = False,
     dry_run: bool = False,
     kind: Kind | None = None,
+    origins: Sequence[str] = (),
     peers: Sequence[str] = (),
     home: PathLike | None = None,
     offline: bool = False,
@@ -54,6 +55,8 @@ async def fetch(
     reference: `NAMESPACE/MODEL[@REVISION]`, or `b3:<hash>` of a manifest or a single file.
     to: the folder; None takes one in the store. include, exclude: glob patterns over paths.
     kind: refuse anything else than a model, or a dataset.
+    origins: URLs of web servers that have the files too; `{path}` in one stands for the path of a file.
+    What they send is verified like what peers send. P2PHUB_FROM holds more of them.
     peers: addresses `p2phub://NODEID@HOST:PORT` to ask besides those that are known.
     Raises NotFound, Offline, Conflict, NoSpace and other HubErrors.
     """
@@ -66,6 +69,7 @@ async def fetch(
         force=force,
         dry_run=dry_run,
         kind=kind,
+        origins=with_given_origins(origins),
     )
     result: FetchResult = await _run(operation, home, offline, on_event, peers)
     return result
@@ -80,11 +84,13 @@ async def publish(
     in_place: bool = False,
     profile: Profile | None = None,
     kind: Kind = "model",
+    origin_urls: Sequence[str] = (),
     home: PathLike | None = None,
     on_event: Tell = ignore,
 ) -> PublishResult:
     """Publish the files of `folder` as `name` (`MODEL` or `MODEL@VERSION`), signed with the home's key.
 
+    origin_urls: where else the files can be fetched; `{path}` in one stands for the path of a file.
     Raises Conflict if the version exists with other content, NotFound if the home has no
     identity, StoreError, InvalidData.
     """
@@ -96,6 +102,7 @@ async def publish(
         in_place=in_place,
         profile=profile,
         kind=kind,
+        origin_urls=tuple(origin_urls),
     )
     result: PublishResult = await _run(operation, home, False, on_event, ())
     return result
@@ -134,17 +141,18 @@ async def verify(
     reference: PathLike,
     *,
     repair: bool = False,
+    origins: Sequence[str] = (),
     home: PathLike | None = None,
     offline: bool = False,
     on_event: Tell = ignore,
 ) -> VerifyResult:
     """Hash again a repository in the store, or a folder that files were placed in; `result.good` says how it is.
 
-    repair: fetch damaged chunks again. Raises NotFound.
+    repair: fetch damaged chunks again. origins: as for `fetch`. Raises NotFound.
     """
     folder = _absolute(reference)
     where = folder if folder and os.path.isdir(folder) else str(reference)  # noqa: ASYNC240 (one stat)
-    result: VerifyResult = await _run(Verify(where, repair), home, offline, on_event, ())
+    result: VerifyResult = await _run(Verify(where, repair, with_given_origins(origins)), home, offline, on_event, ())
     return result
 
 

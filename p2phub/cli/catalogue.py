@@ -121,6 +121,7 @@ def info(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) ->
         ("tensors", ", ".join(t.dtype for t in facts.tensor_types) if facts else None),
         ("context", f"{facts.context_length:,} tokens" if facts and facts.context_length else None),
         ("variants", ", ".join(result.variants)),
+        ("origins", ", ".join(result.origin_urls)),
         ("pinned", "yes" if result.pinned else "no"),
     ]
     for label, value in rows:

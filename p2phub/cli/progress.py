@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .text import human_bytes, human_seconds, printable
+from .text import human_bytes, human_seconds, printable, provider_name
 
 if TYPE_CHECKING:
     from p2phub.node.events import Event, Progress, Tell
@@ -72,7 +72,10 @@ def render(progress: Progress) -> Any:
     rows: list[Any] = [line]
     for provider in progress.providers[:8]:
         rows.append(
-            Text(f"          {provider.node[:12]}…  {human_bytes(provider.rate)}/s, {human_bytes(provider.received)}")
+            Text(
+                f"          {provider_name(provider.node, provider.origin)}"
+                f"  {human_bytes(provider.rate)}/s, {human_bytes(provider.received)}"
+            )
         )
     if progress.waiting_for:
         rows.append(Text(f"          waiting for {progress.waiting_for}"))

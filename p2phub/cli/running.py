@@ -19,6 +19,14 @@ peer_option = click.option(
     "--peer", "peer", multiple=True, metavar="ADDRESS", help="Also ask this peer: p2phub://NODEID@HOST:PORT."
 )
 
+from_option = click.option(
+    "--from",
+    "origins",
+    multiple=True,
+    metavar="URL",
+    help="Also fetch from this web server; {path} in the URL stands for the path of a file.",
+)
+
 
 def settings(*, offline: bool = False, plain: bool = False) -> Settings:
     """Return the settings that the environment and the options give. Raises InvalidName."""

@@ -71,6 +71,11 @@ def parse_range(text: str) -> tuple[int | None, int | None]:
     return (parse_count(low) if low.strip() else None, parse_count(high) if high.strip() else None)
 
 
+def provider_name(node: str | None, origin: str | None) -> str:
+    """Return a provider as people know it: the beginning of a node's id, or the host of an origin."""
+    return printable(origin) if origin else f"{(node or '')[:12]}…"
+
+
 def printable(text: str) -> str:
     """Return `text` without characters that a terminal would obey: others wrote much of what we print."""
     return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)

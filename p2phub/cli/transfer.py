@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from .running import json_option, offline_option, peer_option, print_json, run
-from .text import human_bytes, human_files, human_seconds, say
+from .running import from_option, json_option, offline_option, peer_option, print_json, run
+from .text import human_bytes, human_files, human_seconds, provider_name, say
 
 
 @click.command()
@@ -24,9 +24,24 @@ from .text import human_bytes, human_files, human_seconds, say
     help="How files are cut into chunks; the default suits each file.",
 )
 @click.option("--kind", type=click.Choice(["model", "dataset"]), default="model", show_default=True)
+@click.option(
+    "--origin",
+    "origin_urls",
+    multiple=True,
+    metavar="URL",
+    help="Where else the files can be fetched; {path} stands for the path of a file. Can be repeated.",
+)
 @json_option
 def publish(
-    folder: Path, name: str, branch: str, message: str, in_place: bool, profile: str | None, kind: str, as_json: bool
+    folder: Path,
+    name: str,
+    branch: str,
+    message: str,
+    in_place: bool,
+    profile: str | None,
+    kind: str,
+    origin_urls: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Publish the files of DIR as MODEL, signed with your key."""
     from p2phub.node.operations import PublishFolder
@@ -39,6 +54,7 @@ def publish(
         in_place=in_place,
         profile=profile,  # type: ignore[arg-type]
         kind=kind,  # type: ignore[arg-type]
+        origin_urls=origin_urls,
     )
     result = run(operation)
     if as_json:
@@ -67,6 +83,7 @@ def publish(
 )
 @click.option("--force", is_flag=True, help="Replace files that were not put there by p2phub.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be fetched.")
+@from_option
 @offline_option
 @peer_option
 @json_option
@@ -78,12 +95,14 @@ def fetch(
     link: str,
     force: bool,
     dry_run: bool,
+    origins: tuple[str, ...],
     offline: bool,
     peer: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Fetch a repository by name (NAMESPACE/MODEL[@REVISION]) or content by hash (b3:…), verified."""
     from p2phub.node.operations import Fetch
+    from p2phub.node.settings import with_given_origins
 
     operation = Fetch(
         reference=reference,
@@ -93,6 +112,7 @@ def fetch(
         link=link,  # type: ignore[arg-type]
         force=force,
         dry_run=dry_run,
+        origins=with_given_origins(origins),
     )
     result = run(operation, offline=offline, peers=peer)
     if as_json:
@@ -118,21 +138,23 @@ def fetch(
     for provider in result.providers:
         why = f" ({provider.reason})" if provider.reason else ""
         state = "" if provider.state == "giving" else f", {provider.state}{why}"
-        say(f"  {provider.node[:12]}…  {human_bytes(provider.received)}{state}", err=True)
+        say(f"  {provider_name(provider.node, provider.origin)}  {human_bytes(provider.received)}{state}", err=True)
 
 
 @click.command()
 @click.argument("reference", metavar="REF")
 @click.argument("path")
+@from_option
 @offline_option
 @peer_option
-def cat(reference: str, path: str, offline: bool, peer: tuple[str, ...]) -> None:
+def cat(reference: str, path: str, origins: tuple[str, ...], offline: bool, peer: tuple[str, ...]) -> None:
     """Print one file of a repository, fetched and verified if it is not here."""
     import shutil
 
     from p2phub.node.operations import FetchFile
+    from p2phub.node.settings import with_given_origins
 
-    result = run(FetchFile(reference, path), offline=offline, peers=peer)
+    result = run(FetchFile(reference, path, with_given_origins(origins)), offline=offline, peers=peer)
     with open(result.location, "rb") as file:
         shutil.copyfileobj(file, sys.stdout.buffer, 1024 * 1024)
     sys.stdout.buffer.flush()
@@ -141,12 +163,16 @@ def cat(reference: str, path: str, offline: bool, peer: tuple[str, ...]) -> None
 @click.command()
 @click.argument("reference", metavar="REF|DIR")
 @click.option("--repair", is_flag=True, help="Fetch again what is damaged, chunk by chunk.")
+@from_option
 @offline_option
 @peer_option
 @json_option
-def verify(reference: str, repair: bool, offline: bool, peer: tuple[str, ...], as_json: bool) -> None:
+def verify(
+    reference: str, repair: bool, origins: tuple[str, ...], offline: bool, peer: tuple[str, ...], as_json: bool
+) -> None:
     """Hash again what is here, and say which bytes are not as published."""
     from p2phub.node.operations import Verify
+    from p2phub.node.settings import with_given_origins
 
     from .main import EXIT_VERIFICATION
 
@@ -154,7 +180,7 @@ def verify(reference: str, repair: bool, offline: bool, peer: tuple[str, ...], a
     # A folder that exists is meant, unless it is spelled like a name only.
     if os.path.isdir(folder):
         reference = folder
-    result = run(Verify(reference, repair), offline=offline, peers=peer)
+    result = run(Verify(reference, repair, with_given_origins(origins)), offline=offline, peers=peer)
     if as_json:
         print_json(result)
     else:

@@ -68,6 +68,18 @@ class GivenMeanwhile(PeerError):
     """The peer gave to another what was asked for as a first copy; look again what it has not given yet."""
 
 
+class FileRefused(PeerError):
+    """The provider does not give the file `root`; others it may."""
+
+    def __init__(self, text: str, *, peer: str, root: bytes) -> None:
+        super().__init__(text, peer=peer)
+        self.root = root
+
+
+class OnlyWhole(FileRefused):
+    """The provider gives the file `root`, but no parts of it."""
+
+
 class PeerViolation(PeerError):
     """The peer broke the protocol or lied; drop it. `__cause__` says what it sent."""
 

@@ -19,14 +19,13 @@ from .encoding import encode as encode_value
 from .errors import InvalidData
 from .filetree import FILE_SIZE_MAX
 from .ids import ContentId, ManifestId
-from .origins import URL_SIZE_MAX, check_published
+from .origins import ORIGIN_URLS_MAX, URL_SIZE_MAX, check_published
 from .paths import PATH_SIZE_MAX, check_paths
 
 MANIFEST_SIZE_MAX = 2 * 1024 * 1024  # bytes, so that FILES_MAX entries fit; spec/manifest.md §1
 FILES_MAX = 10_000  # spec/manifest.md §1
 PARENTS_MAX = 16  # spec/manifest.md §2
 REFERENCES_MAX = 64  # base models, datasets, variants; spec/manifest.md §2
-ORIGIN_URLS_MAX = 8  # spec/manifest.md §2
 
 Role = Literal["weights", "config", "tokenizer", "card", "code", "data", "other"]
 Relation = Literal["finetune", "adapter", "quantized", "merge", "distill", "convert"]

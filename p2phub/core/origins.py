@@ -10,6 +10,7 @@ What is shown of a URL is its host alone: the rest may be a secret.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from ipaddress import IPv6Address
 from urllib.parse import quote
 
@@ -18,6 +19,8 @@ from msgspec import Struct
 from .errors import InvalidData, InvalidName
 
 URL_SIZE_MAX = 2048  # characters of what people and manifests write; spec/origins.md §1
+ORIGIN_URLS_MAX = 8  # in a manifest; spec/manifest.md §2
+GIVEN_MAX = 16  # for one fetch; spec/local-api.md §2.1
 PATH_PLACE = "{path}"  # spec/origins.md §1
 
 _PORTS = {"http": 80, "https": 443}
@@ -45,6 +48,15 @@ class Url(Struct, frozen=True):
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user is not None else ""
         return f"{self.scheme}://{user}{self.endpoint}{self.target}"
+
+
+@dataclass(frozen=True)
+class OriginFile:
+    """A file as an origin has it."""
+
+    url: Url
+    size: int | None  # bytes; None if nobody knows yet
+    label: str  # what people call it
 
 
 def parse_url(text: str) -> Url:

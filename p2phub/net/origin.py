@@ -14,14 +14,13 @@ import math
 import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 
 import httpcore
 
-from p2phub.core.errors import PeerBusy, PeerError, PeerUnreachable
+from p2phub.core.errors import FileRefused, OnlyWhole, PeerBusy, PeerError, PeerUnreachable
 from p2phub.core.ids import ContentId
-from p2phub.core.origins import Url
+from p2phub.core.origins import OriginFile
 from p2phub.protocol.messages import ByteRange
 from p2phub.protocol.picker import DEADLINE_MIN_S, DEADLINE_PER_MIB_S
 
@@ -30,27 +29,6 @@ from .web import Hop, LedAstray, Web, header
 
 RETRY_AFTER_MAX_S = 60.0  # spec/origins.md §2
 FILE_S = 1.0  # seconds that each further GET adds to the deadline of a request; spec/origins.md §2
-
-
-@dataclass(frozen=True)
-class OriginFile:
-    """A file as an origin has it."""
-
-    url: Url
-    size: int | None  # bytes; None if nobody knows yet
-    label: str  # what people call it
-
-
-class NotThere(PeerError):
-    """The origin does not give the file `root`; others it may."""
-
-    def __init__(self, text: str, *, peer: str, root: ContentId) -> None:
-        super().__init__(text, peer=peer)
-        self.root = root
-
-
-class OnlyWhole(NotThere):
-    """The origin gives the file `root`, but no parts of it."""
 
 
 class OriginConnection(ContentConnection):
@@ -81,7 +59,7 @@ class OriginConnection(ContentConnection):
         """Ask for `spans`, whose bytes are `chunks` one after the other, and give each to `sink`.
 
         Each run of bytes is a GET, one after the other. first_copy: an origin tells nobody's copies.
-        Raises NotThere for what concerns one file alone, PeerBusy, PeerUnreachable if it may work
+        Raises FileRefused for what concerns one file alone, PeerBusy, PeerUnreachable if it may work
         later, PeerViolation at bytes that are not those of the file.
         """
         runs = list(_join(spans))
@@ -249,7 +227,7 @@ class OriginConnection(ContentConnection):
 
     def _not_there(self, root: ContentId, what: str) -> Refused:
         """Return the refusal of one file; `{}` in `what` is its name."""
-        return Refused(NotThere(f"{self} {what.replace('{}', self._files[root].label)}", peer=self.peer, root=root))
+        return Refused(FileRefused(f"{self} {what.replace('{}', self._files[root].label)}", peer=self.peer, root=root))
 
     def _reason(self, exc: BaseException) -> str | None:
         return self._web.reason(exc, str(self), is_answered=self._is_answered)

@@ -98,6 +98,7 @@ async def _publish(node: Node, op: PublishFolder, tell: Tell) -> PublishResult:
         in_place=op.in_place,
         profile=op.profile,
         kind=op.kind,
+        origin_urls=op.origin_urls,
     )
 
 
@@ -113,6 +114,7 @@ async def _fetch(node: Node, op: Fetch, tell: Tell) -> FetchResult:
         force=op.force,
         dry_run=op.dry_run,
         kind=op.kind,
+        origins=op.origins,
     )
 
 
@@ -125,7 +127,14 @@ async def _fetch_file(node: Node, op: FetchFile, tell: Tell) -> FileResult:
         if entry is None:
             raise NotFound(f"{op.reference} has no file {op.path}", hint=f"p2phub ls {op.reference}")
         root = entry.root
-        await fetch(node, str(target.manifest), tell, include=(exact_pattern(op.path),), check_out_files=False)
+        await fetch(
+            node,
+            str(target.manifest),
+            tell,
+            include=(exact_pattern(op.path),),
+            origins=op.origins,
+            check_out_files=False,
+        )
     held = await on_disk(node.store.blobs.find, root) if root else None
     if held is None:
         raise NotFound(f"{op.path} is not in the store")
@@ -150,7 +159,7 @@ async def _log(node: Node, op: Log, tell: Tell) -> list[LogLine]:
 
 
 async def _verify(node: Node, op: Verify, tell: Tell) -> VerifyResult:
-    return await verify(node, op.reference, tell, repair=op.repair)
+    return await verify(node, op.reference, tell, repair=op.repair, origins=op.origins)
 
 
 async def _move_branch(node: Node, op: MoveBranch, tell: Tell) -> BranchResult:

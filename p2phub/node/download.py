@@ -33,11 +33,17 @@ THREADS_MAX = 64  # requests under way at once, of all providers together
 class ProviderReport:
     """What one provider did for a download."""
 
-    name: str  # node id
+    name: str  # node id, or host and port of an origin
     received: int = 0  # bytes, verified
     rate: float = 0.0  # bytes a second
     state: str = "asked"  # asked, giving, gone, banned, has nothing
     reason: str | None = None
+    is_origin: bool = False
+
+    @property
+    def shown(self) -> str:
+        """Its name, as short as people know it."""
+        return self.name if self.is_origin else f"{self.name[:12]}…"
 
 
 @dataclass
@@ -50,6 +56,10 @@ class DownloadReport:
     copied: int = 0  # bytes taken from other files here
     seconds: float = 0.0
     providers: list[ProviderReport] = field(default_factory=list)
+
+
+class _Superfluous(Exception):
+    """Nothing of what is left of an answer is wanted any more."""
 
 
 class Download:
@@ -96,6 +106,10 @@ class Download:
     def incomplete(self) -> list[int]:
         """Return the places of the files that miss a chunk."""
         return [place for place, left in enumerate(self._left) if left]
+
+    def chunks_of(self, place: int) -> range:
+        """Return the chunks of a file."""
+        return range(self._first[place], self._first[place + 1])
 
     def is_small(self, place: int) -> bool:
         """Say whether a file is one chunk, which is written whole."""
@@ -144,11 +158,15 @@ class Download:
             if self.picker.is_wanted(chunk):
                 self._partials.write(place, chunk - self._first[place], data)
                 self.have[place][chunk - self._first[place]] = 1
+            elif request.is_whole and not self.picker.is_any_wanted(range(chunk, request.first + request.count)):
+                raise _Superfluous
             self._arrived.append((request, chunk))
 
         def work() -> None:
             try:
                 connection.fetch(spans, wanted, sink, deadline_s=deadline, first_copy=request.is_first_copy)
+            except _Superfluous:
+                pass
             finally:
                 if small:
                     self._partials.add_small([(place, data) for _, place, data in small])

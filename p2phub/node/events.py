@@ -12,11 +12,12 @@ from msgspec import Struct
 
 
 class ProviderRate(Struct, frozen=True):
-    """What one provider gives."""
+    """What one provider gives: a peer or an HTTP origin."""
 
-    node: str
+    node: str | None  # node id
     rate: float  # bytes a second
     received: int  # bytes
+    origin: str | None = None  # host and port
 
 
 class Progress(Struct, frozen=True, tag="progress"):

@@ -71,6 +71,7 @@ def _info(node: Node, target: Target, manifest: Manifest, revision: str) -> Repo
         card=manifest.card,
         facts=manifest.facts,
         variants={variant.name: list(variant.paths) for variant in manifest.variants},
+        origin_urls=list(manifest.origin_urls),
         files=files,
     )
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from p2phub.core.choices import DEFAULT_BRANCH, Kind, LinkMode, Profile
+from p2phub.core.origins import GIVEN_MAX, ORIGIN_URLS_MAX
 from p2phub.core.search import Model, Query
 
 from .results import (
@@ -40,6 +41,9 @@ from .results import (
 
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
 Patterns = Annotated[tuple[Text, ...], Meta(max_length=1000)]
+# URLs of origins. What else they must be is checked where they are used, which says why not.
+Given = Annotated[tuple[Text, ...], Meta(max_length=GIVEN_MAX)]
+Published = Annotated[tuple[Text, ...], Meta(max_length=ORIGIN_URLS_MAX)]
 
 
 class Operation(Struct, frozen=True, forbid_unknown_fields=True, tag_field="operation"):
@@ -54,6 +58,7 @@ class PublishFolder(Operation, tag="publish", frozen=True):
     in_place: bool = False
     profile: Profile | None = None
     kind: Kind = "model"
+    origin_urls: Published = ()
 
 
 class Fetch(Operation, tag="fetch", frozen=True):
@@ -65,6 +70,7 @@ class Fetch(Operation, tag="fetch", frozen=True):
     force: bool = False
     dry_run: bool = False
     kind: Kind | None = None
+    origins: Given = ()
 
 
 class FetchFile(Operation, tag="fetch-file", frozen=True):
@@ -72,6 +78,7 @@ class FetchFile(Operation, tag="fetch-file", frozen=True):
 
     reference: Text
     path: Text
+    origins: Given = ()
 
 
 class Search(Operation, tag="search", frozen=True):
@@ -89,6 +96,7 @@ class Log(Operation, tag="log", frozen=True):
 class Verify(Operation, tag="verify", frozen=True):
     reference: Text
     repair: bool = False
+    origins: Given = ()
 
 
 class MoveBranch(Operation, tag="branch", frozen=True):

@@ -1,6 +1,7 @@
 """Who gives to one download: find providers, keep the connections to each busy, leave those that fail or lie.
 
     known peers ──have──▶ offers ──▶ picker ──▶ requests on up to three connections each ──▶ Download
+    HTTP origins ───────────┘
 
 The picker decides what is asked of whom; this module does it. Nothing waits here without
 a limit, and every provider's report says what became of it.
@@ -10,12 +11,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import trio
 
 from p2phub.core.errors import (
+    FileRefused,
     GivenMeanwhile,
     InvalidData,
     PeerBusy,
@@ -66,6 +68,7 @@ class Provider:
         self.report = report
         self.offers: bytes | None = b""  # as the picker takes them
         self.given: bytes | None = None
+        self.runs: Sequence[range] | None = None  # chunks that it gives only together; None: it gives any
         self.running = 0  # requests in flight
         self.is_busy = False  # it had no slot for the last request
         self.failure: PeerError | None = None
@@ -86,6 +89,9 @@ class Provider:
 
     def connection_failed(self, connection: ContentConnection) -> None:
         """Note that a request on `connection` failed."""
+
+    def file_refused(self, refusal: FileRefused) -> None:
+        """Note that it does not give one file."""
 
     def wake(self) -> None:
         """Let idle connections look for work."""
@@ -260,9 +266,33 @@ class Crowd:
         finally:
             self._next_try[peer.node] = trio.current_time() + (PAUSE_S if report.received > before else pause_s)
 
+    async def use_always(self, provider: Provider) -> None:
+        """Take chunks from a provider that is no peer, as long as it may have something."""
+        report = provider.report
+        while True:
+            before = report.received
+            try:
+                await provider.look()
+                await self._use(provider)
+            except PeerViolation as exc:
+                # Nothing to ban: an origin is an address, not an identity.
+                report.state, report.reason = "banned", str(exc)
+                self._tell(Notice(f"not asked any more: {exc}"))
+                return
+            except FileRefused as exc:
+                report.state, report.reason = "has nothing", str(exc)
+                self._tell(Notice(str(exc)))
+                return
+            except PeerError as exc:
+                report.state, report.reason = "gone", str(exc)
+            except StoreError as exc:
+                self.failure = exc
+            await trio.sleep(PAUSE_S if report.received > before else PAUSE_SILENT_S)
+
     async def _use(self, provider: Provider) -> None:
         """Keep the connections to a provider busy. Raises PeerError when it is to be given up."""
         provider.report.state, provider.report.reason = "giving", None
+        provider.failure = None
         self.providers[provider.name] = provider
         self._share_connections()
         try:
@@ -304,7 +334,13 @@ class Crowd:
         return min(OFFER_MAX_S, max(least_s, share_s, size / OFFER_RATE))
 
     def _set_offer(self, provider: Provider) -> None:
-        self._picker.set_offer(provider.name, provider.offers, given=provider.given, connections=self._connections())
+        self._picker.set_offer(
+            provider.name,
+            provider.offers,
+            given=provider.given,
+            connections=self._connections(),
+            runs=provider.runs,
+        )
 
     def _connections(self) -> int:
         """Return how many requests one provider is asked at once."""
@@ -351,6 +387,10 @@ class Crowd:
                     provider.is_busy, provider.report.reason = True, str(exc)
                     wait_s = exc.retry_after_s
                 except GivenMeanwhile:
+                    await provider.look_now()
+                except FileRefused as exc:
+                    provider.report.reason = str(exc)
+                    provider.file_refused(exc)
                     await provider.look_now()
                 except PeerError as exc:
                     provider.report.reason = str(exc)

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Connection
@@ -24,6 +24,7 @@ from p2phub.core.ids import LogId, ManifestId, NamespaceId
 from p2phub.core.manifest import BaseModel, FileEntry, Manifest, Relation, Role, Variant
 from p2phub.core.modelcard import parse_card
 from p2phub.core.names import NameRef, is_branch, is_namespace_id, is_version, parse_reference
+from p2phub.core.origins import ORIGIN_URLS_MAX, check_published
 from p2phub.core.paths import check_paths
 from p2phub.core.records import Publish, Record, Score, Summary
 from p2phub.store.disk import disk_errors
@@ -64,12 +65,16 @@ async def publish(
     in_place: bool = False,
     profile: Profile | None = None,
     kind: Kind = "model",
+    origin_urls: Sequence[str] = (),
 ) -> PublishResult:
     """Publish the files of `folder` as `name` (`MODEL` or `MODEL@VERSION`, in one's own namespace).
 
+    origin_urls: where else the files can be fetched; if there are none and the files did not change, those
+    of the branch's tip stay.
     Raises Conflict if the version exists with other content, StoreError if a file
     cannot be read or changes meanwhile, InvalidData if a path cannot be published.
     """
+    _check_origins(origin_urls)
     identity = await on_disk(own_identity, node)
     model, version = _own_name(name, identity.namespace)
     if not is_branch(branch):
@@ -82,7 +87,7 @@ async def publish(
     # Before anything is signed: what was published must not be lost.
     await on_disk(node.store.blobs.sync)
     manifest = await on_disk(
-        _describe, node, identity.namespace, model, branch, kind, sources, entries, from_thread(tell)
+        _describe, node, identity.namespace, model, branch, kind, sources, entries, origin_urls, from_thread(tell)
     )
     data = manifests.encode(manifest)
     if version:
@@ -181,6 +186,19 @@ def _own_name(name: str, namespace: NamespaceId) -> tuple[str, str | None]:
     return reference.model, reference.revision
 
 
+def _check_origins(urls: Sequence[str]) -> None:
+    """Raise InvalidName unless a manifest may name these origins."""
+    if len(urls) > ORIGIN_URLS_MAX:
+        raise InvalidName(f"{len(urls)} origins are too many, the limit is {ORIGIN_URLS_MAX}")
+    if len(set(urls)) != len(urls):
+        raise InvalidName("an origin is named twice")
+    for url in urls:
+        try:
+            check_published(url)
+        except InvalidData as exc:
+            raise InvalidName(str(exc)) from exc
+
+
 async def _ingest(
     node: Node, sources: list[SourceFile], tell: Tell, *, in_place: bool, profile: Profile | None, kind: Kind
 ) -> tuple[list[FileEntry], int]:
@@ -256,6 +274,7 @@ def _describe(
     kind: Kind,
     sources: list[SourceFile],
     entries: list[FileEntry],
+    origin_urls: Sequence[str],
     tell: Tell,
 ) -> Manifest:
     """Return the manifest of the files; the branch's tip itself if nothing changed since."""
@@ -268,7 +287,8 @@ def _describe(
     depth = 1
     if tip_claim and tip_claim.manifest:
         tip = node.store.manifests.get(tip_claim.manifest)
-        if tip and tip.files == tuple(entries) and tip.kind == kind:
+        is_same = tip is not None and tip.files == tuple(entries) and tip.kind == kind
+        if tip and is_same and tuple(origin_urls) in ((), tip.origin_urls):
             return tip
         parents, depth = (tip_claim.manifest,), tip_claim.depth + 1
     return Manifest(
@@ -283,6 +303,7 @@ def _describe(
         variants=_variants(entries),
         card=card,
         facts=facts if facts != Facts() else None,
+        origin_urls=tuple(origin_urls),
     )
 
 

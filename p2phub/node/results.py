@@ -23,13 +23,14 @@ class PublishResult(Struct, frozen=True):
 
 
 class ProviderSummary(Struct, frozen=True):
-    """What one provider did."""
+    """What one provider did: a peer or an HTTP origin."""
 
-    node: str
+    node: str | None  # node id
     received: int  # bytes
     rate: float  # bytes a second
     state: str
     reason: str | None
+    origin: str | None = None  # host and port
 
 
 class FetchResult(Struct, frozen=True):
@@ -92,6 +93,7 @@ class RepositoryInfo(Struct, frozen=True):
     card: Card | None
     facts: Facts | None
     variants: dict[str, list[str]]
+    origin_urls: list[str]
     files: list[FileInfo]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from p2phub.core.errors import InvalidName
@@ -31,6 +31,11 @@ class Settings:
             plain=_is_on(environment, "P2PHUB_PLAIN"),
             only_tls=_is_on(environment, "P2PHUB_ONLY_TLS"),
         )
+
+
+def with_given_origins(given: Sequence[str], environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return `given` and the URLs of origins that P2PHUB_FROM holds, apart by white space (spec/cli.md §3)."""
+    return (*given, *environment.get("P2PHUB_FROM", "").split())
 
 
 def _is_on(environment: Mapping[str, str], name: str) -> bool:

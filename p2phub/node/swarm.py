@@ -19,9 +19,11 @@ from p2phub.core.ids import NodeId
 
 from .dedup import find_known
 from .disk import on_disk
-from .download import Download, DownloadReport
+from .download import Download, DownloadReport, ProviderReport
 from .events import Progress, ProviderRate, Tell
 from .node import Arriving, Node, SwarmState
+from .originprovider import OriginProvider
+from .origins import Origin, Origins
 from .partials import DownloadPartials, WantedFile
 from .providers import Crowd
 
@@ -37,9 +39,12 @@ PATIENCE_BUSY_S = 600.0  # the same while one of them says that it is busy
 QUIET_S = 2.0  # seconds without a chunk until people are told why
 
 
-async def download(node: Node, files: Sequence[WantedFile], tell: Tell) -> DownloadReport:
+async def download(
+    node: Node, files: Sequence[WantedFile], tell: Tell, *, origins: Origins | None = None
+) -> DownloadReport:
     """Fetch all of `files` into the store.
 
+    origins: who gives them besides peers.
     Raises NotFound if nobody offers what is missing, StoreError if the disk fails.
     """
     report = DownloadReport()
@@ -50,13 +55,14 @@ async def download(node: Node, files: Sequence[WantedFile], tell: Tell) -> Downl
         places = await on_disk(find_known, node.store.blobs, [file.chunks for file in files], have)
         if places:
             report.copied = await on_disk(partials.copy_known, have, places)
-        await _Swarm(node, files, have, partials, tell, report).run()
+        await _Swarm(node, files, have, partials, tell, report).run(origins or Origins())
     finally:
         with trio.CancelScope(shield=True):
             await on_disk(partials.close)
             await on_disk(node.store.blobs.sync)
             for provider in report.providers:
-                await on_disk(node.store.peers.note_received, NodeId.parse(provider.name), provider.received)
+                if not provider.is_origin:
+                    await on_disk(node.store.peers.note_received, NodeId.parse(provider.name), provider.received)
         report.seconds = trio.current_time() - start
     return report
 
@@ -86,7 +92,7 @@ class _Swarm:
         self._waiting: str | None = None  # for what, if nothing arrives
         self._last_offer = trio.current_time()
 
-    async def run(self) -> None:
+    async def run(self, origins: Origins) -> None:
         arriving = {file.root: flags for file, flags in zip(self._download.files, self._download.have, strict=True)}
         try:
             async with trio.open_nursery() as self._nursery:
@@ -98,6 +104,8 @@ class _Swarm:
                     if place not in incomplete:
                         self._nursery.start_soon(self._finish_file, place)
                 self._nursery.start_soon(self._crowd.gather)
+                for origin in origins.origins:
+                    self._nursery.start_soon(self._crowd.use_always, self._provider(origin))
                 await self._watch()
                 self._nursery.cancel_scope.cancel()
         finally:
@@ -110,6 +118,11 @@ class _Swarm:
             raise failure
         if self._unfinished:
             raise self._not_found()
+
+    def _provider(self, origin: Origin) -> OriginProvider:
+        report = ProviderReport(origin.name, is_origin=True)
+        self._download.reports[origin.name] = report
+        return OriginProvider(origin, report, self._download)
 
     async def _watch(self) -> None:
         """Take note of what arrives, tell how far it is, and return when the download is over."""
@@ -167,7 +180,12 @@ class _Swarm:
 
     def _progress(self) -> Progress:
         providers = tuple(
-            ProviderRate(report.name, report.rate, report.received)
+            ProviderRate(
+                None if report.is_origin else report.name,
+                report.rate,
+                report.received,
+                report.name if report.is_origin else None,
+            )
             for report in self._download.reports.values()
             if report.received or report.state == "giving"
         )
@@ -199,7 +217,7 @@ class _Swarm:
 
     def _not_found(self) -> NotFound:
         reasons = [
-            f"{report.name[:12]}…: {report.reason or 'it has not all of this'}"
+            f"{report.shown}: {report.reason or 'it has not all of this'}"
             for report in self._download.reports.values()
             if report.reason or report.state == "giving"
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from p2phub.core.errors import InvalidData, NotFound, PeerViolation
 from p2phub.core.filetree import ChunkList, TreePage, check_page, join_pages, page_count
@@ -17,10 +17,12 @@ from .node import Node
 from .replicate import usable_peers
 
 
-async def load_chunk_lists(node: Node, roots: Collection[ContentId], tell: Tell) -> dict[ContentId, ChunkList]:
+async def ask_for_chunk_lists(
+    node: Node, roots: Collection[ContentId], tell: Tell
+) -> tuple[dict[ContentId, ChunkList], list[str]]:
     """Return the chunk lists of the files `roots`, asked of peers where they are not here.
 
-    Raises NotFound if no peer knows one of them.
+    What no peer knows is left out; the second value says why peers did not answer.
     """
     found = await on_disk(node.store.blobs.chunk_lists, roots)
 
@@ -30,16 +32,18 @@ async def load_chunk_lists(node: Node, roots: Collection[ContentId], tell: Tell)
         found.update(lists)
         return all(root in found for root in roots)
 
-    missing = [root for root in roots if root not in found]
-    if missing:
+    reasons: list[str] = []
+    if any(root not in found for root in roots):
         reasons = await ask_in_turn(node, await on_disk(usable_peers, node), ask, tell, what="chunk lists")
-        missing = [root for root in roots if root not in found]
-    if missing:
-        raise NotFound(
-            f"no peer we know of offers {missing[0]}" + (f" and {len(missing) - 1} more files" if missing[1:] else ""),
-            hint="; ".join(reasons) or "`p2phub peers ls` shows the peers and when each last answered",
-        )
-    return found
+    return found, reasons
+
+
+def nobody_has(roots: Sequence[ContentId], reasons: Sequence[str]) -> NotFound:
+    """Return the error that no peer has the chunk lists of `roots`."""
+    return NotFound(
+        f"no peer we know of offers {roots[0]}" + (f" and {len(roots) - 1} more files" if roots[1:] else ""),
+        hint="; ".join(reasons) or "`p2phub peers ls` shows the peers and when each last answered",
+    )
 
 
 async def _ask(client: PeerClient, roots: Collection[ContentId]) -> dict[ContentId, ChunkList]:
@@ -63,6 +67,4 @@ async def _ask(client: PeerClient, roots: Collection[ContentId]) -> dict[Content
             if ref.index == 0:
                 queue += [PageRef(ref.root, index) for index in range(1, page_count(page.count))]
     # Pages of one file are asked for and answered in order.
-    return {
-        root: join_pages(got, root) for root, got in pages.items() if got and len(got) == page_count(got[0].count)
-    }
+    return {root: join_pages(got, root) for root, got in pages.items() if got and len(got) == page_count(got[0].count)}

@@ -14,29 +14,35 @@ from p2phub.core.ids import ContentId
 from p2phub.core.manifest import FileEntry
 from p2phub.store.links import place
 
+from .bring import bring_files
 from .checkout import bad_chunks
 from .disk import on_disk
 from .events import Progress, Tell
-from .fetch import fetch_files
 from .node import Node
+from .origins import Origins, check_all, of_file, of_repository
 from .partials import WantedFile
 from .resolve import load_manifest, resolve
 from .results import ByteSpan, Damage, VerifyResult
 from .swarm import download
 
 
-async def verify(node: Node, reference: str, tell: Tell, *, repair: bool = False) -> VerifyResult:
+async def verify(
+    node: Node, reference: str, tell: Tell, *, repair: bool = False, origins: Sequence[str] = ()
+) -> VerifyResult:
     """Hash the files that `reference` means: a folder (absolute) that files were placed in, a repository, or a hash.
 
-    Raises NotFound if it means nothing that is here.
+    origins: URLs of HTTP servers from which damage can be repaired, besides those that the manifest names.
+    Raises NotFound if it means nothing that is here, InvalidName.
     """
     start = time.monotonic()
+    check_all(origins)
     folder = Path(reference)
     is_folder = folder.is_absolute() and await on_disk(folder.is_dir)
     if is_folder and (view := await on_disk(lambda: node.store.keeping.view(folder.resolve()))):
         manifest = await load_manifest(node, view.manifest, tell)
         files = [file for file in manifest.files if file.path in view.files]
-        damaged, received = await _verify_folder(node, folder, files, tell, repair=repair)
+        sources = of_repository(files, origins, manifest.origin_urls)
+        damaged, received = await _verify_folder(node, folder, files, tell, repair=repair, origins=sources)
         revision: str | None = str(view.manifest)
     elif is_folder:
         raise NotFound(
@@ -48,9 +54,11 @@ async def verify(node: Node, reference: str, tell: Tell, *, repair: bool = False
             manifest = await load_manifest(node, target.manifest, tell)
             files = list(manifest.files)
             revision = str(target.manifest)
+            sources = of_repository(files, origins, manifest.origin_urls)
         else:
             files, revision = [await on_disk(_single, node, target.file)], None
-        damaged, received = await _verify_store(node, files, tell, repair=repair)
+            sources = of_file(files[0].root, origins).of_size(files[0].root, files[0].size)
+        damaged, received = await _verify_store(node, files, tell, repair=repair, origins=sources)
     return VerifyResult(
         reference=reference,
         revision=revision,
@@ -76,7 +84,7 @@ def spans_of(chunks: ChunkList, bad: Sequence[int]) -> list[ByteSpan]:
 
 
 async def _verify_store(
-    node: Node, files: Sequence[FileEntry], tell: Tell, *, repair: bool
+    node: Node, files: Sequence[FileEntry], tell: Tell, *, repair: bool, origins: Origins
 ) -> tuple[list[Damage], int]:
     """Hash the content of `files` in the store."""
     meter = _Meter(sum(file.size for file in files), tell)
@@ -89,14 +97,14 @@ async def _verify_store(
     received = 0
     if repair and damaged:
         broken = {damage.path for damage in damaged}
-        report, _ = await fetch_files(node, [file for file in files if file.path in broken], tell)
+        report, _ = await bring_files(node, [file for file in files if file.path in broken], tell, origins=origins)
         received = report.received
         damaged = [_repaired(damage) for damage in damaged]
     return damaged, received
 
 
 async def _verify_folder(
-    node: Node, folder: Path, files: Sequence[FileEntry], tell: Tell, *, repair: bool
+    node: Node, folder: Path, files: Sequence[FileEntry], tell: Tell, *, repair: bool, origins: Origins
 ) -> tuple[list[Damage], int]:
     """Hash the files in `folder`; a repair fetches only the chunks that no good copy here has."""
     meter = _Meter(sum(file.size for file in files), tell)
@@ -119,7 +127,7 @@ async def _verify_folder(
             if held:
                 await on_disk(node.store.blobs.bad_chunks, held)
             if await on_disk(node.store.blobs.find, file.root) is None:
-                report = await download(node, [WantedFile(file.root, chunks)], tell)
+                report = await download(node, [WantedFile(file.root, chunks)], tell, origins=origins)
                 received += report.received
             await on_disk(_place_again, node, file, target)
             damage = _repaired(damage)

@@ -65,6 +65,7 @@ class Request(Generic[P]):
     count: int
     time: float
     is_first_copy: bool = False  # as far as is known nobody else has these chunks or is being sent them
+    is_whole: bool = False  # of a whole run, of which much may be here or come from others too
 
     @property
     def chunks(self) -> range:
@@ -101,6 +102,7 @@ class _Provider:
     busy_at: float | None = None  # seconds, when it was last known to be at work
     requests: set[int] = field(default_factory=set)
     is_doubtful: bool = False  # its last request ended without all that was asked, and nothing came since
+    runs: Sequence[range] | None = None  # what alone it can be asked for; None: any chunks
 
     def has(self, chunk: int) -> bool:
         return self.offers is None or self.offers[chunk] == 1
@@ -171,11 +173,20 @@ class Picker(Generic[P]):
         known = self._providers.get(provider)
         return known.rate if known else None
 
-    def set_offer(self, provider: P, offers: bytes | None, *, given: bytes | None = None, connections: int = 1) -> None:
+    def set_offer(
+        self,
+        provider: P,
+        offers: bytes | None,
+        *,
+        given: bytes | None = None,
+        connections: int = 1,
+        runs: Sequence[range] | None = None,
+    ) -> None:
         """Note what `provider` offers: one byte a chunk, 1 if it does; None if all.
 
         given: the same for what it has sent to somebody lately, if it told.
         connections: how many requests it will be asked at the same time.
+        runs: the chunks that it gives only together, if it gives no others.
         """
         assert offers is None or len(offers) == len(self._sizes)
         assert given is None or len(given) == len(self._sizes)
@@ -183,6 +194,7 @@ class Picker(Generic[P]):
         if known is None:
             known = self._providers[provider] = _Provider(self._whole_order)
         known.connections = connections
+        known.runs = runs
         if known.offers != offers:
             self._count(known.offers, -1)
             self._count(offers, 1)
@@ -209,24 +221,35 @@ class Picker(Generic[P]):
         known = self._providers.get(provider)
         if known is None or len(self._requests) >= self._running_max(now):
             return None
+        if known.runs is not None:
+            run = self._whole_run(known)
+            # Its chunks stay free: what comes long after the first of them, others may bring sooner.
+            if run is None:
+                return None
+            return self._begin(Request(self._number + 1, provider, run.start, len(run), now, is_whole=True))
         free = self._free_run(known)
         chunks = free or self._hedge(known, now)
         if not chunks or (free and known.is_doubtful and self._has_better(known, free.start)):
             return None
-        self._number += 1
-        if self._number == RANDOM_FIRST:
-            self._epoch += 1  # from now on the rarest first
         is_first_copy = bool(free) and self._is_first_copy(chunks.start, known)
-        request = Request(self._number, provider, chunks.start, len(chunks), now, is_first_copy)
+        request = self._begin(Request(self._number + 1, provider, chunks.start, len(chunks), now, is_first_copy))
         for chunk in chunks:
             if self._state[chunk] == _MISSING:
                 self._take(chunk, _ASKED)
             self._asked.setdefault(chunk, set()).add(request.number)
+        return request
+
+    def _begin(self, request: Request[P]) -> Request[P]:
+        """Count `request` as under way."""
+        known = self._providers[request.provider]
+        self._number = request.number
+        if self._number == RANDOM_FIRST:
+            self._epoch += 1  # from now on the rarest first
         self._requests[request.number] = _InFlight(request)
         if not known.requests:
             # It had nothing to do since; that says nothing about its rate.
-            known.window_start += now - (known.busy_at or 0.0)
-        known.busy_at = now
+            known.window_start += request.time - (known.busy_at or 0.0)
+        known.busy_at = request.time
         known.requests.add(request.number)
         return request
 
@@ -260,6 +283,10 @@ class Picker(Generic[P]):
     def is_wanted(self, chunk: int) -> bool:
         """Say whether `chunk` has not arrived yet."""
         return self._state[chunk] != _DONE
+
+    def is_any_wanted(self, chunks: range) -> bool:
+        """Say whether any of `chunks` has not arrived yet."""
+        return any(self._state.find(state, chunks.start, chunks.stop) >= 0 for state in (_MISSING, _ASKED))
 
     def request_ended(self, request: Request[P]) -> bool:
         """Note that nothing more will come for `request`; returns whether chunks are free again by that."""
@@ -333,6 +360,14 @@ class Picker(Generic[P]):
             other is not provider and not other.is_doubtful and not other.requests and other.has(chunk)
             for other in self._providers.values()
         )
+
+    def _whole_run(self, provider: _Provider) -> range | None:
+        """Return a run that the provider gives together, of which something is free, and which it is not giving."""
+        running = {self._requests[number].request.first for number in provider.requests}
+        for run in provider.runs or ():
+            if run.start not in running and self._has_missing(run):
+                return run
+        return None
 
     def _is_free(self, chunk: int, provider: _Provider) -> bool:
         return self._state[chunk] == _MISSING and provider.has(chunk)

@@ -35,6 +35,7 @@ from .ingest import Progress, Scan, Stamp, find_bad_chunks, scan
 from .layout import FOLDERS, Layout
 from .links import link_read_only, reflink
 from .partial import Partial, saved_chunks
+from .unverified import Unverified
 
 INLINE_SIZE_MAX = 64 * 1024  # bytes of a chunk list that the index holds itself; spec/store.md §2
 LONG_LISTS_MAX = 8  # long chunk lists kept in memory, 36 bytes a chunk: to check one takes 2 s a million chunks
@@ -329,6 +330,35 @@ class Blobs:
         if held is None:
             raise StoreError(f"another process left a damaged file at {target}", path=str(target))
         return held
+
+    def begin_unverified(self) -> Unverified:
+        """Open a file for what comes whole and unverified. The caller closes it."""
+        return Unverified(self._layout.store / "objects")
+
+    def adopt(
+        self, file: Unverified, root: ContentId, profiles: Sequence[Profile], *, progress: Progress | None = None
+    ) -> bool:
+        """Make `file` the object `root` if one of `profiles` cuts it so; returns whether that is the case.
+
+        `sync` makes it outlive a crash of the machine.
+        """
+        for profile in profiles:
+            try:
+                result = scan(file.file, file.path, profile, progress=progress)
+            except InvalidData:
+                continue  # it has no tensors
+            if result.root == root:
+                break
+        else:
+            return False
+        target = self._layout.object(root)
+        with disk_errors(target):
+            os.fchmod(file.file, 0o444)
+            self.save_chunk_list(root, result.chunks)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file.path, target)
+            self._list(root, Stamp.of(os.fstat(file.file)), result.sha256, None)
+        return True
 
     def add_small(self, files: Sequence[tuple[ContentId, bytes]]) -> None:
         """Make objects of small files whose bytes were verified; cheaper than a partial for each."""

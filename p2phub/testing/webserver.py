@@ -280,6 +280,17 @@ def times(count: int, behaviour: Behaviour) -> Behaviour:
     return behave
 
 
+def after(count: int, behaviour: Behaviour) -> Behaviour:
+    """Behave so after the first `count` requests."""
+    left = [count]
+
+    def behave(asked: Asked, reply: Reply) -> Reply:
+        left[0] -= 1
+        return reply if left[0] >= 0 else behaviour(asked, reply)
+
+    return behave
+
+
 # ── TLS ─────────────────────────────────────────────────────────────────────
 
 

@@ -13,7 +13,6 @@ from p2phub.core.ids import ContentId, ManifestId
 from p2phub.core.manifest import (
     FILES_MAX,
     MANIFEST_SIZE_MAX,
-    ORIGIN_URLS_MAX,
     PARENTS_MAX,
     BaseModel,
     FileEntry,
@@ -23,7 +22,7 @@ from p2phub.core.manifest import (
     encode,
     manifest_id,
 )
-from p2phub.core.origins import URL_SIZE_MAX
+from p2phub.core.origins import ORIGIN_URLS_MAX, URL_SIZE_MAX
 from p2phub.testing import values
 
 FULL = values.full_manifest()

@@ -14,12 +14,12 @@ import pytest
 from blake3 import blake3
 from netkit import PATIENCE_S, Sink
 
-from p2phub.core.errors import PeerBusy, PeerError, PeerUnreachable, PeerViolation
+from p2phub.core.errors import FileRefused, OnlyWhole, PeerBusy, PeerError, PeerUnreachable, PeerViolation
 from p2phub.core.ids import ContentId
-from p2phub.core.origins import parse_url
+from p2phub.core.origins import OriginFile, parse_url
 from p2phub.net import web
 from p2phub.net.connection import WantedChunk
-from p2phub.net.origin import NotThere, OnlyWhole, OriginConnection, OriginFile
+from p2phub.net.origin import OriginConnection
 from p2phub.protocol.messages import ByteRange
 from p2phub.testing import values
 from p2phub.testing.processes import Stranger
@@ -203,14 +203,14 @@ def test_wrong_bytes_are_a_violation_and_never_reach_the_sink() -> None:
 @pytest.mark.parametrize(
     ("error", "match", "behaviours"),
     [
-        (NotThere, r"refuses access to a file.bin \(401 unauthorized\)", [answering(401, www_authenticate="Basic")]),
-        (NotThere, r"refuses access to a file.bin \(403 forbidden\)", [answering(403)]),
-        (NotThere, r"does not have a file.bin \(404 not found\)", [answering(404)]),
-        (NotThere, r"does not have a file.bin \(410 gone\)", [answering(410)]),
-        (NotThere, "has a shorter file for a file.bin", [answering(416)]),
-        (NotThere, "answered 400 bad request for a file.bin", [answering(400)]),
-        (NotThere, "answered 204 no content for a file.bin", [raw(b"HTTP/1.1 204 X\r\n\r\n")]),
-        (NotThere, "answered 299 for a file.bin", [answering(299)]),
+        (FileRefused, r"refuses access to a file.bin \(401 unauthorized\)", [answering(401, www_authenticate="Basic")]),
+        (FileRefused, r"refuses access to a file.bin \(403 forbidden\)", [answering(403)]),
+        (FileRefused, r"does not have a file.bin \(404 not found\)", [answering(404)]),
+        (FileRefused, r"does not have a file.bin \(410 gone\)", [answering(410)]),
+        (FileRefused, "has a shorter file for a file.bin", [answering(416)]),
+        (FileRefused, "answered 400 bad request for a file.bin", [answering(400)]),
+        (FileRefused, "answered 204 no content for a file.bin", [raw(b"HTTP/1.1 204 X\r\n\r\n")]),
+        (FileRefused, "answered 299 for a file.bin", [answering(299)]),
         (PeerUnreachable, "answered 500 internal server error", [answering(500)]),
         (PeerUnreachable, "answered 502 bad gateway", [answering(502)]),
         (PeerUnreachable, "answered 503 service unavailable", [answering(503)]),
@@ -220,7 +220,7 @@ def test_wrong_bytes_are_a_violation_and_never_reach_the_sink() -> None:
         (PeerUnreachable, "sends no HTTP answer", [raw(b"HTTP/1.1 200 X\r\n" + b"x: y\r\n" * 50_000)]),
         (PeerUnreachable, "ended its answer too early", [cutting(150_000)]),
         (PeerUnreachable, "ended its answer too early", [chunked, cutting(150_000)]),
-        (NotThere, "sends a file.bin compressed", [compressing]),
+        (FileRefused, "sends a file.bin compressed", [compressing]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -256,7 +256,7 @@ def test_a_server_without_ranges_is_known_by_its_answer_to_a_part() -> None:
     ids=lambda value: " ".join(value.values()) if isinstance(value, dict) else "",
 )
 def test_a_part_that_is_not_the_one_asked_for_is_refused(match: str, headers: dict[str, str]) -> None:
-    sink = failing(NotThere, match, with_headers(**headers))
+    sink = failing(FileRefused, match, with_headers(**headers))
 
     assert not sink.chunks
 
@@ -269,7 +269,7 @@ def test_the_size_of_the_file_need_not_be_told_with_a_part() -> None:
 
 
 def test_a_whole_file_of_another_length_is_refused() -> None:
-    sink = failing(NotThere, "has 949999 bytes for a file.bin, which has 950000",
+    sink = failing(FileRefused, "has 949999 bytes for a file.bin, which has 950000",
                    lambda asked, reply: replace(reply, body=reply.body[:-1]), part=WHOLE)  # fmt: skip
 
     assert not sink.chunks
@@ -311,7 +311,7 @@ def test_a_connection_goes_on_after_a_refusal() -> None:
     with WebServer(FILES, only(lambda asked: "file" in asked.path, answering(404))) as server:
         connection = connect(server.url)
         for _ in range(2):
-            with pytest.raises(NotThere):
+            with pytest.raises(FileRefused):
                 fetch(connection)
             connection.fetch(
                 [ByteRange(OTHER, 0, len(OTHER_DATA))],
@@ -454,7 +454,7 @@ def test_redirects_may_be_relative(location: str) -> None:
     with WebServer({"dir/b": DATA}, times(1, redirecting(lambda _: location))) as server:
         connection = connect(server.url)
         if location.startswith("?"):
-            with pytest.raises(NotThere, match="does not have"):
+            with pytest.raises(FileRefused, match="does not have"):
                 fetch(connection)
         else:
             assert fetch(connection).data == DATA[300_000:700_000]
@@ -476,7 +476,7 @@ def test_redirects_may_be_relative(location: str) -> None:
     ],
 )
 def test_redirects_that_lead_nowhere_end(match: str, location: str) -> None:
-    failing(NotThere, match, redirecting(lambda _: location))
+    failing(FileRefused, match, redirecting(lambda _: location))
 
 
 def test_bytes_in_a_redirect_that_no_url_has_are_encoded() -> None:
@@ -493,7 +493,7 @@ def test_no_redirect_leads_from_https_to_http(tmp_path: Path, monkeypatch: pytes
     trust(authority, monkeypatch)
     with WebServer(FILES) as plain, WebServer({}, redirecting(lambda _: plain.url), tls=tls) as server:
         connection = connect(server.url)
-        with pytest.raises(NotThere, match="redirects from https to http"):
+        with pytest.raises(FileRefused, match="redirects from https to http"):
             fetch(connection)
         connection.close()
 
@@ -549,7 +549,7 @@ def test_what_a_stranger_wrote_leads_to_no_private_address(host: str, monkeypatc
     resolving(monkeypatch, {"inside.example": ["127.0.0.1"], "both.example": ["192.0.9.1", "127.0.0.1"]})
     with WebServer(FILES) as server:
         connection = connect(f"http://{host}:{server.port}", is_given=False)
-        with pytest.raises(NotThere, match="leads to an address that is not public"):
+        with pytest.raises(FileRefused, match="leads to an address that is not public"):
             fetch(connection)
         connection.close()
 
@@ -594,7 +594,7 @@ def test_no_redirect_leads_from_a_public_address_to_a_private_one(is_given: bool
     with WebServer(FILES) as inside, WebServer(FILES) as outside:
         outside.behaviours.append(redirecting(lambda asked: f"http://127.0.0.1:{inside.port}{asked.target}"))
         connection = connect(f"http://public.example:{outside.port}", is_given=is_given)
-        with pytest.raises(NotThere, match="leads to an address that is not public"):
+        with pytest.raises(FileRefused, match="leads to an address that is not public"):
             fetch(connection)
         connection.close()
 
@@ -611,7 +611,7 @@ def test_a_kept_connection_leads_around_no_check(public_loopback: None) -> None:
             only(lambda asked: asked.path != "other", redirecting(lambda _: f"http://public.example:{outside.port}/"))
         )
         outside.behaviours.append(redirecting(lambda _: f"{inside_url}/other"))
-        with pytest.raises(NotThere, match="leads to an address that is not public"):
+        with pytest.raises(FileRefused, match="leads to an address that is not public"):
             fetch(connection)
         connection.close()
 
@@ -831,8 +831,8 @@ def test_the_size_of_an_empty_file_is_found_out() -> None:
 @pytest.mark.parametrize(
     ("error", "match", "behaviours"),
     [
-        (NotThere, "does not say how long a file.bin is", [without_ranges(FILES), chunked]),
-        (NotThere, "does not have a file.bin", [answering(404)]),
+        (FileRefused, "does not say how long a file.bin is", [without_ranges(FILES), chunked]),
+        (FileRefused, "does not have a file.bin", [answering(404)]),
         (PeerBusy, "busy", [answering(429)]),
     ],
 )
@@ -856,7 +856,7 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
         """
 import resource, sys
 from p2phub.core.ids import ContentId
-from p2phub.core.origins import parse_url
+from p2phub.core.origins import OriginFile, parse_url
 from p2phub.net.connection import WantedChunk
 from p2phub.net.origin import OriginConnection, OriginFile
 from p2phub.protocol.messages import ByteRange
