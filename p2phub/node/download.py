@@ -97,6 +97,7 @@ class Download:
         self.total = sum(self._sizes)  # bytes
         self.done = self.total - sum(self._sizes[chunk] for chunk in missing)  # bytes
         self.received = 0  # bytes
+        self._passed = bytearray(len(self._sizes))  # 1 for each chunk that a whole file brought, wanted or not
         self.last_arrival = trio.current_time()
         self._arrived: deque[tuple[Request[str], int]] = deque()
         self._running: dict[int, ContentConnection] = {}  # by number of the request
@@ -123,6 +124,10 @@ class Download:
             size = self._sizes[chunk]
             report = self.reports[request.provider]
             report.received += size
+            if request.is_whole and not self._passed[chunk]:
+                # Over what is here already it comes to what is not. Once, or one that always breaks off never ended.
+                self._passed[chunk] = 1
+                self.last_arrival = now
             if not self.picker.chunk_arrived(request, chunk, now):
                 continue
             self.last_arrival = now

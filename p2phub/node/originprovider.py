@@ -25,7 +25,7 @@ class OriginProvider(Provider):
         return self._origin.connect()
 
     async def look(self) -> bool:
-        """Raises FileRefused if it has refused everything."""
+        """Raises FileRefused if it has refused everything that is missing."""
         files = self._download.files
         places = [
             place
@@ -33,9 +33,7 @@ class OriginProvider(Provider):
             if files[place].root in self._origin.files and files[place].root not in self._refused
         ]
         if not places and self._last_refusal is not None:
-            if not self.report.received:
-                raise self._last_refusal
-            self.report.reason = str(self._last_refusal)
+            raise self._last_refusal
         held = set(places)
         incomplete = self._download.incomplete()
         self.offers = self._download.offers(incomplete, [place in held for place in incomplete])

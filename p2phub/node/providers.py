@@ -183,7 +183,14 @@ class Crowd:
         self._next_try: dict[NodeId, float] = {}
         self._mates: dict[NodeId, float] = {}  # who said that it fetches the same, and when it was last visited for it
         self._called = trio.Event()
+        self._knows_peers = True
+        self._origins = 0  # that may give something yet
         self._begun = trio.current_time()
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether nobody is known who could give anything."""
+        return not self._knows_peers and not self._origins
 
     @property
     def busy(self) -> int:
@@ -217,7 +224,9 @@ class Crowd:
         """Begin with every peer that is not used yet, now and again later: peers come and go."""
         while True:
             self._called = trio.Event()
-            for peer in self._in_order(await on_disk(usable_peers, self._node)):
+            peers = await on_disk(usable_peers, self._node)
+            self._knows_peers = bool(peers)
+            for peer in self._in_order(peers):
                 if list(self._next_try.values()).count(math.inf) >= PROVIDERS_MAX:
                     break
                 if self._next_try.get(peer.node, 0.0) <= trio.current_time():
@@ -268,6 +277,13 @@ class Crowd:
 
     async def use_always(self, provider: Provider) -> None:
         """Take chunks from a provider that is no peer, as long as it may have something."""
+        self._origins += 1
+        try:
+            await self._use_again_and_again(provider)
+        finally:
+            self._origins -= 1
+
+    async def _use_again_and_again(self, provider: Provider) -> None:
         report = provider.report
         while True:
             before = report.received
@@ -280,7 +296,7 @@ class Crowd:
                 self._tell(Notice(f"not asked any more: {exc}"))
                 return
             except FileRefused as exc:
-                report.state, report.reason = "has nothing", str(exc)
+                report.state, report.reason = "giving" if report.received else "has nothing", str(exc)
                 self._tell(Notice(str(exc)))
                 return
             except PeerError as exc:

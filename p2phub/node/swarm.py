@@ -149,7 +149,8 @@ class _Swarm:
     def _is_hopeless(self, now: float) -> bool:
         """Say whether the download is to be given up."""
         last_arrival = self._download.last_arrival
-        patience_s = PATIENCE_S if self._crowd.providers or self._download.received else PATIENCE_ALONE_S
+        is_known = not self._crowd.is_deserted and (self._crowd.providers or self._download.received)
+        patience_s = PATIENCE_S if is_known else PATIENCE_ALONE_S
         # An offer that was taken between two looks shows in what arrived.
         if self._waiting and now - max(self._last_offer, last_arrival) > patience_s:
             return True

@@ -99,6 +99,7 @@ class _Provider:
     rate: float | None = None  # bytes a second, over all connections
     window_start: float = 0.0  # seconds; moved on by the time it had nothing to do
     window_bytes: int = 0
+    is_first_window: bool = True
     busy_at: float | None = None  # seconds, when it was last known to be at work
     requests: set[int] = field(default_factory=set)
     is_doubtful: bool = False  # its last request ended without all that was asked, and nothing came since
@@ -456,11 +457,17 @@ class Picker(Generic[P]):
         provider.busy_at = now
         provider.window_bytes += size
         elapsed = now - provider.window_start
-        if provider.rate is None and elapsed > 0:
-            provider.rate = provider.window_bytes / elapsed
-        elif provider.rate is not None and elapsed >= RATE_WINDOW_S:
-            newest = provider.window_bytes / elapsed
+        if elapsed <= 0:
+            return
+        newest = provider.window_bytes / elapsed
+        is_over = provider.rate is not None and elapsed >= RATE_WINDOW_S
+        if provider.rate is None or provider.is_first_window:
+            # The first chunk alone may be some bytes after a long way.
+            provider.rate = newest
+        elif is_over:
             provider.rate = RATE_WEIGHT * newest + (1 - RATE_WEIGHT) * provider.rate
+        if is_over:
+            provider.is_first_window = False
             provider.window_start, provider.window_bytes = now, 0
 
     def _has_missing(self, stripe: range) -> bool:

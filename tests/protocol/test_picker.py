@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from hypothesis import settings
@@ -417,6 +418,17 @@ def test_a_rate_follows_a_provider_whose_requests_take_less_than_a_window() -> N
     assert picker.rate("a") == pytest.approx(50 * MIB, rel=0.1)
 
 
+def test_a_small_first_chunk_does_not_settle_the_rate() -> None:
+    picker = Picker([100, *[MIB] * 100], range(101), rng=random.Random(0))
+    picker.set_offer("a", offers(101, [0]))
+    answer(picker, ask(picker, "a", 0.0), 0.2)
+    assert picker.rate("a") == pytest.approx(500)
+    picker.set_offer("a", None)
+    answer(picker, ask(picker, "a", 0.2), 0.3)
+
+    assert picker.rate("a") > MIB
+
+
 def test_a_rate_is_that_of_all_connections_together() -> None:
     picker = make(1000)
     picker.set_offer("a", None, connections=4)
@@ -734,6 +746,76 @@ def test_a_seed_that_is_gone_has_given_nothing() -> None:
     assert ask(picker, "seed").is_first_copy
 
 
+# --- providers that give only whole runs
+
+
+def test_a_provider_of_whole_runs_is_asked_for_one_after_the_other() -> None:
+    picker = make(100)
+    runs = [range(0, 40), range(40, 41), range(41, 100)]
+    picker.set_offer("origin", None, connections=2, runs=runs)
+    requests = [ask(picker, "origin"), ask(picker, "origin")]
+    answer(picker, requests[0], 1.0)
+    requests.append(ask(picker, "origin", 1.0))
+
+    assert [request.chunks for request in requests] == runs
+    assert all(request.is_whole and not request.is_first_copy for request in requests)
+    assert picker.next_request("origin", 1.0) is None
+
+
+def test_what_is_asked_for_in_a_whole_run_is_asked_of_others_too() -> None:
+    # The last of a hundred chunks would else wait until the run has come to it.
+    picker = make(100)
+    picker.set_offer("origin", None, runs=[range(100)])
+    ask(picker, "origin")
+    picker.set_offer("peer", None)
+    brought = finish_alone(picker, "peer")
+
+    assert sum(request.count for request in brought) == 100
+    assert picker.done
+
+
+def test_a_whole_run_is_asked_for_again_while_something_of_it_is_free() -> None:
+    picker = make(10)
+    picker.set_offer("origin", None, runs=[range(10)])
+    request = ask(picker, "origin")
+    answer(picker, request, 1.0, chunks=range(9))
+    picker.request_ended(request)
+    again = ask(picker, "origin", 1.0)
+    answer(picker, again, 2.0)
+
+    assert again.chunks == range(10)
+    assert picker.done
+    assert picker.duplicate_bytes == 9 * MIB
+    assert picker.next_request("origin", 2.0) is None
+
+
+def test_a_run_of_which_others_bring_all_is_not_asked_for() -> None:
+    picker = make(10)
+    picker.set_offer("peer", None)
+    requests = []
+    while request := picker.next_request("peer", 0.0):
+        requests.append(request)
+    picker.set_offer("origin", None, runs=[range(10)])
+
+    assert picker.next_request("origin", 0.0) is None
+    picker.request_ended(requests[0])
+    assert ask(picker, "origin").chunks == range(10)
+
+
+def test_it_is_known_when_nothing_of_a_run_is_wanted_any_more() -> None:
+    picker = make(10, missing=[2, 3, 9])
+    picker.set_offer("peer", offers(10, [3]))
+    ask(picker, "peer")
+
+    assert picker.is_any_wanted(range(10))
+    picker.chunk_found(2)
+    assert not picker.is_any_wanted(range(3))
+    assert picker.is_any_wanted(range(3, 9))
+    picker.chunk_found(3)
+    assert not picker.is_any_wanted(range(9))
+    assert picker.is_any_wanted(range(9, 10))
+
+
 # --- slow lines
 
 
@@ -787,6 +869,7 @@ class AnyDownload(RuleBasedStateMachine):
         self.picker: Picker[str] = Picker(sizes, missing, rng=random.Random(seed))
         self.twin: Picker[str] = Picker(sizes, sorted(missing), rng=random.Random(seed))
         self.offers: dict[str, set[int] | None] = {}
+        self.runs: dict[str, list[range]] = {}
         self.live: dict[int, Request[str]] = {}
         self.over: list[Request[str]] = []
         self.numbers: set[int] = set()
@@ -804,17 +887,29 @@ class AnyDownload(RuleBasedStateMachine):
     @rule(name=names, connections=st.integers(1, 4))
     def offer_all(self, name: str, connections: int) -> None:
         self.offers[name] = None
+        self.runs.pop(name, None)
         self.both("set_offer", name, None, connections=connections)
 
     @rule(name=names, connections=st.integers(1, 4), share=st.floats(0, 1), chance=chance)
     def offer_some(self, name: str, connections: int, share: float, chance: random.Random) -> None:
         some = {chunk for chunk in range(len(self.sizes)) if chance.random() < share}
         self.offers[name] = some
+        self.runs.pop(name, None)
         self.both("set_offer", name, offers(len(self.sizes), some), connections=connections)
+
+    @rule(name=names, connections=st.integers(1, 4), cuts=st.sets(st.integers(1, 49), max_size=5))
+    def offer_whole_runs(self, name: str, connections: int, cuts: set[int]) -> None:
+        count = len(self.sizes)
+        edges = [0, *sorted(cut for cut in cuts if cut < count), count]
+        runs = [range(first, end) for first, end in pairwise(edges) if end > first]
+        self.offers[name] = None
+        self.both("set_offer", name, None, connections=connections, runs=runs)
+        self.runs[name] = runs
 
     @rule(name=names)
     def leave(self, name: str) -> None:
         self.offers.pop(name, None)
+        self.runs.pop(name, None)
         for request in list(self.live.values()):
             if request.provider == name:
                 self.over.append(self.live.pop(request.number))
@@ -835,12 +930,24 @@ class AnyDownload(RuleBasedStateMachine):
         assert request.number not in self.numbers
         assert request.time == self.now
         assert request.count >= 1
+        assert request.is_whole == (name in self.runs)
+        self.numbers.add(request.number)
+        if request.is_whole:
+            assert request.chunks in self.runs[name]
+            assert set(request.chunks) & set(self.free())
+            assert request.chunks not in [other.chunks for other in self.live.values() if other.provider == name]
+            self.live[request.number] = request
+            return request
         assert size <= REQUEST_SIZE_MAX or request.count == 1
         assert not set(request.chunks) & self.here
         assert offered is None or set(request.chunks) <= offered
-        own = [chunk for other in self.live.values() if other.provider == name for chunk in other.chunks]
+        own = [
+            chunk
+            for other in self.live.values()
+            if other.provider == name and not other.is_whole
+            for chunk in other.chunks
+        ]
         assert not set(request.chunks) & set(own)
-        self.numbers.add(request.number)
         self.live[request.number] = request
         return request
 
@@ -900,7 +1007,8 @@ class AnyDownload(RuleBasedStateMachine):
         assert all(count <= COPIES_MAX for count in self.in_flight().values())
 
     def in_flight(self) -> Counter[int]:
-        return Counter(chunk for request in self.live.values() for chunk in request.chunks if chunk not in self.here)
+        taken = (request for request in self.live.values() if not request.is_whole)
+        return Counter(chunk for request in taken for chunk in request.chunks if chunk not in self.here)
 
     def free(self) -> list[int]:
         in_flight = self.in_flight()
@@ -912,6 +1020,7 @@ class AnyDownload(RuleBasedStateMachine):
         assert {chunk for chunk in chunks if not self.picker.is_wanted(chunk)} == self.here
         assert self.picker.remaining == len(self.sizes) - len(self.here)
         assert self.picker.done == (len(self.here) == len(self.sizes))
+        assert self.picker.is_any_wanted(chunks) == (not self.picker.done)
 
     @invariant()
     def it_knows_what_nobody_offers(self) -> None:

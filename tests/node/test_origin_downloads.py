@@ -19,7 +19,7 @@ from p2phub.core.errors import InvalidName, NotFound, Offline
 from p2phub.core.ids import ManifestId
 from p2phub.core.origins import GIVEN_MAX
 from p2phub.net import web
-from p2phub.node import wholefiles
+from p2phub.node import swarm, wholefiles
 from p2phub.node.dispatch import run
 from p2phub.node.events import Notice, Progress, ignore
 from p2phub.node.fetch import FetchResult, fetch
@@ -408,6 +408,33 @@ async def test_an_origin_without_ranges_goes_on_with_what_is_here(files, bare_co
 
     assert tree(tmp_path / "out") == published.files
     assert 0 < result.received < published.size
+
+
+async def test_a_whole_file_may_take_long_to_come_to_what_is_missing(
+    files, bare_copy_of, published, tmp_path, impatient, monkeypatch
+):
+    name = "model-00001-of-00002.safetensors"
+    async with open_home(bare_copy_of("home")) as node:
+        # All but the end is here.
+        with WebServer(files, only(lambda asked: (asked.byte_range or (0,))[0] > 12_000_000, answering(500))) as server:
+            await failing(node, published.name, server, tmp_path / "out", name)
+        monkeypatch.setattr(swarm, "PATIENCE_SILENT_S", 3.0)
+        with WebServer(files, without_ranges(files), slowly(3e6)) as server:
+            result = await fetch(node, published.name, ignore, to=tmp_path / "out", include=[name],
+                                 origins=[base(server)])  # fmt: skip
+
+    assert tree(tmp_path / "out") == {name: published.files[name]}
+    assert 0 < result.received < 8_000_000
+
+
+async def test_an_origin_whose_whole_files_always_break_off_is_given_up(
+    files, bare_copy_of, published, tmp_path, impatient
+):
+    with WebServer(files, without_ranges(files), cutting(4_000_000)) as server:
+        async with open_home(bare_copy_of("home")) as node:
+            said = await failing(node, published.name, server, tmp_path / "out", "*00001*")
+
+    assert "ended its answer too early" in said
 
 
 async def test_an_origin_without_ranges_and_a_peer_give_to_one_download(files, copy_of, published, tmp_path):
