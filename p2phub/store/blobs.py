@@ -364,20 +364,17 @@ class Blobs:
         """Make objects of small files whose bytes were verified; cheaper than a partial for each."""
         rows: list[tuple[ContentId, Stamp, bytes | None, Path | None]] = []
         for root, data in files:
-            target = self._layout.object(root)
+            target = str(self._layout.object(root))
             with disk_errors(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                temporary = target.with_name(f".new-{root.hex()}-{os.getpid()}-{threading.get_ident()}")
-                file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o444)
+                temporary, file = _open_new(os.path.dirname(target))
                 try:
-                    os.fchmod(file, 0o444)
                     if os.write(file, data) != len(data):
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     os.replace(temporary, target)
                     rows.append((root, Stamp.of(os.fstat(file)), None, None))
                 except BaseException:
                     with contextlib.suppress(OSError):
-                        temporary.unlink()
+                        os.unlink(temporary)
                     raise
                 finally:
                     os.close(file)
@@ -546,7 +543,7 @@ class Blobs:
         """Make an object of the open file `source`: share its extents, else link to it, else copy it."""
         folder = self._layout.store / "objects"
         with disk_errors(folder):
-            temporary = new_name(folder)
+            temporary = Path(new_name(folder))
             target = os.open(temporary, NEW_FILE, 0o600)
         try:
             with disk_errors(temporary):
@@ -589,3 +586,16 @@ class Blobs:
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (str(path), profile, stamp.size, stamp.mtime_ns, stamp.inode, result.root, result.sha256),
             )
+
+
+def _open_new(folder: str) -> tuple[str, int]:
+    """Open a new read-only file in `folder`, which is made if it is missing; returns its path and descriptor."""
+    temporary = new_name(folder)
+    try:
+        file = os.open(temporary, NEW_FILE, 0o444)
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)
+        file = os.open(temporary, NEW_FILE, 0o444)
+    if os.fstat(file).st_mode & 0o777 != 0o444:
+        os.fchmod(file, 0o444)  # the umask took something
+    return temporary, file

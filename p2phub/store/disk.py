@@ -56,12 +56,12 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o444, exclusive: bool = 
     sync_folder(path.parent)
 
 
-def new_name(folder: Path) -> Path:
+def new_name(folder: os.PathLike[str] | str) -> str:
     """Return the path of a file in `folder` that is about to be written: no other has it, and gc removes leftovers."""
-    return folder / f".new-{os.urandom(8).hex()}"
+    return f"{folder}/.new-{os.urandom(8).hex()}"
 
 
-def _link_new(temporary: Path, path: Path) -> bool:
+def _link_new(temporary: str, path: Path) -> bool:
     """Give a file the name `path`, which must be new; returns False where there are no hard links."""
     try:
         # Renaming would overwrite what another process put there just now.

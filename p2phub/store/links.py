@@ -129,7 +129,7 @@ def _link(make: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
 @contextlib.contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
     """Give a path whose file becomes `target` at the end. Atomic: a reader sees the old file or the new one."""
-    temporary = new_name(target.parent)
+    temporary = Path(new_name(target.parent))
     try:
         yield temporary
         os.replace(temporary, target)
