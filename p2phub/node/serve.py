@@ -13,7 +13,7 @@ import random
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -63,6 +63,7 @@ from .replicate import take_announcement
 log = logging.getLogger(__name__)
 
 SLOT_WAIT_S = 1.0  # a request for content waits so long for a slot before it is sent away
+LISTS_AT_ONCE = 64  # chunk lists of files in memory for one answer, of up to 64 KiB each
 RETRY_AFTER_S = 2  # seconds that a request sent away should wait
 
 
@@ -180,8 +181,7 @@ class PeerDoor:
         def look() -> list[bool | bytes]:
             found: list[bool | bytes] = []
             size = 0
-            for root in query.roots:
-                held = self._held_map(root)
+            for held in self._held_maps(query.roots):
                 found.append(held if isinstance(held, bool) else pack_bits(held))
                 size += len(held) // 8 if isinstance(held, bytes) else 1
                 if size > HAVE_ANSWER_SIZE:
@@ -197,13 +197,16 @@ class PeerDoor:
         given = tuple(pack_bits(flags) if flags else False for flags in areas) if any(areas) else ()
         return Response(200, encode(Have(tuple(held), given, fetching=bool(arriving))))
 
-    def _held_map(self, root: ContentId) -> bool | bytes:
-        """Return what of the file `root` is here: all, nothing, or a byte (0 or 1) for each chunk."""
-        arriving = self._node.arriving.get(root)
-        # The saved bitmap of a running download is behind.
-        if arriving is not None and 0 in arriving.have:
-            return bytes(arriving.have) if 1 in arriving.have else False
-        return self._store.blobs.held_map(root)
+    def _held_maps(self, roots: Sequence[ContentId]) -> Iterator[bool | bytes]:
+        """Return what of each file is here: all, nothing, or a byte (0 or 1) for each chunk."""
+        saved = self._store.blobs.held_maps(roots)
+        for root in roots:
+            arriving = self._node.arriving.get(root)
+            # The saved bitmap of a running download is behind.
+            if arriving is not None and 0 in arriving.have:
+                yield bytes(arriving.have) if 1 in arriving.have else False
+            else:
+                yield saved[root]
 
     async def _trees(self, request: Request) -> Response:
         query = decode(request.body, TreesQuery, size_max=LARGE_QUERY_SIZE_MAX)
@@ -211,16 +214,18 @@ class PeerDoor:
         def look() -> Trees:
             pages = []
             size = 0
-            for ref in query.pages:
-                chunks = self._store.blobs.chunk_list(ref.root)
-                page = None
-                if chunks is not None:
-                    with contextlib.suppress(InvalidData):
-                        page = chunks.page(ref.index)
-                size += len(page.chunks) if page else 0
-                pages.append(page)
-                if size > TREE_ANSWER_SIZE:
-                    break
+            for begin in range(0, len(query.pages), LISTS_AT_ONCE):
+                refs = query.pages[begin : begin + LISTS_AT_ONCE]
+                lists = self._store.blobs.chunk_lists({ref.root for ref in refs})
+                for ref in refs:
+                    page = None
+                    if ref.root in lists:
+                        with contextlib.suppress(InvalidData):
+                            page = lists[ref.root].page(ref.index)
+                    size += len(page.chunks) if page else 0
+                    pages.append(page)
+                    if size > TREE_ANSWER_SIZE:
+                        return Trees(tuple(pages))
             return Trees(tuple(pages))
 
         return Response(200, encode(await on_disk(look)))
@@ -267,10 +272,11 @@ class PeerDoor:
         self, spans: tuple[ByteRange, ...], parts: list[FilePart], opened: dict[ContentId, Readable]
     ) -> ByteRange | None:
         """Open the files of `spans` into `parts` and `opened`; returns the first span that is not here whole."""
+        held = self._store.blobs.find_all({span.root for span in spans})
         for span in spans:
             readable = opened.get(span.root)
             if readable is None:
-                readable = self._store.blobs.open_readable(span.root)
+                readable = self._store.blobs.open_found(span.root, held.get(span.root))
                 if readable is None:
                     return span
                 opened[span.root] = readable

@@ -220,29 +220,34 @@ class Blobs:
         with self._database.read() as connection:
             roots = [ContentId(row["root"]) for row in connection.execute("SELECT root FROM content")]
         places: dict[bytes, ChunkPlace] = {}
-        for root in roots:
+        for begin in range(0, len(roots), PARAMETERS_MAX):
+            for root, chunks in self.chunk_lists(roots[begin : begin + PARAMETERS_MAX]).items():
+                for index in chunks.find(wanted):
+                    places.setdefault(chunks.hash(index), ChunkPlace(root, chunks.offset(index), chunks.length(index)))
             if len(places) == len(wanted):
                 break
-            chunks = self.chunk_list(root)
-            if chunks is None:
-                continue
-            for index in chunks.find(wanted):
-                places.setdefault(chunks.hash(index), ChunkPlace(root, chunks.offset(index), chunks.length(index)))
         return places
 
     def held_map(self, root: ContentId) -> bool | bytes:
         """Return what of the file `root` is here: all, nothing, or a byte (0 or 1) for each chunk."""
-        if self.find(root):
-            return True
-        if not self._layout.partial(root).exists():
-            return False
-        chunks = self.chunk_list(root)
-        have = saved_chunks(self._layout.partial(root), chunks) if chunks else b""
-        return bytes(have) if any(have) else False
+        return self.held_maps([root])[root]
+
+    def held_maps(self, roots: Collection[ContentId]) -> dict[ContentId, bool | bytes]:
+        """Return what of each of the files `roots` is here, as `held_map` does."""
+        found = self.find_all(roots)
+        maps: dict[ContentId, bool | bytes] = {root: root in found for root in roots}
+        for root in self.partials(root for root in roots if root not in found):
+            chunks = self.chunk_list(root)
+            have = saved_chunks(self._layout.partial(root), chunks) if chunks else b""
+            maps[root] = bytes(have) if any(have) else False
+        return maps
 
     def open_readable(self, root: ContentId) -> Readable | None:
         """Open what is here of the file `root` for reading, None if nothing is. The caller closes it."""
-        held = self.find(root)
+        return self.open_found(root, self.find(root))
+
+    def open_found(self, root: ContentId, held: Held | None) -> Readable | None:
+        """Do what `open_readable` does for a file of which `find_all` has just told."""
         try:
             if held:
                 return Readable(os.open(held.path, os.O_RDONLY | os.O_CLOEXEC), held.size, None, b"")
