@@ -48,6 +48,7 @@ from .door import (
 )
 
 FRAME_SIZE = 256 * 1024  # bytes of content in a frame: two of them fit a processor's cache
+SEND_SIZE_MIN = 128 * 1024  # bytes of frames sent at once, but for the last: small files would cost a call each
 TICKETS_MAX = 4096  # given out and not used yet
 
 
@@ -148,26 +149,45 @@ class _BulkDoor:
     def _send(self, response: Response) -> None:
         parts: Sequence[FilePart] = () if isinstance(response.body, bytes) else response.body
         self._socket.settimeout(SEND_TIMEOUT_S)
-        # Only while it is used: connections outnumber the answers that run.
-        size = min(FRAME_SIZE, max((part.length for part in parts), default=0))
-        plaintext, frame = memoryview(bytearray(size)), memoryview(bytearray(size + OVERHEAD))
         try:
-            self._socket.sendall(self._sealer.seal(encode(_head(response, parts))))
+            frames = _FrameWriter(self._socket, self._sealer, encode(_head(response, parts)))
             for part in parts:
-                self._send_part(part, plaintext, frame)
+                frames.add(part)
+            frames.flush()
         finally:
             self._socket.setblocking(False)
 
-    def _send_part(self, part: FilePart, plaintext: memoryview, frame: memoryview) -> None:
-        """Send a part of a file, with buffers for one frame of it."""
+
+class _FrameWriter:
+    """Seals the frames of one answer and sends them, small ones together.
+
+    It has its buffers only while an answer runs: connections outnumber those.
+    """
+
+    def __init__(self, connection: socket.socket, sealer: Sealer, head: bytes) -> None:
+        self._socket = connection
+        self._sealer = sealer
+        self._plaintext = memoryview(bytearray(FRAME_SIZE))
+        # There is always room for another frame.
+        self._frames = memoryview(bytearray(SEND_SIZE_MIN + FRAME_SIZE + OVERHEAD))
+        self._filled = sealer.seal_into(memoryview(head), self._frames)
+
+    def add(self, part: FilePart) -> None:
+        """Send a part of a file, whose last frame may wait for more to come."""
         offset, end = part.offset, part.offset + part.length
         while offset < end:
-            count = os.preadv(part.file, [plaintext[: end - offset]], offset)
+            count = os.preadv(part.file, [self._plaintext[: end - offset]], offset)
             if count == 0:
                 raise BrokenPipeError("a file became shorter while it was sent")
-            size = self._sealer.seal_into(plaintext[:count], frame)
-            self._socket.sendall(frame[:size])
+            self._filled += self._sealer.seal_into(self._plaintext[:count], self._frames[self._filled :])
+            if self._filled >= SEND_SIZE_MIN:
+                self.flush()
             offset += count
+
+    def flush(self) -> None:
+        """Send what waits."""
+        self._socket.sendall(self._frames[: self._filled])
+        self._filled = 0
 
 
 def _head(response: Response, parts: Sequence[FilePart]) -> BulkAnswer:

@@ -153,11 +153,14 @@ class PeerConnection(ContentConnection):
         if self._socket is not None:
             self._socket.close()
 
-    def _receive(self, view: memoryview, deadline: float) -> None:
-        """Fill `view` with the next bytes of the connection. Raises as `_fill` does, PeerUnreachable at its end."""
+    def _receive(self, view: memoryview, deadline: float, *, least: int | None = None) -> int:
+        """Fill `view`, or `least` bytes of it, with the next bytes of the connection; returns how many came.
+
+        Raises as `_fill` does, PeerUnreachable at the end of the connection.
+        """
         assert self._socket is not None
         done = 0
-        while done < len(view):
+        while done < (len(view) if least is None else least):
             # Each byte restarts the socket's timeout: the deadline is what ends a trickle.
             if time.monotonic() > deadline:
                 raise TimeoutError("the deadline of the request has passed")
@@ -165,6 +168,7 @@ class PeerConnection(ContentConnection):
             if count == 0:
                 raise PeerUnreachable(f"{self} closed the connection", peer=self.peer)
             done += count
+        return done
 
     def _refusal(self, status: int, text: str, retry_after_s: float) -> Refused:
         """Return what to raise when the peer answered with another status than 200."""

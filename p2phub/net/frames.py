@@ -22,6 +22,7 @@ from p2phub.protocol.messages import BULK_PREFACE, BulkAnswer, ByteRange, SpansQ
 from .bulk import CONNECT_TIMEOUT_S, STALL_TIMEOUT_S
 from .connection import PeerConnection, Sink, WantedChunk
 
+READ_AHEAD = 64 * 1024  # bytes read at once where less is needed
 ANSWER_SIZE_MAX = 4096  # bytes of the head of an answer; spec/bulk.md §4
 
 
@@ -33,7 +34,10 @@ class FrameConnection(PeerConnection):
         self._ticket = ticket
         self._sealer = Sealer(ticket.client_key)
         self._opener = Opener(ticket.server_key)
-        self._frame = memoryview(b"")  # the body of one frame, as large as was needed in this request
+        # What came and was not opened yet stands in `_buffer` from `_begin` to `_end`. There is one only
+        # while a request runs, as large as its frames need: a node keeps more connections than requests.
+        self._buffer = memoryview(b"")
+        self._begin = self._end = 0
         self.usable = True  # until the connection is lost: its ticket opens no other
         self.answered = False  # whether the peer ever answered on it
 
@@ -61,7 +65,8 @@ class FrameConnection(PeerConnection):
             self._socket.sendall(self._sealer.seal(encode(SpansQuery(tuple(spans), first_copy))))
             self._read_answer(sum(chunk.length for chunk in chunks), deadline)
             self._take_chunks(chunks, sink, deadline)
-            self._frame = memoryview(b"")
+            if self._begin == self._end:  # as ever with a peer that sends no more than was asked
+                self._buffer = memoryview(b"")
 
     def abort(self) -> None:
         self.usable = False
@@ -95,19 +100,34 @@ class FrameConnection(PeerConnection):
 
     def _read_frame(self, plaintext: memoryview, deadline: float) -> int:
         """Open the next frame into the beginning of `plaintext`; returns its size."""
-        header = bytearray(HEADER_SIZE)
-        self._receive(memoryview(header), deadline)
-        size = plaintext_size(bytes(header))
-        if len(self._frame) < size + TAG_SIZE:
-            self._frame = memoryview(bytearray(size + TAG_SIZE))
-        body = self._frame[: size + TAG_SIZE]
-        self._receive(body, deadline)
+        header = bytes(self._take(HEADER_SIZE, deadline))
+        size = plaintext_size(header)
+        body = self._take(size + TAG_SIZE, deadline)
         # First opened, then judged: until then the length may be anybody's on the way.
         fits = size <= len(plaintext)
-        self._opener.open_into(bytes(header), body, plaintext[:size] if fits else memoryview(bytearray(size)))
+        self._opener.open_into(header, body, plaintext[:size] if fits else memoryview(bytearray(size)))
         if not fits:
             raise PeerViolation(f"{self} sent more than was asked", peer=str(self.node))
         return size
+
+    def _take(self, size: int, deadline: float) -> memoryview:
+        """Return the next `size` bytes of the connection, good until the next call."""
+        missing = size - (self._end - self._begin)
+        if missing > 0:
+            if self._begin + max(size, READ_AHEAD) > len(self._buffer):
+                rest = bytes(self._buffer[self._begin : self._end])
+                if len(self._buffer) < size + READ_AHEAD:
+                    self._buffer = memoryview(bytearray(size + READ_AHEAD))
+                self._buffer[: len(rest)] = rest
+                self._begin, self._end = 0, len(rest)
+            # Several small frames come in one call; of a large one no more is read, or it would have to be moved.
+            room = self._buffer[self._end : max(self._begin + READ_AHEAD, self._end + missing)]
+            self._end += self._receive(room, deadline, least=missing)
+        taken = self._buffer[self._begin : self._begin + size]
+        self._begin += size
+        if self._begin == self._end:
+            self._begin = self._end = 0
+        return taken
 
     def _fill(self, view: memoryview, deadline: float) -> None:
         """Fill `view`, which begins with a frame, with the plaintext of frames."""
