@@ -75,11 +75,19 @@ def cli(ctx: click.Context, verbose: bool) -> None:
     _set_up_logging(logging.DEBUG if verbose else quiet)
 
 
+def entry() -> None:
+    """Do what `main` does, in a process that does nothing else."""
+    # Loading code makes many objects and no garbage: to look through them again and again takes a
+    # tenth of a short command, and to look through them once more at the end another one.
+    gc.set_threshold(GC_THRESHOLD)
+    try:
+        main()
+    finally:
+        gc.freeze()
+
+
 def main() -> None:
     """Run the command line and exit with the code that says how it went."""
-    # Loading code makes many objects and no garbage; to look through them again and again takes a
-    # tenth of a short command.
-    gc.set_threshold(GC_THRESHOLD)
     try:
         code = cli.main(standalone_mode=False)
         # Here and not at exit, where an error could not be told well.

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from blake3 import blake3
+from msgspec import Struct
 
 from .errors import HashMismatch
 
 
-@dataclass(frozen=True)
-class TreeHash:
+class TreeHash(Struct, frozen=True):
     """The two functions a tree is made with, and the root of the tree without leaves."""
 
     leaf: Callable[[bytes], bytes]

@@ -12,7 +12,8 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from p2phub.core.errors import (
     GivenMeanwhile,
@@ -31,8 +32,7 @@ from p2phub.protocol.messages import ByteRange
 from .tls import WrongPeer
 
 
-@dataclass(frozen=True)
-class WantedChunk:
+class WantedChunk(Struct, frozen=True):
     """A chunk that a request covers, in the order of the answer."""
 
     length: int  # bytes

@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import h11
 import trio
+from msgspec import Struct
 
 from p2phub.core.names import format_endpoint
 
@@ -36,8 +36,7 @@ class AnswerTooLarge(Exception):
     """The answer is larger than it may be."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What the server said."""
 
     status: int

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
 from p2phub.store.blobs import Blobs, ChunkPlace
@@ -21,8 +23,7 @@ from .dedup import KnownChunks
 OPEN_PARTIALS_MAX = 64
 
 
-@dataclass(frozen=True)
-class WantedFile:
+class WantedFile(Struct, frozen=True):
     """A file to download, with its verified chunk list."""
 
     root: ContentId

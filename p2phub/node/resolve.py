@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from p2phub.core.choices import DEFAULT_BRANCH
 from p2phub.core.errors import Conflict, HubError, InvalidName, NotFound, Offline
@@ -28,8 +28,7 @@ from .replicate import ask_for_news, nobody_to_ask, require_peers, usable_peers
 SYNC_TIMEOUT_S = 10.0  # to ask peers for news before a name is looked up
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(Struct, frozen=True):
     """What a reference means."""
 
     reference: str  # as it was typed

@@ -24,6 +24,8 @@ from itertools import islice
 from pathlib import Path
 from sqlite3 import Row
 
+from msgspec import Struct
+
 from p2phub.core.choices import Profile
 from p2phub.core.errors import InvalidData, InvalidName, NotFound, StoreError
 from p2phub.core.filetree import ChunkList
@@ -44,8 +46,7 @@ PARAMETERS_MAX = 500  # in one statement of SQL
 FRESH_S = 2.0
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(Struct, frozen=True):
     """A whole file that is here and was verified."""
 
     root: ContentId
@@ -54,8 +55,7 @@ class Held:
     is_object: bool  # of the store, never written to; otherwise a file that somebody may change
 
 
-@dataclass(frozen=True)
-class Ingested:
+class Ingested(Struct, frozen=True):
     """A file that was taken into the store."""
 
     root: ContentId
@@ -83,8 +83,7 @@ class Readable:
         return all(self.have[first : last + 1])
 
 
-@dataclass(frozen=True)
-class ChunkPlace:
+class ChunkPlace(Struct, frozen=True):
     """Where a chunk lies: `length` bytes of the file `root` from `offset` on."""
 
     root: ContentId

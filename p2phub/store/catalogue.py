@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from sqlite3 import Connection, Row
 from typing import Any
+
+from msgspec import Struct
 
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
 from p2phub.core.records import Branch, Entry, Publish, Yank
@@ -24,8 +25,7 @@ from .database import Database
 # Ranking looks at the newest matches only: a common word would take a second over a million rows.
 RANKED_MATCHES_MAX = 2000
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """What a branch or version name stands for, and who said so."""
 
     manifest: ManifestId | None  # None: the branch was deleted

@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from blake3 import blake3
+from msgspec import Struct
 
 from p2phub.core.choices import Profile
 from p2phub.core.chunking import chunker
@@ -31,8 +31,7 @@ BLOCK_SIZE = 4 * 1024 * 1024  # bytes read at once
 Progress = Callable[[int], None]  # called with the bytes done since the last call
 
 
-@dataclass(frozen=True)
-class Scan:
+class Scan(Struct, frozen=True):
     """What reading a file once tells of it."""
 
     root: ContentId
@@ -40,8 +39,7 @@ class Scan:
     sha256: bytes
 
 
-@dataclass(frozen=True)
-class Stamp:
+class Stamp(Struct, frozen=True):
     """What must stay the same while a file is the one that was hashed."""
 
     size: int  # bytes

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from p2phub.core.ids import ManifestId
 
@@ -15,8 +16,7 @@ from .disk import disk_errors
 from .ingest import Stamp
 
 
-@dataclass(frozen=True)
-class View:
+class View(Struct, frozen=True):
     """A folder in which the files of a manifest were placed."""
 
     folder: Path

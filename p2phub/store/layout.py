@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId
 
@@ -18,8 +19,7 @@ from .disk import disk_errors
 FOLDERS = ("objects", "trees", "partial", "manifests", "logs", "identities", "views")
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """The paths of one home and its store."""
 
     home: Path

@@ -16,10 +16,11 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Connection, Row
 from typing import Protocol
+
+from msgspec import Struct
 
 from p2phub.core import merkle
 from p2phub.core.checkpoint import Head, open_head, parse_head, sign_head
@@ -61,8 +62,7 @@ class Listener(Protocol):
         """Undo all that entries of `namespace` said, so that those which still count are told again."""
 
 
-@dataclass(frozen=True)
-class LogState:
+class LogState(Struct, frozen=True):
     """A log as far as it is here."""
 
     log: LogId

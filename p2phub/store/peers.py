@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from sqlite3 import Row
+
+from msgspec import Struct
 
 from p2phub.core.ids import NodeId
 from p2phub.core.names import Address, format_endpoint, parse_endpoint
@@ -16,8 +17,7 @@ FORGET_S = 30 * 24 * 3600  # seconds unseen after which a peer that nobody added
 PEERS_MAX = 10_000  # peers that nobody added
 
 
-@dataclass(frozen=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """What is known of one node."""
 
     node: NodeId

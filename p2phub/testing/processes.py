@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
 
-COMMAND = (sys.executable, "-c", "from p2phub.cli.main import main; main()")
+COMMAND = (sys.executable, "-c", "from p2phub.cli.main import entry; entry()")
 DEADLINE_S = 60.0  # seconds that anything may take; generous, as nothing here proves speed
 
 

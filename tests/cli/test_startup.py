@@ -8,31 +8,32 @@ from pathlib import Path
 
 import pytest
 
-from p2phub.testing.processes import DEADLINE_S, Home
+from p2phub.testing.processes import DEADLINE_S, Home, tree
 
-# Prints the modules that are loaded when the command has done its work.
+# Writes down the modules that are loaded when the command has done its work.
 PROGRAM = """
-import atexit, sys
-atexit.register(lambda: print(*sorted(sys.modules), sep="\\n", file=sys.__stderr__))
-from p2phub.cli.main import main
-main()
+import atexit, os, sys
+from pathlib import Path
+atexit.register(lambda: Path(os.environ["LOADED"]).write_text("\\n".join(sys.modules)))
+from p2phub.cli.main import entry
+entry()
 """
 WORKERS = {"trio", "ssl", "sqlite3", "cryptography", "cbor2", "blake3", "h11", "numpy"}  # what a node is made of
 SLOW = {"asyncio", "httpx", "rich", "starlette", "hypercorn", "yaml", "markdown_it", "license_expression"}
 
 
 def loaded(home: Home, *arguments: str) -> set[str]:
-    """Return the modules that the command loads; each package with its modules."""
-    result = subprocess.run(
+    """Return the modules that a command loads, which must succeed."""
+    home.folder.mkdir(exist_ok=True)
+    written = home.folder / "loaded"
+    subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],
-        env=home.environment(),
+        env=home.environment({"LOADED": str(written)}),
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
         check=True,
         timeout=DEADLINE_S,
     )
-    return set(result.stderr.splitlines())
+    return set(written.read_text().split())
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["fetch", "--help"], ["--version"]])
@@ -50,3 +51,21 @@ def test_where_a_daemon_does_the_work_nothing_is_loaded_to_do_it(tmp_path: Path)
 
     assert "p2phub.gateway.client" in found
     assert not found & (WORKERS | SLOW)
+
+
+def test_a_fetch_loads_nothing_that_a_small_one_does_not_need(tmp_path: Path) -> None:
+    publisher, home = Home(tmp_path / "publisher"), Home(tmp_path / "home")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for number in range(20):
+        (folder / f"{number}.txt").write_text(f"file {number}\n")
+    publisher.call("id", "new")
+    published = publisher.ask("publish", str(folder), "small@1.0.0")
+    name = f"{published['namespace']}/small@1.0.0"
+    with publisher.node() as node:
+        found = loaded(home, "fetch", name, "--to", str(tmp_path / "out"), "--peer", node.address)
+
+    assert tree(tmp_path / "out") == tree(folder)
+    assert WORKERS - found <= {"numpy"}
+    # Each takes as long to load as a small repository takes to travel.
+    assert not found & (SLOW | {"numpy", "cryptography.x509"})
