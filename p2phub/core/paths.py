@@ -7,6 +7,7 @@ refused where the manifest is read.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -19,16 +20,17 @@ _DEVICES = frozenset(
     ["con", "prn", "aux", "nul", "conin$", "conout$"]
     + [f"{name}{digit}" for name in ("com", "lpt") for digit in "0123456789¹²³"]
 )
-_FORBIDDEN = frozenset('\\:*?"<>|')
+# The categories Cc and Cs of Unicode, which never change, and what some file system does not take.
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff\\:*?"<>|]')
 
 
 def check_path(path: str) -> None:
     """Raise InvalidData unless `path` is a safe relative path with `/` between its parts."""
     if not path or len(path.encode("utf-8", "surrogatepass")) > PATH_SIZE_MAX:
         raise InvalidData(f"a path has 1 to {PATH_SIZE_MAX} bytes")
-    if any(unicodedata.category(char) in ("Cc", "Cs") or char in _FORBIDDEN for char in path):
+    if _FORBIDDEN.search(path):
         raise InvalidData(f"path {path!r} has a character that not every file system takes")
-    if unicodedata.normalize("NFC", path) != path:
+    if not unicodedata.is_normalized("NFC", path):
         raise InvalidData(f"path {path!r} is not in Unicode normal form C")
     for part in path.split("/"):
         if part in ("", ".", ".."):
@@ -61,12 +63,13 @@ def check_paths(paths: Iterable[str]) -> None:
         if folded in files or folded in folders:
             raise InvalidData(f"paths {(files.get(folded) or folders[folded])!r} and {path!r} collide")
         files[folded] = path
-        parts = folded.split("/")
-        for depth in range(1, len(parts)):
-            folder = "/".join(parts[:depth])
+        folder = folded.rpartition("/")[0]
+        # The folders above one that is known are known as well.
+        while folder and folder not in folders:
             if folder in files:
                 raise InvalidData(f"paths {files[folder]!r} and {path!r} collide")
-            folders.setdefault(folder, path)
+            folders[folder] = path
+            folder = folder.rpartition("/")[0]
 
 
 def _fold(path: str) -> str:

@@ -41,7 +41,8 @@ async def bring_files(
     """
     sizes = {file.root: file.size for file in files}
     missing = await on_disk(_missing, node, sizes)
-    here = sum(file.size for file in files if file.root not in missing)
+    away = set(missing)
+    here = sum(file.size for file in files if file.root not in away)
     if not missing:
         return DownloadReport(), here
     if node.settings.offline:

@@ -8,7 +8,6 @@ from p2phub.core.choices import DEFAULT_BRANCH
 from p2phub.core.errors import Conflict, HubError, InvalidName, NotFound, Offline
 from p2phub.core.ids import ContentId, ManifestId, NamespaceId
 from p2phub.core.manifest import Manifest
-from p2phub.core.manifest import decode as decode_manifest
 from p2phub.core.names import (
     HashRef,
     NameRef,
@@ -76,8 +75,7 @@ async def load_manifest(node: Node, manifest: ManifestId, tell: Tell) -> Manifes
             f"no peer we know of offers the manifest {manifest}",
             hint=f"{_asked(len(peers))}; `p2phub peers ls` shows when each last answered",
         )
-    await on_disk(node.store.manifests.add, data)
-    return decode_manifest(data)
+    return await on_disk(node.store.manifests.take, data)
 
 
 def own_namespace(node: Node) -> NamespaceId | None:

@@ -22,12 +22,17 @@ class Manifests:
 
     def add(self, data: bytes) -> ManifestId:
         """Keep the manifest that `data` encodes. Raises InvalidData if it encodes none."""
+        self.take(data)
+        return manifest_id(data)
+
+    def take(self, data: bytes) -> Manifest:
+        """Do what `add` does, and return the manifest."""
         manifest = manifests.decode(data)
         identifier = manifest_id(data)
         if self.data(identifier) is None:
             write_file(self._layout.manifest(identifier), data)
         self._list(identifier, manifest)
-        return identifier
+        return manifest
 
     def data(self, identifier: ManifestId) -> bytes | None:
         """Return the bytes of a manifest, None if it is not here or what is here is damaged."""

@@ -157,6 +157,18 @@ def test_paths_are_sorted_by_their_bytes(paths: list[str]) -> None:
     assert sorted(paths, key=str.encode) == paths[::-1]
 
 
+def test_every_character_is_judged_by_its_category() -> None:
+    for code in range(0x110000):
+        char = chr(code)
+        try:
+            check_path(f"a{char}b")
+            is_refused = False
+        except InvalidData as exc:
+            is_refused = "not every file system" in str(exc)
+
+        assert is_refused == (unicodedata.category(char) in ("Cc", "Cs") or char in '\\:*?"<>|'), hex(code)
+
+
 def test_folders_may_be_shared() -> None:
     check_paths(["a/b/c", "a/b/d", "a/e", "f"])
 
