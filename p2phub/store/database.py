@@ -280,6 +280,9 @@ class Database:
             )
             known = _Open(connection)
             connection.row_factory = sqlite3.Row
+            if not self.path.stat().st_size:
+                # A new index has nothing to lose, and its first checkpoint syncs it whole: five syncs fewer.
+                connection.execute("PRAGMA synchronous = OFF")
             _use_wal(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA cache_size = -8000")
