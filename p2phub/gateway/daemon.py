@@ -25,6 +25,8 @@ from p2phub.store.disk import write_file
 
 from .client import find_daemon
 from .control import control_app
+from .hub.app import HubDoor
+from .local import local_app
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,8 @@ async def run_daemon(
                     try:
                         await open_peer_door(node, *listen, nursery)
                         token = secrets.token_urlsafe(32)
-                        app = control_app(node, token, _own_hosts(endpoint))
+                        hosts = _own_hosts(endpoint)
+                        app = local_app(control_app(node, token, hosts), HubDoor(node, token, hosts, nursery))
                         await nursery.start(serve_local, app, listener)
                         await on_disk(_announce_here, node, endpoint, token, ready_file)
                     except HubError as exc:

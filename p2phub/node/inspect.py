@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from p2phub.core.errors import NotFound
-from p2phub.core.ids import NamespaceId
+from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import Manifest
 from p2phub.core.names import NameRef, is_namespace_id, parse_reference
 from p2phub.core.records import Branch, Publish, Record, Yank, read_entry
 from p2phub.core.search import Model, Query
+from p2phub.store.store import Store
 
 from .disk import on_disk
 from .events import Tell
@@ -110,6 +112,20 @@ def _log_lines(node: Node, name: str) -> list[LogLine]:
     if not lines:
         raise NotFound(f"no records of {name} are known here")
     return sorted(lines, key=lambda line: (line.time, line.index), reverse=True)
+
+
+def first_publications(
+    store: Store, namespace: NamespaceId, model: str, revisions: Collection[ManifestId]
+) -> dict[ManifestId, Publish]:
+    """Return the first record that published each of `revisions` as `model`, as far as there is one."""
+    found: dict[ManifestId, Publish] = {}
+    for revision, log, index in store.listing.releases(namespace, model):
+        if revision in revisions and revision not in found:
+            entries = store.logs.entries(log, index, size_max=0)
+            record = read_entry(entries[0]).record if entries else None
+            if isinstance(record, Publish):
+                found[revision] = record
+    return found
 
 
 def _line(record: Record, refused: str | None) -> LogLine:

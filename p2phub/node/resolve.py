@@ -78,6 +78,11 @@ async def load_manifest(node: Node, manifest: ManifestId, tell: Tell) -> Manifes
     return await on_disk(node.store.manifests.take, data)
 
 
+async def find_namespace(node: Node, reference: NameRef) -> NamespaceId:
+    """Return the namespace that `reference` names. Raises NotFound if nobody is known by that name, InvalidName."""
+    return await on_disk(_namespace, node, reference)
+
+
 def own_namespace(node: Node) -> NamespaceId | None:
     """Return the namespace that this home publishes in, None if it has none."""
     try:

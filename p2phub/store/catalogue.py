@@ -258,7 +258,7 @@ class Catalogue:
             conditions.append("parameters <= ?")
             values.append(query.parameters_max)
         where = " AND ".join(conditions)
-        words = _match_expression(query.text)
+        words = match_expression(query.text)
         order = {
             "relevance": "time DESC, id",
             "newest": "time DESC, id",
@@ -285,7 +285,7 @@ class Catalogue:
                     f" AND {where} ORDER BY {order} LIMIT ?",
                     (words, *values, query.limit),
                 ).fetchall()
-        return [_model(row) for row in rows]
+        return [model_of(row) for row in rows]
 
 
 def _choose(rows: Iterable[Row], order: Callable[[Row], Any], *, newest: bool) -> Claim | None:
@@ -299,7 +299,7 @@ def _choose(rows: Iterable[Row], order: Callable[[Row], Any], *, newest: bool) -
     return Claim(manifest, LogId(best["log"]), best["idx"], best["time"], depth, conflicts)
 
 
-def _match_expression(text: str) -> str:
+def match_expression(text: str) -> str:
     """Return the FTS5 expression that finds all words of `text`, the last one as a prefix too.
 
     Words are quoted, so nothing that people type is taken for an operator.
@@ -313,7 +313,7 @@ def _join(words: Iterable[str]) -> str:
     return " ".join(re.sub(r"\s", "_", word) for word in words)
 
 
-def _model(row: Row) -> Model:
+def model_of(row: Row) -> Model:
     return Model(
         namespace=row["publisher"],
         model=row["model"],

@@ -9,6 +9,7 @@ from .catalogue import Catalogue
 from .database import REBUILT, Database
 from .keeping import Keeping
 from .layout import Layout
+from .listing import Listing
 from .logs import Logs
 from .manifests import Manifests
 from .peers import Peers
@@ -25,6 +26,7 @@ class Store:
         self.blobs = Blobs(layout, self.database)
         self.manifests = Manifests(layout, self.database)
         self.catalogue = Catalogue(self.database)
+        self.listing = Listing(self.database)
         self.logs = Logs(layout, self.database, self.catalogue)
         self.peers = Peers(self.database)
         self.keeping = Keeping(self.database)

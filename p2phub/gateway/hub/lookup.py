@@ -1,0 +1,141 @@
+"""From the names in a request to a repository and a commit (spec/hub-api.md §2).
+
+What is known here is answered at once; for what is not, peers are asked for news first.
+Clients wait ten seconds for an answer, so nothing here takes longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import trio
+
+from p2phub.core.errors import Conflict, InvalidName, NotFound, Offline
+from p2phub.core.ids import ManifestId, NamespaceId
+from p2phub.core.manifest import Kind, Manifest
+from p2phub.core.names import DEFAULT_BRANCH, NameRef, check_revision, parse_reference
+from p2phub.node.disk import on_disk
+from p2phub.node.events import ignore
+from p2phub.node.node import Node
+from p2phub.node.replicate import ask_for_news
+from p2phub.node.resolve import find_namespace, load_manifest, resolve
+
+from .errors import Refusal, no_repository, no_revision
+
+NEWS_TIMEOUT_S = 4.0  # to ask peers about a name that is not known
+NEWS_AGE_S = 1.0  # within this time they are not asked again
+MANIFEST_TIMEOUT_S = 8.0  # to get a manifest from peers
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository that is known here."""
+
+    name: str  # as the client wrote it: NAMESPACE/MODEL
+    kind: Kind
+    namespace: NamespaceId
+    model: str
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One revision of a repository."""
+
+    repository: Repository
+    revision: ManifestId
+    manifest: Manifest
+
+    @property
+    def id(self) -> str:
+        """What clients know it by: 40 hex digits."""
+        return self.revision.commit
+
+
+class Lookup:
+    """Finds what requests name."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._asking = trio.Lock()
+        self._asked = -NEWS_AGE_S  # when peers were last asked for news, in trio's seconds
+
+    async def repository(self, kind: Kind, name: str) -> Repository:
+        """Return the repository. Raises Refusal if it is not known, nor to any peer that answers."""
+        reference = parse_name(name)
+        try:
+            namespace = await find_namespace(self._node, reference)
+        except NotFound as exc:
+            raise no_repository(str(exc)) from exc
+
+        async def look() -> str | None:
+            return await on_disk(self._node.store.catalogue.kind, namespace, reference.model)
+
+        known = await self._with_news(look)
+        if known is None:
+            raise no_repository(f"nothing is known of {name}")
+        if known != kind:
+            raise no_repository(f"{name} is a {known}, not a {kind}")
+        return Repository(name, kind, namespace, reference.model)
+
+    async def commit(self, kind: Kind, name: str, revision: str | None = None) -> Commit:
+        """Return the commit that `revision` (None: `main`) stands for. Raises Refusal."""
+        repository = await self.repository(kind, name)
+        identifier = await self.revision(repository, revision or DEFAULT_BRANCH)
+        return Commit(repository, identifier, await self.manifest(identifier))
+
+    async def revision(self, repository: Repository, text: str) -> ManifestId:
+        """Return the revision that `text` stands for: a branch, a version or a commit. Raises Refusal."""
+        revision = text.removeprefix("refs/heads/").removeprefix("refs/tags/")
+        try:
+            check_revision(revision)
+        except InvalidName as exc:
+            raise no_revision(str(exc)) from exc
+
+        async def look() -> ManifestId | None:
+            reference = f"{repository.namespace}/{repository.model}@{revision}"
+            try:
+                return (await resolve(self._node, reference, ignore, refresh=False)).manifest
+            except (NotFound, Offline):
+                return None
+            except Conflict as exc:
+                raise no_revision(str(exc)) from exc
+
+        found = await self._with_news(look)
+        if found is None:
+            raise no_revision(f"{repository.name} has no revision {revision}")
+        return found
+
+    async def manifest(self, revision: ManifestId) -> Manifest:
+        """Return a manifest, from a peer if it is not here. Raises Refusal, or HubError if nobody gives it."""
+        with trio.move_on_after(MANIFEST_TIMEOUT_S):
+            return await load_manifest(self._node, revision, ignore)
+        raise Refusal(504, f"no peer gave the manifest {revision} within {MANIFEST_TIMEOUT_S:.0f} s")
+
+    async def _with_news(self, look: Callable[[], Awaitable[T | None]]) -> T | None:
+        found = await look()
+        if found is None and not self._node.settings.offline:
+            await self._ask_for_news()
+            found = await look()
+        return found
+
+    async def _ask_for_news(self) -> None:
+        # One at a time: who waited takes what the other one brought.
+        async with self._asking:
+            if trio.current_time() - self._asked > NEWS_AGE_S:
+                await ask_for_news(self._node, ignore, timeout_s=NEWS_TIMEOUT_S)
+                self._asked = trio.current_time()
+
+
+def parse_name(name: str) -> NameRef:
+    """Return the parts of `NAMESPACE/MODEL`. Raises Refusal if it is none."""
+    try:
+        reference = parse_reference(name)
+    except InvalidName as exc:
+        raise no_repository(str(exc)) from exc
+    if not isinstance(reference, NameRef) or reference.namespace is None or reference.revision is not None:
+        raise no_repository(f"'{name}' names no repository: expected NAMESPACE/MODEL")
+    return reference

@@ -1,0 +1,135 @@
+"""The requests that only read: repositories, trees, commits, files (spec/hub-api.md §3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from p2phub.core.manifest import Kind
+from p2phub.node.disk import on_disk
+from p2phub.node.node import Node
+from p2phub.node.reading import Readings
+
+from . import describe, history
+from .errors import Refusal, no_entry, no_repository
+from .files import FileAnswer
+from .lookup import Commit, Lookup
+from .requests import PAGE_DEFAULT, is_true, next_page, number, query_fields, read_form, value, values
+from .trees import Tree, entry
+
+PATHS_MAX = 10_000  # in one request; spec/hub-api.md §7
+TREE_PAGE_MAX = 10_000  # entries: a whole manifest; llama.cpp does not ask for a second page
+EXPANDED_PAGE_MAX = 1000
+COMMITS_PAGE_MAX = 100
+
+
+class ReadingRequests:
+    """Answers for those who read."""
+
+    def __init__(self, node: Node, lookup: Lookup, readings: Readings) -> None:
+        self._node = node
+        self._lookup = lookup
+        self._readings = readings
+
+    async def info(self, request: Request, kind: Kind, name: str, revision: str | None = None) -> Response:
+        """Say what is known of a repository, at a revision."""
+        commit = await self._lookup.commit(kind, name, revision)
+        fields = query_fields(request)
+        return JSONResponse(await self._info(commit, fields))
+
+    async def _info(self, commit: Commit, fields: list[tuple[str, str]]) -> dict[str, Any]:
+        repository = commit.repository
+        created = await on_disk(self._node.store.listing.created, repository.namespace, repository.model)
+        whole = describe.repository_info(
+            commit, created=created or commit.manifest.created, blobs=is_true(fields, "blobs")
+        )
+        return select(whole, values(fields, "expand"))
+
+    async def tree(self, request: Request, kind: Kind, name: str, revision: str, path: str = "") -> Response:
+        """List the files and folders of a folder."""
+        commit = await self._lookup.commit(kind, name, revision)
+        tree = Tree(commit.manifest)
+        path = path.strip("/")
+        if not tree.has_folder(path):
+            raise no_entry(f"{name} has no folder {path} at {revision}", commit.id)
+        fields = query_fields(request)
+        nodes = tree.below(path, recursive=is_true(fields, "recursive"))
+        expand = is_true(fields, "expand")
+        largest = EXPANDED_PAGE_MAX if expand else TREE_PAGE_MAX
+        limit = number(fields, "limit", default=largest, largest=largest)
+        # Of an immutable commit the place in the list is a place for ever.
+        after = value(fields, "cursor")
+        start = next((i for i, node in enumerate(nodes) if node.path > after), len(nodes)) if after else 0
+        page = nodes[start : start + limit]
+        rows = [entry(node) for node in page]
+        if expand:
+            await self._add_last_commits(commit, rows)
+        headers = {"x-repo-commit": commit.id}
+        if start + limit < len(nodes):
+            headers |= next_page(request, page[-1].path)
+        return JSONResponse(rows, headers=headers)
+
+    async def paths_info(self, request: Request, kind: Kind, name: str, revision: str) -> Response:
+        """Say of each path what it is; paths that are not there are left out."""
+        form = await read_form(request)
+        paths = values(form, "paths")
+        if len(paths) > PATHS_MAX:
+            raise Refusal(400, f"{len(paths)} paths in one request, the limit is {PATHS_MAX}")
+        commit = await self._lookup.commit(kind, name, revision)
+        tree = Tree(commit.manifest)
+        # Asked for one by one, a long list of a large folder would take minutes.
+        known = {node.path: node for node in tree.below("", recursive=True)}
+        rows = [entry(known[path]) for path in dict.fromkeys(path.strip("/") for path in paths) if path in known]
+        if is_true(form, "expand"):
+            await self._add_last_commits(commit, rows)
+        return JSONResponse(rows)
+
+    async def references(self, request: Request, kind: Kind, name: str) -> Response:
+        """List branches and tags."""
+        repository = await self._lookup.repository(kind, name)
+        return JSONResponse(await history.references(self._node, repository))
+
+    async def commits(self, request: Request, kind: Kind, name: str, revision: str) -> Response:
+        """List the history of a revision."""
+        commit = await self._lookup.commit(kind, name, revision)
+        fields = query_fields(request)
+        limit = number(fields, "limit", default=min(50, PAGE_DEFAULT), largest=COMMITS_PAGE_MAX)
+        start = number(fields, "cursor", default=0, largest=history.COMMITS_MAX)
+        rows, more = await history.commits(self._node, self._lookup, commit, start, limit)
+        if is_true(fields, "formatted") or "formatted" in values(fields, "expand"):
+            rows = [{**row, "formatted": {"title": row["title"], "message": row["message"]}} for row in rows]
+        return JSONResponse(rows, headers=next_page(request, str(start + limit)) if more else None)
+
+    async def may_read(self, request: Request, kind: Kind, name: str) -> Response:
+        """Say that a repository may be read: all that is known here may."""
+        await self._lookup.repository(kind, name)
+        return JSONResponse({"ok": True})
+
+    async def file(self, request: Request, kind: Kind, name: str, revision: str, path: str) -> Response:
+        """Send a file."""
+        commit = await self._lookup.commit(kind, name, revision)
+        file = commit.manifest.file(path)
+        if file is None:
+            raise no_entry(f"{name} has no file {path} at {revision}", commit.id)
+        return FileAnswer(self._readings, commit, file, method=request.method, headers=dict(request.headers))
+
+    async def nothing(self, request: Request, *parts: str) -> Response:
+        """Say that there is no such repository: of what we have none of."""
+        raise no_repository("this hub has models and datasets only")
+
+    async def _add_last_commits(self, commit: Commit, rows: list[dict[str, Any]]) -> None:
+        """Tell of each entry the commit that is shown; who changed it last is not looked for."""
+        newest, _ = await history.commits(self._node, self._lookup, commit, 0, 1)
+        last = {"id": commit.id, "title": newest[0]["title"], "date": newest[0]["date"]}
+        for row in rows:
+            row["lastCommit"] = last
+
+
+def select(whole: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Return the fields of `whole` that the client wants, all if it names none; what there is none of is left out."""
+    if not names:
+        return whole
+    wanted = {"_id", "id", "modelId", *names}
+    return {name: content for name, content in whole.items() if name in wanted}
