@@ -29,6 +29,7 @@ _COMMANDS = {
     "branch": "catalogue:branch",
     "yank": "catalogue:yank",
     "node": "nodes:node",
+    "env": "hub:env",
     "peers": "nodes:peers",
     "status": "nodes:status",
     "swarm": "nodes:swarm",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -115,6 +115,11 @@ class Download:
     def is_small(self, place: int) -> bool:
         """Say whether a file is one chunk, which is written whole."""
         return len(self.files[place].chunks) == 1
+
+    def hurry(self, place: int, reader: Hashable, chunks: range) -> None:
+        """Let these chunks of one file be asked for before others, because `reader` waits for them."""
+        first, end = self._first[place], self._first[place + 1]
+        self.picker.hurry(reader, range(min(first + chunks.start, end), min(first + chunks.stop, end)))
 
     def drain(self) -> None:
         """Take note of the chunks that arrived."""

@@ -7,7 +7,7 @@ does. Both do the same work through the same functions.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -52,6 +52,7 @@ class Arriving:
     have: bytearray  # a byte for each chunk, 1 if it is on disk
     note_mate: Callable[[NodeId], None]  # to be told of a peer that downloads it too
     explain: Callable[[], SwarmState]  # says how the download goes
+    hurry: Callable[[Hashable, range], None]  # to be told which chunks (indices) a reader of it needs next
 
 
 @dataclass

@@ -320,7 +320,7 @@ class Crowd:
             del self.providers[provider.name]
             self._picker.remove_provider(provider.name)
             self._share_connections()
-            self._wake_all()
+            self.wake_all()
         # Out here, so that the caller meets the error itself and not a group.
         if provider.failure:
             raise provider.failure
@@ -372,7 +372,8 @@ class Crowd:
         for provider in self.providers.values():
             self._set_offer(provider)
 
-    def _wake_all(self) -> None:
+    def wake_all(self) -> None:
+        """Let every provider look at once for something to fetch."""
         for provider in self.providers.values():
             provider.wake()
 
@@ -437,4 +438,4 @@ class Crowd:
             # Before the request ends, or what arrived would be asked for again.
             self._download.drain()
             if self._picker.request_ended(request):
-                self._wake_all()
+                self.wake_all()

@@ -83,11 +83,11 @@ async def publish(
     if known_kind and known_kind != kind:
         raise Conflict(f"{model} is a {known_kind}; a name has one kind for ever", hint=f"use --kind {known_kind}")
     sources = await on_disk(find_files, folder, from_thread(tell))
-    entries, written = await _ingest(node, sources, tell, in_place=in_place, profile=profile, kind=kind)
+    entries, written = await ingest_sources(node, sources, tell, in_place=in_place, profile=profile, kind=kind)
     # Before anything is signed: what was published must not be lost.
     await on_disk(node.store.blobs.sync)
     manifest = await on_disk(
-        _describe, node, identity.namespace, model, branch, kind, sources, entries, origin_urls, from_thread(tell)
+        describe_files, node, identity.namespace, model, branch, kind, sources, entries, origin_urls, from_thread(tell)
     )
     data = manifests.encode(manifest)
     if version:
@@ -96,7 +96,7 @@ async def publish(
     revision = await on_disk(node.store.manifests.add, data)
     await on_disk(node.store.keeping.pin, revision, "published")
     entry = await on_disk(
-        _append, node, identity.namespace, model, version, branch, message, kind, manifest, revision
+        append_release, node, identity.namespace, model, version, branch, message, kind, manifest, revision
     )
     if entry is not None:
         node.note_change()
@@ -199,7 +199,7 @@ def _check_origins(urls: Sequence[str]) -> None:
             raise InvalidName(str(exc)) from exc
 
 
-async def _ingest(
+async def ingest_sources(
     node: Node, sources: list[SourceFile], tell: Tell, *, in_place: bool, profile: Profile | None, kind: Kind
 ) -> tuple[list[FileEntry], int]:
     """Take all files into the store; returns their entries in order, and the bytes written."""
@@ -266,7 +266,7 @@ class _Readable:
             return os.pread(file.fileno(), size, offset)
 
 
-def _describe(
+def describe_files(
     node: Node,
     namespace: NamespaceId,
     model: str,
@@ -370,7 +370,7 @@ def _check_version(node: Node, namespace: NamespaceId, model: str, version: str,
         )
 
 
-def _append(
+def append_release(
     node: Node,
     namespace: NamespaceId,
     model: str,

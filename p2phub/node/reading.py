@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.03  # seconds between looks for a chunk that is awaited
 LINGER_S = 15.0  # seconds that a download goes on after its last reader left: clients come back after a pause
+HURRY_CHUNKS = 32  # ahead of a reader, that its download fetches before others
 DOWNLOADS_MAX = 3  # that succeed, and leave a chunk that is not right
 PIECE_SIZE_MAX = 4 * 1024 * 1024  # bytes read at once, and held for one reader
 
@@ -67,9 +68,11 @@ class Readings:
                 download.enter()
             return download
 
+        reading = Reading(self._node, file, source, start)
         try:
-            yield Reading(file, source, start)
+            yield reading
         finally:
+            reading.hurry(range(0))
             source.close()
             if download is not None:
                 download.leave()
@@ -94,8 +97,9 @@ class Readings:
 class Reading:
     """One reader of a file. Made by `Readings.open`."""
 
-    def __init__(self, file: FileEntry, source: _Source, start: Callable[[], _Download]) -> None:
+    def __init__(self, node: Node, file: FileEntry, source: _Source, start: Callable[[], _Download]) -> None:
         self.file = file
+        self._node = node
         self._source = source
         self._start = start
 
@@ -108,6 +112,8 @@ class Reading:
         tried = 0
         while True:
             data = await on_disk(self._source.read, offset, min(size, PIECE_SIZE_MAX))
+            # While it is downloaded, what this reader needs next goes before the rest.
+            self.hurry(self._source.chunks_from(offset + len(data)))
             if data:
                 return data
             if tried == DOWNLOADS_MAX:
@@ -122,6 +128,13 @@ class Reading:
             elif download.failure:
                 raise download.failure
             tried += download.over.is_set()
+
+
+    def hurry(self, chunks: range) -> None:
+        """Tell a running download that this reader needs `chunks` next."""
+        arriving = self._node.arriving.get(self.file.root)
+        if arriving is not None:
+            arriving.hurry(self, chunks)
 
 
 class _Download:
@@ -190,6 +203,13 @@ class _Source:
             self._blobs.bad_chunks(held)
         self._open = self._blobs.open_readable(self._file.root)
         return self._read(self._chunks, offset, size)
+
+    def chunks_from(self, offset: int) -> range:
+        """Return the indices of the chunks that a reader at `offset` needs soon."""
+        if self._chunks is None or offset >= self._chunks.size:
+            return range(0)
+        index = self._chunks.index_at(offset)
+        return range(index, min(index + HURRY_CHUNKS, len(self._chunks)))
 
     def close(self) -> None:
         if self._open is not None:

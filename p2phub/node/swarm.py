@@ -10,7 +10,8 @@ with the reason why not. Nothing waits without a limit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from functools import partial
 
 import trio
 
@@ -97,8 +98,10 @@ class _Swarm:
         try:
             async with trio.open_nursery() as self._nursery:
                 self._crowd = Crowd(self._node, self._download, self._tell, self._nursery)
-                for root, flags in arriving.items():
-                    self._node.arriving[root] = Arriving(flags, self._crowd.note_mate, self._explain)
+                for place, (root, flags) in enumerate(arriving.items()):
+                    self._node.arriving[root] = Arriving(
+                        flags, self._crowd.note_mate, self._explain, partial(self._hurry, place)
+                    )
                 incomplete = set(self._download.incomplete())
                 for place in range(len(self._download.files)):
                     if place not in incomplete:
@@ -123,6 +126,11 @@ class _Swarm:
         report = ProviderReport(origin.name, is_origin=True)
         self._download.reports[origin.name] = report
         return OriginProvider(origin, report, self._download)
+
+    def _hurry(self, place: int, reader: Hashable, chunks: range) -> None:
+        """Ask for these chunks of one file before others; called by whoever reads it now."""
+        self._download.hurry(place, reader, chunks)
+        self._crowd.wake_all()
 
     async def _watch(self) -> None:
         """Take note of what arrives, tell how far it is, and return when the download is over."""

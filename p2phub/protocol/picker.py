@@ -34,6 +34,7 @@ RANDOM_FIRST = 4  # requests chosen at random before the rarest go first; spec/t
 COPIES_MAX = 2  # requests for one chunk at the same time, in the endgame; spec/transfer.md §3.3
 HEDGE_FACTOR = 4.0  # a copy is asked for if it should arrive this many times sooner; spec/transfer.md §3.3
 HEDGE_RATE = 1024 * 1024  # bytes a second, of a provider whose rate is not known yet; spec/transfer.md §3.3
+HURRY_SIZE_MAX = 4 * 1024 * 1024  # bytes of a request for what a reader waits for; spec/transfer.md §3.5
 RATE_WINDOW_S = 1.0  # seconds over which a rate is measured; spec/transfer.md §3.2
 RATE_WEIGHT = 0.5  # of the newest measurement in the running rate; spec/transfer.md §3.2
 
@@ -138,6 +139,8 @@ class Picker(Generic[P]):
         self._last_arrival: float | None = None  # seconds
         self._arrivals: deque[tuple[float, int]] = deque()  # seconds and bytes, of the last TOTAL_WINDOW_S
         self._arrivals_bytes = 0
+        # What is being read now, by reader: goes before everything else.
+        self._hurried: dict[Hashable, range] = {}
         self._stripes = _stripes(sizes, self._state)
         self._ranks = list(range(len(self._stripes)))
         rng.shuffle(self._ranks)
@@ -228,9 +231,11 @@ class Picker(Generic[P]):
             if run is None:
                 return None
             return self._begin(Request(self._number + 1, provider, run.start, len(run), now, is_whole=True))
-        free = self._free_run(known)
-        chunks = free or self._hedge(known, now)
-        if not chunks or (free and known.is_doubtful and self._has_better(known, free.start)):
+        hurried = self._hurried_run(known)
+        free = None if hurried else self._free_run(known)
+        chunks = hurried or free or self._hedge(known, now)
+        fresh = hurried or free
+        if not chunks or (fresh and known.is_doubtful and self._has_better(known, fresh.start)):
             return None
         is_first_copy = bool(free) and self._is_first_copy(chunks.start, known)
         request = self._begin(Request(self._number + 1, provider, chunks.start, len(chunks), now, is_first_copy))
@@ -253,6 +258,13 @@ class Picker(Generic[P]):
         known.busy_at = request.time
         known.requests.add(request.number)
         return request
+
+    def hurry(self, reader: Hashable, chunks: range) -> None:
+        """Note that `reader` needs `chunks` next, in this order; what it needed before is forgotten."""
+        if chunks:
+            self._hurried[reader] = chunks
+        else:
+            self._hurried.pop(reader, None)
 
     def chunk_arrived(self, request: Request[P], chunk: int, now: float) -> bool:
         """Note a verified chunk; returns whether it was still missing."""
@@ -332,6 +344,19 @@ class Picker(Generic[P]):
 
     def _rarity_of(self, chunk: int) -> int:
         return 0 if self._rarity is None else int(self._rarity[chunk])
+
+    def _hurried_run(self, provider: _Provider) -> range | None:
+        """Return the first free chunks that a reader waits for and `provider` offers."""
+        for wanted in self._hurried.values():
+            for chunk in wanted:
+                if self._is_free(chunk, provider):
+                    end, size = chunk + 1, self._sizes[chunk]
+                    limit = min(HURRY_SIZE_MAX, self._request_size(provider))
+                    while end < wanted.stop and self._is_free(end, provider) and size + self._sizes[end] <= limit:
+                        size += self._sizes[end]
+                        end += 1
+                    return range(chunk, end)
+        return None
 
     def _free_run(self, provider: _Provider) -> range | None:
         """Return the best run of chunks that nobody was asked for and `provider` offers."""

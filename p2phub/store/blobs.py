@@ -227,6 +227,15 @@ class Blobs:
                 break
         return places
 
+    def find_sha256(self, digest: bytes) -> Held | None:
+        """Return a verified file with this SHA-256, None if none is here whose SHA-256 is known."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT root FROM content WHERE sha256 = ? UNION ALL SELECT root FROM sources WHERE sha256 = ? LIMIT 1",
+                (digest, digest),
+            ).fetchone()
+        return self.find(ContentId(row["root"])) if row else None
+
     def held_map(self, root: ContentId) -> bool | bytes:
         """Return what of the file `root` is here: all, nothing, or a byte (0 or 1) for each chunk."""
         return self.held_maps([root])[root]

@@ -57,6 +57,11 @@ class Layout(Struct, frozen=True):
         """What a running daemon says of itself, with its token."""
         return self.home / "daemon.json"
 
+    @property
+    def uploads(self) -> Path:
+        """Files that clients sent and that were not committed yet."""
+        return self.store / "uploads"
+
     def object(self, root: ContentId) -> Path:
         return self._sharded("objects", root.hex())
 

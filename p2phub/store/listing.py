@@ -19,6 +19,15 @@ WORDS_MAX = 16  # conditions of one kind
 
 Order = Literal["modified", "created"]
 
+# A repository is there while it has a branch, or a version that was not yanked.
+_IS_THERE = (
+    "(EXISTS (SELECT 1 FROM branches AS b WHERE b.namespace = models.namespace AND b.model = models.model"
+    " AND b.manifest IS NOT NULL)"
+    " OR EXISTS (SELECT 1 FROM versions AS v WHERE v.namespace = models.namespace AND v.model = models.model"
+    " AND NOT EXISTS (SELECT 1 FROM yanks AS y WHERE y.namespace = v.namespace AND y.model = v.model"
+    " AND y.version = v.version)))"
+)
+
 # What a filter without a prefix may mean.
 _TAG_COLUMNS = ("library", "task", "architecture")
 _TAG_LISTS = ("tags", "languages")
@@ -70,13 +79,21 @@ class Listing:
         # By time of change an index leads to the page alone; by time of creation all rows have to be looked at.
         source = f"SELECT *, {first} AS created FROM models"
         if query.order == "created":
-            source = f"SELECT * FROM ({source})"
+            source = f"SELECT * FROM ({source}) AS models"
         with self._database.read() as connection:
             rows = connection.execute(
                 f"{source} WHERE {' AND '.join(conditions)} ORDER BY {key} DESC, id DESC LIMIT ?",
                 (*values, min(limit, PAGE_MAX)),
             ).fetchall()
         return [Listed(model_of(row), row["created"], (row[key], row["id"])) for row in rows]
+
+    def kind(self, namespace: NamespaceId, model: str) -> str | None:
+        """Return the kind of a repository, None if there is none or all of it was deleted."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                f"SELECT kind FROM models WHERE namespace = ? AND model = ? AND {_IS_THERE}", (namespace, model)
+            ).fetchone()
+        return row["kind"] if row else None
 
     def created(self, namespace: NamespaceId, model: str) -> int | None:
         """Return when a repository was first published, in seconds since 1970."""
@@ -97,7 +114,7 @@ class Listing:
 
 
 def _conditions(query: ListQuery) -> tuple[list[str], list[object]]:
-    conditions: list[str] = ["kind = ?"]
+    conditions: list[str] = ["kind = ?", _IS_THERE]
     values: list[object] = [query.kind]
 
     def add(condition: str, *bound: object) -> None:

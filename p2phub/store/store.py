@@ -13,6 +13,7 @@ from .listing import Listing
 from .logs import Logs
 from .manifests import Manifests
 from .peers import Peers
+from .uploads import Uploads
 
 
 class Store:
@@ -30,6 +31,7 @@ class Store:
         self.logs = Logs(layout, self.database, self.catalogue)
         self.peers = Peers(self.database)
         self.keeping = Keeping(self.database)
+        self.uploads = Uploads(layout.uploads)
 
     def close(self) -> None:
         self.database.close()

@@ -2,7 +2,7 @@
 
     HF_ENDPOINT=http://127.0.0.1:8628
 
-    request ──check origin──▶ route by the raw path ──▶ reading │ listing │ account ──▶ answer
+    request ──check origin──▶ route by the raw path ──▶ reading │ listing │ writing │ uploads ──▶ answer
                                                              └── Refusal, HubError ──▶ error with its code
 
 Paths are split before they are decoded: a branch may have a slash, a file a `%`.
@@ -30,6 +30,9 @@ from .listing import ListingRequests
 from .lookup import Lookup
 from .reading import ReadingRequests
 from .requests import check_origin, decode_part
+from .uploads import UploadRequests
+from .writing import WritingRequests
+from .xet import XetRequests
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,9 @@ class HubDoor:
         lookup = Lookup(node)
         reading = ReadingRequests(node, lookup, Readings(node, nursery))
         listing = ListingRequests(node)
+        writing = WritingRequests(node, lookup, account)
+        uploads = UploadRequests(node, account)
+        xet = XetRequests(node, lookup, account)
         of_kind, of_repository = r"/api/(models|datasets)", rf"/api/(models|datasets)/{_NAME}"
         self._routes: list[tuple[str, re.Pattern[str], Handler]] = [
             (methods, re.compile(pattern), handler)
@@ -68,6 +74,24 @@ class HubDoor:
                 ("GET HEAD", rf"/()(?!datasets/|spaces/|kernels/){_NAME}/resolve/{_REVISION}/(.+)", reading.file),
                 ("GET HEAD", rf"/(datasets)/{_NAME}/resolve/{_REVISION}/(.+)", reading.file),
                 ("GET HEAD", r"/(?:spaces|kernels)(/.+)/resolve/.+", reading.nothing),
+                ("POST", r"/api/repos/create", writing.create),
+                ("DELETE", r"/api/repos/delete", writing.delete),
+                ("POST", r"/api/repos/move", writing.move),
+                ("PUT", rf"{of_repository}/settings", writing.settings),
+                ("POST", r"/api/validate-yaml", writing.validate_card),
+                ("POST", rf"{of_repository}/preupload/{_REVISION}", writing.preupload),
+                ("POST", rf"{of_repository}/commit/{_REVISION}", writing.commit),
+                ("POST", rf"{of_repository}/tag/{_REVISION}", writing.create_tag),
+                ("DELETE", rf"{of_repository}/tag/{_REVISION}", writing.delete_tag),
+                ("POST", rf"{of_repository}/branch/{_REVISION}", writing.create_branch),
+                ("DELETE", rf"{of_repository}/branch/{_REVISION}", writing.delete_branch),
+                ("POST", rf"/()(?!datasets/){_NAME}\.git/info/lfs/objects/batch", uploads.batch),
+                ("POST", rf"/(datasets)/{_NAME}\.git/info/lfs/objects/batch", uploads.batch),
+                ("PUT", r"/()upload/([A-Za-z0-9_-]{43})", uploads.receive),
+                ("POST", r"/()upload/([A-Za-z0-9_-]{43})/verify", uploads.verify),
+                ("GET", rf"{of_repository}/xet-write-token/{_REVISION}", xet.write_token),
+                ("POST", r"/()xet/[0-9a-f]{16}/v1/xorbs/default/([0-9a-f]{64})", xet.block),
+                ("POST", r"/xet/[0-9a-f]{16}/v1/shards", xet.shard),
             )
         ]
 

@@ -18,28 +18,19 @@ from p2phub.node.node import Node
 
 from .describe import moment
 from .errors import Refusal
-from .lookup import Commit, Lookup, Repository
+from .lookup import TAG_PREFIX, Commit, Lookup, Repository
 
 COMMITS_MAX = 10_000  # of one history, that are looked through
 
 
-async def references(node: Node, repository: Repository) -> dict[str, Any]:
-    """Return the branches and tags; a version is a tag."""
-    catalogue = node.store.catalogue
-    branches = await on_disk(catalogue.branches, repository.namespace, repository.model)
-    versions = await on_disk(catalogue.versions, repository.namespace, repository.model)
+async def references(node: Node, lookup: Lookup, repository: Repository) -> dict[str, Any]:
+    """Return the branches and tags."""
+    branches = await on_disk(node.store.catalogue.branches, repository.namespace, repository.model)
+    tips = {name: claim.manifest for name, claim in branches.items() if not name.startswith(TAG_PREFIX)}
     return {
-        "branches": [
-            {"name": name, "ref": f"refs/heads/{name}", "targetCommit": claim.manifest.commit}
-            for name, claim in branches.items()
-            if claim.manifest
-        ],
+        "branches": [_reference("heads", name, tip) for name, tip in tips.items() if tip],
         "converts": [],
-        "tags": [
-            {"name": name, "ref": f"refs/tags/{name}", "targetCommit": claim.manifest.commit}
-            for name, claim in versions.items()
-            if claim.manifest
-        ],
+        "tags": [_reference("tags", name, tip) for name, tip in (await lookup.tags(repository)).items()],
         "pullRequests": [],
     }
 
@@ -91,6 +82,10 @@ async def _manifest(lookup: Lookup, revision: ManifestId) -> Manifest | None:
         return await lookup.manifest(revision)
     except (HubError, Refusal):
         return None
+
+
+def _reference(group: str, name: str, tip: ManifestId) -> dict[str, Any]:
+    return {"name": name, "ref": f"refs/{group}/{name}", "targetCommit": tip.commit}
 
 
 def _default_title(record: Publish | None) -> str:

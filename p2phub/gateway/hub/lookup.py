@@ -15,7 +15,7 @@ import trio
 from p2phub.core.errors import Conflict, InvalidName, NotFound, Offline
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import Kind, Manifest
-from p2phub.core.names import DEFAULT_BRANCH, NameRef, check_revision, parse_reference
+from p2phub.core.names import DEFAULT_BRANCH, NameRef, check_revision, is_hash_prefix, is_version, parse_reference
 from p2phub.node.disk import on_disk
 from p2phub.node.events import ignore
 from p2phub.node.node import Node
@@ -26,9 +26,15 @@ from .errors import Refusal, no_repository, no_revision
 
 NEWS_TIMEOUT_S = 4.0  # to ask peers about a name that is not known
 NEWS_AGE_S = 1.0  # within this time they are not asked again
+MOVED_TIMEOUT_S = 1.5  # to ask peers where a branch stands now; who has news pushes them, so this rarely matters
+MOVED_AGE_S = 2.0  # within this time they are not asked again
+MOVED_PAUSE_S = 30.0  # the same after one of them did not answer in time
 MANIFEST_TIMEOUT_S = 8.0  # to get a manifest from peers
 
+TAG_PREFIX = "tags/"  # of the branches that stand for tags which are no versions; spec/hub-api.md §2
+
 T = TypeVar("T")
+Look = Callable[[], Awaitable[str | None]]
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,18 @@ class Lookup:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._asking = trio.Lock()
-        self._asked = -NEWS_AGE_S  # when peers were last asked for news, in trio's seconds
+        self._asked = -MOVED_PAUSE_S  # when peers were last asked for news, in trio's seconds
+        self._age_s = MOVED_AGE_S  # how old news of branches may be
+
+    async def known(self, kind: Kind, name: str) -> Repository:
+        """Return the repository as it is known here, without asking peers. Raises Refusal."""
+        return await self._repository(kind, name, self._without_news)
 
     async def repository(self, kind: Kind, name: str) -> Repository:
         """Return the repository. Raises Refusal if it is not known, nor to any peer that answers."""
+        return await self._repository(kind, name, self._with_news)
+
+    async def _repository(self, kind: Kind, name: str, find: Callable[[Look], Awaitable[str | None]]) -> Repository:
         reference = parse_name(name)
         try:
             namespace = await find_namespace(self._node, reference)
@@ -72,9 +86,9 @@ class Lookup:
             raise no_repository(str(exc)) from exc
 
         async def look() -> str | None:
-            return await on_disk(self._node.store.catalogue.kind, namespace, reference.model)
+            return await on_disk(self._node.store.listing.kind, namespace, reference.model)
 
-        known = await self._with_news(look)
+        known = await find(look)
         if known is None:
             raise no_repository(f"nothing is known of {name}")
         if known != kind:
@@ -96,14 +110,18 @@ class Lookup:
             raise no_revision(str(exc)) from exc
 
         async def look() -> ManifestId | None:
-            reference = f"{repository.namespace}/{repository.model}@{revision}"
-            try:
-                return (await resolve(self._node, reference, ignore, refresh=False)).manifest
-            except (NotFound, Offline):
-                return None
-            except Conflict as exc:
-                raise no_revision(str(exc)) from exc
+            for name in (revision, TAG_PREFIX + revision):
+                reference = f"{repository.namespace}/{repository.model}@{name}"
+                try:
+                    return (await resolve(self._node, reference, ignore, refresh=False)).manifest
+                except (NotFound, Offline, InvalidName):
+                    continue
+                except Conflict as exc:
+                    raise no_revision(str(exc)) from exc
+            return None
 
+        if not (is_version(revision) or is_hash_prefix(revision)) and not self._node.settings.offline:
+            await self._refresh()
         found = await self._with_news(look)
         if found is None:
             raise no_revision(f"{repository.name} has no revision {revision}")
@@ -115,6 +133,30 @@ class Lookup:
             return await load_manifest(self._node, revision, ignore)
         raise Refusal(504, f"no peer gave the manifest {revision} within {MANIFEST_TIMEOUT_S:.0f} s")
 
+    async def tags(self, repository: Repository) -> dict[str, ManifestId]:
+        """Return what the tags stand for: versions that were not yanked, and branches below `tags/`."""
+        catalogue = self._node.store.catalogue
+
+        def look() -> dict[str, ManifestId]:
+            namespace, model = repository.namespace, repository.model
+            versions = catalogue.versions(namespace, model)
+            branches = catalogue.branches(namespace, model)
+            found = {
+                name: claim.manifest
+                for name, claim in versions.items()
+                if catalogue.yanked(namespace, model, name) is None
+            } | {
+                name.removeprefix(TAG_PREFIX): claim.manifest
+                for name, claim in branches.items()
+                if name.startswith(TAG_PREFIX)
+            }
+            return {name: manifest for name, manifest in found.items() if manifest}
+
+        return await on_disk(look)
+
+    async def _without_news(self, look: Callable[[], Awaitable[T | None]]) -> T | None:
+        return await look()
+
     async def _with_news(self, look: Callable[[], Awaitable[T | None]]) -> T | None:
         found = await look()
         if found is None and not self._node.settings.offline:
@@ -122,11 +164,19 @@ class Lookup:
             found = await look()
         return found
 
-    async def _ask_for_news(self) -> None:
+    async def _refresh(self) -> None:
+        """Ask peers where branches stand, unless that was done just now."""
+        start = trio.current_time()
+        await self._ask_for_news(max_age_s=self._age_s, timeout_s=MOVED_TIMEOUT_S)
+        took_s = trio.current_time() - start
+        # Every branch that is looked up would wait for a peer that is gone.
+        self._age_s = MOVED_PAUSE_S if took_s >= MOVED_TIMEOUT_S else MOVED_AGE_S
+
+    async def _ask_for_news(self, *, max_age_s: float = NEWS_AGE_S, timeout_s: float = NEWS_TIMEOUT_S) -> None:
         # One at a time: who waited takes what the other one brought.
         async with self._asking:
-            if trio.current_time() - self._asked > NEWS_AGE_S:
-                await ask_for_news(self._node, ignore, timeout_s=NEWS_TIMEOUT_S)
+            if trio.current_time() - self._asked > max_age_s:
+                await ask_for_news(self._node, ignore, timeout_s=timeout_s)
                 self._asked = trio.current_time()
 
 

@@ -89,7 +89,7 @@ class ReadingRequests:
     async def references(self, request: Request, kind: Kind, name: str) -> Response:
         """List branches and tags."""
         repository = await self._lookup.repository(kind, name)
-        return JSONResponse(await history.references(self._node, repository))
+        return JSONResponse(await history.references(self._node, self._lookup, repository))
 
     async def commits(self, request: Request, kind: Kind, name: str, revision: str) -> Response:
         """List the history of a revision."""

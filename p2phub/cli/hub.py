@@ -1,0 +1,34 @@
+"""Commands for the clients of other hubs."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+from .running import json_option, print_json
+from .text import say
+
+
+@click.command()
+@json_option
+def env(as_json: bool) -> None:
+    """Print the variables that let tools for other hubs work through the running node.
+
+    Use it as: eval "$(p2phub env)"
+    """
+    import trio
+
+    from p2phub.core.errors import NotFound
+    from p2phub.gateway.client import find_daemon
+    from p2phub.store.layout import Layout
+
+    daemon = trio.run(find_daemon, Layout.from_environment())
+    if daemon is None:
+        raise NotFound("no node runs for this home", hint="start one: p2phub node")
+    variables = {"HF_ENDPOINT": daemon.local_url, "HF_TOKEN": daemon.token}
+    if as_json:
+        print_json(variables)
+        return
+    for name, value in variables.items():
+        say(f"export {name}={shlex.quote(value)}")
