@@ -109,26 +109,27 @@ class Reading:
         Waits until the chunk that holds `offset` (below the file's size) is here.
         Raises HubError if it cannot be had.
         """
+        download: _Download | None = None
         tried = 0
         while True:
+            over = download is not None and download.over.is_set()
             data = await on_disk(self._source.read, offset, min(size, PIECE_SIZE_MAX))
             # While it is downloaded, what this reader needs next goes before the rest.
             self.hurry(self._source.chunks_from(offset + len(data)))
             if data:
                 return data
+            if over and download is not None:
+                tried += 1
+                if download.failure:
+                    raise download.failure
             if tried == DOWNLOADS_MAX:
                 raise StoreError(
                     f"{self.file.path} was fetched {tried} times, and each time the disk gave other bytes",
                     path=self.file.path,
                 )
             download = self._start()
-            if not download.over.is_set():
-                with trio.move_on_after(POLL_S):
-                    await download.over.wait()
-            elif download.failure:
-                raise download.failure
-            tried += download.over.is_set()
-
+            with trio.move_on_after(POLL_S):
+                await download.over.wait()
 
     def hurry(self, chunks: range) -> None:
         """Tell a running download that this reader needs `chunks` next."""

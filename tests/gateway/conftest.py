@@ -1,0 +1,154 @@
+"""A hub door on a real socket: a node that holds nothing, and one that has published a few things."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from p2phub.gateway.hub.app import HubDoor
+from p2phub.net.localdoor import bind_local, serve_local
+from p2phub.node import swarm
+from p2phub.node.events import ignore
+from p2phub.node.node import Node, create_identity
+from p2phub.node.publish import publish
+from p2phub.testing.hostile import open_home, serving
+
+TOKEN = "the-token-of-this-node"
+
+CARD = """---
+license: mit
+library_name: transformers
+pipeline_tag: text-generation
+language: [en, fr]
+tags: [small, odd_one]
+datasets: [some/data]
+---
+# Parrot
+"""
+ODD_PATH = "sub/ä b#%41+.txt"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What a home has published: `parrot` twice on `main`, the first time as 1.0.0, and the dataset `words`."""
+
+    home: Path
+    namespace: str
+    files: dict[str, bytes]  # of parrot's tip
+    first: str  # revision of 1.0.0
+    tip: str  # revision of main
+
+    @property
+    def name(self) -> str:
+        return f"{self.namespace}/parrot"
+
+    @property
+    def commit(self) -> str:
+        return self.tip.removeprefix("b3:")[:40]
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    base = tmp_path_factory.mktemp("shelf")
+    files = {
+        "README.md": CARD.encode(),
+        "config.json": b'{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}',
+        "weights.bin": os.urandom(9_000_000),
+        "empty": b"",
+        ODD_PATH: b"odd\n",
+    }
+    for path, data in files.items():
+        (base / "parrot" / path).parent.mkdir(parents=True, exist_ok=True)
+        (base / "parrot" / path).write_bytes(data)
+    (base / "words").mkdir()
+    (base / "words" / "train.csv").write_text("text,label\na,1\n")
+
+    async def work() -> Shelf:
+        async with open_home(base / "home") as node:
+            create_identity(node)
+            (base / "parrot" / "config.json").write_bytes(b"{}")
+            first = await publish(node, base / "parrot", "parrot@1.0.0", ignore, message="begin\n\nwith care")
+            (base / "parrot" / "config.json").write_bytes(files["config.json"])
+            second = await publish(node, base / "parrot", "parrot", ignore, message="say what it is")
+            await publish(node, base / "words", "words", ignore, kind="dataset")
+            return Shelf(base / "home", first.namespace, files, first.revision, second.revision)
+
+    return trio.run(work)
+
+
+@pytest.fixture
+def copy_of(shelf: Shelf, tmp_path: Path) -> Callable[[str], Path]:
+    """Return a function that makes another home which holds the shelf, as a node of its own."""
+
+    def copy(name: str) -> Path:
+        home = tmp_path / name
+        shutil.copytree(shelf.home, home)
+        (home / "keys" / "node.key").unlink()
+        return home
+
+    return copy
+
+
+@asynccontextmanager
+async def open_door(node: Node) -> AsyncIterator[httpx.AsyncClient]:
+    """Let `node` answer clients; gives one with its token."""
+    listener, endpoint = bind_local("127.0.0.1", 0)
+    try:
+        async with trio.open_nursery() as nursery:
+            door = HubDoor(node, TOKEN, frozenset({endpoint}), nursery)
+            await nursery.start(serve_local, _with_lifespan(door), listener)
+            async with httpx.AsyncClient(
+                base_url=f"http://{endpoint}", headers={"authorization": f"Bearer {TOKEN}"}, timeout=60
+            ) as client:
+                yield client
+            nursery.cancel_scope.cancel()
+    finally:
+        listener.close()
+
+
+@pytest.fixture
+async def door(copy_of: Callable[[str], Path]) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client of a node that holds the shelf and knows nobody."""
+    async with open_home(copy_of("here")) as node, open_door(node) as client:
+        yield client
+
+
+@pytest.fixture
+async def cold(copy_of: Callable[[str], Path], tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client of a node that holds nothing and knows one that holds the shelf."""
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(copy_of("seed")))
+        address = await stack.enter_async_context(serving(seed))
+        node = await stack.enter_async_context(open_home(tmp_path / "cold"))
+        node.store.peers.add(address)
+        yield await stack.enter_async_context(open_door(node))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a download give up after seconds, not minutes."""
+    monkeypatch.setattr(swarm, "RETRY_S", tuple(wait_s / 10 for wait_s in swarm.RETRY_S))
+    for name in ("PATIENCE_S", "PATIENCE_ALONE_S", "PEERS_S", "OFFER_S"):
+        monkeypatch.setattr(swarm, name, getattr(swarm, name) / 10)
+
+
+def _with_lifespan(door: Any) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            while True:
+                message = await receive()
+                await send({"type": message["type"] + ".complete"})
+                if message["type"] == "lifespan.shutdown":
+                    return
+        await door(scope, receive, send)
+
+    return app
