@@ -16,7 +16,7 @@ import trio
 
 from p2phub.gateway.hub.app import HubDoor
 from p2phub.net.localdoor import bind_local, serve_local
-from p2phub.node import swarm
+from p2phub.node import providers, swarm
 from p2phub.node.events import ignore
 from p2phub.node.node import Node, create_identity
 from p2phub.node.publish import publish
@@ -136,9 +136,10 @@ async def cold(copy_of: Callable[[str], Path], tmp_path: Path) -> AsyncIterator[
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a download give up after seconds, not minutes."""
-    monkeypatch.setattr(swarm, "RETRY_S", tuple(wait_s / 10 for wait_s in swarm.RETRY_S))
-    for name in ("PATIENCE_S", "PATIENCE_ALONE_S", "PEERS_S", "OFFER_S"):
-        monkeypatch.setattr(swarm, name, getattr(swarm, name) / 10)
+    monkeypatch.setattr(providers, "RETRY_S", tuple(wait_s / 10 for wait_s in providers.RETRY_S))
+    for module, names in ((swarm, ("PATIENCE_S", "PATIENCE_ALONE_S")), (providers, ("PEERS_S", "PAUSE_S"))):
+        for name in names:
+            monkeypatch.setattr(module, name, getattr(module, name) / 10)
 
 
 def _with_lifespan(door: Any) -> Any:

@@ -99,7 +99,8 @@ async def test_a_tree_comes_in_pages_that_add_up(cold, shelf):
 
 async def test_paths_are_looked_up_in_a_form_or_json(cold, shelf):
     url = f"/api/models/{shelf.name}/paths-info/main"
-    for body in ({"data": {"paths": ["config.json", "sub", "nope"]}}, {"json": {"paths": ["config.json", "sub", "nope"]}}):
+    wanted = {"paths": ["config.json", "sub", "nope"]}
+    for body in ({"data": wanted}, {"json": wanted}):
         rows = (await cold.post(url, **body)).json()
         assert [(row["path"], row["type"]) for row in rows] == [("config.json", "file"), ("sub", "directory")]
 
@@ -239,7 +240,8 @@ async def test_only_the_token_of_the_node_says_who_one_is(door, shelf):
     ],
 )
 async def test_pages_of_other_sites_are_refused(door, shelf, headers):
-    for method, path in (("GET", f"/api/models/{shelf.name}"), ("POST", "/api/repos/create"), ("PUT", "/upload/" + "a" * 43)):
+    upload = "/upload/" + "a" * 43
+    for method, path in (("GET", f"/api/models/{shelf.name}"), ("POST", "/api/repos/create"), ("PUT", upload)):
         answer = await door.request(method, path, headers=headers)
         assert answer.status_code == 403
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 import pytest
@@ -13,26 +13,53 @@ from conftest import open_door
 from p2phub.core.ids import ManifestId
 from p2phub.gateway.hub import files
 from p2phub.node import reading
-from p2phub.testing.hostile import counting, flip_bits, open_home, open_linked, serving, wait_for
+from p2phub.node.node import Node
+from p2phub.testing.hostile import Link, flip_bits, open_home, open_linked, serving, wait_for
 from p2phub.testing.processes import flip_byte
 
 pytestmark = pytest.mark.timeout(120)
 
 
-async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_path):
-    data = shelf.files["weights.bin"]
+def url(shelf) -> str:
+    return f"/{shelf.name}/resolve/main/weights.bin"
+
+
+@asynccontextmanager
+async def open_cold(copy_of, tmp_path) -> AsyncIterator[tuple[httpx.AsyncClient, Node, Link]]:
+    """Give the door of a node that holds nothing, the node, and the link to the only one that has the shelf."""
     async with AsyncExitStack() as stack:
         seed = await stack.enter_async_context(open_home(copy_of("seed")))
         link = await stack.enter_async_context(open_linked(seed))
         node = await stack.enter_async_context(open_home(tmp_path / "cold"))
         node.store.peers.add(link.address(seed))
-        client = await stack.enter_async_context(open_door(node))
-        await client.head(f"/{shelf.name}/resolve/main/weights.bin")
+        yield await stack.enter_async_context(open_door(node)), node, link
+
+
+async def read_until_it_breaks(client: httpx.AsyncClient, path: str) -> bytes:
+    """Return what comes of a body that ends too early, with a plain close."""
+    got = b""
+
+    async def read() -> None:
+        nonlocal got
+        async with client.stream("GET", path) as answer:
+            assert answer.status_code == 200
+            async for piece in answer.aiter_raw():
+                got += piece
+
+    with pytest.raises(httpx.RemoteProtocolError, match="peer closed connection"):
+        await read()
+    return got
+
+
+async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_path):
+    data = shelf.files["weights.bin"]
+    async with open_cold(copy_of, tmp_path) as (client, _node, link):
+        await client.head(url(shelf))
         link.rate = 1e6
         # Not even half of it can pass.
         link.stall_at = link.carried + 5_000_000
 
-        async with client.stream("GET", f"/{shelf.name}/resolve/main/weights.bin") as answer:
+        async with client.stream("GET", url(shelf)) as answer:
             pieces = answer.aiter_raw()
             got = await anext(pieces)
             assert data.startswith(got)
@@ -46,16 +73,11 @@ async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_
 
 
 async def test_what_lies_before_a_reader_is_fetched_first(copy_of, shelf, tmp_path):
-    async with AsyncExitStack() as stack:
-        seed = await stack.enter_async_context(open_home(copy_of("seed")))
-        link = await stack.enter_async_context(open_linked(seed))
-        node = await stack.enter_async_context(open_home(tmp_path / "cold"))
-        node.store.peers.add(link.address(seed))
-        client = await stack.enter_async_context(open_door(node))
-        await client.head(f"/{shelf.name}/resolve/main/weights.bin")
+    async with open_cold(copy_of, tmp_path) as (client, _node, link):
+        await client.head(url(shelf))
         link.rate = 2e6
 
-        answer = await client.get(f"/{shelf.name}/resolve/main/weights.bin", headers={"range": "bytes=8000000-8000009"})
+        answer = await client.get(url(shelf), headers={"range": "bytes=8000000-8000009"})
         carried = link.carried
 
     assert answer.content == shelf.files["weights.bin"][8_000_000:8_000_010]
@@ -63,21 +85,15 @@ async def test_what_lies_before_a_reader_is_fetched_first(copy_of, shelf, tmp_pa
 
 
 async def test_readers_of_one_file_share_a_download(copy_of, shelf, tmp_path):
-    asked: Counter[str] = Counter()
     data = shelf.files["weights.bin"]
-    async with AsyncExitStack() as stack:
-        seed = await stack.enter_async_context(open_home(copy_of("seed")))
-        link = await stack.enter_async_context(open_linked(seed, wrap=counting(asked)))
-        node = await stack.enter_async_context(open_home(tmp_path / "cold"))
-        node.store.peers.add(link.address(seed))
-        client = await stack.enter_async_context(open_door(node))
-        await client.head(f"/{shelf.name}/resolve/main/weights.bin")
+    async with open_cold(copy_of, tmp_path) as (client, _node, link):
+        await client.head(url(shelf))
         before = link.carried
         same = 0
 
         async def read() -> None:
             nonlocal same
-            answer = await client.get(f"/{shelf.name}/resolve/main/weights.bin")
+            answer = await client.get(url(shelf))
             same += answer.content == data
 
         async with trio.open_nursery() as nursery:
@@ -96,9 +112,9 @@ async def test_no_wrong_byte_leaves_when_a_peer_lies(copy_of, shelf, tmp_path):
         node = await stack.enter_async_context(open_home(tmp_path / "cold"))
         node.store.peers.add(address)
         client = await stack.enter_async_context(open_door(node))
-        await client.head(f"/{shelf.name}/resolve/main/weights.bin")
+        await client.head(url(shelf))
 
-        answer = await client.get(f"/{shelf.name}/resolve/main/weights.bin")
+        answer = await client.get(url(shelf))
 
     assert answer.status_code == 504, answer.text
     assert "error" in answer.json()
@@ -106,26 +122,15 @@ async def test_no_wrong_byte_leaves_when_a_peer_lies(copy_of, shelf, tmp_path):
 
 async def test_what_cannot_be_had_any_more_ends_the_answer_early(copy_of, shelf, tmp_path, impatient):
     data = shelf.files["weights.bin"]
-    got = b""
-    async with AsyncExitStack() as stack:
-        seed = await stack.enter_async_context(open_home(copy_of("seed")))
-        link = await stack.enter_async_context(open_linked(seed))
-        node = await stack.enter_async_context(open_home(tmp_path / "cold"))
-        node.store.peers.add(link.address(seed))
-        client = await stack.enter_async_context(open_door(node))
-        await client.head(f"/{shelf.name}/resolve/main/weights.bin")
+    async with open_cold(copy_of, tmp_path) as (client, _node, link):
+        await client.head(url(shelf))
         link.rate = 4e6
         link.cut_at = link.carried + 6_000_000
 
-        with pytest.raises(httpx.RemoteProtocolError, match="peer closed connection"):
-            async with client.stream("GET", f"/{shelf.name}/resolve/main/weights.bin") as answer:
-                assert answer.status_code == 200
-                async for piece in answer.aiter_raw():
-                    got += piece
+        got = await read_until_it_breaks(client, url(shelf))
         link.rate = None
         link.mend()
-        node.store.peers.add(link.address(seed))
-        rest = await client.get(f"/{shelf.name}/resolve/main/weights.bin", headers={"range": f"bytes={len(got)}-"})
+        rest = await client.get(url(shelf), headers={"range": f"bytes={len(got)}-"})
 
     assert 0 < len(got) < len(data)
     assert rest.status_code == 206
@@ -134,15 +139,10 @@ async def test_what_cannot_be_had_any_more_ends_the_answer_early(copy_of, shelf,
 
 async def test_headers_go_out_when_the_first_chunk_takes_long(copy_of, shelf, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "FIRST_BYTE_S", 0.5)
-    async with AsyncExitStack() as stack:
-        seed = await stack.enter_async_context(open_home(copy_of("seed")))
-        link = await stack.enter_async_context(open_linked(seed))
-        node = await stack.enter_async_context(open_home(tmp_path / "cold"))
-        node.store.peers.add(link.address(seed))
-        client = await stack.enter_async_context(open_door(node))
-        await client.head(f"/{shelf.name}/resolve/main/weights.bin")
+    async with open_cold(copy_of, tmp_path) as (client, _node, link):
+        await client.head(url(shelf))
         link.stall()
-        async with client.stream("GET", f"/{shelf.name}/resolve/main/weights.bin") as answer:
+        async with client.stream("GET", url(shelf)) as answer:
             assert answer.headers["content-length"] == "9000000"
             link.go_on()
             body = await answer.aread()
@@ -152,20 +152,15 @@ async def test_headers_go_out_when_the_first_chunk_takes_long(copy_of, shelf, tm
 
 async def test_a_download_that_nobody_reads_ends(copy_of, shelf, tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "LINGER_S", 0.3)
-    async with AsyncExitStack() as stack:
-        seed = await stack.enter_async_context(open_home(copy_of("seed")))
-        link = await stack.enter_async_context(open_linked(seed))
-        node = await stack.enter_async_context(open_home(tmp_path / "cold"))
-        node.store.peers.add(link.address(seed))
-        client = await stack.enter_async_context(open_door(node))
-        await client.head(f"/{shelf.name}/resolve/main/weights.bin")
+    async with open_cold(copy_of, tmp_path) as (client, node, link):
+        await client.head(url(shelf))
         link.rate = 500e3
-        async with client.stream("GET", f"/{shelf.name}/resolve/main/weights.bin") as answer:
+        async with client.stream("GET", url(shelf)) as answer:
             assert answer.status_code == 200
             assert node.downloads
         await wait_for(lambda: not node.downloads, "the download to end")
         link.rate = None
-        again = await client.get(f"/{shelf.name}/resolve/main/weights.bin")
+        again = await client.get(url(shelf))
 
     assert again.content == shelf.files["weights.bin"]
 
@@ -182,14 +177,13 @@ async def test_bytes_that_went_bad_are_fetched_again_and_never_sent(copy_of, she
         held = node.store.blobs.find(manifest.file("weights.bin").root)
         flip_byte(held.path, 4_000_000, keep_time=True)
 
-        answer = await client.get(f"/{shelf.name}/resolve/main/weights.bin")
+        answer = await client.get(url(shelf))
 
     assert answer.content == data
 
 
 async def test_bytes_that_went_bad_are_not_sent_when_nobody_has_others(copy_of, shelf, tmp_path):
     data = shelf.files["weights.bin"]
-    got = b""
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(open_home(copy_of("here")))
         client = await stack.enter_async_context(open_door(node))
@@ -197,10 +191,7 @@ async def test_bytes_that_went_bad_are_not_sent_when_nobody_has_others(copy_of, 
         held = node.store.blobs.find(manifest.file("weights.bin").root)
         flip_byte(held.path, 7_000_000, keep_time=True)
 
-        with pytest.raises(httpx.RemoteProtocolError):
-            async with client.stream("GET", f"/{shelf.name}/resolve/main/weights.bin") as answer:
-                async for piece in answer.aiter_raw():
-                    got += piece
+        got = await read_until_it_breaks(client, url(shelf))
 
     assert len(got) <= 7_000_000
     assert data.startswith(got)
