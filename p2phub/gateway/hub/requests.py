@@ -86,15 +86,20 @@ def next_page(request: Request, cursor: str) -> dict[str, str]:
 
 async def read_body(request: Request, *, size_max: int = BODY_SIZE_MAX) -> bytes:
     """Return the body. Raises Refusal if it is longer than `size_max` bytes or stops coming."""
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > size_max:
-        raise too_large(size_max)
+    check_length(request, size_max)
     body = bytearray()
     async for piece in body_pieces(request):
         body += piece
         if len(body) > size_max:
             raise too_large(size_max)
     return bytes(body)
+
+
+def check_length(request: Request, size_max: int) -> None:
+    """Raise Refusal if the request says that its body has more than `size_max` bytes."""
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > size_max:
+        raise too_large(size_max)
 
 
 async def body_pieces(request: Request) -> Any:

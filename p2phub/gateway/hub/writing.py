@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -31,7 +30,7 @@ from p2phub.node.resolve import find_namespace, own_namespace
 from .account import Account
 from .errors import Refusal, no_entry, no_revision, not_served
 from .lookup import TAG_PREFIX, Commit, Lookup, Repository, parse_name
-from .requests import body_pieces, is_true, query_fields, read_json, too_large
+from .requests import body_pieces, check_length, is_true, query_fields, read_json, too_large
 from .uploads import Sha256
 from .urls import commit_url, repository_url
 
@@ -157,8 +156,7 @@ class WritingRequests:
         name, model = await self._own(wanted.organization, wanted.name)
         url = repository_url(request, kind, name)
         async with self._committing:
-            with suppress(Refusal):
-                await self._lookup.known(kind, name)
+            if await self._exists(kind, name):
                 raise Refusal(409, f"you have {name} already", body={"url": url, "name": name})
             digest = await self._keep(_FIRST_CONTENT)
             change = Put(_FIRST_FILE, digest, len(_FIRST_CONTENT))
@@ -186,8 +184,7 @@ class WritingRequests:
         new_name, new_model = await self._own(*wanted.to_repo.split("/"))
         repository = await self._lookup.known(kind, old_name)
         async with self._committing:
-            with suppress(Refusal):
-                await self._lookup.known(kind, new_name)
+            if await self._exists(kind, new_name):
                 raise Refusal(409, f"you have {new_name} already")
             catalogue = self._node.store.catalogue
             claims = await on_disk(catalogue.branches, repository.namespace, repository.model)
@@ -212,6 +209,13 @@ class WritingRequests:
         if wanted.private or wanted.visibility not in (None, "public") or wanted.gated not in (None, False, "false"):
             raise not_served("everything that is published here is public, and nothing is gated")
         return JSONResponse({"private": False, "gated": False, "visibility": "public"})
+
+    async def _exists(self, kind: Kind, name: str) -> bool:
+        try:
+            await self._lookup.known(kind, name)
+        except Refusal:
+            return False
+        return True
 
     async def _remove(self, repository: Repository, message: str) -> None:
         catalogue = self._node.store.catalogue
@@ -448,6 +452,7 @@ async def _lines(request: Request) -> AsyncIterator[CommitLine]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/x-ndjson", "application/json"):
         raise Refusal(415, "a commit is application/x-ndjson")
+    check_length(request, COMMIT_SIZE_MAX)
     buffer = bytearray()
     size = 0
     async for piece in body_pieces(request):
