@@ -133,13 +133,15 @@ async def test_small_files_go_inside_and_large_ones_before(door, shelf):
     files = [
         {"path": "a", "size": 10, "sample": ""},
         {"path": "b", "size": 10**9},
+        {"path": "c.parquet", "size": 10},
+        {"path": "d.parquet", "size": 0},
         {"path": "weights.bin", "size": 9_000_000},
     ]
     rows = (await door.post(f"/api/models/{shelf.name}/preupload/main", json={"files": files})).json()["files"]
 
-    assert [row["uploadMode"] for row in rows] == ["regular", "lfs", "lfs"]
+    assert [row["uploadMode"] for row in rows] == ["regular", "lfs", "lfs", "regular", "lfs"]
     assert not any(row["shouldIgnore"] for row in rows)
-    assert rows[2]["oid"] == sha256(shelf.files["weights.bin"]).hexdigest()
+    assert rows[4]["oid"] == sha256(shelf.files["weights.bin"]).hexdigest()
 
 
 async def test_branches_come_and_go(door, shelf):

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import base64
 import re
+from contextlib import suppress
 from typing import Any
 
 import msgspec
+import trio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from p2phub.core.errors import NotFound
+from p2phub.core.errors import HubError, NotFound
 from p2phub.core.ids import ManifestId, NamespaceId
-from p2phub.core.manifest import Kind
+from p2phub.core.manifest import Kind, Manifest
 from p2phub.core.names import parse_reference
 from p2phub.node.disk import on_disk
+from p2phub.node.events import ignore
 from p2phub.node.node import Node
-from p2phub.node.resolve import find_namespace
+from p2phub.node.resolve import find_namespace, load_manifest
 from p2phub.store.listing import PAGE_MAX, WORDS_MAX, Listed, ListQuery, Order
 
 from .describe import moment, repository_info, summary_tags
@@ -25,6 +28,8 @@ from .lookup import Commit, Repository
 from .reading import select
 from .requests import is_true, next_page, number, query_fields, value, values
 
+MANIFESTS_AT_ONCE = 8  # asked of peers for one page
+MANIFESTS_TIMEOUT_S = 6.0  # for those of one page; what did not come is shown by its summary
 PAGE_FULL_MAX = 100  # repositories in a page that shows their files
 # What we keep no count of: all are 0, so that the newest come first.
 _ORDERS: dict[str, Order] = {
@@ -53,7 +58,8 @@ class ListingRequests:
             return JSONResponse([])
         found = await on_disk(self._node.store.listing.page, query, limit + 1)
         shown = found[:limit]
-        rows = [await self._row(listed, kind, fields, full) for listed in shown]
+        manifests = await self._manifests(shown) if full or is_true(fields, "cardData") else {}
+        rows = [_row(listed, kind, manifests.get(listed.model.revision)) for listed in shown]
         headers = None
         if len(found) > limit:
             headers = next_page(request, _encode_cursor(query.order, shown[-1].place))
@@ -93,42 +99,56 @@ class ListingRequests:
             after=_decode_cursor(value(fields, "cursor"), _ORDERS[sort]),
         )
 
-    async def _row(self, listed: Listed, kind: Kind, fields: list[tuple[str, str]], full: bool) -> dict[str, Any]:
-        """Return how a repository is shown: by its summary, or by its manifest if that is here and asked for."""
-        model = listed.model
-        name = f"{model.namespace}/{model.model}"
-        revision = ManifestId.parse(model.revision)
-        row: dict[str, Any] = {
-            "_id": revision.commit[:24],
-            "id": name,
-            "author": model.namespace,
-            "sha": revision.commit,
-            "lastModified": moment(model.time),
-            "createdAt": moment(listed.created),
-            "private": False,
-            "gated": False,
-            "disabled": False,
-            "downloads": 0,
-            "likes": 0,
-            "trendingScore": 0,
-            "tags": summary_tags(msgspec.to_builtins(model)),
-        }
-        if kind == "model":
-            row["modelId"] = name
-            if model.task:
-                row["pipeline_tag"] = model.task
-            if model.library:
-                row["library_name"] = model.library
-        elif model.excerpt:
-            row["description"] = model.excerpt
-        if full or is_true(fields, "cardData"):
-            # Of peers it is not asked for: a list of thousands would take as many requests.
-            manifest = await on_disk(self._node.store.manifests.get, revision)
-            if manifest is not None:
-                repository = Repository(name, kind, NamespaceId.parse(model.namespace), model.model)
-                whole = repository_info(Commit(repository, revision, manifest), created=listed.created, blobs=False)
-                row = {**whole, "lastModified": row["lastModified"], "trendingScore": 0}
-        return row
+    async def _manifests(self, page: list[Listed]) -> dict[str, Manifest]:
+        """Return the manifests of a page by revision, as far as they are here or come from peers in time."""
+        found: dict[str, Manifest] = {}
+        limiter = trio.CapacityLimiter(MANIFESTS_AT_ONCE)
+
+        async def load(text: str) -> None:
+            async with limiter:
+                with suppress(HubError):
+                    found[text] = await load_manifest(self._node, ManifestId.parse(text), ignore)
+
+        with trio.move_on_after(MANIFESTS_TIMEOUT_S):
+            async with trio.open_nursery() as nursery:
+                for text in {listed.model.revision for listed in page}:
+                    nursery.start_soon(load, text)
+        return found
+
+
+def _row(listed: Listed, kind: Kind, manifest: Manifest | None) -> dict[str, Any]:
+    """Return how a repository is shown: by its manifest if that is given, else by its summary."""
+    model = listed.model
+    name = f"{model.namespace}/{model.model}"
+    revision = ManifestId.parse(model.revision)
+    row: dict[str, Any] = {
+        "_id": revision.commit[:24],
+        "id": name,
+        "author": model.namespace,
+        "sha": revision.commit,
+        "lastModified": moment(model.time),
+        "createdAt": moment(listed.created),
+        "private": False,
+        "gated": False,
+        "disabled": False,
+        "downloads": 0,
+        "likes": 0,
+        "trendingScore": 0,
+        "tags": summary_tags(msgspec.to_builtins(model)),
+    }
+    if kind == "model":
+        row["modelId"] = name
+        if model.task:
+            row["pipeline_tag"] = model.task
+        if model.library:
+            row["library_name"] = model.library
+    elif model.excerpt:
+        row["description"] = model.excerpt
+    if manifest is not None:
+        repository = Repository(name, kind, NamespaceId.parse(model.namespace), model.model)
+        whole = repository_info(Commit(repository, revision, manifest), created=listed.created, blobs=False)
+        row = {**whole, "lastModified": row["lastModified"], "trendingScore": 0}
+    return row
 
 
 def _parameters(text: str | None) -> tuple[int | None, int | None]:

@@ -39,12 +39,17 @@ LINE_SIZE_MAX = 16 * 1024 * 1024  # bytes of one line of a commit: a file of 11 
 COMMIT_SIZE_MAX = 1024 * 1024 * 1024  # bytes of a commit
 OPERATIONS_MAX = 2 * FILES_MAX  # in a commit
 
+# Endings of files that are large by nature. Clients that make such a file count on sending it before the commit,
+# and delete it then.
+_LARGE = (
+    ".7z", ".arrow", ".bin", ".bz2", ".ckpt", ".ftz", ".gguf", ".gz", ".h5", ".joblib", ".mlmodel", ".model",
+    ".msgpack", ".npy", ".npz", ".onnx", ".ot", ".parquet", ".pb", ".pickle", ".pkl", ".pt", ".pth", ".rar",
+    ".safetensors", ".tar", ".tflite", ".tgz", ".wasm", ".xz", ".zip", ".zst",
+)  # fmt: skip
+
 # A repository cannot be empty, and this is what other hubs begin one with.
 _FIRST_FILE = ".gitattributes"
-_FIRST_CONTENT = b"".join(
-    b"*.%s filter=lfs diff=lfs merge=lfs -text\n" % ending
-    for ending in (b"bin", b"gguf", b"h5", b"msgpack", b"onnx", b"parquet", b"pt", b"pth", b"safetensors", b"zip")
-)
+_FIRST_CONTENT = "".join(f"*{ending} filter=lfs diff=lfs merge=lfs -text\n" for ending in _LARGE).encode()
 
 Text = Annotated[str, Meta(max_length=MESSAGE_SIZE_MAX)]
 Path = Annotated[str, Meta(min_length=1, max_length=4096)]
@@ -89,6 +94,11 @@ class PreuploadFile(Struct, frozen=True):
 
     path: Path
     size: Annotated[int, Meta(ge=0, le=FILE_SIZE_MAX)]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the file is to be sent by itself, before the commit."""
+        return self.size > REGULAR_SIZE_MAX or (self.size > 0 and self.path.lower().endswith(_LARGE))
 
 
 class Preupload(Struct, frozen=True):
@@ -240,7 +250,7 @@ class WritingRequests:
         known = {file.path: file for file in current.manifest.files}
         rows = []
         for file in wanted.files:
-            mode = "regular" if file.size <= REGULAR_SIZE_MAX else "lfs"
+            mode = "lfs" if file.is_large else "regular"
             row: dict[str, Any] = {"path": file.path, "uploadMode": mode, "shouldIgnore": False}
             # With the id of what is there, a client does not send it again.
             if (entry := known.get(file.path)) and entry.size == file.size:
