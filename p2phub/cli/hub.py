@@ -17,13 +17,11 @@ def env(as_json: bool) -> None:
 
     Use it as: eval "$(p2phub env)"
     """
-    import trio
-
     from p2phub.core.errors import NotFound
     from p2phub.gateway.client import find_daemon
     from p2phub.store.layout import Layout
 
-    daemon = trio.run(find_daemon, Layout.from_environment())
+    daemon = find_daemon(Layout.from_environment())
     if daemon is None:
         raise NotFound("no node runs for this home", hint="start one: p2phub node")
     variables = {"HF_ENDPOINT": daemon.local_url, "HF_TOKEN": daemon.token}

@@ -13,14 +13,15 @@ from pathlib import Path
 import msgspec
 
 from p2phub.core import manifest as manifests
+from p2phub.core.choices import Kind
 from p2phub.core.errors import Conflict, InvalidName, NotFound
 from p2phub.core.ids import ManifestId
-from p2phub.core.manifest import FileEntry, Kind, Manifest
+from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.names import is_branch
 from p2phub.core.paths import check_paths
 
-from .disk import on_disk
-from .events import Tell, from_thread
+from .disk import from_thread, on_disk
+from .events import Tell
 from .node import Node, own_identity
 from .publish import SourceFile, append_release, describe_files, ingest_sources, role_of
 from .resolve import load_manifest

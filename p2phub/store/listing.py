@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
+from p2phub.core.search import Model
 
-from .catalogue import Model, match_expression, model_of
+from .catalogue import match_expression, model_of
 from .database import Database
 
 PAGE_MAX = 1000  # repositories in a page

@@ -19,8 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from p2phub.core.choices import Kind
 from p2phub.core.errors import HubError
-from p2phub.core.manifest import Kind
 from p2phub.node.node import Node
 from p2phub.node.reading import Readings
 

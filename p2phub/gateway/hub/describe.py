@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from p2phub.core.facts import Facts
+from p2phub.core.description import Card, Facts, MetricResult
 from p2phub.core.manifest import Manifest
-from p2phub.core.modelcard import Card, MetricResult
 
 from .lookup import Commit
 from .trees import sibling

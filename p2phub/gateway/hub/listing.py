@@ -12,9 +12,10 @@ import trio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from p2phub.core.choices import Kind
 from p2phub.core.errors import HubError, NotFound
 from p2phub.core.ids import ManifestId, NamespaceId
-from p2phub.core.manifest import Kind, Manifest
+from p2phub.core.manifest import Manifest
 from p2phub.core.names import parse_reference
 from p2phub.node.disk import on_disk
 from p2phub.node.events import ignore

@@ -12,10 +12,11 @@ from typing import TypeVar
 
 import trio
 
+from p2phub.core.choices import DEFAULT_BRANCH, Kind
 from p2phub.core.errors import Conflict, InvalidName, NotFound, Offline
 from p2phub.core.ids import ManifestId, NamespaceId
-from p2phub.core.manifest import Kind, Manifest
-from p2phub.core.names import DEFAULT_BRANCH, NameRef, check_revision, is_hash_prefix, is_version, parse_reference
+from p2phub.core.manifest import Manifest
+from p2phub.core.names import NameRef, check_revision, is_hash_prefix, is_version, parse_reference
 from p2phub.node.disk import on_disk
 from p2phub.node.events import ignore
 from p2phub.node.node import Node

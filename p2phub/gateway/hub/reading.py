@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from p2phub.core.manifest import Kind
+from p2phub.core.choices import Kind
 from p2phub.node.disk import on_disk
 from p2phub.node.node import Node
 from p2phub.node.reading import Readings

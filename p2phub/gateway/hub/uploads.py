@@ -17,9 +17,9 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from p2phub.core.choices import Kind
 from p2phub.core.errors import HashMismatch
 from p2phub.core.filetree import FILE_SIZE_MAX
-from p2phub.core.manifest import Kind
 from p2phub.node.disk import on_disk
 from p2phub.node.node import Node
 from p2phub.store.uploads import Upload

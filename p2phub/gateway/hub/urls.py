@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
-from p2phub.core.manifest import Kind
+from p2phub.core.choices import Kind
 
 from .requests import base_url
 

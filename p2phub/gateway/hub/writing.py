@@ -14,11 +14,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from p2phub.core import gitobjects
+from p2phub.core.choices import DEFAULT_BRANCH, Kind
 from p2phub.core.errors import Conflict, InvalidName, NotFound
 from p2phub.core.filetree import FILE_SIZE_MAX
 from p2phub.core.ids import ManifestId
-from p2phub.core.manifest import FILES_MAX, FileEntry, Kind
-from p2phub.core.names import DEFAULT_BRANCH, check_model, is_branch, is_version
+from p2phub.core.manifest import FILES_MAX, FileEntry
+from p2phub.core.names import check_model, is_branch, is_version
 from p2phub.core.records import MESSAGE_SIZE_MAX
 from p2phub.node import branches
 from p2phub.node.committing import Change, Delete, Put, commit, publish_revision, uploads_of

@@ -17,8 +17,8 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from p2phub.core.choices import Kind
 from p2phub.core.errors import HashMismatch, InvalidData
-from p2phub.core.manifest import Kind
 from p2phub.core.xet import ShardFile, read_block, read_shard
 from p2phub.node.disk import on_disk
 from p2phub.node.node import Node
