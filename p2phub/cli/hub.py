@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
 from .running import json_option, print_json
 from .text import say
+
+
+def hub_cache(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where huggingface_hub keeps what it downloaded, by its own rules."""
+    if folder := environment.get("HF_HUB_CACHE"):
+        return Path(folder)
+    home = environment.get("HF_HOME") or os.path.join(environment.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
+    return Path(home) / "hub"
 
 
 @click.command()

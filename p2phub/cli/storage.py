@@ -1,9 +1,12 @@
-"""Commands about the store: ls, rm, gc, pin, unpin, df, rebuild."""
+"""Commands about the store: ls, rm, gc, pin, unpin, df, view, adopt, rebuild."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from .hub import hub_cache
 from .running import json_option, print_json, run
 from .text import human_bytes, human_files, say
 
@@ -93,6 +96,49 @@ def df(as_json: bool) -> None:
     say(f"  in place  {use.in_place:>7}  {human_bytes(use.in_place_bytes)}")
     say(f"  index              {human_bytes(use.index_bytes)}")
     say(f"  free               {human_bytes(use.free_bytes)}")
+
+
+@storage.command("view")
+@click.argument("view", metavar="hf", type=click.Choice(["hf"]))
+@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--link",
+    type=click.Choice(["auto", "reflink", "hard", "sym", "copy"]),
+    default="auto",
+    show_default=True,
+    help="How files share their bytes with the store.",
+)
+@json_option
+def view(view: str, folder: Path | None, link: str, as_json: bool) -> None:
+    """Show all that is whole here in the cache of huggingface_hub: in DIR, or where it usually is."""
+    from p2phub.node.operations import StoreView
+
+    cache = str((folder or hub_cache()).expanduser().absolute())
+    shown = run(StoreView(view, cache, link))  # type: ignore[arg-type]
+    if as_json:
+        print_json(shown)
+        return
+    say(shown.cache)
+    for repository in shown.repositories:
+        say(f"  {repository.name}  {', '.join(repository.references) or repository.commit[:12]}")
+
+
+@storage.command("adopt")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@json_option
+def adopt(folder: Path, as_json: bool) -> None:
+    """Take in what lies in DIR (a cache of huggingface_hub, an Ollama store, any folder) without copying it."""
+    from p2phub.node.operations import StoreAdopt
+
+    adopted = run(StoreAdopt(str(folder.expanduser().absolute())))
+    if as_json:
+        print_json(adopted)
+        return
+    say(f"{human_files(adopted.files)}, {human_bytes(adopted.size)} in {adopted.folder} ({adopted.shape})")
+    for repository in adopted.repositories:
+        name = ", ".join(repository.names) or f"{repository.revision[:19]}…"
+        here = f"{human_bytes(repository.here)} of {human_bytes(repository.size)} are here now"
+        say(f"  {human_files(repository.files)} of {name}; {here}")
 
 
 @storage.command("rebuild")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from .hub import hub_cache
 from .running import from_option, json_option, offline_option, peer_option, print_json, run
 from .text import human_bytes, human_files, human_seconds, provider_name, say
 
@@ -81,6 +82,11 @@ def publish(
     show_default=True,
     help="How files share their bytes with the store.",
 )
+@click.option(
+    "--view",
+    type=click.Choice(["hf"]),
+    help="Show the files in the cache of huggingface_hub (--to, else its usual place), for HF_HUB_OFFLINE=1.",
+)
 @click.option("--force", is_flag=True, help="Replace files that were not put there by p2phub.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be fetched.")
 @from_option
@@ -93,6 +99,7 @@ def fetch(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     link: str,
+    view: str | None,
     force: bool,
     dry_run: bool,
     origins: tuple[str, ...],
@@ -104,6 +111,8 @@ def fetch(
     from p2phub.node.operations import Fetch
     from p2phub.node.settings import with_given_origins
 
+    if view and to is None:
+        to = hub_cache()
     operation = Fetch(
         reference=reference,
         to=str(to.expanduser().absolute()) if to else None,
@@ -113,6 +122,7 @@ def fetch(
         force=force,
         dry_run=dry_run,
         origins=with_given_origins(origins),
+        view=view,  # type: ignore[arg-type]
     )
     result = run(operation, offline=offline, peers=peer)
     if as_json:

@@ -84,8 +84,10 @@ async def commit(
     # Before anything is signed: what was published must not be lost.
     await on_disk(node.store.blobs.sync)
     readable = await on_disk(_readable, node, entries)
+    # What these servers have of the new files, they keep on having; of the others they are asked in vain.
+    origin_urls = before.origin_urls if before else ()
     manifest = await on_disk(
-        describe_files, node, identity.namespace, model, branch, kind, readable, entries, from_thread(tell)
+        describe_files, node, identity.namespace, model, branch, kind, readable, entries, origin_urls, from_thread(tell)
     )
     if before is not None and len(readable) < len(entries) and manifest.facts is None:
         manifest = msgspec.structs.replace(manifest, facts=before.facts)

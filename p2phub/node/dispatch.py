@@ -17,6 +17,7 @@ from .disk import on_disk
 from .events import Notice, Tell
 from .explain import swarm_info
 from .fetch import fetch
+from .hubcache import view_store
 from .node import Node, open_node
 from .operations import (
     AddPeers,
@@ -32,6 +33,7 @@ from .operations import (
     PublishFolder,
     RemovePeer,
     Search,
+    StoreAdopt,
     StoreCollect,
     StoreList,
     StorePin,
@@ -39,6 +41,7 @@ from .operations import (
     StoreRemove,
     StoreUnpin,
     StoreUse,
+    StoreView,
     Verify,
     YankVersion,
     exact_pattern,
@@ -46,7 +49,9 @@ from .operations import (
 from .replicate import ask_for_news
 from .resolve import load_manifest, resolve
 from .results import (
+    Adopted,
     BranchResult,
+    CacheView,
     DiskUse,
     Done,
     FetchResult,
@@ -115,6 +120,7 @@ async def _fetch(node: Node, op: Fetch, tell: Tell) -> FetchResult:
         dry_run=op.dry_run,
         kind=op.kind,
         origins=op.origins,
+        in_cache=op.view is not None,
     )
 
 
@@ -233,6 +239,16 @@ async def _store_rebuild(node: Node, op: StoreRebuild, tell: Tell) -> RebuildRes
     return RebuildResult(**found)
 
 
+async def _store_view(node: Node, op: StoreView, tell: Tell) -> CacheView:
+    return await view_store(node, Path(op.folder), op.link, tell)
+
+
+async def _store_adopt(node: Node, op: StoreAdopt, tell: Tell) -> Adopted:
+    from .adopt import adopt  # loads what publishing does
+
+    return await adopt(node, Path(op.folder), tell)
+
+
 _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = {
     PublishFolder: _publish,
     Fetch: _fetch,
@@ -254,5 +270,7 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     StorePin: _store_pin,
     StoreUnpin: _store_unpin,
     StoreUse: _store_use,
+    StoreView: _store_view,
+    StoreAdopt: _store_adopt,
     StoreRebuild: _store_rebuild,
 }

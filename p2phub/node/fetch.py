@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2phub.core.choices import Kind, LinkMode
-from p2phub.core.errors import NotFound
+from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import FileEntry, Manifest
+from p2phub.core.names import NameRef, parse_reference
 
 from .bring import bring_file, bring_files
 from .checkout import check_out, place_file
 from .disk import on_disk
 from .download import DownloadReport
 from .events import Tell
+from .hubcache import place_in_cache, references_of
 from .node import Node
 from .origins import check_all, of_file, of_repository
 from .resolve import Target, load_manifest, resolve
@@ -39,10 +41,12 @@ async def fetch(
     kind: Kind | None = None,
     origins: Sequence[str] = (),
     check_out_files: bool = True,
+    in_cache: bool = False,
 ) -> FetchResult:
     """Bring what `reference` means into the store, verified, and place it in a folder.
 
     to: the folder (for a single file: its path); None takes one in the store's views.
+    in_cache: `to` is the cache of another hub's client, in which the files are shown under the name that was asked for.
     include, exclude: glob patterns over paths, as the existing hub's clients have them.
     origins: URLs of HTTP servers that have the files, besides those that the manifest names.
     Raises NotFound, Offline, Conflict, NoSpace, StoreError, InvalidName.
@@ -58,7 +62,9 @@ async def fetch(
     sources = of_repository(files, origins, manifest.origin_urls)
     report, here_before = await bring_files(node, files, tell, origins=sources, dry_run=dry_run)
     folder, linked = None, None
-    if not dry_run and check_out_files:
+    if in_cache and not dry_run:
+        folder, linked = await on_disk(_show_in_cache, node, target, manifest, files, to, link)
+    elif not dry_run and check_out_files:
         folder = to or _view(node, target, target.manifest)
         linked = await on_disk(check_out, node.store, folder, target.manifest, files, link, force=force)
     return FetchResult(
@@ -76,6 +82,20 @@ async def fetch(
         providers=_providers(report),
         dry_run=dry_run,
     )
+
+
+def _show_in_cache(
+    node: Node, target: Target, manifest: Manifest, files: Sequence[FileEntry], cache: Path | None, link: LinkMode
+) -> tuple[Path, str]:
+    if cache is None or target.namespace is None or target.model is None or target.manifest is None:
+        raise InvalidName("in the cache of a client a repository has a name, and the cache a folder")
+    reference = parse_reference(target.reference)
+    typed = reference.namespace if isinstance(reference, NameRef) else None
+    name = f"{typed or target.namespace}/{target.model}"
+    # What the client will ask for: the names that stand for this now, and the one that was typed.
+    names = {*references_of(node.store, target.namespace, target.model, target.manifest)}
+    names |= {target.branch or target.version or ""} - {""}
+    return place_in_cache(node.store, cache, name, target.manifest, manifest, files, sorted(names), link)
 
 
 def select(manifest: Manifest, include: Sequence[str], exclude: Sequence[str]) -> list[FileEntry]:

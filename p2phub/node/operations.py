@@ -11,7 +11,7 @@ Values alone, so that whoever only asks a daemon does not load what does the wor
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -20,7 +20,9 @@ from p2phub.core.origins import GIVEN_MAX, ORIGIN_URLS_MAX
 from p2phub.core.search import Model, Query
 
 from .results import (
+    Adopted,
     BranchResult,
+    CacheView,
     DiskUse,
     Done,
     FetchResult,
@@ -40,6 +42,7 @@ from .results import (
 )
 
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
+View = Literal["hf"]  # the cache of huggingface_hub
 Patterns = Annotated[tuple[Text, ...], Meta(max_length=1000)]
 # URLs of origins. What else they must be is checked where they are used, which says why not.
 Given = Annotated[tuple[Text, ...], Meta(max_length=GIVEN_MAX)]
@@ -71,6 +74,7 @@ class Fetch(Operation, tag="fetch", frozen=True):
     dry_run: bool = False
     kind: Kind | None = None
     origins: Given = ()
+    view: View | None = None  # `to` is the cache of a client of this kind
 
 
 class FetchFile(Operation, tag="fetch-file", frozen=True):
@@ -160,6 +164,20 @@ class StoreUse(Operation, tag="store-df", frozen=True):
     pass
 
 
+class StoreView(Operation, tag="store-view", frozen=True):
+    """Place all that is whole here in the cache of another hub's client."""
+
+    view: View
+    folder: Text
+    link: LinkMode = "auto"
+
+
+class StoreAdopt(Operation, tag="store-adopt", frozen=True):
+    """Take files of other tools in where they lie."""
+
+    folder: Text
+
+
 class StoreRebuild(Operation, tag="store-rebuild", frozen=True):
     pass
 
@@ -167,7 +185,7 @@ class StoreRebuild(Operation, tag="store-rebuild", frozen=True):
 AnyOperation = (
     PublishFolder | Fetch | FetchFile | Search | Info | Log | Verify | MoveBranch | YankVersion | ListPeers
     | AddPeers | RemovePeer | ExplainSwarm | GetStatus | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin
-    | StoreUse | StoreRebuild
+    | StoreUse | StoreView | StoreAdopt | StoreRebuild
 )  # fmt: skip
 
 # What each operation returns, so that both ends of the control API agree.
@@ -192,6 +210,8 @@ RESULTS: dict[type[Operation], Any] = {
     StorePin: PinResult,
     StoreUnpin: PinResult,
     StoreUse: DiskUse,
+    StoreView: CacheView,
+    StoreAdopt: Adopted,
     StoreRebuild: RebuildResult,
 }
 

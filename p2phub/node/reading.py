@@ -28,10 +28,11 @@ from p2phub.core.manifest import FileEntry
 from p2phub.store.blobs import Blobs, Readable
 from p2phub.store.disk import disk_errors
 
+from .bring import bring_files
 from .disk import on_disk
 from .events import ignore
-from .fetch import fetch_files
 from .node import Node
+from .origins import of_repository
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Readings:
             with download.scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(download.end_unread)
-                    await fetch_files(self._node, [file], ignore)
+                    await bring_files(self._node, [file], ignore, origins=of_repository([file], (), ()))
                     nursery.cancel_scope.cancel()
         except* HubError as group:
             download.failure = _first(group)

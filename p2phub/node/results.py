@@ -51,6 +51,43 @@ class FetchResult(Struct, frozen=True):
     dry_run: bool = False
 
 
+class CachedRepository(Struct, frozen=True):
+    """A revision that was placed in the cache of another hub's client."""
+
+    name: str
+    kind: str
+    commit: str
+    references: list[str]
+    folder: str  # of the snapshot
+
+
+class CacheView(Struct, frozen=True):
+    """What was placed in the cache of another hub's client."""
+
+    cache: str
+    repositories: list[CachedRepository]
+
+
+class WantedRepository(Struct, frozen=True):
+    """A repository that adopted files belong to."""
+
+    revision: str
+    names: list[str]
+    files: int  # of the adopted ones
+    here: int  # bytes of it that are in the store now
+    size: int  # bytes
+
+
+class Adopted(Struct, frozen=True):
+    """What was taken in where it lies."""
+
+    folder: str
+    shape: str  # "hub-cache", "ollama" or "folder"
+    files: int
+    size: int  # bytes
+    repositories: list[WantedRepository]
+
+
 class FileResult(Struct, frozen=True):
     """Where a file is."""
 

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from conftest import run_client
+
+from p2phub.store.links import reflink
+from p2phub.testing.processes import Home, tree
+
 
 def test_transformers_loads_by_every_kind_of_revision(client, shelf):
     told = client(f"""
@@ -58,3 +65,36 @@ def test_datasets_load_whole_and_as_a_stream(client):
         "lines": [100, {"text": "bon", "label": 1}],
         "records": [100, {"text": "bon", "label": 1}],
     }
+
+
+def test_the_cache_view_loads_with_no_network_and_no_second_copy(shelf, tmp_path):
+    home = Home(tmp_path / "home")
+    cache = tmp_path / "client" / "hf" / "hub"
+    for name in ("parrot", "sentences"):
+        home.ask("fetch", shelf.name(name), "--view", "hf", "--to", str(cache), "--peer", shelf.node.address)
+    told = run_client(
+        """
+        import sys
+        from huggingface_hub import snapshot_download
+        from sentence_transformers import SentenceTransformer
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        AutoTokenizer.from_pretrained(sys.argv[1])
+        AutoModelForCausalLM.from_pretrained(sys.argv[1], revision="main")
+        SentenceTransformer(sys.argv[2]).encode(["hello"])
+        print(snapshot_download(sys.argv[1]))
+        """,
+        tmp_path / "client", shelf.name("parrot"), shelf.name("sentences"), HF_HUB_OFFLINE="1",
+    )  # fmt: skip
+
+    assert tree(Path(told.splitlines()[-1])) == tree(shelf.folders["parrot"])
+    inodes = {path.stat().st_ino for path in home.objects}
+    blobs = [path for path in cache.glob("*/blobs/*") if not path.is_symlink()]
+    # A clone shares its extents but not its inode; where there are none, there are links.
+    assert all(path.stat().st_ino in inodes for path in blobs) or _clones_here(tmp_path)
+
+
+def _clones_here(folder: Path) -> bool:
+    source, target = folder / "clone-source", folder / "clone-target"
+    source.write_bytes(b"x" * 4096)
+    with open(source, "rb") as old, open(target, "wb") as new:
+        return reflink(old.fileno(), new.fileno())

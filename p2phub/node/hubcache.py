@@ -1,0 +1,109 @@
+"""Show the store as the cache of another hub's client, without a second copy (spec/store.md §8).
+
+    CACHE/models--NAMESPACE--MODEL/blobs/<SHA-256>            a link to the object
+                                   snapshots/<commit>/PATH ─▶ ../../blobs/<SHA-256>
+                                   refs/<branch or tag>       the commit
+
+A client with HF_HUB_OFFLINE=1 loads from there. It replaces files by renaming, and never
+writes into one, so the objects that its links lead to stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from p2phub.core.choices import LinkMode
+from p2phub.core.errors import Conflict, NotFound
+from p2phub.core.ids import ManifestId, NamespaceId
+from p2phub.core.manifest import FileEntry, Manifest
+from p2phub.store.disk import disk_errors, write_file
+from p2phub.store.links import place
+from p2phub.store.store import Store
+
+from .checkout import bad_chunks
+from .disk import on_disk
+from .events import Tell
+from .node import Node
+from .results import CachedRepository, CacheView
+
+
+def place_in_cache(
+    store: Store,
+    cache: Path,
+    name: str,
+    revision: ManifestId,
+    manifest: Manifest,
+    files: Sequence[FileEntry],
+    references: Sequence[str],
+    mode: LinkMode,
+) -> tuple[Path, str]:
+    """Place `files` of a revision, all of them in the store, in a client's cache; returns the snapshot and how.
+
+    name: NAMESPACE/MODEL as the client will write it. references: branches and tags that stand for the revision.
+    Raises Conflict if something else stands where a folder or file should be.
+    """
+    folder = cache / f"{manifest.kind}s--{name.replace('/', '--')}"
+    snapshot = folder / "snapshots" / revision.commit
+    used = set()
+    for file in files:
+        blob = folder / "blobs" / file.sha256.hex()
+        held = store.blobs.find(file.root)
+        if held is None:
+            raise NotFound(f"{file.path} is not in the store")
+        if not _is_blob(store, blob, held.path, file):
+            used.add(place(held.path, blob, mode, shared=held.is_object))
+        link = snapshot / file.path
+        target = os.path.relpath(blob, link.parent)
+        with disk_errors(link):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(link):
+                if link.is_symlink() and os.readlink(link) == target:
+                    continue
+                if not link.is_symlink() and link.is_dir():
+                    raise Conflict(f"{link} is a folder where a file should be")
+                link.unlink()
+            os.symlink(target, link)
+    for reference in references:
+        write_file(folder / "refs" / reference, revision.commit.encode(), mode=0o644)
+    return snapshot, "+".join(sorted(used)) or "kept"
+
+
+async def view_store(node: Node, cache: Path, link: LinkMode, tell: Tell) -> CacheView:
+    """Place all that is whole in the store and has a name in a client's cache."""
+
+    def work() -> CacheView:
+        shown = []
+        for revision in node.store.manifests.all():
+            manifest = node.store.manifests.get(revision)
+            if manifest is None or any(node.store.blobs.find(file.root) is None for file in manifest.files):
+                continue
+            for namespace, model in node.store.catalogue.publishers_of(revision):
+                name = f"{namespace}/{model}"
+                names = references_of(node.store, namespace, model, revision)
+                folder, _ = place_in_cache(
+                    node.store, cache, name, revision, manifest, manifest.files, names, link
+                )
+                shown.append(CachedRepository(name, manifest.kind, revision.commit, names, str(folder)))
+        return CacheView(str(cache), shown)
+
+    return await on_disk(work)
+
+
+def references_of(store: Store, namespace: NamespaceId, model: str, revision: ManifestId) -> list[str]:
+    """Return the branches and versions of a repository that stand for `revision`."""
+    claims = {**store.catalogue.branches(namespace, model), **store.catalogue.versions(namespace, model)}
+    return [name for name, claim in claims.items() if claim.manifest == revision]
+
+
+def _is_blob(store: Store, blob: Path, source: Path, file: FileEntry) -> bool:
+    """Say whether `blob` is the content of `source` already."""
+    try:
+        if os.path.samefile(blob, source):
+            return True
+        same_size = os.stat(blob).st_size == file.size
+    except OSError:
+        return False
+    # The client may have put it there, and it checks sizes only.
+    return same_size and not bad_chunks(store, file.root, blob)
