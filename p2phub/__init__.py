@@ -3,8 +3,8 @@
     import p2phub
     folder = p2phub.snapshot_download("NAMESPACE/MODEL", revision="1.0.0")
 
-`fetch`, `publish`, `search`, `info`, `verify`, `snapshot_download` and `file_download`
-are here as plain functions and, for trio programs, in `p2phub.aio`; see there for what
+`fetch`, `publish`, `search`, `info`, `verify`, `snapshot_download`, `file_download`
+and `locate` are here as plain functions and, for trio programs, in `p2phub.aio`; see there for what
 each takes and returns. Every foreseen error is a `HubError`.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Loaded when first used: the command line must start fast.
-_FUNCTIONS = ("fetch", "publish", "search", "info", "verify", "snapshot_download", "file_download")
+_FUNCTIONS = ("fetch", "publish", "search", "info", "verify", "snapshot_download", "file_download", "locate")
 _ERRORS = (
     "AccessDenied", "Conflict", "ForkedLog", "HashMismatch", "HubError", "InvalidData", "InvalidName", "NoSpace",
     "NotFound", "Offline", "PeerError", "StoreError", "VerificationFailed",

@@ -26,8 +26,18 @@ from p2phub.net.threads import run_abortable
 from p2phub.node.disk import from_thread, on_disk
 from p2phub.node.dispatch import run_alone
 from p2phub.node.events import Event, ignore
-from p2phub.node.operations import AddPeers, Fetch, Info, Operation, PublishFolder, Search, Verify, exact_pattern
-from p2phub.node.results import FetchResult, PublishResult, RepositoryInfo, VerifyResult
+from p2phub.node.operations import (
+    AddPeers,
+    Fetch,
+    FetchFile,
+    Info,
+    Operation,
+    PublishFolder,
+    Search,
+    Verify,
+    exact_pattern,
+)
+from p2phub.node.results import FetchResult, FileResult, PublishResult, RepositoryInfo, VerifyResult
 from p2phub.node.settings import Settings, with_given_origins
 
 PathLike = str | os.PathLike[str]
@@ -215,6 +225,17 @@ async def file_download(
         on_event=on_event,
     )
     return str(Path(folder) / path)
+
+
+async def locate(
+    reference: str, path: str, *, peers: Sequence[str] = (), home: PathLike | None = None, offline: bool = False
+) -> str:
+    """Return where the file `path` of `reference` lies in the store, fetched and verified if it was not here.
+
+    It is read only, and its name is its hash. Raises NotFound, Offline.
+    """
+    result: FileResult = await _run(FetchFile(reference, path), home, offline, ignore, peers)
+    return result.location
 
 
 async def _run(

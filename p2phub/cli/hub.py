@@ -28,14 +28,9 @@ def env(as_json: bool) -> None:
 
     Use it as: eval "$(p2phub env)"
     """
-    from p2phub.core.errors import NotFound
-    from p2phub.gateway.client import find_daemon
-    from p2phub.store.layout import Layout
+    from p2phub.integrations import hub_variables
 
-    daemon = find_daemon(Layout.from_environment())
-    if daemon is None:
-        raise NotFound("no node runs for this home", hint="start one: p2phub node")
-    variables = {"HF_ENDPOINT": daemon.local_url, "HF_TOKEN": daemon.token}
+    variables = hub_variables()
     if as_json:
         print_json(variables)
         return

@@ -133,6 +133,15 @@ def client(cold: RunningNode, shelf: Shelf, tmp_path: Path) -> Run:
     return run
 
 
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[tuple[RunningNode, dict[str, str]]]:
+    """Give a node with an identity, and what its clients need to write."""
+    home = Home(tmp_path / "writer")
+    home.call("id", "new")
+    with home.node() as node:
+        yield node, home.ask("env")
+
+
 def _write_datasets(folders: dict[str, Path]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

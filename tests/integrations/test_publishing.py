@@ -23,15 +23,6 @@ UPLOAD = """
 """
 
 
-@pytest.fixture
-def writer(tmp_path):
-    """Give a node with an identity, and what its clients need to write."""
-    home = Home(tmp_path / "writer")
-    home.call("id", "new")
-    with home.node() as node:
-        yield node, home.ask("env")
-
-
 @pytest.mark.parametrize("xet", ["0", "1"], ids=["xet", "lfs"])
 def test_a_model_of_300_mb_is_published_and_loaded_through_another_node(writer, tmp_path, xet):
     node, variables = writer

@@ -41,6 +41,7 @@ Handler = Callable[..., Awaitable[Response]]
 _KINDS: dict[str, Kind] = {"models": "model", "datasets": "dataset"}
 # A name is two parts; a revision one, in which slashes are encoded; only these come as they are.
 _NAME = r"([^/]+/[^/]+)"
+_NO_NAMESPACE = "(?:api|datasets|spaces|kernels|upload|xet)/"
 _REVISION = r"(refs/(?:pr|heads|tags)/[^/]+|[^/]+)"
 
 
@@ -74,6 +75,7 @@ class HubDoor:
                 ("GET HEAD", rf"/()(?!datasets/|spaces/|kernels/){_NAME}/resolve/{_REVISION}/(.+)", reading.file),
                 ("GET HEAD", rf"/(datasets)/{_NAME}/resolve/{_REVISION}/(.+)", reading.file),
                 ("GET HEAD", r"/(?:spaces|kernels)(/.+)/resolve/.+", reading.nothing),
+                ("GET HEAD", rf"/()(?!{_NO_NAMESPACE}){_NAME}(?:/{_REVISION})?", reading.archive),
                 ("POST", r"/api/repos/create", writing.create),
                 ("DELETE", r"/api/repos/delete", writing.delete),
                 ("POST", r"/api/repos/move", writing.move),

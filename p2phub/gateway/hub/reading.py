@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from p2phub.core.choices import Kind
+from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.node.disk import on_disk
 from p2phub.node.node import Node
 from p2phub.node.reading import Readings
 
 from . import describe, history
-from .errors import Refusal, no_entry, no_repository
+from .archives import TarAnswer
+from .errors import Refusal, no_entry, no_repository, not_served
 from .files import FileAnswer
 from .lookup import Commit, Lookup
 from .requests import PAGE_DEFAULT, is_true, next_page, number, query_fields, read_form, value, values
@@ -110,10 +113,20 @@ class ReadingRequests:
     async def file(self, request: Request, kind: Kind, name: str, revision: str, path: str) -> Response:
         """Send a file."""
         commit = await self._lookup.commit(kind, name, revision)
-        file = commit.manifest.file(path)
+        file = commit.manifest.file(path) or _by_hash(commit.manifest, path)
         if file is None:
             raise no_entry(f"{name} has no file {path} at {revision}", commit.id)
         return FileAnswer(self._readings, commit, file, method=request.method, headers=dict(request.headers))
+
+    async def archive(self, request: Request, kind: Kind, name: str, revision: str | None = None) -> Response:
+        """Send a commit as a tar, for clients that ask for one."""
+        wanted = value(query_fields(request), "tf-hub-format")
+        if wanted is None:
+            raise Refusal(404, "this hub has no pages; its files are below /resolve/")
+        if wanted != "compressed":
+            raise not_served("only tf-hub-format=compressed is served: uncompressed models lie in buckets of a cloud")
+        commit = await self._lookup.commit(kind, name, revision)
+        return TarAnswer(self._readings, commit, method=request.method)
 
     async def nothing(self, request: Request, *parts: str) -> Response:
         """Say that there is no such repository: of what we have none of."""
@@ -125,6 +138,13 @@ class ReadingRequests:
         last = {"id": commit.id, "title": newest[0]["title"], "date": newest[0]["date"]}
         for row in rows:
             row["lastCommit"] = last
+
+
+def _by_hash(manifest: Manifest, path: str) -> FileEntry | None:
+    """Return `stem.ending` for `stem-<hex>.ending` if its SHA-256 begins so: PyTorch checks names of this kind."""
+    match = re.fullmatch(r"(.+)-([0-9a-f]{8,64})(\.[^./]+)?", path)
+    file = manifest.file(match[1] + (match[3] or "")) if match else None
+    return file if match and file and file.sha256.hex().startswith(match[2]) else None
 
 
 def select(whole: dict[str, Any], names: list[str]) -> dict[str, Any]:
