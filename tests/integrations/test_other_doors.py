@@ -8,7 +8,7 @@ from p2phub.testing.processes import Home
 
 
 def test_torch_hub_loads_weights_by_url_and_checks_their_hash(writer, tmp_path):
-    node, variables = writer
+    _, variables = writer
     told = run_client(
         """
         import hashlib, os, sys, torch
