@@ -26,6 +26,7 @@ from p2phub.store.partial import unpack_bits
 
 from .partials import DownloadPartials, WantedFile
 
+HURRY_CHUNKS = 32  # ahead of a reader, that are fetched before others; spec/transfer.md §3.5
 THREADS_MAX = 64  # requests under way at once, of all providers together
 
 
@@ -116,10 +117,14 @@ class Download:
         """Say whether a file is one chunk, which is written whole."""
         return len(self.files[place].chunks) == 1
 
-    def hurry(self, place: int, reader: Hashable, chunks: range) -> None:
-        """Let these chunks of one file be asked for before others, because `reader` waits for them."""
-        first, end = self._first[place], self._first[place + 1]
-        self.picker.hurry(reader, range(min(first + chunks.start, end), min(first + chunks.stop, end)))
+    def note_reader(self, place: int, reader: Hashable, offset: int | None) -> None:
+        """Let the chunks from byte `offset` of one file on be asked for before others; None: `reader` is gone."""
+        chunks = self.files[place].chunks
+        if offset is None or offset >= chunks.size:
+            self.picker.hurry(reader, range(0))
+            return
+        first = self._first[place] + chunks.index_at(offset)
+        self.picker.hurry(reader, range(first, min(first + HURRY_CHUNKS, self._first[place + 1])))
 
     def drain(self) -> None:
         """Take note of the chunks that arrived."""

@@ -52,7 +52,7 @@ class Arriving:
     have: bytearray  # a byte for each chunk, 1 if it is on disk
     note_mate: Callable[[NodeId], None]  # to be told of a peer that downloads it too
     explain: Callable[[], SwarmState]  # says how the download goes
-    hurry: Callable[[Hashable, range], None]  # to be told which chunks (indices) a reader of it needs next
+    note_reader: Callable[[Hashable, int | None], None]  # to be told at which byte somebody reads it; None: gone
 
 
 @dataclass
@@ -68,6 +68,8 @@ class Node:
     upload_slots: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(UPLOAD_SLOTS))
     downloads: dict[ContentId, trio.Event] = field(default_factory=dict)  # running here, by file
     arriving: dict[ContentId, Arriving] = field(default_factory=dict)  # of those, what has come
+    # Who reads a file that is not whole here, by file, and at which byte: known before its download begins.
+    readers: dict[ContentId, dict[Hashable, int]] = field(default_factory=dict)
     giving: Giving = field(default_factory=Giving)
     calls: Calls = field(default_factory=Calls)
     started: float = field(default_factory=time.time)

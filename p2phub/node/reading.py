@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.03  # seconds between looks for a chunk that is awaited
 LINGER_S = 15.0  # seconds that a download goes on after its last reader left: clients come back after a pause
-HURRY_CHUNKS = 32  # ahead of a reader, that its download fetches before others
 DOWNLOADS_MAX = 3  # that succeed, and leave a chunk that is not right
 PIECE_SIZE_MAX = 4 * 1024 * 1024  # bytes read at once, and held for one reader
 
@@ -73,7 +72,7 @@ class Readings:
         try:
             yield reading
         finally:
-            reading.hurry(range(0))
+            reading.note_place(None)
             source.close()
             if download is not None:
                 download.leave()
@@ -103,6 +102,7 @@ class Reading:
         self._node = node
         self._source = source
         self._start = start
+        self._is_noted = False
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return verified bytes from `offset` on: at least one and at most `size`.
@@ -115,10 +115,12 @@ class Reading:
         while True:
             over = download is not None and download.over.is_set()
             data = await on_disk(self._source.read, offset, min(size, PIECE_SIZE_MAX))
-            # While it is downloaded, what this reader needs next goes before the rest.
-            self.hurry(self._source.chunks_from(offset + len(data)))
             if data:
+                if download is not None or self._is_noted:
+                    self.note_place(offset + len(data))
                 return data
+            # Before the download begins, so that its first requests are for what is read.
+            self.note_place(offset)
             if over and download is not None:
                 tried += 1
                 if download.failure:
@@ -132,11 +134,19 @@ class Reading:
             with trio.move_on_after(POLL_S):
                 await download.over.wait()
 
-    def hurry(self, chunks: range) -> None:
-        """Tell a running download that this reader needs `chunks` next."""
+    def note_place(self, offset: int | None) -> None:
+        """Tell the download of the file, running or to come, at which byte this reader is; None: nowhere any more."""
+        readers = self._node.readers.setdefault(self.file.root, {})
+        if offset is None:
+            readers.pop(self, None)
+        else:
+            readers[self] = offset
+        if not readers:
+            del self._node.readers[self.file.root]
+        self._is_noted = offset is not None
         arriving = self._node.arriving.get(self.file.root)
         if arriving is not None:
-            arriving.hurry(self, chunks)
+            arriving.note_reader(self, offset)
 
 
 class _Download:
@@ -205,13 +215,6 @@ class _Source:
             self._blobs.bad_chunks(held)
         self._open = self._blobs.open_readable(self._file.root)
         return self._read(self._chunks, offset, size)
-
-    def chunks_from(self, offset: int) -> range:
-        """Return the indices of the chunks that a reader at `offset` needs soon."""
-        if self._chunks is None or offset >= self._chunks.size:
-            return range(0)
-        index = self._chunks.index_at(offset)
-        return range(index, min(index + HURRY_CHUNKS, len(self._chunks)))
 
     def close(self) -> None:
         if self._open is not None:

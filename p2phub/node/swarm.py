@@ -99,9 +99,12 @@ class _Swarm:
             async with trio.open_nursery() as self._nursery:
                 self._crowd = Crowd(self._node, self._download, self._tell, self._nursery)
                 for place, (root, flags) in enumerate(arriving.items()):
+                    note_reader = partial(self._note_reader, place)
                     self._node.arriving[root] = Arriving(
-                        flags, self._crowd.note_mate, self._explain, partial(self._hurry, place)
+                        flags, self._crowd.note_mate, self._explain, note_reader
                     )
+                    for reader, offset in self._node.readers.get(root, {}).items():
+                        note_reader(reader, offset)
                 incomplete = set(self._download.incomplete())
                 for place in range(len(self._download.files)):
                     if place not in incomplete:
@@ -127,9 +130,9 @@ class _Swarm:
         self._download.reports[origin.name] = report
         return OriginProvider(origin, report, self._download)
 
-    def _hurry(self, place: int, reader: Hashable, chunks: range) -> None:
-        """Ask for these chunks of one file before others; called by whoever reads it now."""
-        self._download.hurry(place, reader, chunks)
+    def _note_reader(self, place: int, reader: Hashable, offset: int | None) -> None:
+        """Ask for what lies before somebody who reads one of the files before anything else."""
+        self._download.note_reader(place, reader, offset)
         self._crowd.wake_all()
 
     async def _watch(self) -> None:

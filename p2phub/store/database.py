@@ -212,6 +212,10 @@ MIGRATIONS = (
         value      TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE INDEX content_by_sha256 ON content (sha256);
+    CREATE INDEX sources_by_sha256 ON sources (sha256);
+    """,
 )
 
 REBUILT = (  # tables that `store rebuild` fills again

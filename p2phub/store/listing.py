@@ -67,7 +67,7 @@ class Listing:
         self._database = database
 
     def page(self, query: ListQuery, limit: int) -> list[Listed]:
-        """Return at most `limit` repositories."""
+        """Return at most `limit` repositories (never more than PAGE_MAX and one, which tells that more follow)."""
         key = "time" if query.order == "modified" else "created"
         conditions, values = _conditions(query)
         if query.after is not None:
@@ -84,7 +84,7 @@ class Listing:
         with self._database.read() as connection:
             rows = connection.execute(
                 f"{source} WHERE {' AND '.join(conditions)} ORDER BY {key} DESC, id DESC LIMIT ?",
-                (*values, min(limit, PAGE_MAX)),
+                (*values, min(limit, PAGE_MAX + 1)),
             ).fetchall()
         return [Listed(model_of(row), row["created"], (row[key], row["id"])) for row in rows]
 

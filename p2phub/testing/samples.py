@@ -7,10 +7,16 @@ loader expects of a Llama-shaped model.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from sqlite3 import Connection
 
 import numpy as np
+
+from p2phub.core.ids import LogId, ManifestId, NamespaceId
+from p2phub.core.records import Publish, Record, Summary
+from p2phub.store.layout import Layout
 
 _VOCABULARY = 32_000
 _LAYER_SHAPES: dict[str, Callable[[int], tuple[int, ...]]] = {
@@ -166,3 +172,45 @@ def _tokenizer() -> dict[str, object]:
             "merges": [],
         },
     }
+
+
+async def publish_crowd(home: Path, count: int) -> str:
+    """Publish `count` models, `model-0000` and so on, a second apart, by their records alone; returns the namespace.
+
+    Every second one is for `fill-mask` and tagged `even`, the others for `text-generation` and `odd`. Number n is
+    also tagged `n_<n mod 10>` and has n million parameters. Every third one is in French, every hundredth was made
+    from `org/base`.
+    """
+    from p2phub.node.node import Node, create_identity, open_node, publish_record
+    from p2phub.node.settings import Settings
+
+    start = int(time.time()) - 10 * count
+
+    def publish_one(node: Node, namespace: NamespaceId, number: int) -> None:
+        summary = Summary(
+            files=1,
+            size=number,
+            title=f"Model {number}",
+            task=("fill-mask", "text-generation")[number % 2],
+            license=("Apache-2.0", "MIT")[number // 2 % 2],
+            library="transformers",
+            tags=("even" if number % 2 == 0 else "odd", f"n_{number % 10}"),
+            languages=("fr",) if number % 3 == 0 else (),
+            base_models=("org/base",) if number % 100 == 0 else (),
+            parameters=number * 1_000_000,
+        )
+
+        def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
+            return Publish(
+                namespace=namespace, log=log, index=index, previous=previous, time=start + number,
+                model=f"model-{number:04}", kind="model", manifest=ManifestId(number.to_bytes(32, "big")),
+                depth=1, branch="main", summary=summary,
+            )  # fmt: skip
+
+        publish_record(node, make)
+
+    async with open_node(Settings(Layout(home, home / "store"), offline=True)) as node:
+        namespace = create_identity(node).namespace
+        for number in range(count):
+            publish_one(node, namespace, number)
+        return str(namespace)

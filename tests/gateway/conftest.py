@@ -5,55 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import trio
+from doorkit import CARD, ODD_PATH, Shelf, open_door
 
-from p2phub.gateway.hub.app import HubDoor
-from p2phub.net.localdoor import bind_local, serve_local
 from p2phub.node import providers, swarm
 from p2phub.node.events import ignore
-from p2phub.node.node import Node, create_identity
+from p2phub.node.node import create_identity
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import open_home, serving
-
-TOKEN = "the-token-of-this-node"
-
-CARD = """---
-license: mit
-library_name: transformers
-pipeline_tag: text-generation
-language: [en, fr]
-tags: [small, odd_one]
-datasets: [some/data]
----
-# Parrot
-"""
-ODD_PATH = "sub/ä b#%41+.txt"
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """What a home has published: `parrot` twice on `main`, the first time as 1.0.0, and the dataset `words`."""
-
-    home: Path
-    namespace: str
-    files: dict[str, bytes]  # of parrot's tip
-    first: str  # revision of 1.0.0
-    tip: str  # revision of main
-
-    @property
-    def name(self) -> str:
-        return f"{self.namespace}/parrot"
-
-    @property
-    def commit(self) -> str:
-        return self.tip.removeprefix("b3:")[:40]
 
 
 @pytest.fixture(scope="session")
@@ -98,23 +62,6 @@ def copy_of(shelf: Shelf, tmp_path: Path) -> Callable[[str], Path]:
     return copy
 
 
-@asynccontextmanager
-async def open_door(node: Node) -> AsyncIterator[httpx.AsyncClient]:
-    """Let `node` answer clients; gives one with its token."""
-    listener, endpoint = bind_local("127.0.0.1", 0)
-    try:
-        async with trio.open_nursery() as nursery:
-            door = HubDoor(node, TOKEN, frozenset({endpoint}), nursery)
-            await nursery.start(serve_local, _with_lifespan(door), listener)
-            async with httpx.AsyncClient(
-                base_url=f"http://{endpoint}", headers={"authorization": f"Bearer {TOKEN}"}, timeout=60
-            ) as client:
-                yield client
-            nursery.cancel_scope.cancel()
-    finally:
-        listener.close()
-
-
 @pytest.fixture
 async def door(copy_of: Callable[[str], Path]) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client of a node that holds the shelf and knows nobody."""
@@ -140,16 +87,3 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, names in ((swarm, ("PATIENCE_S", "PATIENCE_ALONE_S")), (providers, ("PEERS_S", "PAUSE_S"))):
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name) / 10)
-
-
-def _with_lifespan(door: Any) -> Any:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            while True:
-                message = await receive()
-                await send({"type": message["type"] + ".complete"})
-                if message["type"] == "lifespan.shutdown":
-                    return
-        await door(scope, receive, send)
-
-    return app

@@ -7,7 +7,7 @@ import tarfile
 from hashlib import sha256
 
 import pytest
-from conftest import ODD_PATH, open_door
+from doorkit import ODD_PATH, open_door
 
 from p2phub.core.ids import ManifestId
 from p2phub.testing.hostile import open_home

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import trio
-from conftest import TOKEN
+from doorkit import TOKEN
 
 from p2phub.gateway.hub import requests, uploads, writing, xet
 

@@ -7,7 +7,7 @@ import re
 from urllib.parse import quote
 
 import pytest
-from conftest import ODD_PATH
+from doorkit import ODD_PATH
 
 
 async def test_a_repository_is_described_as_it_was_published(cold, shelf):

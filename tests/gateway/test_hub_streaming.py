@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 import pytest
 import trio
-from conftest import open_door
+from doorkit import open_door
 
 from p2phub.core.ids import ManifestId
 from p2phub.gateway.hub import files
 from p2phub.node import reading
-from p2phub.node.node import Node
+from p2phub.node.events import ignore
+from p2phub.node.node import Node, create_identity
+from p2phub.node.publish import publish
 from p2phub.testing.hostile import Link, flip_bits, open_home, open_linked, serving, wait_for
 from p2phub.testing.processes import flip_byte
 
@@ -72,16 +75,23 @@ async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_
     assert got == data
 
 
-async def test_what_lies_before_a_reader_is_fetched_first(copy_of, shelf, tmp_path):
-    async with open_cold(copy_of, tmp_path) as (client, _node, link):
-        await client.head(url(shelf))
-        link.rate = 2e6
+async def test_what_lies_before_a_reader_is_fetched_first(tmp_path):
+    data = os.urandom(60_000_000)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "large.bin").write_bytes(data)
+    async with open_home(tmp_path / "seed") as seed, open_linked(seed) as link, open_home(tmp_path / "cold") as node:
+        create_identity(seed)
+        name = "{0.namespace}/{0.model}".format(await publish(seed, tmp_path / "model", "large", ignore))
+        node.store.peers.add(link.address(seed))
+        async with open_door(node) as client:
+            await client.head(f"/{name}/resolve/main/large.bin")
+            before, link.rate = link.carried, 10e6
+            answer = await client.get(f"/{name}/resolve/main/large.bin", headers={"range": "bytes=40000000-40000009"})
+            carried = link.carried - before
 
-        answer = await client.get(url(shelf), headers={"range": "bytes=8000000-8000009"})
-        carried = link.carried
-
-    assert answer.content == shelf.files["weights.bin"][8_000_000:8_000_010]
-    assert carried < 8_000_000
+    assert answer.content == data[40_000_000:40_000_010]
+    # What three connections were asked for at first, and no more.
+    assert carried < 16_000_000
 
 
 async def test_readers_of_one_file_share_a_download(copy_of, shelf, tmp_path):

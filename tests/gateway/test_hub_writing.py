@@ -8,7 +8,7 @@ import os
 from hashlib import sha256
 
 import pytest
-from conftest import open_door
+from doorkit import open_door
 
 from p2phub.core.ids import ManifestId
 from p2phub.node.fetch import fetch

@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clientkit import run_client
 
 from p2phub.testing.processes import Home, RunningNode
 from p2phub.testing.samples import write_sample_model
 
 # Without the option they are not even looked at: plain `./tools/test` stays light.
 collect_ignore_glob = [] if "P2PHUB_INTEGRATIONS" in os.environ else ["test_*.py"]
-
-CLIENT_TIMEOUT_S = 300.0  # generous, as nothing here proves speed
 
 _SENTENCES = """
     import sys
@@ -57,33 +54,6 @@ class Shelf:
 
 
 Run = Callable[..., Any]
-
-
-def run_client(code: str, folder: Path, *arguments: str, **variables: str) -> str:
-    """Run Python code in a process of its own whose folder and caches are in `folder`; returns what it printed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = {name: text for name, text in os.environ.items() if not name.startswith(("HF_", "P2PHUB_"))}
-    environment = {
-        **kept,
-        "HF_HOME": str(folder / "hf"),
-        "TORCH_HOME": str(folder / "torch"),
-        "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        # A name of a model must not be a folder where the client runs.
-        **variables,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *arguments],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=CLIENT_TIMEOUT_S,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture(scope="session")

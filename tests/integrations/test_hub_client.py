@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import run_client
+import trio
+from clientkit import run_client
 
-from p2phub.testing.processes import tree
+from p2phub.testing.processes import Home, tree
+from p2phub.testing.samples import publish_crowd
 
 
 def test_the_command_downloads_everything(cold, shelf, tmp_path):
@@ -188,3 +190,24 @@ def test_lists_are_filtered_and_sorted(client, shelf, sort):
     assert (told["task"], told["tag"], told["search"], told["nobody"]) == (parrot, parrot, parrot, [])
     assert len(told["author"]) == 1
     assert told["datasets"] == sorted(shelf.name(name) for name in ("lines", "records", "table"))
+
+
+def test_five_thousand_repositories_are_listed_and_filtered(tmp_path):
+    home = Home(tmp_path / "home")
+    trio.run(publish_crowd, home.folder, 5000)
+    with home.node() as node:
+        told = run_client(
+            """
+            from huggingface_hub import HfApi
+            api = HfApi()
+            names = [model.id.partition("/")[2] for model in api.list_models()]
+            assert names == [f"model-{number:04}" for number in reversed(range(5000))]
+            assert len(list(api.list_models(filter=["odd", "license:mit"], pipeline_tag="text-generation"))) == 1250
+            assert len(list(api.list_models(num_parameters="min:1B,max:2B", sort="created_at"))) == 1001
+            assert [model.id[-4:] for model in api.list_models(search="model 4321", limit=5)] == ["4321"]
+            print(len(list(api.list_models(expand=["sha"]))))
+            """,
+            tmp_path / "client", HF_ENDPOINT=node.local_url,
+        )  # fmt: skip
+
+    assert told.split()[-1] == "5000"

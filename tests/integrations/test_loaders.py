@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import run_client
+from clientkit import run_client
 
 from p2phub.store.links import reflink
 from p2phub.testing.processes import Home, tree

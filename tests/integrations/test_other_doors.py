@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import run_client
+from clientkit import run_client
 
 from p2phub.testing.processes import Home
 

@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from conftest import run_client
+from clientkit import run_client
 
 from p2phub.testing.processes import Home, tree
 from p2phub.testing.samples import write_sample_model

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import run_client
+from clientkit import run_client
 
 from p2phub.testing.processes import Home
 

@@ -68,11 +68,16 @@ def test_what_a_provider_has_not_is_not_asked_of_it():
 
 def test_what_arrived_is_not_asked_for_again():
     picker = picker_of(10)
-    for chunk in (2, 3):
-        picker.chunk_found(chunk)
+    picker.hurry("reader", range(2, 4))
+    first = picker.next_request("alice", 0.0)
+    assert first is not None
+    for chunk in first.chunks:
+        picker.chunk_arrived(first, chunk, 1.0)
+    picker.request_ended(first)
     picker.hurry("reader", range(2, 10))
 
-    request = picker.next_request("alice", 0.0)
+    request = picker.next_request("alice", 1.0)
 
+    assert list(first.chunks) == [2, 3]
     assert request is not None
     assert request.first == 4
