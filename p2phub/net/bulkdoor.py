@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -46,6 +47,7 @@ from .door import (
     Response,
     in_sender_thread,
 )
+from .receivers import send_watched
 
 FRAME_SIZE = 256 * 1024  # bytes of content in a frame: two of them fit a processor's cache
 SEND_SIZE_MIN = 128 * 1024  # bytes of frames sent at once, but for the last: small files would cost a call each
@@ -141,7 +143,8 @@ class _BulkDoor:
             return False
         response = await self._handler(Request("POST", "/v1/spans", {}, bytes(query), self._host))
         try:
-            await in_sender_thread(self._socket, lambda: self._send(response))
+            send = partial(in_sender_thread, self._socket, lambda: self._send(response))
+            await send_watched(self._socket, response.others_wait, send)
         finally:
             response.release()
         return True

@@ -10,6 +10,7 @@ kernel sends the file itself. So serving costs memory for one buffer a running a
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import os
 import socket
@@ -25,6 +26,7 @@ import trio
 from p2phub.core.errors import HubError
 from p2phub.protocol.messages import BULK_PREFACE, LARGE_QUERY_SIZE_MAX
 
+from .receivers import Connection, send_watched
 from .threads import run_abortable
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,8 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
     # Called when the answer is done with, whether or not it was sent.
     release: Callable[[], None] = lambda: None
+    # Says whether others wait for the place that this answer takes: then a slow receiver is cut off.
+    others_wait: Callable[[], bool] = lambda: False
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -226,7 +230,7 @@ async def _send(http: h11.Connection, channel: Channel, response: Response, *, h
         await channel.send(head + (http.send(h11.Data(data=response.body)) or b""))
     else:
         await channel.send(head)
-        await channel.send_files(_joined(parts))
+        await send_watched(channel.raw, response.others_wait, partial(channel.send_files, _joined(parts)))
         # h11 counts the body that went past it.
         http.send_with_data_passthrough(h11.Data(data=_Sized(size)))  # type: ignore[arg-type]
     http.send(h11.EndOfMessage())
@@ -256,6 +260,8 @@ class _Sized:
 
 class Channel:
     """A connection to one peer."""
+
+    raw: Connection  # what it runs on
 
     async def handshake(self) -> None:
         """Make it ready for use."""
@@ -289,6 +295,7 @@ class PlainChannel(Channel):
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
+        self.raw = stream.socket
         with contextlib.suppress(OSError):
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -337,6 +344,7 @@ class TlsChannel(Channel):
         except BaseException:
             raw.close()
             raise
+        self.raw = self._socket
 
     async def handshake(self) -> None:
         await self._retry(self._socket.do_handshake)
@@ -417,6 +425,17 @@ async def in_sender_thread(connection: socket.socket, send: Callable[[], None]) 
             socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     await run_abortable(send, abort, _senders)
+
+
+def caller_of(host: str) -> str:
+    """Return what counts as one caller: an IPv4 address, or the /64 of an IPv6 address, as who has one has them all."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    return str(address.ipv4_mapped or ipaddress.ip_network((int(address), 64), strict=False))
 
 
 def _is_connected(stream: trio.SocketStream) -> bool:

@@ -32,8 +32,7 @@ from .disk import on_disk
 from .giving import Giving
 from .results import SwarmProvider
 from .settings import Settings
-
-UPLOAD_SLOTS = 8  # answers with content at once; spec/transfer.md §5
+from .slots import UploadSlots
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Node:
     endpoints: list[str] = field(default_factory=list)  # HOST:PORT where it serves
     # Set whenever a head here changed; replication waits for it.
     changed: trio.Event = field(default_factory=trio.Event)
-    upload_slots: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(UPLOAD_SLOTS))
+    upload_slots: UploadSlots = field(default_factory=UploadSlots)
     downloads: dict[ContentId, trio.Event] = field(default_factory=dict)  # running here, by file
     arriving: dict[ContentId, Arriving] = field(default_factory=dict)  # of those, what has come
     # Who reads a file that is not whole here, by file, and at which byte: known before its download begins.

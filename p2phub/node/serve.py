@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import random
 import re
@@ -25,7 +26,8 @@ from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId
 from p2phub.core.names import format_endpoint
 from p2phub.core.noderecord import open_node_record
 from p2phub.net.bulkdoor import TicketOffice, serve_bulk
-from p2phub.net.door import FilePart, Request, Response, serve_peers
+from p2phub.net.door import FilePart, Request, Response, caller_of, serve_peers
+from p2phub.net.receivers import RECEIVER_WINDOW_S
 from p2phub.net.tls import server_context
 from p2phub.protocol.messages import (
     FRAME_SIZE_MAX,
@@ -91,6 +93,7 @@ class PeerDoor:
         self._store = node.store
         self._background = background
         self.tickets = TicketOffice()
+        self._sent_away_at = -math.inf  # seconds, when a query last found no slot
         self._routes: list[tuple[str, str, Callable[..., Awaitable[Response]]]] = [
             ("POST", r"/v1/hello", self._hello),
             ("POST", r"/v1/heads", self._heads),
@@ -239,10 +242,11 @@ class PeerDoor:
         total = sum(span.length for span in query.spans)
         if total > SPAN_BYTES_MAX:
             return _text(400, f"{total} bytes in one request, the limit is {SPAN_BYTES_MAX}")
-        slot = object()
+        slots, asker = self._node.upload_slots, caller_of(request.host)
         with trio.move_on_after(SLOT_WAIT_S) as waiting:
-            await self._node.upload_slots.acquire_on_behalf_of(slot)
+            await slots.acquire(asker)
         if waiting.cancelled_caught:
+            self._sent_away_at = trio.current_time()
             return Response(429, b"all upload slots are taken", "text/plain", {"retry-after": str(RETRY_AFTER_S)})
         parts: list[FilePart] = []
         opened: dict[ContentId, Readable] = {}
@@ -250,7 +254,7 @@ class PeerDoor:
         def release() -> None:
             for file in {part.file for part in parts}:
                 os.close(file)
-            self._node.upload_slots.release_on_behalf_of(slot)
+            slots.release(asker)
 
         try:
             missing = await on_disk(self._open_spans, query.spans, parts, opened)
@@ -266,7 +270,11 @@ class PeerDoor:
             return _text(409, "some of this was given to another meanwhile")
         self._node.giving.note(query.spans, {root: file.size for root, file in opened.items()}, now)
         self._node.uploaded += total
-        return Response(200, parts, "application/octet-stream", release=release)
+        return Response(200, parts, "application/octet-stream", release=release, others_wait=self._do_others_wait)
+
+    def _do_others_wait(self) -> bool:
+        """Say whether somebody was sent away lately for want of a slot."""
+        return trio.current_time() - self._sent_away_at < RECEIVER_WINDOW_S
 
     def _open_spans(
         self, spans: tuple[ByteRange, ...], parts: list[FilePart], opened: dict[ContentId, Readable]

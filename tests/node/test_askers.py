@@ -1,0 +1,72 @@
+"""A real node among callers that would keep others out: what they do must not keep anybody from fetching."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import pytest
+import trio
+
+from p2phub.core.ids import ManifestId
+from p2phub.net import receivers
+from p2phub.node.events import ignore
+from p2phub.node.fetch import fetch
+from p2phub.node.node import Node
+from p2phub.protocol.messages import ByteRange
+from p2phub.testing.askers import is_open, silent, slow_readers
+from p2phub.testing.hostile import open_home, serving, wait_for
+from p2phub.testing.processes import tree
+
+pytestmark = pytest.mark.timeout(120)
+
+both_ways = pytest.mark.parametrize("only_tls", [False, True], ids=["frames", "https"])
+
+MIB = 1024 * 1024
+
+
+def largest(node: Node, revision: str) -> ByteRange:
+    """Return the range of the largest file of a model that `node` holds."""
+    manifest = node.store.manifests.get(ManifestId.parse(revision))
+    assert manifest is not None
+    file = max(manifest.files, key=lambda file: file.size)
+    return ByteRange(file.root, 0, file.size)
+
+
+@pytest.mark.parametrize(
+    "after", ["nothing", "half a hello", "handshake", "half a head", "half a preface", "preface"]
+)
+async def test_a_hundred_connections_that_ask_nothing_keep_nobody_out(after, published, copy_of, tmp_path):
+    async with (
+        open_home(copy_of("seed")) as seed,
+        open_home(tmp_path / "fetcher") as fetcher,
+        serving(seed) as address,
+        silent(address, 100, after) as strangers,
+    ):
+        fetcher.store.peers.add(address)
+        with trio.fail_after(30):
+            await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
+        still_open = [await is_open(stream) for stream in strangers]
+
+    assert tree(tmp_path / "out") == published.files
+    # It was not because they had been let go.
+    assert all(still_open)
+
+
+@both_ways
+async def test_those_who_read_nothing_do_not_keep_the_slots(
+    only_tls, published, copy_of, tmp_path, impatient, monkeypatch
+):
+    monkeypatch.setattr(receivers, "RECEIVER_WINDOW_S", 1.0)
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(copy_of("seed")))
+        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher", only_tls=only_tls))
+        address = await stack.enter_async_context(serving(seed))
+        spans = [largest(seed, published.revision)] * 2
+        readers = await stack.enter_async_context(slow_readers(address, 16, spans, only_tls=only_tls))
+        await wait_for(lambda: seed.upload_slots.taken >= 6, "the slots to be taken")
+        fetcher.store.peers.add(address)
+        with trio.fail_after(60):
+            await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
+
+    assert tree(tmp_path / "out") == published.files
+    assert readers.asked >= 16
