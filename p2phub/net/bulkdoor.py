@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +39,7 @@ from p2phub.protocol.messages import (
 )
 
 from .door import (
+    FIRST_REQUEST_TIMEOUT_S,
     IDLE_TIMEOUT_S,
     REQUEST_TIMEOUT_S,
     SEND_TIMEOUT_S,
@@ -57,36 +59,54 @@ TICKETS_MAX = 4096  # given out and not used yet
 @dataclass(frozen=True)
 class _Issued:
     ticket: Ticket
+    caller: str
     expires: float  # time.monotonic()
 
 
 class TicketOffice:
-    """Gives out tickets, and takes each back once."""
+    """Gives out tickets, and takes each back once.
+
+    When too many are out, the oldest of whoever holds the most is forgotten: to ask for
+    ever more tickets takes them from nobody else.
+    """
 
     def __init__(self) -> None:
-        self._issued: dict[bytes, _Issued] = {}
+        self._issued: dict[bytes, _Issued] = {}  # in the order of their age
+        self._held: Counter[str] = Counter()  # by caller
 
-    def issue(self) -> Ticket:
-        """Return a new ticket."""
+    def issue(self, caller: str = "") -> Ticket:
+        """Return a new ticket for `caller`."""
         now = time.monotonic()
-        for identifier, issued in list(self._issued.items()):
-            # In the order of their age.
-            if issued.expires > now and len(self._issued) < TICKETS_MAX:
+        while self._issued:
+            oldest = next(iter(self._issued))
+            if self._issued[oldest].expires > now:
                 break
-            del self._issued[identifier]
+            self._take(oldest)
+        if len(self._issued) >= TICKETS_MAX:
+            greedy, _ = self._held.most_common(1)[0]
+            self._take(next(identifier for identifier, issued in self._issued.items() if issued.caller == greedy))
         ticket = Ticket(
             id=secrets.token_bytes(TICKET_ID_SIZE),
             client_key=secrets.token_bytes(KEY_SIZE),
             server_key=secrets.token_bytes(KEY_SIZE),
             ttl=TICKET_TTL_S,
         )
-        self._issued[ticket.id] = _Issued(ticket, now + TICKET_TTL_S)
+        self._issued[ticket.id] = _Issued(ticket, caller, now + TICKET_TTL_S)
+        self._held[caller] += 1
         return ticket
 
     def redeem(self, identifier: bytes) -> Ticket | None:
         """Return the ticket with this id, None if there is none or it was used before."""
-        issued = self._issued.pop(identifier, None)
+        issued = self._take(identifier)
         return issued.ticket if issued and issued.expires > time.monotonic() else None
+
+    def _take(self, identifier: bytes) -> _Issued | None:
+        issued = self._issued.pop(identifier, None)
+        if issued:
+            self._held[issued.caller] -= 1
+            if not self._held[issued.caller]:
+                del self._held[issued.caller]
+        return issued
 
 
 async def serve_bulk(stream: trio.SocketStream, tickets: TicketOffice, handler: Handler, host: str) -> None:
@@ -104,8 +124,9 @@ async def serve_bulk(stream: trio.SocketStream, tickets: TicketOffice, handler: 
         if ticket is None:
             return
         connection = _BulkDoor(raw, ticket, handler, host)
-        while await connection.answer_one():
-            pass
+        timeout_s = FIRST_REQUEST_TIMEOUT_S
+        while await connection.answer_one(timeout_s):
+            timeout_s = IDLE_TIMEOUT_S
     finally:
         # A clean end (FIN), never a reset: what was sent must still arrive.
         with contextlib.suppress(OSError):
@@ -123,9 +144,9 @@ class _BulkDoor:
         self._handler = handler
         self._host = host
 
-    async def answer_one(self) -> bool:
-        """Answer one query; returns whether another may come."""
-        with trio.move_on_after(IDLE_TIMEOUT_S) as waiting:
+    async def answer_one(self, timeout_s: float) -> bool:
+        """Answer one query, which must begin within `timeout_s`; returns whether another may come."""
+        with trio.move_on_after(timeout_s) as waiting:
             header = await _receive(self._socket, HEADER_SIZE)
         if waiting.cancelled_caught or header is None:
             return False

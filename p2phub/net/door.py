@@ -110,38 +110,62 @@ async def serve_peers(
 
 
 class _Door:
-    """Counts connections and runs each."""
+    """Counts connections and runs each.
+
+    When there are too many, one that has asked nothing yet makes room, the oldest first:
+    to open connections and say nothing keeps nobody out.
+    """
 
     def __init__(self, handler: Handler, tls: ssl.SSLContext | None, bulk: BulkHandler | None) -> None:
         self._handler = handler
         self._tls = tls
         self._bulk = bulk
-        self._hosts: dict[str, int] = {}
+        self._hosts: dict[str, int] = {}  # connections, by caller
+        # Connections that asked nothing yet, in the order of their coming, and their callers.
+        self._strangers: dict[trio.CancelScope, str] = {}
 
     async def serve(self, stream: trio.SocketStream) -> None:
         host = str(stream.socket.getpeername()[0]) if _is_connected(stream) else ""
-        mine = self._hosts.get(host, 0)
-        if mine >= CONNECTIONS_PER_HOST_MAX or sum(self._hosts.values()) >= CONNECTIONS_MAX:
+        caller = caller_of(host)
+        if not self._make_room(caller):
             await trio.aclose_forcefully(stream)
             return
-        self._hosts[host] = mine + 1
+        self._hosts[caller] = self._hosts.get(caller, 0) + 1
+        stranger = trio.CancelScope()
+        self._strangers[stranger] = caller
         try:
-            await self._run(stream, host)
+            with stranger:
+                await self._run(stream, host, stranger)
         except (OSError, ssl.SSLError, h11.ProtocolError, trio.TooSlowError, trio.BrokenResourceError) as exc:
             # Peers come and go, and strangers knock: nothing that one of them does is our error.
             log.debug("a connection from %s ended: %s", host, str(exc) or type(exc).__name__)
         except Exception:
             log.exception("a request from %s failed", host)
         finally:
-            self._hosts[host] -= 1
-            if not self._hosts[host]:
-                del self._hosts[host]
+            self._strangers.pop(stranger, None)
+            self._hosts[caller] -= 1
+            if not self._hosts[caller]:
+                del self._hosts[caller]
 
-    async def _run(self, stream: trio.SocketStream, host: str) -> None:
+    def _make_room(self, caller: str) -> bool:
+        """Dismiss a stranger if there are too many connections; returns whether there is room for one of `caller`."""
+        is_mine_full = self._hosts.get(caller, 0) >= CONNECTIONS_PER_HOST_MAX
+        if not is_mine_full and sum(self._hosts.values()) < CONNECTIONS_MAX:
+            return True
+        for stranger, other in self._strangers.items():
+            if other == caller or not is_mine_full:
+                del self._strangers[stranger]
+                stranger.cancel()
+                return True
+        return False
+
+    async def _run(self, stream: trio.SocketStream, host: str, stranger: trio.CancelScope) -> None:
         if self._bulk is not None:
             with trio.fail_after(HANDSHAKE_TIMEOUT_S):
                 first = await stream.socket.recv(1, socket.MSG_PEEK)
             if first == BULK_PREFACE[:1]:
+                # It has a ticket, or ends soon.
+                self._strangers.pop(stranger, None)
                 await self._bulk(stream, host)
                 return
         channel: Channel = PlainChannel(stream)
@@ -152,12 +176,14 @@ class _Door:
                 await channel.handshake()
             http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_SIZE_MAX)
             timeout_s = FIRST_REQUEST_TIMEOUT_S
-            while await self._answer_one(http, channel, host, timeout_s):
+            while await self._answer_one(http, channel, host, stranger, timeout_s):
                 timeout_s = IDLE_TIMEOUT_S
         finally:
             channel.close()
 
-    async def _answer_one(self, http: h11.Connection, channel: Channel, host: str, timeout_s: float) -> bool:
+    async def _answer_one(
+        self, http: h11.Connection, channel: Channel, host: str, stranger: trio.CancelScope, timeout_s: float
+    ) -> bool:
         """Answer one request; returns whether the connection can carry another."""
         with trio.move_on_after(timeout_s) as waiting:
             request = await _receive(http, channel, host, waiting)
@@ -168,6 +194,7 @@ class _Door:
             with trio.move_on_after(LINGER_S):
                 await channel.linger()
             return False
+        self._strangers.pop(stranger, None)
         response = await self._handler(request)
         try:
             await _send(http, channel, response, head_only=request.method == "HEAD")

@@ -235,16 +235,17 @@ class PeerDoor:
 
     async def _tickets(self, request: Request) -> Response:
         query = decode(request.body, TicketsQuery, size_max=FRAME_SIZE_MAX)
-        return Response(200, encode(Tickets(tuple(self.tickets.issue() for _ in range(query.count)))))
+        caller = caller_of(request.host)
+        return Response(200, encode(Tickets(tuple(self.tickets.issue(caller) for _ in range(query.count)))))
 
     async def _spans(self, request: Request) -> Response:
         query = decode(request.body, SpansQuery, size_max=LARGE_QUERY_SIZE_MAX)
         total = sum(span.length for span in query.spans)
         if total > SPAN_BYTES_MAX:
             return _text(400, f"{total} bytes in one request, the limit is {SPAN_BYTES_MAX}")
-        slots, asker = self._node.upload_slots, caller_of(request.host)
+        slots, caller = self._node.upload_slots, caller_of(request.host)
         with trio.move_on_after(SLOT_WAIT_S) as waiting:
-            await slots.acquire(asker)
+            await slots.acquire(caller)
         if waiting.cancelled_caught:
             self._sent_away_at = trio.current_time()
             return Response(429, b"all upload slots are taken", "text/plain", {"retry-after": str(RETRY_AFTER_S)})
@@ -254,7 +255,7 @@ class PeerDoor:
         def release() -> None:
             for file in {part.file for part in parts}:
                 os.close(file)
-            slots.release(asker)
+            slots.release(caller)
 
         try:
             missing = await on_disk(self._open_spans, query.spans, parts, opened)

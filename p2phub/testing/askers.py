@@ -3,7 +3,7 @@
     async with silent(address, 100, "handshake"):
         ...
 
-They speak the real protocol and come from an address of their own (127.0.0.2), as
+They speak the real protocol and come from addresses of their own (127.0.0.2 and on), as
 strangers do: a node counts by address.
 """
 
@@ -117,19 +117,25 @@ class Reader:
 
 @asynccontextmanager
 async def slow_readers(
-    address: Address, count: int, spans: Sequence[ByteRange], *, only_tls: bool, pause_s: float = 1.0
+    address: Address,
+    count: int,
+    spans: Sequence[ByteRange],
+    *,
+    only_tls: bool,
+    sources: Sequence[str] = (SOURCE,),
+    pause_s: float = 1.0,
 ) -> AsyncIterator[Reader]:
-    """Let `count` connections ask for `spans` again and again, and take a byte each `pause_s`."""
+    """Let `count` connections from `sources` ask for `spans` again and again, and take a byte each `pause_s`."""
     reader = Reader()
     query = encode(SpansQuery(tuple(spans)))
 
-    async def keep_asking() -> None:
+    async def keep_asking(source: str) -> None:
         while True:
             if only_tls:
-                stream: trio.abc.Stream = await call_secure(address, receive_buffer=4096)
+                stream: trio.abc.Stream = await call_secure(address, source=source, receive_buffer=4096)
                 await stream.send_all(post("/v1/spans", query))
             else:
-                stream = await call(address, receive_buffer=4096)
+                stream = await call(address, source=source, receive_buffer=4096)
                 async with open_peer(address.node, address.host, address.port) as client:
                     (ticket,) = await client.tickets(1) or ()
                 await stream.send_all(BULK_PREFACE + ticket.id + Sealer(ticket.client_key).seal(query))
@@ -137,13 +143,13 @@ async def slow_readers(
             await reader.read(stream, pause_s)
             await trio.aclose_forcefully(stream)
 
-    async def one() -> None:
+    async def one(source: str) -> None:
         with contextlib.suppress(OSError, trio.BrokenResourceError):
-            await keep_asking()
+            await keep_asking(source)
 
     async with trio.open_nursery() as nursery:
-        for _ in range(count):
-            nursery.start_soon(one)
+        for number in range(count):
+            nursery.start_soon(one, sources[number % len(sources)])
         yield reader
         nursery.cancel_scope.cancel()
 

@@ -25,7 +25,7 @@ from functools import partial
 from hashlib import blake2b
 
 from p2phub.node import providers, serve
-from p2phub.node.node import UPLOAD_SLOTS
+from p2phub.node.slots import UPLOAD_SLOTS
 from p2phub.protocol.picker import Picker, Request, deadline_s
 
 SEED = 0  # the host that has everything at the start
@@ -238,9 +238,8 @@ class Swarm:
 
     def _fill(self, download: _Download, provider: int) -> None:
         """Keep all connections to a provider busy that do not pause."""
-        while (
-            provider in download.running
-            and download.running[provider] + download.pausing[provider] < _connections(download)
+        while provider in download.running and download.running[provider] + download.pausing[provider] < _connections(
+            download
         ):
             request = download.picker.next_request(provider, self.now)
             if request is None:

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from p2phub.core.errors import PeerBusy, PeerError, PeerUnreachable
 from p2phub.core.frames import HEADER_SIZE, TAG_SIZE, Opener, Sealer, plaintext_size
 from p2phub.core.ids import ContentId
 from p2phub.net import bulkdoor as module
+from p2phub.net import receivers
 from p2phub.net.bulk import BulkConnection
 from p2phub.net.bulkdoor import TicketOffice, serve_bulk
 from p2phub.net.connection import WantedChunk
@@ -232,6 +234,19 @@ def test_tickets_that_nobody_uses_are_forgotten(office: TicketOffice, monkeypatc
     assert office.redeem(tickets[-1].id) == tickets[-1]
 
 
+def test_who_asks_for_ever_more_tickets_takes_them_from_nobody_else(
+    office: TicketOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TICKETS_MAX", 100)
+    before = [office.issue("a") for _ in range(20)]
+    flood = [office.issue("greedy") for _ in range(1000)]
+    after = [office.issue("b") for _ in range(20)]
+
+    assert [office.redeem(ticket.id) for ticket in before + after] == before + after
+    assert office.redeem(flood[-1].id) == flood[-1]
+    assert office.redeem(flood[0].id) is None
+
+
 async def test_a_ticket_opens_one_connection(office: TicketOffice, tmp_path: Path) -> None:
     files = Files(tmp_path, CONTENTS, PARTS)
     ticket = office.issue()
@@ -355,7 +370,7 @@ async def test_a_query_of_the_largest_size_is_read(office: TicketOffice) -> None
 
 @pytest.mark.parametrize("sent", [0, 2, 10])
 async def test_who_falls_silent_is_let_go(office: TicketOffice, sent: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("IDLE_TIMEOUT_S", "REQUEST_TIMEOUT_S"):
+    for name in ("FIRST_REQUEST_TIMEOUT_S", "REQUEST_TIMEOUT_S"):
         monkeypatch.setattr(module, name, 0.3)
 
     def talk(port: int) -> bytes:
@@ -364,6 +379,19 @@ async def test_who_falls_silent_is_let_go(office: TicketOffice, sent: int, monke
 
     async with door(office, refuse) as port:
         assert await in_thread(talk, port) == b""
+
+
+async def test_who_has_asked_may_rest_for_longer(office: TicketOffice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_REQUEST_TIMEOUT_S", 0.2)
+
+    def talk(port: int) -> None:
+        with Talker(port, office.issue()) as talker:
+            for _ in range(2):
+                assert talker.send(talker.sealer.seal(QUERY)).read_answer().status == 404
+                time.sleep(0.5)
+
+    async with door(office, refuse) as port:
+        await in_thread(talk, port)
 
 
 # ── connections that end in the middle ──────────────────────────────────────
@@ -435,6 +463,66 @@ async def test_who_reads_nothing_is_cut_off_and_blocks_nobody(
             talker.socket.close()
         await wait_until(lambda: deaf_files.released == 10, "the door to give up")
     assert open_below(tmp_path) == []
+
+
+async def test_who_takes_it_slowly_is_cut_off_once_others_wait(
+    office: TicketOffice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receivers, "RECEIVER_WINDOW_S", 0.3)
+    files = Files(tmp_path, {"file": bytes(30 * MIB)}, [("file", 0, 30 * MIB)])
+    others_wait = False
+
+    async def handler(request: Request) -> Response:
+        return replace(await files(request), others_wait=lambda: others_wait)
+
+    def slow(port: int) -> Talker:
+        talker = Talker(port, office.issue(), receive_buffer=4096)
+        talker.send(talker.sealer.seal(QUERY))
+        return talker
+
+    async with door(office, handler) as port:
+        talker = await in_thread(slow, port)
+        await trio.sleep(1.0)
+        assert files.released == 0
+        others_wait = True
+        await wait_until(lambda: files.released == 1, "the door to cut it off")
+        talker.socket.close()
+    assert open_below(tmp_path) == []
+
+
+async def test_who_takes_it_fast_is_not_cut_off_though_others_wait(
+    office: TicketOffice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receivers, "RECEIVER_WINDOW_S", 0.1)
+    files = Files(tmp_path, {"file": bytes(4 * MIB)}, [("file", 0, 4 * MIB)])
+
+    async def handler(request: Request) -> Response:
+        return replace(await files(request), others_wait=lambda: True)
+
+    def talk(port: int) -> None:
+        with Talker(port, office.issue(), receive_buffer=64 * 1024) as talker:
+            talker.send(talker.sealer.seal(QUERY)).read_answer()
+            for _ in range(4):
+                # Half a mebibyte in a fifth of a second, far above the least rate.
+                for _ in range(2):
+                    time.sleep(0.05)
+                assert len(talker.read_frame()) == MIB
+
+    async with door(office, handler) as port:
+        await in_thread(talk, port)
+
+
+async def test_connections_that_rest_hold_no_buffers(office: TicketOffice, tmp_path: Path) -> None:
+    files = Files(tmp_path, CONTENTS, PARTS)
+    before = len(module._buffers)
+
+    async with door(office, files) as port:
+        connections = [connect(port, office) for _ in range(20)]
+        for connection in connections:
+            assert await in_thread(fetch, connection) == PIECES
+        assert len(module._buffers) <= max(before, 1)
+        for connection in connections:
+            connection.close()
 
 
 async def test_closing_the_door_ends_answers_and_closes_files(office: TicketOffice, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from netkit import HOST, NODE, Answer, Caller, Files, echo, in_thread, open_belo
 
 from p2phub.core.errors import HubError
 from p2phub.net import door as module
+from p2phub.net import receivers
 from p2phub.net.door import HEAD_SIZE_MAX, Request, Response, serve_peers
 from p2phub.net.tls import client_context
 from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX
@@ -52,9 +54,7 @@ async def test_a_request_is_handed_over_whole(plain: bool) -> None:
         )
 
     assert seen == [Request("POST", "/v1/log/abc", {"start": "5", "x": "", "y": ""}, b"body", HOST)]
-    assert answer == Answer(
-        200, {"content-length": "6", "content-type": "text/plain", "x-more": "yes"}, b"answer"
-    )
+    assert answer == Answer(200, {"content-length": "6", "content-type": "text/plain", "x-more": "yes"}, b"answer")
 
 
 @WAYS
@@ -219,9 +219,7 @@ async def test_a_body_over_the_limit_is_refused_and_told_so(plain: bool, length:
         answer = await in_thread(on_connection, port, plain, talk)
         assert (answer.status, answer.headers["content-type"]) == (413, "text/plain")
         assert seen == []
-        exact = await in_thread(
-            on_connection, port, plain, lambda caller: caller.ask(body=bytes(LARGE_QUERY_SIZE_MAX))
-        )
+        exact = await in_thread(on_connection, port, plain, lambda caller: caller.ask(body=bytes(LARGE_QUERY_SIZE_MAX)))
         assert exact.status == 200
 
 
@@ -339,6 +337,42 @@ async def test_no_more_connections_are_open_than_the_limit(
 
     async with open_door(echo, plain=plain) as port:
         await in_thread(talk, port)
+
+
+@WAYS
+@pytest.mark.parametrize("limit", ["CONNECTIONS_PER_HOST_MAX", "CONNECTIONS_MAX"])
+async def test_who_asks_nothing_makes_room_for_who_does(
+    plain: bool, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, limit, 5)
+
+    def talk(port: int) -> None:
+        with contextlib.ExitStack() as opened:
+            asking = [opened.enter_context(Caller(port, plain=plain)) for _ in range(2)]
+            for caller in asking:
+                assert caller.ask().status == 200
+            silent = [opened.enter_context(Caller(port, plain=plain)) for _ in range(3)]
+            for _ in range(20):
+                late = opened.enter_context(Caller(port, plain=plain))
+                assert late.ask().status == 200
+                late.socket.close()
+            # The oldest, and no more than had to.
+            assert silent[0].rest() == b""
+            for caller in asking + silent[2:]:
+                assert caller.ask().status == 200
+
+    async with open_door(echo, plain=plain) as port:
+        await in_thread(talk, port)
+
+
+async def test_callers_with_many_addresses_count_as_one() -> None:
+    assert module.caller_of("192.0.2.7") == "192.0.2.7"
+    assert module.caller_of("192.0.2.7") != module.caller_of("192.0.2.8")
+    assert module.caller_of("2001:db8:0:1::7") == module.caller_of("2001:db8:0:1:ffff::8")
+    assert module.caller_of("2001:db8:0:1::7") != module.caller_of("2001:db8:0:2::7")
+    assert module.caller_of("::ffff:192.0.2.7") == "192.0.2.7"
+    assert module.caller_of("fe80::1%eth0") == module.caller_of("fe80::2")
+    assert module.caller_of("") == ""
 
 
 def ask_when_there_is_room(port: int, plain: bool) -> None:
@@ -480,6 +514,31 @@ async def test_who_reads_nothing_is_cut_off_and_blocks_nobody(
         for caller in callers:
             caller.socket.close()
         await wait_until(lambda: files.released == 14, "the door to give up")
+    assert open_below(tmp_path) == []
+
+
+@WAYS
+async def test_who_takes_it_slowly_is_cut_off_once_others_wait(
+    tmp_path: Path, plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receivers, "RECEIVER_WINDOW_S", 0.3)
+    files = Files(tmp_path, {"file": bytes(30 * MIB)}, [("file", 0, 30 * MIB)])
+    others_wait = False
+
+    async def handler(request: Request) -> Response:
+        return replace(await files(request), others_wait=lambda: others_wait)
+
+    def slow(port: int) -> Caller:
+        caller = Caller(port, plain=plain, receive_buffer=4096)
+        return caller.send(b"GET /file HTTP/1.1\r\nhost: x\r\n\r\n")
+
+    async with open_door(handler, plain=plain) as port:
+        caller = await in_thread(slow, port)
+        await trio.sleep(1.0)
+        assert files.released == 0
+        others_wait = True
+        await wait_until(lambda: files.released == 1, "the door to cut it off")
+        caller.socket.close()
     assert open_below(tmp_path) == []
 
 

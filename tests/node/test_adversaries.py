@@ -169,9 +169,7 @@ async def test_content_in_a_coding_of_http_is_a_violation(answer, published, cop
 
 
 @both_ways
-async def test_a_redirect_is_not_followed_and_its_sender_is_given_up(
-    only_tls, published, copy_of, tmp_path, impatient
-):
+async def test_a_redirect_is_not_followed_and_its_sender_is_given_up(only_tls, published, copy_of, tmp_path, impatient):
     asked: Counter[str] = Counter()
     async with AsyncExitStack() as stack:
         target = await stack.enter_async_context(open_home(copy_of("target")))
@@ -220,9 +218,10 @@ async def test_nine_of_ten_providers_lie_and_the_tenth_is_enough(only_tls, publi
     for path in (empty / "store" / "objects").glob("??/*"):
         path.unlink()
     async with AsyncExitStack() as stack:
-        homes = {name: await stack.enter_async_context(open_home(copy_of(name))) for name in (
-            "flips", "moves", "flips too", "short", "long", "drips", "mute", "redirects", "good"
-        )}
+        homes = {
+            name: await stack.enter_async_context(open_home(copy_of(name)))
+            for name in ("flips", "moves", "flips too", "short", "long", "drips", "mute", "redirects", "good")
+        }
         homes["claims"] = await stack.enter_async_context(open_home(empty))
         wraps = {
             "flips": flip_bits(homes["flips"]),

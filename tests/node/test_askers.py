@@ -12,6 +12,7 @@ from p2phub.net import receivers
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.node import Node
+from p2phub.node.slots import UPLOAD_SLOTS, UPLOAD_SLOTS_EACH
 from p2phub.protocol.messages import ByteRange
 from p2phub.testing.askers import is_open, silent, slow_readers
 from p2phub.testing.hostile import open_home, serving, wait_for
@@ -32,9 +33,7 @@ def largest(node: Node, revision: str) -> ByteRange:
     return ByteRange(file.root, 0, file.size)
 
 
-@pytest.mark.parametrize(
-    "after", ["nothing", "half a hello", "handshake", "half a head", "half a preface", "preface"]
-)
+@pytest.mark.parametrize("after", ["nothing", "half a hello", "handshake", "half a head", "half a preface", "preface"])
 async def test_a_hundred_connections_that_ask_nothing_keep_nobody_out(after, published, copy_of, tmp_path):
     async with (
         open_home(copy_of("seed")) as seed,
@@ -53,7 +52,28 @@ async def test_a_hundred_connections_that_ask_nothing_keep_nobody_out(after, pub
 
 
 @both_ways
-async def test_those_who_read_nothing_do_not_keep_the_slots(
+async def test_one_address_that_reads_nothing_does_not_hold_all_slots(
+    only_tls, published, copy_of, tmp_path, impatient
+):
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(copy_of("seed")))
+        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher", only_tls=only_tls))
+        address = await stack.enter_async_context(serving(seed))
+        spans = [largest(seed, published.revision)] * 2
+        await stack.enter_async_context(slow_readers(address, 16, spans, only_tls=only_tls))
+        await wait_for(lambda: seed.upload_slots.taken == UPLOAD_SLOTS_EACH, "the slots to be taken")
+        fetcher.store.peers.add(address)
+        with trio.fail_after(60):
+            await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
+        taken_then = seed.upload_slots.taken
+
+    assert tree(tmp_path / "out") == published.files
+    # It was not because they had been cut off.
+    assert taken_then >= UPLOAD_SLOTS_EACH
+
+
+@both_ways
+async def test_many_addresses_that_read_nothing_are_cut_off_when_others_wait(
     only_tls, published, copy_of, tmp_path, impatient, monkeypatch
 ):
     monkeypatch.setattr(receivers, "RECEIVER_WINDOW_S", 1.0)
@@ -62,11 +82,12 @@ async def test_those_who_read_nothing_do_not_keep_the_slots(
         fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher", only_tls=only_tls))
         address = await stack.enter_async_context(serving(seed))
         spans = [largest(seed, published.revision)] * 2
-        readers = await stack.enter_async_context(slow_readers(address, 16, spans, only_tls=only_tls))
-        await wait_for(lambda: seed.upload_slots.taken >= 6, "the slots to be taken")
+        sources = [f"127.0.0.{number}" for number in range(2, 18)]
+        readers = slow_readers(address, 16, spans, only_tls=only_tls, sources=sources)
+        await stack.enter_async_context(readers)
+        await wait_for(lambda: seed.upload_slots.taken == UPLOAD_SLOTS, "the slots to be taken")
         fetcher.store.peers.add(address)
         with trio.fail_after(60):
             await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
 
     assert tree(tmp_path / "out") == published.files
-    assert readers.asked >= 16
