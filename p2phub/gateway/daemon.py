@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import secrets
 import signal
 from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ async def run_daemon(
             f"a node of {settings.layout.home} runs already (process {running.pid})",
             hint="stop it first, or use another home: P2PHUB_HOME",
         )
+    _allow_many_connections()
     failure: HubError | None = None
     async with open_node(settings) as node:
         for address in peers:
@@ -87,6 +89,13 @@ async def run_daemon(
                         os.unlink(path)
     if failure is not None:
         raise failure
+
+
+def _allow_many_connections() -> None:
+    """Let this process have as many descriptors as it may: most systems give fewer than a node has connections."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _announce_here(node: Node, endpoint: str, token: str, ready_file: Path | None) -> None:

@@ -38,6 +38,7 @@ from p2phub.protocol.messages import (
     Ticket,
 )
 
+from .buffers import Buffers
 from .door import (
     FIRST_REQUEST_TIMEOUT_S,
     IDLE_TIMEOUT_S,
@@ -51,8 +52,13 @@ from .door import (
 )
 from .receivers import send_watched
 
-FRAME_SIZE = 256 * 1024  # bytes of content in a frame: two of them fit a processor's cache
+# Bytes of content in a frame: what is read, encrypted and sent stays in the processor's cache, and what
+# is received takes little memory.
+FRAME_SIZE = 256 * 1024
 SEND_SIZE_MIN = 128 * 1024  # bytes of frames sent at once, but for the last: small files would cost a call each
+_plaintext_buffers = Buffers(FRAME_SIZE)
+_frame_buffers = Buffers(SEND_SIZE_MIN + FRAME_SIZE + OVERHEAD)
+
 TICKETS_MAX = 4096  # given out and not used yet
 
 
@@ -174,33 +180,37 @@ class _BulkDoor:
         parts: Sequence[FilePart] = () if isinstance(response.body, bytes) else response.body
         self._socket.settimeout(SEND_TIMEOUT_S)
         try:
-            frames = _FrameWriter(self._socket, self._sealer, encode(_head(response, parts)))
-            for part in parts:
-                frames.add(part)
-            frames.flush()
+            with _plaintext_buffers.lend() as plaintext, _frame_buffers.lend() as buffer:
+                frames = _FrameWriter(self._socket, self._sealer, plaintext, buffer)
+                frames.begin(encode(_head(response, parts)))
+                for part in parts:
+                    with part.opened() as file:
+                        frames.add(file, part.offset, part.length)
+                frames.flush()
         finally:
             self._socket.setblocking(False)
 
 
 class _FrameWriter:
-    """Seals the frames of one answer and sends them, small ones together.
+    """Seals the frames of one answer and sends them, small ones together."""
 
-    It has its buffers only while an answer runs: connections outnumber those.
-    """
-
-    def __init__(self, connection: socket.socket, sealer: Sealer, head: bytes) -> None:
+    def __init__(self, connection: socket.socket, sealer: Sealer, plaintext: memoryview, frames: memoryview) -> None:
+        """plaintext, frames: buffers; in the second there is always room for another frame."""
         self._socket = connection
         self._sealer = sealer
-        self._plaintext = memoryview(bytearray(FRAME_SIZE))
-        # There is always room for another frame.
-        self._frames = memoryview(bytearray(SEND_SIZE_MIN + FRAME_SIZE + OVERHEAD))
-        self._filled = sealer.seal_into(memoryview(head), self._frames)
+        self._plaintext = plaintext
+        self._frames = frames
+        self._filled = 0
 
-    def add(self, part: FilePart) -> None:
-        """Send a part of a file, whose last frame may wait for more to come."""
-        offset, end = part.offset, part.offset + part.length
+    def begin(self, head: bytes) -> None:
+        """Make the frame that begins the answer."""
+        self._filled = self._sealer.seal_into(memoryview(head), self._frames)
+
+    def add(self, file: int, offset: int, length: int) -> None:
+        """Send a part of an open file, whose last frame may wait for more to come."""
+        end = offset + length
         while offset < end:
-            count = os.preadv(part.file, [self._plaintext[: end - offset]], offset)
+            count = os.preadv(file, [self._plaintext[: end - offset]], offset)
             if count == 0:
                 raise BrokenPipeError("a file became shorter while it was sent")
             self._filled += self._sealer.seal_into(self._plaintext[:count], self._frames[self._filled :])

@@ -24,12 +24,15 @@ from p2phub.core.errors import (
     PeerUnreachable,
     PeerViolation,
 )
-from p2phub.core.filetree import check_chunk
+from p2phub.core.filetree import CHUNK_SIZE_MAX, check_chunk
 from p2phub.core.ids import NodeId
 from p2phub.core.names import format_endpoint
 from p2phub.protocol.messages import ByteRange
 
+from .buffers import Buffers
 from .tls import WrongPeer
+
+_chunk_buffers = Buffers(CHUNK_SIZE_MAX)
 
 
 class WantedChunk(Struct, frozen=True):
@@ -91,16 +94,15 @@ class ContentConnection:
 
     def _take_chunks(self, chunks: Sequence[WantedChunk], sink: Sink, deadline: float) -> None:
         """Read `chunks` one after the other and give each, verified, to `sink`."""
-        # Only while it is used: a node keeps many more connections than it has requests.
-        buffer = memoryview(bytearray(max((chunk.length for chunk in chunks), default=0)))
-        for place, chunk in enumerate(chunks):
-            view = buffer[: chunk.length]
-            self._fill(view, deadline)
-            try:
-                check_chunk(view, chunk.hash)
-            except HashMismatch as exc:
-                raise PeerViolation(f"{self} {self.wrong_bytes}", peer=self.peer) from exc
-            sink(place, view)
+        with _chunk_buffers.lend() as buffer:
+            for place, chunk in enumerate(chunks):
+                view = buffer[: chunk.length]
+                self._fill(view, deadline)
+                try:
+                    check_chunk(view, chunk.hash)
+                except HashMismatch as exc:
+                    raise PeerViolation(f"{self} {self.wrong_bytes}", peer=self.peer) from exc
+                sink(place, view)
 
     @contextlib.contextmanager
     def _blame(self) -> Iterator[None]:

@@ -15,9 +15,10 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import h11
@@ -26,6 +27,7 @@ import trio
 from p2phub.core.errors import HubError
 from p2phub.protocol.messages import BULK_PREFACE, LARGE_QUERY_SIZE_MAX
 
+from .buffers import Buffers
 from .receivers import Connection, send_watched
 from .threads import run_abortable
 
@@ -41,7 +43,7 @@ SEND_TIMEOUT_S = 60.0  # a receiver that takes nothing for so long is gone
 LINGER_S = 5.0  # for the rest of a request that was refused
 HEAD_SIZE_MAX = 16 * 1024  # bytes of a request's head
 
-_BUFFER_SIZE = 1024 * 1024  # bytes of a file read at once for TLS
+_buffers = Buffers(1024 * 1024)  # for what is read at once of a file for TLS
 _SENDFILE_SIZE = 8 * 1024 * 1024  # bytes in one call of sendfile
 
 
@@ -58,11 +60,23 @@ class Request:
 
 @dataclass(frozen=True)
 class FilePart:
-    """`length` bytes of an open file from `offset` on."""
+    """`length` bytes from `offset` on of an open file, or of one that is opened when its turn comes."""
 
-    file: int
+    file: int | Path
     offset: int
     length: int
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[int]:
+        """Give the descriptor of the file. Raises OSError."""
+        if isinstance(self.file, int):
+            yield self.file
+            return
+        file = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield file
+        finally:
+            os.close(file)
 
 
 @dataclass(frozen=True)
@@ -334,20 +348,23 @@ class PlainChannel(Channel):
             await self._stream.send_all(data)
 
     async def send_files(self, parts: Sequence[FilePart]) -> None:
-        target = self._stream.socket.fileno()
         for part in parts:
-            offset, end = part.offset, part.offset + part.length
-            while offset < end:
-                try:
-                    count = os.sendfile(target, part.file, offset, min(_SENDFILE_SIZE, end - offset))
-                except BlockingIOError:
-                    with trio.fail_after(SEND_TIMEOUT_S):
-                        await trio.lowlevel.wait_writable(target)
-                    continue
-                if count == 0:
-                    raise BrokenPipeError("a file became shorter while it was sent")
-                offset += count
-                await trio.lowlevel.checkpoint()
+            with part.opened() as file:
+                await self._send_part(file, part.offset, part.offset + part.length)
+
+    async def _send_part(self, file: int, offset: int, end: int) -> None:
+        target = self._stream.socket.fileno()
+        while offset < end:
+            try:
+                count = os.sendfile(target, file, offset, min(_SENDFILE_SIZE, end - offset))
+            except BlockingIOError:
+                with trio.fail_after(SEND_TIMEOUT_S):
+                    await trio.lowlevel.wait_writable(target)
+                continue
+            if count == 0:
+                raise BrokenPipeError("a file became shorter while it was sent")
+            offset += count
+            await trio.lowlevel.checkpoint()
 
     async def linger(self) -> None:
         self._stream.socket.shutdown(socket.SHUT_WR)
@@ -394,17 +411,20 @@ class TlsChannel(Channel):
     def _send_files(self, parts: Sequence[FilePart]) -> None:
         self._socket.settimeout(SEND_TIMEOUT_S)
         try:
-            buffer = memoryview(bytearray(min(_BUFFER_SIZE, max(part.length for part in parts))))
-            for part in parts:
-                offset, end = part.offset, part.offset + part.length
-                while offset < end:
-                    count = os.preadv(part.file, [buffer[: end - offset]], offset)
-                    if count == 0:
-                        raise BrokenPipeError("a file became shorter while it was sent")
-                    self._socket.sendall(buffer[:count])
-                    offset += count
+            with _buffers.lend() as buffer:
+                for part in parts:
+                    with part.opened() as file:
+                        self._send_part(file, part.offset, part.offset + part.length, buffer)
         finally:
             self._socket.setblocking(False)
+
+    def _send_part(self, file: int, offset: int, end: int, buffer: memoryview) -> None:
+        while offset < end:
+            count = os.preadv(file, [buffer[: end - offset]], offset)
+            if count == 0:
+                raise BrokenPipeError("a file became shorter while it was sent")
+            self._socket.sendall(buffer[:count])
+            offset += count
 
     async def linger(self) -> None:
         # Past TLS: what comes is thrown away unread.

@@ -15,15 +15,18 @@ from collections.abc import Sequence
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import InvalidData, PeerViolation
-from p2phub.core.frames import HEADER_SIZE, TAG_SIZE, Opener, Sealer, plaintext_size
+from p2phub.core.frames import FRAME_SIZE_MAX, HEADER_SIZE, OVERHEAD, TAG_SIZE, Opener, Sealer, plaintext_size
 from p2phub.core.ids import NodeId
 from p2phub.protocol.messages import BULK_PREFACE, BulkAnswer, ByteRange, SpansQuery, Ticket
 
+from .buffers import Buffers
 from .bulk import CONNECT_TIMEOUT_S, STALL_TIMEOUT_S
 from .connection import PeerConnection, Sink, WantedChunk
 
 READ_AHEAD = 64 * 1024  # bytes read at once where less is needed
 ANSWER_SIZE_MAX = 4096  # bytes of the head of an answer; spec/bulk.md §4
+
+_frame_buffers = Buffers(FRAME_SIZE_MAX + OVERHEAD + READ_AHEAD)
 
 
 class FrameConnection(PeerConnection):
@@ -34,8 +37,7 @@ class FrameConnection(PeerConnection):
         self._ticket = ticket
         self._sealer = Sealer(ticket.client_key)
         self._opener = Opener(ticket.server_key)
-        # What came and was not opened yet stands in `_buffer` from `_begin` to `_end`. There is one only
-        # while a request runs, as large as its frames need: a node keeps more connections than requests.
+        # What came and was not opened yet stands in `_buffer`, lent to each request, from `_begin` to `_end`.
         self._buffer = memoryview(b"")
         self._begin = self._end = 0
         self.usable = True  # until the connection is lost: its ticket opens no other
@@ -55,7 +57,8 @@ class FrameConnection(PeerConnection):
         spans: one for each chunk, or a frame would hold parts of two.
         """
         deadline = time.monotonic() + deadline_s
-        with self._blame():
+        with self._blame(), _frame_buffers.lend() as self._buffer:
+            self._begin = self._end = 0
             if self._socket is None:
                 self._connect(deadline_s)
             assert self._socket is not None
@@ -65,8 +68,6 @@ class FrameConnection(PeerConnection):
             self._socket.sendall(self._sealer.seal(encode(SpansQuery(tuple(spans), first_copy))))
             self._read_answer(sum(chunk.length for chunk in chunks), deadline)
             self._take_chunks(chunks, sink, deadline)
-            if self._begin == self._end:  # as ever with a peer that sends no more than was asked
-                self._buffer = memoryview(b"")
 
     def abort(self) -> None:
         self.usable = False
@@ -116,8 +117,6 @@ class FrameConnection(PeerConnection):
         if missing > 0:
             if self._begin + max(size, READ_AHEAD) > len(self._buffer):
                 rest = bytes(self._buffer[self._begin : self._end])
-                if len(self._buffer) < size + READ_AHEAD:
-                    self._buffer = memoryview(bytearray(size + READ_AHEAD))
                 self._buffer[: len(rest)] = rest
                 self._begin, self._end = 0, len(rest)
             # Several small frames come in one call; of a large one no more is read, or it would have to be moved.

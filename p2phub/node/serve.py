@@ -67,6 +67,7 @@ log = logging.getLogger(__name__)
 SLOT_WAIT_S = 1.0  # a request for content waits so long for a slot before it is sent away
 LISTS_AT_ONCE = 64  # chunk lists of files in memory for one answer, of up to 64 KiB each
 RETRY_AFTER_S = 2  # seconds that a request sent away should wait
+FILES_OPEN_MAX = 16  # that one answer keeps open; of more, each is opened when its turn comes
 
 
 async def open_peer_door(node: Node, host: str, port: int, nursery: trio.Nursery) -> tuple[str, int]:
@@ -249,16 +250,16 @@ class PeerDoor:
         if waiting.cancelled_caught:
             self._sent_away_at = trio.current_time()
             return Response(429, b"all upload slots are taken", "text/plain", {"retry-after": str(RETRY_AFTER_S)})
-        parts: list[FilePart] = []
-        opened: dict[ContentId, Readable] = {}
+        found: dict[ContentId, Readable] = {}
+        files: dict[ContentId, int] = {}  # of these, what is open
 
         def release() -> None:
-            for file in {part.file for part in parts}:
+            for file in files.values():
                 os.close(file)
             slots.release(caller)
 
         try:
-            missing = await on_disk(self._open_spans, query.spans, parts, opened)
+            missing = await on_disk(self._find_spans, query.spans, found, files)
         except BaseException:
             release()
             raise
@@ -269,28 +270,32 @@ class PeerDoor:
         if query.first_copy and self._node.giving.is_given(query.spans, now):
             release()
             return _text(409, "some of this was given to another meanwhile")
-        self._node.giving.note(query.spans, {root: file.size for root, file in opened.items()}, now)
+        self._node.giving.note(query.spans, {root: file.size for root, file in found.items()}, now)
         self._node.uploaded += total
+        where = {root: files.get(root, readable.path) for root, readable in found.items()}
+        parts = [FilePart(where[span.root], span.offset, span.length) for span in query.spans]
         return Response(200, parts, "application/octet-stream", release=release, others_wait=self._do_others_wait)
 
     def _do_others_wait(self) -> bool:
         """Say whether somebody was sent away lately for want of a slot."""
         return trio.current_time() - self._sent_away_at < RECEIVER_WINDOW_S
 
-    def _open_spans(
-        self, spans: tuple[ByteRange, ...], parts: list[FilePart], opened: dict[ContentId, Readable]
+    def _find_spans(
+        self, spans: tuple[ByteRange, ...], found: dict[ContentId, Readable], files: dict[ContentId, int]
     ) -> ByteRange | None:
-        """Open the files of `spans` into `parts` and `opened`; returns the first span that is not here whole."""
+        """Find the files of `spans`, and keep the first ones open; returns the first span that is not here whole."""
         held = self._store.blobs.find_all({span.root for span in spans})
         for span in spans:
-            readable = opened.get(span.root)
+            readable = found.get(span.root)
             if readable is None:
                 readable = self._store.blobs.open_found(span.root, held.get(span.root))
                 if readable is None:
                     return span
-                opened[span.root] = readable
-            # In the list before any check, so that the file is closed whatever happens next.
-            parts.append(FilePart(readable.file, span.offset, span.length))
+                found[span.root] = readable
+                if len(files) < FILES_OPEN_MAX:
+                    files[span.root] = readable.file
+                else:
+                    os.close(readable.file)
             if not readable.has(span.offset, span.length) and not self._has_arrived(span, readable):
                 return span
         return None

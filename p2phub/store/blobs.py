@@ -68,6 +68,7 @@ class Ingested(Struct, frozen=True):
 class Readable:
     """An open file, whole or partial."""
 
+    path: Path
     file: int  # descriptor
     size: int  # bytes of the whole file
     chunks: ChunkList | None  # None: the file is whole
@@ -258,7 +259,7 @@ class Blobs:
         """Do what `open_readable` does for a file of which `find_all` has just told."""
         try:
             if held:
-                return Readable(os.open(held.path, os.O_RDONLY | os.O_CLOEXEC), held.size, None, b"")
+                return Readable(held.path, os.open(held.path, os.O_RDONLY | os.O_CLOEXEC), held.size, None, b"")
             chunks = self.chunk_list(root)
             path = self._layout.partial(root)
             if chunks is None or not path.exists():
@@ -268,7 +269,7 @@ class Blobs:
             return None
         except OSError as exc:
             raise StoreError(f"cannot read {root}: {exc.strerror}", path=str(root)) from exc
-        return Readable(file, chunks.size, chunks, bytes(saved_chunks(path, chunks)))
+        return Readable(path, file, chunks.size, chunks, bytes(saved_chunks(path, chunks)))
 
     # ── what comes in ───────────────────────────────────────────────────────
 

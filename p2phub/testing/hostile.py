@@ -107,7 +107,7 @@ def on_spans(change: Callable[[SpansQuery, bytearray], None]) -> Wrap:
             response = await handler(request)
             if request.path != "/v1/spans" or response.status != 200 or isinstance(response.body, bytes):
                 return response
-            data = bytearray(b"".join(os.pread(part.file, part.length, part.offset) for part in response.body))
+            data = bytearray(b"".join(_read(part) for part in response.body))
             parts, offset = [], 0
             spoiled = os.memfd_create("spoiled")
             for part in response.body:
@@ -154,13 +154,18 @@ def instead(change: Callable[[bytes], Response]) -> Wrap:
             response = await handler(request)
             if request.path != "/v1/spans" or response.status != 200 or isinstance(response.body, bytes):
                 return response
-            data = b"".join(os.pread(part.file, part.length, part.offset) for part in response.body)
+            data = b"".join(_read(part) for part in response.body)
             response.release()
             return change(data)
 
         return answer
 
     return wrap
+
+
+def _read(part: FilePart) -> bytes:
+    with part.opened() as file:
+        return os.pread(file, part.length, part.offset)
 
 
 def compressed(data: bytes) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import resource
 from contextlib import AsyncExitStack
 
 import pytest
@@ -11,10 +13,11 @@ from p2phub.core.ids import ManifestId
 from p2phub.net import receivers
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
-from p2phub.node.node import Node
+from p2phub.node.node import Node, create_identity
+from p2phub.node.publish import publish
 from p2phub.node.slots import UPLOAD_SLOTS, UPLOAD_SLOTS_EACH
 from p2phub.protocol.messages import ByteRange
-from p2phub.testing.askers import is_open, silent, slow_readers
+from p2phub.testing.askers import is_open, silent, slow_readers, talkers
 from p2phub.testing.hostile import open_home, serving, wait_for
 from p2phub.testing.processes import tree
 
@@ -91,3 +94,45 @@ async def test_many_addresses_that_read_nothing_are_cut_off_when_others_wait(
             await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
 
     assert tree(tmp_path / "out") == published.files
+
+
+@pytest.fixture
+def few_descriptors():
+    """Let this process open no more files than a process may on most systems."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@both_ways
+async def test_thousands_of_tiny_ranges_do_not_use_up_the_descriptors(only_tls, tmp_path, few_descriptors):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(1500):
+        (folder / f"{number:04}").write_bytes(b"%d" % number * 50)
+    (folder / "large").write_bytes(random.Random(0).randbytes(8 * MIB))
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(tmp_path / "seed"))
+        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher", only_tls=only_tls))
+        create_identity(seed)
+        revision = (await publish(seed, folder, "many", ignore)).revision
+        address = await stack.enter_async_context(serving(seed))
+        manifest = seed.store.manifests.get(ManifestId.parse(revision))
+        files = sorted(manifest.files, key=lambda file: -file.size)
+        # The large file first, so that the answers stay under way: nobody reads them.
+        spans = [ByteRange(file.root, 0, file.size) for file in files[:1000]]
+        several = await stack.enter_async_context(talkers(address, UPLOAD_SLOTS_EACH))
+        for talker in several:
+            await talker.ask(spans)
+        await wait_for(lambda: seed.upload_slots.taken == UPLOAD_SLOTS_EACH, "the answers to begin")
+        fetcher.store.peers.add(address)
+        with trio.fail_after(60):
+            await fetch(fetcher, revision, ignore, to=tmp_path / "out")
+        taken_then = seed.upload_slots.taken
+        answer = await several[0].answer()
+        whole = await several[0].content(answer.size)
+
+    assert tree(tmp_path / "out") == tree(folder)
+    assert taken_then == UPLOAD_SLOTS_EACH
+    assert whole == b"".join((folder / file.path).read_bytes() for file in files[:1000])
