@@ -514,13 +514,13 @@ async def test_who_takes_it_fast_is_not_cut_off_though_others_wait(
 
 async def test_connections_that_rest_hold_no_buffers(office: TicketOffice, tmp_path: Path) -> None:
     files = Files(tmp_path, CONTENTS, PARTS)
-    before = len(module._buffers)
+    before = len(module._plaintext_buffers._free)
 
     async with door(office, files) as port:
         connections = [connect(port, office) for _ in range(20)]
         for connection in connections:
             assert await in_thread(fetch, connection) == PIECES
-        assert len(module._buffers) <= max(before, 1)
+        assert len(module._plaintext_buffers._free) <= max(before, 1)
         for connection in connections:
             connection.close()
 

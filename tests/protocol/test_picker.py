@@ -804,14 +804,14 @@ def test_a_run_of_which_others_bring_all_is_not_asked_for() -> None:
 
 def test_it_is_known_when_nothing_of_a_run_is_wanted_any_more() -> None:
     picker = make(10, missing=[2, 3, 9])
-    picker.set_offer("peer", offers(10, [3]))
-    ask(picker, "peer")
+    picker.set_offer("peer", offers(10, [2, 3]))
+    request = ask(picker, "peer")
 
     assert picker.is_any_wanted(range(10))
-    picker.chunk_found(2)
+    picker.chunk_arrived(request, 2, 1.0)
     assert not picker.is_any_wanted(range(3))
     assert picker.is_any_wanted(range(3, 9))
-    picker.chunk_found(3)
+    picker.chunk_arrived(request, 3, 1.0)
     assert not picker.is_any_wanted(range(9))
     assert picker.is_any_wanted(range(9, 10))
 
