@@ -17,13 +17,11 @@ from __future__ import annotations
 
 import heapq
 import random
+from array import array
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-if TYPE_CHECKING:
-    import numpy as np
+from typing import Any, Generic, TypeVar
 
 REQUEST_SIZE_MAX = 16 * 1024 * 1024  # bytes; spec/transfer.md §3.2
 REQUEST_SIZE_MIN = 1024 * 1024  # bytes, less only where less is missing; spec/transfer.md §3.2
@@ -46,6 +44,8 @@ DEADLINE_PER_MIB_S = 64.0  # seconds, a floor of 16 KiB/s; spec/transfer.md §4
 RUNNING_MIN = 4
 RUNNING_RATE = 128 * 1024  # bytes a second
 TOTAL_WINDOW_S = 5.0  # seconds over which the rate of all together is measured
+
+NUMPY_CHUNKS = 4096  # chunks of a download for which numpy is worth its import, which takes 0.1 s
 
 P = TypeVar("P", bound=Hashable)
 
@@ -129,8 +129,8 @@ class Picker(Generic[P]):
         self._providers: dict[P, _Provider] = {}
         # How many partial providers offer each chunk, and how many whole ones gave it to somebody;
         # that the whole ones offer it makes no difference.
-        # None while that is 0 for all: most downloads do without numpy, whose import takes longer than they do.
-        self._rarity: np.ndarray[Any, np.dtype[np.int32]] | None = None
+        # None while that is 0 for all.
+        self._rarity: array[int] | None = None
         # By chunk, so that a chunk in flight and its askers are one fact.
         self._asked: dict[int, set[int]] = {}
         self._requests: dict[int, _InFlight[P]] = {}
@@ -334,16 +334,24 @@ class Picker(Generic[P]):
 
     def _count(self, offers: bytes | None, by: int) -> None:
         """Count offers in (1) or out (-1)."""
-        if offers is not None and 1 in offers:
+        if offers is None or 1 not in offers:
+            return
+        if self._rarity is None:
+            self._rarity = array("i", [0]) * len(self._sizes)
+        if len(self._sizes) < NUMPY_CHUNKS:
+            chunk = offers.find(1)
+            while chunk >= 0:
+                self._rarity[chunk] += by
+                chunk = offers.find(1, chunk + 1)
+        else:
             import numpy as np
 
-            if self._rarity is None:
-                self._rarity = np.zeros(len(self._sizes), dtype=np.int32)
-            self._rarity += by * np.frombuffer(offers, dtype=np.uint8).astype(np.int32)
-            self._epoch += 1
+            rarity = np.frombuffer(self._rarity, dtype=np.int32)
+            rarity += by * np.frombuffer(offers, dtype=np.uint8).astype(np.int32)
+        self._epoch += 1
 
     def _rarity_of(self, chunk: int) -> int:
-        return 0 if self._rarity is None else int(self._rarity[chunk])
+        return 0 if self._rarity is None else self._rarity[chunk]
 
     def _hurried_run(self, provider: _Provider) -> range | None:
         """Return the first free chunks that a reader waits for and `provider` offers."""
@@ -504,6 +512,8 @@ class Picker(Generic[P]):
             # In the order of their ranks: sorted, so it is a heap.
             free = (rank for rank, stripe in self._stripe_of_rank.items() if self._has_missing(stripe))
             return sorted(free)
+        if len(self._sizes) < NUMPY_CHUNKS:
+            return self._sorted_few(offers)
         if not self._stripes:
             return []
         import numpy as np
@@ -516,7 +526,9 @@ class Picker(Generic[P]):
         if offers is not None:
             wanted &= np.frombuffer(offers, dtype=np.uint8) == 1
         # At first any chunk is as good as another: a new node soon has something to give.
-        known = self._rarity if self._rarity is not None else np.zeros(len(self._sizes), dtype=np.int32)
+        known = np.zeros(len(self._sizes), dtype=np.int32)
+        if self._rarity is not None:
+            known = np.frombuffer(self._rarity, dtype=np.int32)
         rarity = known if self._number >= RANDOM_FIRST else np.full_like(known, _ANY_RARITY)
         # Chunks between two stripes were here from the start, so they are not wanted.
         rarest = np.minimum.reduceat(np.where(wanted, rarity, _NOT_WANTED), starts).astype(np.int64)
@@ -524,6 +536,17 @@ class Picker(Generic[P]):
         keys.sort()
         heap: list[int] = keys.tolist()  # sorted, so it is one
         return heap
+
+    def _sorted_few(self, offers: bytes | None) -> list[int]:
+        """Return what `_sorted_stripes` does, for few chunks without numpy."""
+        keys = []
+        for rank, stripe in self._stripe_of_rank.items():
+            free = [chunk for chunk in stripe if self._state[chunk] == _MISSING and (offers is None or offers[chunk])]
+            if free:
+                rarest = _ANY_RARITY if self._number < RANDOM_FIRST else min(map(self._rarity_of, free))
+                keys.append(rarest << _RANK_BITS | rank)
+        keys.sort()
+        return keys
 
 
 def _stripes(sizes: Sequence[int], state: bytearray) -> list[range]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -267,7 +267,7 @@ def test_a_rarity_counts_as_long_as_the_provider_is_here() -> None:
     picker.remove_provider("b")
     picker.remove_provider("b")
     picker.remove_provider("a")
-    assert not picker._rarity.any()
+    assert not any(picker._rarity)
 
 
 def test_a_partial_provider_that_becomes_whole_is_asked_for_all() -> None:
@@ -279,7 +279,7 @@ def test_a_partial_provider_that_becomes_whole_is_asked_for_all() -> None:
     finish_alone(picker, "a")
 
     assert picker.done
-    assert not picker._rarity.any()
+    assert not any(picker._rarity)
 
 
 def test_what_a_partial_provider_does_not_offer_is_left_to_a_whole_one() -> None:
@@ -626,6 +626,34 @@ def test_the_loser_of_a_race_is_told_that_its_chunk_is_here() -> None:
 
 
 # --- how much work it is
+
+
+@given(seed=st.integers(0, 2**32))
+def test_few_chunks_are_chosen_from_as_many_are(seed: int) -> None:
+    """Few are sorted in plain Python, many with numpy: both know the same rarities and give the same order."""
+    ways = []
+    for numpy_chunks in (0, module.NUMPY_CHUNKS):
+        rng = random.Random(seed)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "NUMPY_CHUNKS", numpy_chunks)
+            count = rng.randrange(1, 40)
+            picker = make(count, size=4 * MIB, missing=rng.sample(range(count), rng.randrange(count + 1)), seed=seed)
+            orders = []
+            for _ in range(30):
+                some = offers(count, rng.sample(range(count), rng.randrange(count + 1)))
+                provider = rng.choice("abc")
+                match rng.randrange(4):
+                    case 0:
+                        picker.set_offer(provider, rng.choice([None, some]), given=rng.choice([None, some]))
+                    case 1:
+                        picker.remove_provider(provider)
+                    case _:
+                        if (request := picker.next_request(provider, 0.0)) and rng.randrange(2):
+                            answer(picker, request, 0.0)
+                orders.append((picker._sorted_stripes(None), picker._sorted_stripes(some), picker.unoffered()))
+            ways.append(orders)
+
+    assert ways[0] == ways[1]
 
 
 class Counting(Picker[str]):
