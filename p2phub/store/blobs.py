@@ -384,8 +384,11 @@ class Blobs:
                 try:
                     if os.write(file, data) != len(data):
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    status = os.fstat(file)
+                    if status.st_mode & 0o777 != 0o444:
+                        os.fchmod(file, 0o444)  # the umask took something
                     os.replace(temporary, target)
-                    rows.append((root, Stamp.of(os.fstat(file)), None, None))
+                    rows.append((root, Stamp.of(status), None, None))
                 except BaseException:
                     with contextlib.suppress(OSError):
                         os.unlink(temporary)
@@ -610,6 +613,4 @@ def _open_new(folder: str) -> tuple[str, int]:
     except FileNotFoundError:
         os.makedirs(folder, exist_ok=True)
         file = os.open(temporary, NEW_FILE, 0o444)
-    if os.fstat(file).st_mode & 0o777 != 0o444:
-        os.fchmod(file, 0o444)  # the umask took something
     return temporary, file
