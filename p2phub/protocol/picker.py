@@ -95,6 +95,7 @@ class _Provider:
 
     order: _Order
     offers: bytes | None = None  # one byte a chunk, 1 if offered; None is all
+    reach: bytes | None = None  # of that, what it may be asked for; None is all
     given: bytes | None = None  # one byte a chunk, 1 if it sent it to somebody; None: nothing, or not told
     connections: int = 1
     rate: float | None = None  # bytes a second, over all connections
@@ -107,7 +108,7 @@ class _Provider:
     runs: Sequence[range] | None = None  # what alone it can be asked for; None: any chunks
 
     def has(self, chunk: int) -> bool:
-        return self.offers is None or self.offers[chunk] == 1
+        return self.reach is None or self.reach[chunk] == 1
 
 
 def deadline_s(size: int) -> float:
@@ -183,17 +184,20 @@ class Picker(Generic[P]):
         offers: bytes | None,
         *,
         given: bytes | None = None,
+        allowed: bytes | None = None,
         connections: int = 1,
         runs: Sequence[range] | None = None,
     ) -> None:
         """Note what `provider` offers: one byte a chunk, 1 if it does; None if all.
 
         given: the same for what it has sent to somebody lately, if it told.
+        allowed: the same for what it may be asked for; None if all. Others shall ask it for the rest.
         connections: how many requests it will be asked at the same time.
         runs: the chunks that it gives only together, if it gives no others.
         """
         assert offers is None or len(offers) == len(self._sizes)
         assert given is None or len(given) == len(self._sizes)
+        assert allowed is None or len(allowed) == len(self._sizes)
         known = self._providers.get(provider)
         if known is None:
             known = self._providers[provider] = _Provider(self._whole_order)
@@ -203,7 +207,10 @@ class Picker(Generic[P]):
             self._count(known.offers, -1)
             self._count(offers, 1)
             known.offers = offers
-            known.order = self._whole_order if offers is None else _Order()
+        reach = _both(offers, allowed)
+        if known.reach != reach:
+            known.reach = reach
+            known.order = self._whole_order if reach is None else _Order()
         if known.given != given:
             self._count(known.given, -1)
             self._count(given, 1)
@@ -370,7 +377,7 @@ class Picker(Generic[P]):
         """Return the best run of chunks that nobody was asked for and `provider` offers."""
         order = provider.order
         if order.epoch != self._epoch:
-            order.heap, order.epoch = self._sorted_stripes(provider.offers), self._epoch
+            order.heap, order.epoch = self._sorted_stripes(provider.reach), self._epoch
         heap = order.heap
         while heap:
             rarity, rank = heap[0] >> _RANK_BITS, heap[0] & (1 << _RANK_BITS) - 1
@@ -547,6 +554,13 @@ class Picker(Generic[P]):
                 keys.append(rarest << _RANK_BITS | rank)
         keys.sort()
         return keys
+
+
+def _both(first: bytes | None, second: bytes | None) -> bytes | None:
+    """Return the flags (a byte a chunk, None: all) that are set in both."""
+    if first is None or second is None:
+        return second if first is None else first
+    return (int.from_bytes(first, "big") & int.from_bytes(second, "big")).to_bytes(len(first), "big")
 
 
 def _stripes(sizes: Sequence[int], state: bytearray) -> list[range]:

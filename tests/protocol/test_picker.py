@@ -844,6 +844,29 @@ def test_it_is_known_when_nothing_of_a_run_is_wanted_any_more() -> None:
     assert picker.is_any_wanted(range(9, 10))
 
 
+# --- what others shall ask for
+
+
+def test_a_provider_is_asked_only_for_what_it_may_be_asked_for() -> None:
+    picker = make(64)
+    picker.set_offer("far", None, allowed=offers(64, range(16, 32)))
+    asked = finish_alone(picker, "far")
+
+    assert {chunk for request in asked for chunk in request.chunks} == set(range(16, 32))
+    assert not picker.unoffered(), "others may ask it"
+    picker.set_offer("far", None)
+    assert {chunk for request in finish_alone(picker, "far") for chunk in request.chunks} == set(range(64)) - set(
+        range(16, 32)
+    )
+
+
+def test_what_a_partial_provider_may_be_asked_for_is_part_of_what_it_offers() -> None:
+    picker = make(8)
+    picker.set_offer("far", offers(8, range(4)), allowed=offers(8, range(2, 8)))
+
+    assert {chunk for request in finish_alone(picker, "far") for chunk in request.chunks} == {2, 3}
+
+
 # --- slow lines
 
 
