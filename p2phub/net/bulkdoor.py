@@ -45,8 +45,9 @@ from .door import (
     Handler,
     Request,
     Response,
-    in_sender_thread,
 )
+from .pacing import Pacer
+from .sending import Sender
 
 TICKETS_MAX = 4096  # given out and not used yet
 
@@ -115,6 +116,7 @@ class _BulkDoor:
 
     def __init__(self, raw: socket.socket, ticket: Ticket, handler: Handler, host: str) -> None:
         self._socket = raw
+        self._sender = Sender(raw)
         self._opener = Opener(ticket.client_key)
         self._sealer = Sealer(ticket.server_key)
         self._handler = handler
@@ -142,29 +144,30 @@ class _BulkDoor:
             return False
         response = await self._handler(Request("POST", "/v1/spans", {}, bytes(query), self._host))
         try:
-            await in_sender_thread(self._socket, lambda: self._send(response))
+            await self._sender.send(response.sending, lambda pacer: self._send(response, pacer))
         finally:
             response.release()
         return True
 
-    def _send(self, response: Response) -> None:
+    def _send(self, response: Response, pacer: Pacer) -> None:
         parts: Sequence[FilePart] = () if isinstance(response.body, bytes) else response.body
         self._socket.settimeout(SEND_TIMEOUT_S)
         try:
             self._socket.sendall(self._sealer.seal(encode(_head(response, parts))))
             for part in parts:
-                self._send_part(part)
+                self._send_part(part, pacer)
         finally:
             self._socket.setblocking(False)
 
-    def _send_part(self, part: FilePart) -> None:
+    def _send_part(self, part: FilePart, pacer: Pacer) -> None:
         offset, end = part.offset, part.offset + part.length
         while offset < end:
             count = os.preadv(part.file, [self._plaintext[: end - offset]], offset)
             if count == 0:
                 raise BrokenPipeError("a file became shorter while it was sent")
             size = self._sealer.seal_into(self._plaintext[:count], self._frame)
-            self._socket.sendall(self._frame[:size])
+            for begin, stop in pacer.pieces(size):
+                self._socket.sendall(self._frame[begin:stop])
             offset += count
 
 
