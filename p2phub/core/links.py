@@ -1,4 +1,4 @@
-"""Links by what they cost, and what a node may use of each (spec/links.md).
+"""Tell links by what they cost (spec/links.md §1).
 
     address, labels, rules of this node ──classify──▶ lan │ site │ federation │ internet
 
@@ -8,29 +8,13 @@ What a peer says of itself (its labels) only chooses which of our limits it fall
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
-from typing import Annotated, Literal, get_args
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from msgspec import Meta, Struct
-
+from .choices import LinkClass
 from .errors import InvalidName
-from .noderecord import Label
+from .labels import Labels
+from .limits import LinkSettings, RangeRule
 
-LinkClass = Literal["lan", "site", "federation", "internet"]
-LINK_CLASSES: tuple[LinkClass, ...] = get_args(LinkClass)
-
-RATE_MIN = 100_000  # bytes a second; spec/links.md §2
-RATE_MAX = 2**50  # bytes a second; spec/links.md §2
-RULES_MAX = 1000  # ranges, and labels; spec/links.md §1
-
-Rate = Annotated[int, Meta(ge=RATE_MIN, le=RATE_MAX)]  # bytes a second
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
@@ -39,51 +23,6 @@ _PRIVATE = tuple(
     ip_network(text)
     for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 )  # fmt: skip
-
-
-class Labels(Struct, frozen=True):
-    """The labels of a node record."""
-
-    cluster: str | None = None
-    site: str | None = None
-
-    def __bool__(self) -> bool:
-        return self.cluster is not None or self.site is not None
-
-
-class Limit(Struct, frozen=True):
-    """What may be used of one class of links."""
-
-    link: LinkClass
-    up: Rate | None = None  # bytes a second; None: no limit
-    down: Rate | None = None
-    background: bool = False  # yields to everything else
-
-
-class RangeRule(Struct, frozen=True):
-    """The class of peers with an address in a range."""
-
-    range: str  # canonical CIDR, as `parse_range` gives it
-    link: LinkClass
-
-
-class LabelRule(Struct, frozen=True):
-    """The class of peers whose record has a label, as cluster or site."""
-
-    label: Label
-    link: LinkClass
-
-
-class LinkSettings(Struct, frozen=True):
-    """What the owner of a node has said about its links."""
-
-    limits: tuple[Limit, ...] = ()  # of classes that have any
-    ranges: tuple[RangeRule, ...] = ()
-    labels: tuple[LabelRule, ...] = ()
-
-    def limit(self, link: LinkClass) -> Limit:
-        """Return what may be used of `link`."""
-        return next((limit for limit in self.limits if limit.link == link), Limit(link))
 
 
 def parse_range(text: str) -> IPNetwork:

@@ -28,6 +28,7 @@ from p2phub.core.ids import NodeId
 from p2phub.core.names import format_endpoint
 from p2phub.protocol.messages import ByteRange
 
+from .pacing import Pacer
 from .tls import WrongPeer
 
 
@@ -54,11 +55,14 @@ class ContentConnection:
 
     usable = True  # for another request
 
-    def __init__(self, node: NodeId, host: str, port: int) -> None:
+    def __init__(self, node: NodeId, host: str, port: int, pacer: Pacer | None = None) -> None:
+        """pacer: asked after each piece that came; what it holds up, TCP holds back at the sender."""
         self.node = node
         self._host = host
         self._port = port
         self._socket: socket.socket | None = None
+        self._pacer = pacer or Pacer()
+        self._paused_s = 0.0  # seconds that the pacer took, since the connection was made
         self._chunk = memoryview(bytearray(CHUNK_SIZE_MAX))
 
     def fetch(
@@ -69,10 +73,13 @@ class ContentConnection:
         *,
         deadline_s: float,
         first_copy: bool = False,
+        background: bool = False,
     ) -> None:
         """Ask for `spans`, whose bytes are `chunks` one after the other, and give each to `sink`.
 
+        deadline_s: without the time that the limits of this node hold it up.
         first_copy: only if the peer gave none of it to anybody lately.
+        background: let others go first.
         Raises PeerUnreachable if the peer is gone or slower than the deadline, PeerBusy if
         it has no slot, GivenMeanwhile if it would be no first copy, PeerError if it has not
         what was asked, PeerViolation if it lied.
@@ -86,6 +93,7 @@ class ContentConnection:
             with contextlib.suppress(OSError):
                 # The socket's own: that of TLS would unwrap it under the thread.
                 socket.socket.shutdown(current, socket.SHUT_RDWR)
+        self._pacer.stop()
 
     def close(self) -> None:
         """Close the connection."""
@@ -102,12 +110,18 @@ class ContentConnection:
         done = 0
         while done < len(view):
             # Each byte restarts the socket's timeout: the deadline is what ends a trickle.
-            if time.monotonic() > deadline:
+            if self._now() > deadline:
                 raise TimeoutError("the deadline of the request has passed")
-            count = self._socket.recv_into(view[done:])
+            piece = self._pacer.piece(len(view) - done)
+            count = self._socket.recv_into(view[done : done + piece])
             if count == 0:
                 raise PeerUnreachable(f"{self} closed the connection", peer=str(self.node))
             done += count
+            self._paused_s += self._pacer.wait(count)
+
+    def _now(self) -> float:
+        """Return the time in seconds by which deadlines are measured; it stands still while our own limit holds."""
+        return time.monotonic() - self._paused_s
 
     def _take_chunks(self, chunks: Sequence[WantedChunk], sink: Sink, deadline: float) -> None:
         """Read `chunks` one after the other and give each, verified, to `sink`."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import time
 from collections.abc import Sequence
 
 from p2phub.core.encoding import decode, encode
@@ -21,6 +20,7 @@ from p2phub.protocol.messages import BULK_PREFACE, BulkAnswer, ByteRange, SpansQ
 
 from .bulk import CONNECT_TIMEOUT_S, STALL_TIMEOUT_S
 from .connection import ContentConnection, Sink, WantedChunk
+from .pacing import Pacer
 
 ANSWER_SIZE_MAX = 4096  # bytes of the head of an answer; spec/bulk.md §4
 
@@ -28,8 +28,8 @@ ANSWER_SIZE_MAX = 4096  # bytes of the head of an answer; spec/bulk.md §4
 class FrameConnection(ContentConnection):
     """One bulk connection, made with one ticket."""
 
-    def __init__(self, node: NodeId, host: str, port: int, ticket: Ticket) -> None:
-        super().__init__(node, host, port)
+    def __init__(self, node: NodeId, host: str, port: int, ticket: Ticket, *, pacer: Pacer | None = None) -> None:
+        super().__init__(node, host, port, pacer)
         self._ticket = ticket
         self._sealer = Sealer(ticket.client_key)
         self._opener = Opener(ticket.server_key)
@@ -45,12 +45,13 @@ class FrameConnection(ContentConnection):
         *,
         deadline_s: float,
         first_copy: bool = False,
+        background: bool = False,
     ) -> None:
         """As `ContentConnection.fetch`. After an error that is no refusal the connection is no longer usable.
 
         spans: one for each chunk, or a frame would hold parts of two.
         """
-        deadline = time.monotonic() + deadline_s
+        deadline = self._now() + deadline_s
         with self._blame():
             if self._socket is None:
                 self._connect(deadline_s)
@@ -58,7 +59,8 @@ class FrameConnection(ContentConnection):
             if not self.usable:
                 raise ConnectionAbortedError(errno.ECONNABORTED, "the request was given up")
             self._socket.settimeout(min(STALL_TIMEOUT_S, deadline_s))
-            self._socket.sendall(self._sealer.seal(encode(SpansQuery(tuple(spans), first_copy))))
+            query = SpansQuery(tuple(spans), first_copy, background)
+            self._socket.sendall(self._sealer.seal(encode(query)))
             self._read_answer(sum(chunk.length for chunk in chunks), deadline)
             self._take_chunks(chunks, sink, deadline)
 

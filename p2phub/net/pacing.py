@@ -12,10 +12,11 @@ import time
 from collections.abc import Iterator, Sequence
 
 from p2phub.protocol.bucket import Bucket
+from p2phub.protocol.peak import Peak
 
 PIECE_S = 0.05  # seconds of a rate that pass at once
 PIECE_MIN = 4 * 1024  # bytes; less would only cost time
-PIECE_MAX = 1024 * 1024  # bytes
+PIECE_MAX = 2 * 1024 * 1024  # bytes
 
 
 class RateLimit:
@@ -26,6 +27,7 @@ class RateLimit:
         self._condition = threading.Condition()
         self._bucket: Bucket | None = None
         self._held = False
+        self._peak = Peak()
         self.set_rate(rate)
 
     @property
@@ -49,6 +51,16 @@ class RateLimit:
         """Say whether anybody had to wait since the last time this was asked."""
         held, self._held = self._held, False
         return held
+
+    def note_passed(self, size: int) -> None:
+        """Note that `size` bytes have passed."""
+        with self._condition:
+            self._peak.note(size, time.monotonic())
+
+    def peak(self) -> int:
+        """Return the most bytes that passed in a second of late."""
+        with self._condition:
+            return int(self._peak.rate(time.monotonic()))
 
     def wake(self) -> None:
         """Let whoever waits look whether it was stopped."""
@@ -88,10 +100,11 @@ class Pacer:
 
     def piece(self, size: int) -> int:
         """Return how many of `size` bytes should pass before the next wait."""
+        size = min(size, PIECE_MAX)
         for limit in self._limits:
             rate = limit.rate
             if rate is not None:
-                size = min(size, max(PIECE_MIN, min(int(rate * PIECE_S), PIECE_MAX)))
+                size = min(size, max(PIECE_MIN, int(rate * PIECE_S)))
         return size
 
     def wait(self, size: int) -> float:
@@ -102,12 +115,17 @@ class Pacer:
         return time.monotonic() - start
 
     def pieces(self, size: int) -> Iterator[tuple[int, int]]:
-        """Cut `size` bytes into pieces, and wait before each: gives where it begins and ends."""
+        """Cut `size` bytes into pieces, and wait before each: gives where it begins and ends.
+
+        When the next is asked for, the last one has passed.
+        """
         begin = 0
         while begin < size:
             end = begin + self.piece(size - begin)
             self.wait(end - begin)
             yield begin, end
+            for limit in self._limits:
+                limit.note_passed(end - begin)
             begin = end
 
     def stop(self) -> None:

@@ -118,8 +118,11 @@ class Download:
             if not self._left[place]:
                 self._complete(place)
 
-    async def fetch(self, connection: ContentConnection, request: Request[str]) -> None:
-        """Do one request in a worker thread, and queue what arrives. Raises PeerError, StoreError."""
+    async def fetch(self, connection: ContentConnection, request: Request[str], *, background: bool = False) -> None:
+        """Do one request in a worker thread, and queue what arrives. Raises PeerError, StoreError.
+
+        background: ask the peer to let others go first.
+        """
         spans, wanted = self._spans(request)
         deadline = deadline_s(sum(chunk.length for chunk in wanted))
         small: list[tuple[int, int, bytes]] = []  # chunk, file, bytes: files of one chunk
@@ -138,7 +141,14 @@ class Download:
 
         def work() -> None:
             try:
-                connection.fetch(spans, wanted, sink, deadline_s=deadline, first_copy=request.is_first_copy)
+                connection.fetch(
+                    spans,
+                    wanted,
+                    sink,
+                    deadline_s=deadline,
+                    first_copy=request.is_first_copy,
+                    background=background,
+                )
             finally:
                 if small:
                     self._partials.add_small([(place, data) for _, place, data in small])

@@ -9,8 +9,6 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import trio
-
 from p2phub.core.choices import Kind, LinkMode
 from p2phub.core.errors import InvalidData, NoSpace, NotFound, Offline
 from p2phub.core.ids import ContentId, ManifestId
@@ -22,7 +20,7 @@ from .dedup import count_known, find_known
 from .disk import on_disk
 from .download import DownloadReport
 from .events import Tell
-from .node import Node
+from .node import Node, Running
 from .partials import WantedFile
 from .replicate import require_peers
 from .resolve import Target, load_manifest, resolve
@@ -46,21 +44,25 @@ async def fetch(
     dry_run: bool = False,
     kind: Kind | None = None,
     check_out_files: bool = True,
+    background: bool = False,
 ) -> FetchResult:
     """Bring what `reference` means into the store, verified, and place it in a folder.
 
     to: the folder (for a single file: its path); None takes one in the store's views.
     include, exclude: glob patterns over paths, as the existing hub's clients have them.
+    background: let all other traffic go first; spec/links.md §4.
     Raises NotFound, Offline, Conflict, NoSpace, StoreError.
     """
     target = await resolve(node, reference, tell, refresh=True)
     if target.manifest is None:
-        return await _fetch_file(node, target, tell, to=to, link=link, force=force, dry_run=dry_run)
+        return await _fetch_file(
+            node, target, tell, to=to, link=link, force=force, dry_run=dry_run, background=background
+        )
     manifest = await load_manifest(node, target.manifest, tell)
     if kind is not None and manifest.kind != kind:
         raise NotFound(f"{reference} is a {manifest.kind}, not a {kind}")
     files = select(manifest, include, exclude)
-    report, here_before = await fetch_files(node, files, tell, dry_run=dry_run)
+    report, here_before = await fetch_files(node, files, tell, dry_run=dry_run, background=background)
     folder, linked = None, None
     if not dry_run and check_out_files:
         folder = to or _view(node, target, target.manifest)
@@ -104,7 +106,7 @@ def select(manifest: Manifest, include: Sequence[str], exclude: Sequence[str]) -
 
 
 async def fetch_files(
-    node: Node, files: Sequence[FileEntry], tell: Tell, *, dry_run: bool = False
+    node: Node, files: Sequence[FileEntry], tell: Tell, *, dry_run: bool = False, background: bool = False
 ) -> tuple[DownloadReport, int]:
     """Bring the content of `files` into the store; returns how it went, and the bytes that were here before."""
     sizes = {file.root: file.size for file in files}
@@ -117,21 +119,25 @@ async def fetch_files(
     await require_peers(node)
     if dry_run:
         return await _foresee(node, missing, tell), here + await _in_partials(node, missing)
-    report = await _bring(node, missing, sizes, tell)
+    report = await _bring(node, missing, sizes, tell, background=background)
     return report, here + report.here_before
 
 
-async def _bring(node: Node, roots: Sequence[ContentId], sizes: dict[ContentId, int], tell: Tell) -> DownloadReport:
+async def _bring(
+    node: Node, roots: Sequence[ContentId], sizes: dict[ContentId, int], tell: Tell, *, background: bool
+) -> DownloadReport:
     """Download `roots`; what another task of this node downloads already is waited for."""
     report = DownloadReport()
     missing = list(roots)
     while missing:
         mine = [root for root in missing if root not in node.downloads]
         if mine:
-            report = _sum(report, await _download(node, mine, sizes, tell))
+            report = _sum(report, await _download(node, mine, sizes, tell, background=background))
         else:
             # What the other task brings is ours too. If it fails, the next turn tries it here.
-            await node.downloads[missing[0]].wait()
+            other = node.downloads[missing[0]]
+            other.background = other.background and background
+            await other.done.wait()
         missing = await on_disk(_missing, node, missing)
         if set(missing) & set(mine):
             raise InvalidData(f"{missing[0]} was fetched and is not in the store")
@@ -153,20 +159,22 @@ def _missing(node: Node, roots: Iterable[ContentId]) -> list[ContentId]:
     return [root for root in roots if not node.store.blobs.find(root)]
 
 
-async def _download(node: Node, roots: Sequence[ContentId], sizes: dict[ContentId, int], tell: Tell) -> DownloadReport:
-    done = trio.Event()
-    node.downloads.update(dict.fromkeys(roots, done))
+async def _download(
+    node: Node, roots: Sequence[ContentId], sizes: dict[ContentId, int], tell: Tell, *, background: bool
+) -> DownloadReport:
+    running = Running(background)
+    node.downloads.update(dict.fromkeys(roots, running))
     try:
         chunk_lists = await load_chunk_lists(node, roots, tell)
         for root, chunks in chunk_lists.items():
             if root in sizes and sizes[root] != chunks.size:
                 raise InvalidData(f"the manifest says {root} has {sizes[root]} bytes, and it has {chunks.size}")
         await _check_space(node, roots, sum(chunks.size for chunks in chunk_lists.values()))
-        return await download(node, [WantedFile(root, chunk_lists[root]) for root in roots], tell)
+        return await download(node, [WantedFile(root, chunk_lists[root]) for root in roots], running, tell)
     finally:
         for root in roots:
             node.downloads.pop(root, None)
-        done.set()
+        running.done.set()
 
 
 async def _foresee(node: Node, roots: Sequence[ContentId], tell: Tell) -> DownloadReport:
@@ -212,7 +220,15 @@ async def _in_partials(node: Node, roots: Sequence[ContentId]) -> int:
 
 
 async def _fetch_file(
-    node: Node, target: Target, tell: Tell, *, to: Path | None, link: LinkMode, force: bool, dry_run: bool
+    node: Node,
+    target: Target,
+    tell: Tell,
+    *,
+    to: Path | None,
+    link: LinkMode,
+    force: bool,
+    dry_run: bool,
+    background: bool,
 ) -> FetchResult:
     """Fetch a single file by its hash alone."""
     root = target.file
@@ -226,7 +242,7 @@ async def _fetch_file(
         chunks = (await load_chunk_lists(node, [root], tell))[root]
         size = chunks.size
         if not dry_run:
-            report = await _bring(node, [root], {}, tell)
+            report = await _bring(node, [root], {}, tell, background=background)
     else:
         size = held.size
     path, linked = None, None

@@ -186,5 +186,5 @@ async def status(node: Node) -> Status:
         forked_logs=forked,
         manifests=manifests,
         uploaded=node.uploaded,
-        uploads=int(node.upload_slots.borrowed_tokens),
+        uploads=node.links.uploads,
     )

@@ -17,6 +17,7 @@ from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import NotFound, StoreError
 from p2phub.core.identity import Identity, new_document, open_identity, sign_document
 from p2phub.core.ids import ContentId, NodeId
+from p2phub.core.labels import Labels
 from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, SignedNodeRecord, sign_node_record
 from p2phub.core.records import Entry
 from p2phub.core.signing import SigningKey
@@ -29,9 +30,16 @@ from p2phub.store.store import Store
 
 from .disk import on_disk
 from .giving import Giving
+from .links import Links, open_links
 from .settings import Settings
 
-UPLOAD_SLOTS = 8  # answers with content at once; spec/transfer.md §5
+
+@dataclass(eq=False)
+class Running:
+    """A download of this node."""
+
+    background: bool  # lets those in the foreground go first
+    done: trio.Event = field(default_factory=trio.Event)
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,11 @@ class Node:
     settings: Settings
     store: Store
     key: SigningKey
+    links: Links
     endpoints: list[str] = field(default_factory=list)  # HOST:PORT where it serves
     # Set whenever a head here changed; replication waits for it.
     changed: trio.Event = field(default_factory=trio.Event)
-    upload_slots: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(UPLOAD_SLOTS))
-    downloads: dict[ContentId, trio.Event] = field(default_factory=dict)  # running here, by file
+    downloads: dict[ContentId, Running] = field(default_factory=dict)  # by file
     arriving: dict[ContentId, Arriving] = field(default_factory=dict)  # of those, what has come
     giving: Giving = field(default_factory=Giving)
     started: float = field(default_factory=time.time)
@@ -94,6 +102,10 @@ class Node:
         self.endpoints = endpoints
         self._record = None
 
+    def is_held(self, download: Running) -> bool:
+        """Say whether a download is to wait for another one."""
+        return download.background and any(not other.background for other in self.downloads.values())
+
     def note_change(self) -> None:
         """Wake whoever waits for a change of the catalogue."""
         self.changed.set()
@@ -106,7 +118,8 @@ async def open_node(settings: Settings) -> AsyncIterator[Node]:
     store = await on_disk(Store, settings.layout)
     try:
         key = await on_disk(load_or_create_key, settings.layout.keys / "node.key")
-        yield Node(settings, store, key)
+        links = await open_links(store, Labels(settings.cluster, settings.site))
+        yield Node(settings, store, key, links)
     finally:
         store.close()
 

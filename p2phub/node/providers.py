@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import trio
 
+from p2phub.core.choices import LinkClass
 from p2phub.core.errors import (
     GivenMeanwhile,
     InvalidData,
@@ -35,7 +36,7 @@ from p2phub.store.peers import Peer
 from .disk import on_disk
 from .download import Download, ProviderReport
 from .events import Notice, Tell
-from .node import Node
+from .node import Node, Running
 from .replicate import ban_peer, call_peer, usable_peers
 
 IDLE_S = 0.25  # seconds until a connection with nothing to do looks again
@@ -61,8 +62,9 @@ ADDED_FIRST = 4  # of the peers that the user added, tried before those that fet
 class Provider:
     """Somebody who gives chunks of a download, as long as it is used."""
 
-    def __init__(self, report: ProviderReport) -> None:
+    def __init__(self, report: ProviderReport, link: LinkClass) -> None:
         self.report = report
+        self.link = link
         self.offers: bytes | None = b""  # as the picker takes them
         self.given: bytes | None = None
         self.running = 0  # requests in flight
@@ -114,8 +116,16 @@ class Provider:
 class PeerProvider(Provider):
     """A peer that has answered a hello."""
 
-    def __init__(self, node: Node, peer: Peer, client: PeerClient, report: ProviderReport, download: Download) -> None:
-        super().__init__(report)
+    def __init__(
+        self,
+        node: Node,
+        peer: Peer,
+        client: PeerClient,
+        report: ProviderReport,
+        link: LinkClass,
+        download: Download,
+    ) -> None:
+        super().__init__(report, link)
         self._node = node
         self._peer = peer
         self._client = client
@@ -126,12 +136,13 @@ class PeerProvider(Provider):
 
     async def connect(self) -> ContentConnection:
         node, client, is_plain = self._peer.node, self._client, self._node.settings.plain
+        pacer = self._node.links.downloading(self.link)
         if not is_plain and not self._only_tls:
             ticket = await self._ticket()
             if ticket:
-                return FrameConnection(node, client.host, client.port, ticket)
+                return FrameConnection(node, client.host, client.port, ticket, pacer=pacer)
             self._only_tls = True
-        return BulkConnection(node, client.host, client.port, plain=is_plain)
+        return BulkConnection(node, client.host, client.port, plain=is_plain, pacer=pacer)
 
     async def _ticket(self) -> Ticket | None:
         """Return a fresh ticket; several are asked for at once, as the other connections will want theirs."""
@@ -162,11 +173,12 @@ class PeerProvider(Provider):
 class Crowd:
     """All who give to one download."""
 
-    def __init__(self, node: Node, download: Download, tell: Tell, nursery: trio.Nursery) -> None:
+    def __init__(self, node: Node, download: Download, running: Running, tell: Tell, nursery: trio.Nursery) -> None:
         """nursery: where each provider is used; the caller cancels it when the download is over."""
         self._node = node
         self._download = download
         self._picker = download.picker
+        self._own = running
         self._tell = tell
         self._nursery = nursery
         self.providers: dict[str, Provider] = {}
@@ -227,7 +239,8 @@ class Crowd:
         pause_s = PAUSE_S
         try:
             async with call_peer(self._node, peer) as client:
-                provider = PeerProvider(self._node, peer, client, report, self._download)
+                link = await self._node.links.class_of(peer, client.host)
+                provider = PeerProvider(self._node, peer, client, report, link, self._download)
                 if not await provider.look():
                     report.state, report.reason = "has nothing", "it has nothing of this"
                     return
@@ -316,7 +329,7 @@ class Crowd:
         try:
             while True:
                 request = None
-                if provider.running < self._connections():
+                if provider.running < self._connections() and not self._node.is_held(self._own):
                     request = self._picker.next_request(provider.name, trio.current_time())
                 if request is None:
                     with trio.move_on_after(IDLE_S):
@@ -327,7 +340,8 @@ class Crowd:
                     with self._running(provider, request):
                         if connection is None or not connection.usable:
                             connection = await provider.connect()
-                        await self._download.fetch(connection, request)
+                        async with self._node.links.turn_to_ask(provider.link):
+                            await self._download.fetch(connection, request, background=self._is_background(provider))
                     failures = 0
                     provider.is_busy, provider.report.reason = False, None
                 except PeerBusy as exc:
@@ -352,6 +366,9 @@ class Crowd:
         finally:
             if connection is not None:
                 connection.close()
+
+    def _is_background(self, provider: Provider) -> bool:
+        return self._own.background or self._node.links.is_background(provider.link)
 
     @contextmanager
     def _running(self, provider: Provider, request: Request[str]) -> Iterator[None]:

@@ -234,10 +234,12 @@ class PeerDoor:
         total = sum(span.length for span in query.spans)
         if total > SPAN_BYTES_MAX:
             return _text(400, f"{total} bytes in one request, the limit is {SPAN_BYTES_MAX}")
-        slot = object()
-        with trio.move_on_after(SLOT_WAIT_S) as waiting:
-            await self._node.upload_slots.acquire_on_behalf_of(slot)
-        if waiting.cancelled_caught:
+        links = self._node.links
+        link = await links.class_of(request.host)
+        turn = None
+        with trio.move_on_after(SLOT_WAIT_S):
+            turn = await links.take_turn(link, background=query.background)
+        if turn is None:
             return Response(429, b"all upload slots are taken", "text/plain", {"retry-after": str(RETRY_AFTER_S)})
         parts: list[FilePart] = []
         opened: dict[ContentId, Readable] = {}
@@ -245,7 +247,7 @@ class PeerDoor:
         def release() -> None:
             for file in {part.file for part in parts}:
                 os.close(file)
-            self._node.upload_slots.release_on_behalf_of(slot)
+            links.end_turn(turn)
 
         try:
             missing = await on_disk(self._open_spans, query.spans, parts, opened)
@@ -261,7 +263,7 @@ class PeerDoor:
             return _text(409, "some of this was given to another meanwhile")
         self._node.giving.note(query.spans, {root: file.size for root, file in opened.items()}, now)
         self._node.uploaded += total
-        return Response(200, parts, "application/octet-stream", release=release)
+        return Response(200, parts, "application/octet-stream", sending=links.sending(turn), release=release)
 
     def _open_spans(
         self, spans: tuple[ByteRange, ...], parts: list[FilePart], opened: dict[ContentId, Readable]

@@ -21,7 +21,7 @@ from .dedup import find_known
 from .disk import on_disk
 from .download import Download, DownloadReport
 from .events import Progress, ProviderRate, Tell
-from .node import Arriving, Node
+from .node import Arriving, Node, Running
 from .partials import DownloadPartials, WantedFile
 from .providers import Crowd
 
@@ -34,12 +34,14 @@ PATIENCE_ALONE_S = 5.0  # the same while nobody has given anything
 # three connections bring their first chunks of 2 MiB after 384 s.
 PATIENCE_SILENT_S = 400.0
 PATIENCE_BUSY_S = 600.0  # the same while one of them says that it is busy
+PATIENCE_BACKGROUND_S = 24 * 3600.0  # the same in the background, where others may be first for long
 QUIET_S = 2.0  # seconds without a chunk until people are told why
 
 
-async def download(node: Node, files: Sequence[WantedFile], tell: Tell) -> DownloadReport:
+async def download(node: Node, files: Sequence[WantedFile], running: Running, tell: Tell) -> DownloadReport:
     """Fetch all of `files` into the store.
 
+    running: says, also while it runs, whether the download is in the background.
     Raises NotFound if nobody offers what is missing, StoreError if the disk fails.
     """
     report = DownloadReport()
@@ -50,7 +52,7 @@ async def download(node: Node, files: Sequence[WantedFile], tell: Tell) -> Downl
         places = await on_disk(find_known, node.store.blobs, [file.chunks for file in files], have)
         if places:
             report.copied = await on_disk(partials.copy_known, have, places)
-        await _Swarm(node, files, have, partials, tell, report).run()
+        await _Swarm(node, files, have, partials, running, tell, report).run()
     finally:
         with trio.CancelScope(shield=True):
             await on_disk(partials.close)
@@ -70,11 +72,13 @@ class _Swarm:
         files: Sequence[WantedFile],
         have: Sequence[bytearray],
         partials: DownloadPartials,
+        running: Running,
         tell: Tell,
         report: DownloadReport,
     ) -> None:
         self._node = node
         self._partials = partials
+        self._running = running
         self._tell = tell
         self._report = report
         self._download = Download(files, have, partials, self._complete)
@@ -89,7 +93,7 @@ class _Swarm:
         arriving = {file.root: flags for file, flags in zip(self._download.files, self._download.have, strict=True)}
         try:
             async with trio.open_nursery() as self._nursery:
-                self._crowd = Crowd(self._node, self._download, self._tell, self._nursery)
+                self._crowd = Crowd(self._node, self._download, self._running, self._tell, self._nursery)
                 for root, flags in arriving.items():
                     self._node.arriving[root] = Arriving(flags, self._crowd.note_mate)
                 incomplete = set(self._download.incomplete())
@@ -128,6 +132,7 @@ class _Swarm:
                 waiting_for = self._waiting_for(now)
             if now - last_save >= SAVE_S:
                 await self._save()
+                await self._node.links.refresh()
                 last_save = trio.current_time()
             self._tell(self._progress(waiting_for))
             if self._is_hopeless(now, waiting_for):
@@ -140,7 +145,9 @@ class _Swarm:
         # An offer that was taken between two looks shows in what arrived.
         if waiting_for and now - max(self._last_offer, last_arrival) > patience_s:
             return True
-        return now - last_arrival > (PATIENCE_BUSY_S if self._crowd.busy else PATIENCE_SILENT_S)
+        if not self._crowd.busy:
+            return now - last_arrival > PATIENCE_SILENT_S
+        return now - last_arrival > (PATIENCE_BACKGROUND_S if self._running.background else PATIENCE_BUSY_S)
 
     async def _save(self) -> None:
         try:
@@ -155,6 +162,9 @@ class _Swarm:
         if not picker.remaining:
             self._last_offer = self._download.last_arrival = now
             return None
+        if self._node.is_held(self._running):
+            self._last_offer = self._download.last_arrival = now
+            return "a download in the foreground, which goes first"
         if picker.remaining > len(unoffered):
             self._last_offer = now
             if now - self._download.last_arrival < QUIET_S:

@@ -18,7 +18,7 @@ from .checkout import bad_chunks
 from .disk import on_disk
 from .events import Progress, Tell
 from .fetch import fetch_files
-from .node import Node
+from .node import Node, Running
 from .partials import WantedFile
 from .resolve import load_manifest, resolve
 from .results import ByteSpan, Damage, VerifyResult
@@ -119,7 +119,7 @@ async def _verify_folder(
             if held:
                 await on_disk(node.store.blobs.bad_chunks, held)
             if await on_disk(node.store.blobs.find, file.root) is None:
-                report = await download(node, [WantedFile(file.root, chunks)], tell)
+                report = await download(node, [WantedFile(file.root, chunks)], Running(background=False), tell)
                 received += report.received
             await on_disk(_place_again, node, file, target)
             damage = _repaired(damage)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from p2phub.core.links import LinkClass
+from p2phub.core.choices import LinkClass
 
 SLOTS = 8  # answers with content at once; spec/transfer.md §5
 BACKGROUND_SLOTS = 4  # of them in the background; spec/links.md §4

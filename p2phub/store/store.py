@@ -12,6 +12,7 @@ from .layout import Layout
 from .logs import Logs
 from .manifests import Manifests
 from .peers import Peers
+from .settings import StoredSettings
 
 
 class Store:
@@ -28,6 +29,7 @@ class Store:
         self.logs = Logs(layout, self.database, self.catalogue)
         self.peers = Peers(self.database)
         self.keeping = Keeping(self.database)
+        self.settings = StoredSettings(self.database)
 
     def close(self) -> None:
         self.database.close()
