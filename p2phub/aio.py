@@ -44,6 +44,7 @@ async def fetch(
     force: bool = False,
     dry_run: bool = False,
     kind: Kind | None = None,
+    background: bool = False,
     peers: Sequence[str] = (),
     home: PathLike | None = None,
     offline: bool = False,
@@ -54,6 +55,7 @@ async def fetch(
     reference: `NAMESPACE/MODEL[@REVISION]`, or `b3:<hash>` of a manifest or a single file.
     to: the folder; None takes one in the store. include, exclude: glob patterns over paths.
     kind: refuse anything else than a model, or a dataset.
+    background: let all other traffic go first, here and at the peers.
     peers: addresses `p2phub://NODEID@HOST:PORT` to ask besides those that are known.
     Raises NotFound, Offline, Conflict, NoSpace and other HubErrors.
     """
@@ -66,6 +68,7 @@ async def fetch(
         force=force,
         dry_run=dry_run,
         kind=kind,
+        background=background,
     )
     result: FetchResult = await _run(operation, home, offline, on_event, peers)
     return result
@@ -209,9 +212,7 @@ async def file_download(
     return str(Path(folder) / path)
 
 
-async def _run(
-    operation: Operation, home: PathLike | None, offline: bool, on_event: Tell, peers: Sequence[str]
-) -> Any:
+async def _run(operation: Operation, home: PathLike | None, offline: bool, on_event: Tell, peers: Sequence[str]) -> Any:
     environment = dict(os.environ)
     if home is not None:
         environment["P2PHUB_HOME"] = os.fspath(home)

@@ -31,6 +31,7 @@ _COMMANDS = {
     "node": "nodes:node",
     "peers": "nodes:peers",
     "status": "nodes:status",
+    "limits": "limits:limits",
     "id": "identity:identity",
     "store": "storage:storage",
 }

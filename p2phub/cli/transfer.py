@@ -67,6 +67,7 @@ def publish(
 )
 @click.option("--force", is_flag=True, help="Replace files that were not put there by p2phub.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be fetched.")
+@click.option("--background", is_flag=True, help="Let all other traffic go first, here and at the peers.")
 @offline_option
 @peer_option
 @json_option
@@ -78,6 +79,7 @@ def fetch(
     link: str,
     force: bool,
     dry_run: bool,
+    background: bool,
     offline: bool,
     peer: tuple[str, ...],
     as_json: bool,
@@ -93,6 +95,7 @@ def fetch(
         link=link,  # type: ignore[arg-type]
         force=force,
         dry_run=dry_run,
+        background=background,
     )
     result = run(operation, offline=offline, peers=peer)
     if as_json:

@@ -64,6 +64,7 @@ class Links:
         self._slots = Slots()
         self._turned = trio.Event()
         self._refreshed = trio.current_time()
+        self._looking = trio.Lock()  # whoever comes meanwhile waits for what is found
         self._subnets: list[IPNetwork] = []
         self._labels: dict[IPAddress, Labels] = {}
         self._names: dict[str, IPAddress | None] = {}
@@ -116,20 +117,24 @@ class Links:
         else:
             address = await self._address(who)
             labels = await self._labels_of(address)
-        now = trio.current_time()
-        if now - self._subnets_at > SUBNETS_S:
-            self._subnets_at = now
-            self._subnets = await on_disk(own_subnets)
-        return classify(address, labels, own=self._own, subnets=self._subnets, rules=self.settings)
+        subnets = await self._own_subnets()
+        return classify(address, labels, own=self._own, subnets=subnets, rules=self.settings)
+
+    async def _own_subnets(self) -> list[IPNetwork]:
+        async with self._looking:
+            if trio.current_time() - self._subnets_at > SUBNETS_S:
+                self._subnets = await on_disk(own_subnets)
+                self._subnets_at = trio.current_time()
+        return self._subnets
 
     async def _labels_of(self, address: IPAddress | None) -> Labels:
         """Return the labels of a known peer at `address`; whoever calls shows no record."""
         if not self._own and not self.settings.labels:
             return Labels()  # they would make no difference
-        now = trio.current_time()
-        if now - self._labels_at > LABELS_S:
-            self._labels_at = now
-            self._labels = await on_disk(self._labels_by_address)
+        async with self._looking:
+            if trio.current_time() - self._labels_at > LABELS_S:
+                self._labels = await on_disk(self._labels_by_address)
+                self._labels_at = trio.current_time()
         return self._labels.get(address, Labels()) if address else Labels()
 
     def _labels_by_address(self) -> dict[IPAddress, Labels]:

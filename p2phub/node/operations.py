@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from p2phub.core.choices import DEFAULT_BRANCH, Kind, LinkMode, Profile
+from p2phub.core.choices import DEFAULT_BRANCH, Kind, LinkClass, LinkMode, Profile
+from p2phub.core.limits import RATE_MAX, LinkSettings
 from p2phub.core.search import Model, Query
 
 from .results import (
@@ -64,6 +65,7 @@ class Fetch(Operation, tag="fetch", frozen=True):
     force: bool = False
     dry_run: bool = False
     kind: Kind | None = None
+    background: bool = False
 
 
 class FetchFile(Operation, tag="fetch-file", frozen=True):
@@ -121,6 +123,33 @@ class GetStatus(Operation, tag="status", frozen=True):
     pass
 
 
+class ShowLimits(Operation, tag="limits", frozen=True):
+    """Show what may be used of each class of links, and what belongs to which."""
+
+
+class SetLimit(Operation, tag="limits-set", frozen=True):
+    """Change what may be used of a class of links; None leaves as it is."""
+
+    link: LinkClass
+    up: Annotated[int, Meta(ge=0, le=RATE_MAX)] | None = None  # bytes a second; 0: no limit
+    down: Annotated[int, Meta(ge=0, le=RATE_MAX)] | None = None
+    background: bool | None = None
+
+
+class SetRange(Operation, tag="limits-range", frozen=True):
+    """Let addresses in a range belong to a class of links, or to what they would without (None)."""
+
+    range: Text  # CIDR, or one address
+    link: LinkClass | None
+
+
+class SetLabel(Operation, tag="limits-label", frozen=True):
+    """Let nodes with a label, as cluster or site, belong to a class of links, or to what they would without (None)."""
+
+    label: Text
+    link: LinkClass | None
+
+
 class StoreList(Operation, tag="store-ls", frozen=True):
     pass
 
@@ -151,8 +180,8 @@ class StoreRebuild(Operation, tag="store-rebuild", frozen=True):
 
 AnyOperation = (
     PublishFolder | Fetch | FetchFile | Search | Info | Log | Verify | MoveBranch | YankVersion | ListPeers
-    | AddPeers | RemovePeer | GetStatus | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin
-    | StoreUse | StoreRebuild
+    | AddPeers | RemovePeer | GetStatus | ShowLimits | SetLimit | SetRange | SetLabel | StoreList | StoreRemove
+    | StoreCollect | StorePin | StoreUnpin | StoreUse | StoreRebuild
 )  # fmt: skip
 
 # What each operation returns, so that both ends of the control API agree.
@@ -170,6 +199,10 @@ RESULTS: dict[type[Operation], Any] = {
     AddPeers: list[PeerInfo],
     RemovePeer: Done,
     GetStatus: Status,
+    ShowLimits: LinkSettings,
+    SetLimit: LinkSettings,
+    SetRange: LinkSettings,
+    SetLabel: LinkSettings,
     StoreList: list[StoredRepository],
     StoreRemove: Freed,
     StoreCollect: Freed,
