@@ -55,6 +55,7 @@ async def fetch(
     dry_run: bool = False,
     kind: Kind | None = None,
     origins: Sequence[str] = (),
+    background: bool = False,
     peers: Sequence[str] = (),
     home: PathLike | None = None,
     offline: bool = False,
@@ -67,6 +68,7 @@ async def fetch(
     kind: refuse anything else than a model, or a dataset.
     origins: URLs of web servers that have the files too; `{path}` in one stands for the path of a file.
     What they send is verified like what peers send. P2PHUB_FROM holds more of them.
+    background: let all other traffic go first, here and at the peers.
     peers: addresses `p2phub://NODEID@HOST:PORT` to ask besides those that are known.
     Raises NotFound, Offline, Conflict, NoSpace and other HubErrors.
     """
@@ -80,6 +82,7 @@ async def fetch(
         dry_run=dry_run,
         kind=kind,
         origins=with_given_origins(origins),
+        background=background,
     )
     result: FetchResult = await _run(operation, home, offline, on_event, peers)
     return result

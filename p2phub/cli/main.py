@@ -33,6 +33,7 @@ _COMMANDS = {
     "peers": "nodes:peers",
     "status": "nodes:status",
     "swarm": "nodes:swarm",
+    "limits": "limits:limits",
     "id": "identity:identity",
     "store": "storage:storage",
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .limits import describe
 from .running import json_option, offline_option, print_json, run, settings
 from .text import human_bytes, human_files, human_time, say
 
@@ -28,6 +29,8 @@ LOCAL_PORT = 8628  # the local door's default; spec/local-api.md §1
 @click.option("--peer", "peers_given", multiple=True, metavar="ADDRESS", help="A peer to begin with; can be repeated.")
 @click.option("--advertise", multiple=True, metavar="HOST:PORT", help="Where peers should call this node.")
 @click.option("--plain", is_flag=True, help="No TLS between nodes, for a closed cluster; hashes are always checked.")
+@click.option("--cluster", metavar="LABEL", help="Of the nodes on one fast network with this one (P2PHUB_CLUSTER).")
+@click.option("--site", metavar="LABEL", help="Of the nodes behind the same link to the outside (P2PHUB_SITE).")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Write JSON to this file once the node answers.")
 def node(
     listen: str,
@@ -35,17 +38,21 @@ def node(
     peers_given: tuple[str, ...],
     advertise: tuple[str, ...],
     plain: bool,
+    cluster: str | None,
+    site: str | None,
     ready_file: Path | None,
 ) -> None:
     """Run a node: serve what is here, replicate the catalogue, answer on this machine."""
+    from p2phub.core.labels import check_label
     from p2phub.core.names import parse_address, parse_endpoint
     from p2phub.gateway.daemon import run_daemon
     from p2phub.node.running import run_to_end
 
-
     chosen = settings(plain=plain)
     for endpoint in advertise:
         parse_endpoint(endpoint)
+    for label in filter(None, (cluster, site)):
+        check_label(label)
 
     def ready(running: Node, local_url: str) -> None:
         sys.stderr.write(f"node {running.id} is ready\n")
@@ -56,7 +63,7 @@ def node(
 
     work = partial(
         run_daemon,
-        replace(chosen, advertise=advertise),
+        replace(chosen, advertise=advertise, cluster=cluster or chosen.cluster, site=site or chosen.site),
         listen=parse_endpoint(listen),
         local=parse_endpoint(local),
         peers=[parse_address(address) for address in peers_given],
@@ -86,7 +93,7 @@ def peers_ls(as_json: bool) -> None:
     for peer in found:
         say(peer.addresses[0] if peer.addresses else peer.node)
         state = f"last seen {human_time(peer.last_seen)}, gave {human_bytes(peer.received)}"
-        say(f"  {state}" + (", added by you" if peer.added else ""))
+        say(f"  {peer.link}, {state}" + (", added by you" if peer.added else ""))
         if peer.banned_until:
             say(f"  banned until {human_time(peer.banned_until)}: {peer.ban_reason}")
         elif peer.last_error:
@@ -172,6 +179,7 @@ def status(as_json: bool) -> None:
         ("forked logs", ", ".join(result.forked_logs)),
         ("manifests", str(result.manifests)),
         ("uploaded", f"{human_bytes(result.uploaded)}, {result.uploads} uploads running"),
+        ("limits", "; ".join(f"{limit.link} {describe(limit)}" for limit in result.limits)),
     ]
     for label, value in rows:
         if value:

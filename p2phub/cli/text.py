@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 
 import click
 
@@ -16,6 +17,11 @@ def human_bytes(size: float) -> str:
         size /= 1000
         unit += 1
     return f"{size:.0f} {_UNITS[unit]}" if unit == 0 or size >= 99.95 else f"{size:.1f} {_UNITS[unit]}"
+
+
+def human_rate(rate: float) -> str:
+    """Return bytes a second as `parse_rate` takes them: 1500000 is `1.5 MB/s`."""
+    return f"{human_bytes(rate)}/s"
 
 
 def human_files(count: int) -> str:
@@ -58,6 +64,27 @@ def parse_count(text: str) -> int:
     if not 0 <= count < 2**63:
         raise ValueError(f"{text} is out of range")
     return int(count)
+
+
+def parse_rate(text: str) -> int:
+    """Return the bytes a second that `500k`, `50MB/s`, `1 MiB/s` or `100Mbit` write, 0 for `none`.
+
+    Raises ValueError, whose text is for people.
+    """
+    written = text.strip().lower()
+    if written == "none":
+        return 0
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])(i?))?(b|bits?)?(?:/s|ps)?", written)
+    if not match:
+        raise ValueError(f"'{text}' is no rate such as 500k, 50MB/s or none")
+    number, prefix, binary, unit = match.groups()
+    base = 1024 if binary else 1000
+    rate = float(number) * base ** ("kmgt".index(prefix) + 1 if prefix else 0)
+    if unit and unit.startswith("bit"):
+        rate /= 8
+    if 0 < rate < 1 or rate > 2**50:
+        raise ValueError(f"'{text}' is no rate that a link could have")
+    return int(rate)
 
 
 def parse_range(text: str) -> tuple[int | None, int | None]:

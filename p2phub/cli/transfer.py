@@ -90,6 +90,7 @@ def publish(
 @click.option("--force", is_flag=True, help="Replace files that were not put there by p2phub.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be fetched.")
 @from_option
+@click.option("--background", is_flag=True, help="Let all other traffic go first, here and at the peers.")
 @offline_option
 @peer_option
 @json_option
@@ -103,6 +104,7 @@ def fetch(
     force: bool,
     dry_run: bool,
     origins: tuple[str, ...],
+    background: bool,
     offline: bool,
     peer: tuple[str, ...],
     as_json: bool,
@@ -123,6 +125,7 @@ def fetch(
         dry_run=dry_run,
         origins=with_given_origins(origins),
         view=view,  # type: ignore[arg-type]
+        background=background,
     )
     result = run(operation, offline=offline, peers=peer)
     if as_json:

@@ -17,4 +17,7 @@ PROFILES: tuple[Profile, ...] = get_args(Profile)
 LinkMode = Literal["auto", "reflink", "hard", "sym", "copy"]  # how a file is placed; spec/store.md §4
 LINK_MODES: tuple[LinkMode, ...] = get_args(LinkMode)
 
+LinkClass = Literal["lan", "site", "federation", "internet"]  # what a link costs, the cheapest first; spec/links.md §1
+LINK_CLASSES: tuple[LinkClass, ...] = get_args(LinkClass)
+
 DEFAULT_BRANCH = "main"  # where no revision is given; spec/names.md §1

@@ -10,6 +10,7 @@ from .encoding import decode, encode
 from .envelope import ENVELOPE_SIZE_MAX, Envelope, seal
 from .errors import InvalidData, InvalidName
 from .ids import NodeId
+from .labels import Label, Labels
 from .manifest import Time
 from .names import parse_endpoint
 from .records import SKEW_MAX_S
@@ -18,8 +19,6 @@ from .signing import SigningKey
 PURPOSE = "node"  # spec/signing.md §2
 RECORD_SIZE_MAX = 8 * 1024  # bytes; spec/node-record.md §1
 TTL_MAX_S = 24 * 3600  # seconds; spec/node-record.md §2
-
-Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\A[A-Za-z0-9._-]+\Z")]
 
 
 class NodeRecord(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -68,3 +67,10 @@ def open_node_record(data: bytes, *, now: float) -> SignedNodeRecord:
         if port == 0:
             raise InvalidData(f"nobody can be reached at '{address}'")
     return SignedNodeRecord(record, data)
+
+
+def labels_of(data: bytes) -> Labels:
+    """Return the labels in a signed record that was checked when it came. Raises InvalidData."""
+    envelope = decode(data, Envelope, size_max=ENVELOPE_SIZE_MAX)
+    record = decode(envelope.payload, NodeRecord, size_max=RECORD_SIZE_MAX)
+    return Labels(record.cluster, record.site)

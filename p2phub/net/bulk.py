@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import time
 from collections.abc import Sequence
 
 import h11
@@ -20,6 +19,7 @@ from p2phub.core.names import format_endpoint
 from p2phub.protocol.messages import ByteRange, SpansQuery
 
 from .connection import PeerConnection, Sink, WantedChunk
+from .pacing import Pacer
 from .tls import client_context
 
 CONNECT_TIMEOUT_S = 5.0
@@ -30,8 +30,8 @@ HEAD_SIZE_MAX = 16 * 1024  # bytes of an answer's head
 class BulkConnection(PeerConnection):
     """A kept connection over HTTPS, or HTTP where nothing is encrypted. It connects again by itself."""
 
-    def __init__(self, node: NodeId, host: str, port: int, *, plain: bool = False) -> None:
-        super().__init__(node, host, port)
+    def __init__(self, node: NodeId, host: str, port: int, *, plain: bool = False, pacer: Pacer | None = None) -> None:
+        super().__init__(node, host, port, pacer)
         self._context = None if plain else client_context(node)
         self._rest = b""  # received behind the head of an answer
         self._aborted = False
@@ -44,9 +44,10 @@ class BulkConnection(PeerConnection):
         *,
         deadline_s: float,
         first_copy: bool = False,
+        background: bool = False,
     ) -> None:
-        query = SpansQuery(tuple(spans), first_copy)
-        deadline = time.monotonic() + deadline_s
+        query = SpansQuery(tuple(spans), first_copy, background)
+        deadline = self._now() + deadline_s
         kept = self._socket is not None
         with self._blame():
             try:
@@ -72,7 +73,7 @@ class BulkConnection(PeerConnection):
         self._rest = b""
 
     def _connect(self, deadline: float) -> None:
-        timeout_s = min(CONNECT_TIMEOUT_S, _left(deadline))
+        timeout_s = min(CONNECT_TIMEOUT_S, self._left(deadline))
         # Known from here on, so that `abort` can end the handshake too.
         self._socket = socket.create_connection((self._host, self._port), timeout=timeout_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -104,7 +105,7 @@ class BulkConnection(PeerConnection):
                 ],
             )
         )
-        self._socket.settimeout(_left(deadline))
+        self._socket.settimeout(self._left(deadline))
         self._socket.sendall((head or b"") + body)
 
     def _read_head(self, size: int, deadline: float) -> None:
@@ -114,7 +115,7 @@ class BulkConnection(PeerConnection):
         while b"\r\n\r\n" not in data:
             if len(data) > HEAD_SIZE_MAX:
                 raise PeerViolation(f"{self} sent an endless head", peer=str(self.node))
-            self._socket.settimeout(_left(deadline))
+            self._socket.settimeout(self._left(deadline))
             piece = self._socket.recv(64 * 1024)
             if not piece:
                 raise PeerUnreachable(f"{self} closed the connection", peer=str(self.node))
@@ -161,10 +162,9 @@ class BulkConnection(PeerConnection):
         self._rest = self._rest[done:]
         self._receive(view[done:], deadline)
 
-
-def _left(deadline: float) -> float:
-    """Return the seconds to wait for the next byte. Raises TimeoutError past the deadline."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the deadline of the request has passed")
-    return min(left, STALL_TIMEOUT_S)
+    def _left(self, deadline: float) -> float:
+        """Return the seconds to wait for the next byte. Raises TimeoutError past the deadline."""
+        left = deadline - self._now()
+        if left <= 0:
+            raise TimeoutError("the deadline of the request has passed")
+        return min(left, STALL_TIMEOUT_S)

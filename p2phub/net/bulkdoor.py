@@ -48,9 +48,10 @@ from .door import (
     Handler,
     Request,
     Response,
-    in_sender_thread,
 )
+from .pacing import Pacer
 from .receivers import send_watched
+from .sending import Sender
 
 # Bytes of content in a frame: what is read, encrypted and sent stays in the processor's cache, and what
 # is received takes little memory.
@@ -145,6 +146,7 @@ class _BulkDoor:
 
     def __init__(self, raw: socket.socket, ticket: Ticket, handler: Handler, host: str) -> None:
         self._socket = raw
+        self._sender = Sender(raw)
         self._opener = Opener(ticket.client_key)
         self._sealer = Sealer(ticket.server_key)
         self._handler = handler
@@ -170,18 +172,18 @@ class _BulkDoor:
             return False
         response = await self._handler(Request("POST", "/v1/spans", {}, bytes(query), self._host))
         try:
-            send = partial(in_sender_thread, self._socket, lambda: self._send(response))
+            send = partial(self._sender.send, response.sending, lambda pacer: self._send(response, pacer))
             await send_watched(self._socket, response.others_wait, send)
         finally:
             response.release()
         return True
 
-    def _send(self, response: Response) -> None:
+    def _send(self, response: Response, pacer: Pacer) -> None:
         parts: Sequence[FilePart] = () if isinstance(response.body, bytes) else response.body
         self._socket.settimeout(SEND_TIMEOUT_S)
         try:
             with _plaintext_buffers.lend() as plaintext, _frame_buffers.lend() as buffer:
-                frames = _FrameWriter(self._socket, self._sealer, plaintext, buffer)
+                frames = _FrameWriter(self._socket, self._sealer, pacer, plaintext, buffer)
                 frames.begin(encode(_head(response, parts)))
                 for part in parts:
                     with part.opened() as file:
@@ -194,10 +196,18 @@ class _BulkDoor:
 class _FrameWriter:
     """Seals the frames of one answer and sends them, small ones together."""
 
-    def __init__(self, connection: socket.socket, sealer: Sealer, plaintext: memoryview, frames: memoryview) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        sealer: Sealer,
+        pacer: Pacer,
+        plaintext: memoryview,
+        frames: memoryview,
+    ) -> None:
         """plaintext, frames: buffers; in the second there is always room for another frame."""
         self._socket = connection
         self._sealer = sealer
+        self._pacer = pacer
         self._plaintext = plaintext
         self._frames = frames
         self._filled = 0
@@ -220,7 +230,8 @@ class _FrameWriter:
 
     def flush(self) -> None:
         """Send what waits."""
-        self._socket.sendall(self._frames[: self._filled])
+        for begin, end in self._pacer.pieces(self._filled):
+            self._socket.sendall(self._frames[begin:end])
         self._filled = 0
 
 

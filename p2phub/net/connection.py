@@ -30,6 +30,7 @@ from p2phub.core.names import format_endpoint
 from p2phub.protocol.messages import ByteRange
 
 from .buffers import Buffers
+from .pacing import Pacer
 from .tls import WrongPeer
 
 _chunk_buffers = Buffers(CHUNK_SIZE_MAX)
@@ -58,9 +59,12 @@ class ContentConnection:
     usable = True  # for another request
     wrong_bytes = "sent wrong bytes"
 
-    def __init__(self, peer: str) -> None:
-        """peer: what errors call the provider."""
+    def __init__(self, peer: str, pacer: Pacer | None = None) -> None:
+        """peer: what errors call the provider. pacer: asked after each piece that came."""
         self.peer = peer
+        # What it holds up, TCP holds back at the sender.
+        self._pacer = pacer or Pacer()
+        self._paused_s = 0.0  # seconds that the pacer took, since the connection was made
 
     def fetch(
         self,
@@ -70,10 +74,13 @@ class ContentConnection:
         *,
         deadline_s: float,
         first_copy: bool = False,
+        background: bool = False,
     ) -> None:
         """Ask for `spans`, whose bytes are `chunks` one after the other, and give each to `sink`.
 
+        deadline_s: without the time that the limits of this node hold it up.
         first_copy: only if the peer gave none of it to anybody lately.
+        background: let others go first.
         Raises PeerUnreachable if the peer is gone or slower than the deadline, PeerBusy if
         it has no slot, GivenMeanwhile if it would be no first copy, PeerError if it has not
         what was asked, PeerViolation if it lied.
@@ -91,6 +98,10 @@ class ContentConnection:
     def _fill(self, view: memoryview, deadline: float) -> None:
         """Fill `view` with the next bytes of content. Raises TimeoutError past the deadline, OSError."""
         raise NotImplementedError
+
+    def _now(self) -> float:
+        """Return the time in seconds by which deadlines are measured; it stands still while our own limit holds."""
+        return time.monotonic() - self._paused_s
 
     def _take_chunks(self, chunks: Sequence[WantedChunk], sink: Sink, deadline: float) -> None:
         """Read `chunks` one after the other and give each, verified, to `sink`."""
@@ -137,8 +148,8 @@ class ContentConnection:
 class PeerConnection(ContentConnection):
     """A connection to a peer, on a socket of its own."""
 
-    def __init__(self, node: NodeId, host: str, port: int) -> None:
-        super().__init__(str(node))
+    def __init__(self, node: NodeId, host: str, port: int, pacer: Pacer | None = None) -> None:
+        super().__init__(str(node), pacer)
         self.node = node
         self._host = host
         self._port = port
@@ -150,6 +161,7 @@ class PeerConnection(ContentConnection):
             with contextlib.suppress(OSError):
                 # The socket's own: that of TLS would unwrap it under the thread.
                 socket.socket.shutdown(current, socket.SHUT_RDWR)
+        self._pacer.stop()
 
     def close(self) -> None:
         if self._socket is not None:
@@ -164,12 +176,14 @@ class PeerConnection(ContentConnection):
         done = 0
         while done < (len(view) if least is None else least):
             # Each byte restarts the socket's timeout: the deadline is what ends a trickle.
-            if time.monotonic() > deadline:
+            if self._now() > deadline:
                 raise TimeoutError("the deadline of the request has passed")
-            count = self._socket.recv_into(view[done:])
+            piece = self._pacer.piece(len(view) - done)
+            count = self._socket.recv_into(view[done : done + piece])
             if count == 0:
                 raise PeerUnreachable(f"{self} closed the connection", peer=self.peer)
             done += count
+            self._paused_s += self._pacer.wait(count)
         return done
 
     def _refusal(self, status: int, text: str, retry_after_s: float) -> Refused:

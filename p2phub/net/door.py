@@ -2,9 +2,9 @@
 
     socket ──TLS──▶ h11 ──▶ Request ──handler──▶ Response ──▶ head by h11, body as bytes or from files
 
-Control answers are small and go through trio. Content does not: over TLS a worker
-thread reads a file into one buffer and writes it to the socket, over plain TCP the
-kernel sends the file itself. So serving costs memory for one buffer a running answer.
+Control answers are small and go through trio. Content does not: a worker thread sends
+it. Over TLS it reads a file into one buffer and writes that to the socket, over plain
+TCP the kernel sends the file itself. So serving costs memory for one buffer a running answer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import logging
 import os
 import socket
 import ssl
+import struct
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,8 +29,9 @@ from p2phub.core.errors import HubError
 from p2phub.protocol.messages import BULK_PREFACE, LARGE_QUERY_SIZE_MAX
 
 from .buffers import Buffers
+from .pacing import Pacer
 from .receivers import Connection, send_watched
-from .threads import run_abortable
+from .sending import ORDINARY, Sender, Sending
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +89,7 @@ class Response:
     body: bytes | Sequence[FilePart] = b""
     content_type: str = "application/cbor"
     headers: dict[str, str] = field(default_factory=dict)
+    sending: Sending = ORDINARY  # of files
     # Called when the answer is done with, whether or not it was sent.
     release: Callable[[], None] = lambda: None
     # Says whether others wait for the place that this answer takes: then a slow receiver is cut off.
@@ -182,9 +185,7 @@ class _Door:
                 self._strangers.pop(stranger, None)
                 await self._bulk(stream, host)
                 return
-        channel: Channel = PlainChannel(stream)
-        if self._tls is not None:
-            channel = TlsChannel(stream, self._tls)
+        channel: Channel = TlsChannel(stream, self._tls) if self._tls is not None else PlainChannel(stream)
         try:
             with trio.fail_after(HANDSHAKE_TIMEOUT_S):
                 await channel.handshake()
@@ -271,7 +272,8 @@ async def _send(http: h11.Connection, channel: Channel, response: Response, *, h
         await channel.send(head + (http.send(h11.Data(data=response.body)) or b""))
     else:
         await channel.send(head)
-        await send_watched(channel.raw, response.others_wait, partial(channel.send_files, _joined(parts)))
+        send = partial(channel.send_files, _joined(parts), response.sending)
+        await send_watched(channel.raw, response.others_wait, send)
         # h11 counts the body that went past it.
         http.send_with_data_passthrough(h11.Data(data=_Sized(size)))  # type: ignore[arg-type]
     http.send(h11.EndOfMessage())
@@ -315,7 +317,7 @@ class Channel:
         """Send all of `data`."""
         raise NotImplementedError
 
-    async def send_files(self, parts: Sequence[FilePart]) -> None:
+    async def send_files(self, parts: Sequence[FilePart], sending: Sending) -> None:
         """Send parts of files, one after the other."""
         raise NotImplementedError
 
@@ -335,10 +337,11 @@ class PlainChannel(Channel):
     """TCP as it is; files are sent by the kernel."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        self.raw = stream.socket
-        with contextlib.suppress(OSError):
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        raw = socket.socket(fileno=stream.socket.detach())
+        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
+        self._socket = raw
+        self._sender = Sender(raw)
+        self.raw = raw
 
     async def receive(self) -> bytes:
         return bytes(await self._stream.receive_some(64 * 1024))
@@ -347,24 +350,29 @@ class PlainChannel(Channel):
         with trio.fail_after(SEND_TIMEOUT_S):
             await self._stream.send_all(data)
 
-    async def send_files(self, parts: Sequence[FilePart]) -> None:
-        for part in parts:
-            with part.opened() as file:
-                await self._send_part(file, part.offset, part.offset + part.length)
+    async def send_files(self, parts: Sequence[FilePart], sending: Sending) -> None:
+        await self._sender.send(sending, lambda pacer: self._send_files(parts, pacer))
 
-    async def _send_part(self, file: int, offset: int, end: int) -> None:
-        target = self._stream.socket.fileno()
+    def _send_files(self, parts: Sequence[FilePart], pacer: Pacer) -> None:
+        self._socket.settimeout(None)
+        # In one call the kernel waits for the peer many times; Python's timeouts make it return each time.
+        seconds, rest = divmod(SEND_TIMEOUT_S, 1)
+        timeout = struct.pack("@ll", int(seconds), int(rest * 1e6))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
+        try:
+            for part in parts:
+                with part.opened() as file:
+                    for begin, end in pacer.pieces(part.length):
+                        self._send_file(file, part.offset + begin, part.offset + end)
+        finally:
+            self._socket.setblocking(False)
+
+    def _send_file(self, file: int, offset: int, end: int) -> None:
         while offset < end:
-            try:
-                count = os.sendfile(target, file, offset, min(_SENDFILE_SIZE, end - offset))
-            except BlockingIOError:
-                with trio.fail_after(SEND_TIMEOUT_S):
-                    await trio.lowlevel.wait_writable(target)
-                continue
+            count = os.sendfile(self._socket.fileno(), file, offset, min(_SENDFILE_SIZE, end - offset))
             if count == 0:
                 raise BrokenPipeError("a file became shorter while it was sent")
             offset += count
-            await trio.lowlevel.checkpoint()
 
     async def linger(self) -> None:
         self._stream.socket.shutdown(socket.SHUT_WR)
@@ -389,6 +397,7 @@ class TlsChannel(Channel):
             raw.close()
             raise
         self.raw = self._socket
+        self._sender = Sender(self._socket)
 
     async def handshake(self) -> None:
         await self._retry(self._socket.do_handshake)
@@ -405,25 +414,26 @@ class TlsChannel(Channel):
             while view:
                 view = view[await self._retry(partial(self._socket.send, view)) :]
 
-    async def send_files(self, parts: Sequence[FilePart]) -> None:
-        await in_sender_thread(self._socket, lambda: self._send_files(parts))
+    async def send_files(self, parts: Sequence[FilePart], sending: Sending) -> None:
+        await self._sender.send(sending, lambda pacer: self._send_files(parts, pacer))
 
-    def _send_files(self, parts: Sequence[FilePart]) -> None:
+    def _send_files(self, parts: Sequence[FilePart], pacer: Pacer) -> None:
         self._socket.settimeout(SEND_TIMEOUT_S)
         try:
             with _buffers.lend() as buffer:
                 for part in parts:
                     with part.opened() as file:
-                        self._send_part(file, part.offset, part.offset + part.length, buffer)
+                        self._send_part(file, part.offset, part.offset + part.length, buffer, pacer)
         finally:
             self._socket.setblocking(False)
 
-    def _send_part(self, file: int, offset: int, end: int, buffer: memoryview) -> None:
+    def _send_part(self, file: int, offset: int, end: int, buffer: memoryview, pacer: Pacer) -> None:
         while offset < end:
             count = os.preadv(file, [buffer[: end - offset]], offset)
             if count == 0:
                 raise BrokenPipeError("a file became shorter while it was sent")
-            self._socket.sendall(buffer[:count])
+            for begin, stop in pacer.pieces(count):
+                self._socket.sendall(buffer[begin:stop])
             offset += count
 
     async def linger(self) -> None:
@@ -454,24 +464,6 @@ class TlsChannel(Channel):
             else:
                 await trio.lowlevel.checkpoint()
                 return result
-
-
-# Threads that send; the upload slots of the node are the limit that matters.
-_senders = trio.CapacityLimiter(64)
-
-
-async def in_sender_thread(connection: socket.socket, send: Callable[[], None]) -> None:
-    """Run `send`, which writes to `connection`, in a thread. When cancelled, cut the connection so that it ends.
-
-    The thread is waited for even then: it uses files that the caller closes.
-    """
-
-    def abort() -> None:
-        with contextlib.suppress(OSError):
-            # The socket's own: that of TLS would unwrap it under the thread.
-            socket.socket.shutdown(connection, socket.SHUT_RDWR)
-
-    await run_abortable(send, abort, _senders)
 
 
 def caller_of(host: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import time
 from collections.abc import Sequence
 
 from p2phub.core.encoding import decode, encode
@@ -22,6 +21,7 @@ from p2phub.protocol.messages import BULK_PREFACE, BulkAnswer, ByteRange, SpansQ
 from .buffers import Buffers
 from .bulk import CONNECT_TIMEOUT_S, STALL_TIMEOUT_S
 from .connection import PeerConnection, Sink, WantedChunk
+from .pacing import Pacer
 
 READ_AHEAD = 64 * 1024  # bytes read at once where less is needed
 ANSWER_SIZE_MAX = 4096  # bytes of the head of an answer; spec/bulk.md §4
@@ -32,8 +32,8 @@ _frame_buffers = Buffers(FRAME_SIZE_MAX + OVERHEAD + READ_AHEAD)
 class FrameConnection(PeerConnection):
     """One bulk connection, made with one ticket."""
 
-    def __init__(self, node: NodeId, host: str, port: int, ticket: Ticket) -> None:
-        super().__init__(node, host, port)
+    def __init__(self, node: NodeId, host: str, port: int, ticket: Ticket, *, pacer: Pacer | None = None) -> None:
+        super().__init__(node, host, port, pacer)
         self._ticket = ticket
         self._sealer = Sealer(ticket.client_key)
         self._opener = Opener(ticket.server_key)
@@ -51,12 +51,13 @@ class FrameConnection(PeerConnection):
         *,
         deadline_s: float,
         first_copy: bool = False,
+        background: bool = False,
     ) -> None:
         """As `ContentConnection.fetch`. After an error that is no refusal the connection is no longer usable.
 
         spans: one for each chunk, or a frame would hold parts of two.
         """
-        deadline = time.monotonic() + deadline_s
+        deadline = self._now() + deadline_s
         with self._blame(), _frame_buffers.lend() as self._buffer:
             self._begin = self._end = 0
             if self._socket is None:
@@ -65,7 +66,8 @@ class FrameConnection(PeerConnection):
             if not self.usable:
                 raise ConnectionAbortedError(errno.ECONNABORTED, "the request was given up")
             self._socket.settimeout(min(STALL_TIMEOUT_S, deadline_s))
-            self._socket.sendall(self._sealer.seal(encode(SpansQuery(tuple(spans), first_copy))))
+            query = SpansQuery(tuple(spans), first_copy, background)
+            self._socket.sendall(self._sealer.seal(encode(query)))
             self._read_answer(sum(chunk.length for chunk in chunks), deadline)
             self._take_chunks(chunks, sink, deadline)
 

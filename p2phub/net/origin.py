@@ -25,6 +25,7 @@ from p2phub.protocol.messages import ByteRange
 from p2phub.protocol.picker import DEADLINE_MIN_S, DEADLINE_PER_MIB_S
 
 from .connection import ContentConnection, Refused, Sink, WantedChunk, one_line
+from .pacing import Pacer
 from .web import Hop, LedAstray, Web, header
 
 RETRY_AFTER_MAX_S = 60.0  # spec/origins.md §2
@@ -36,9 +37,11 @@ class OriginConnection(ContentConnection):
 
     wrong_bytes = "sent other bytes than were published: its file has changed, or it lies"
 
-    def __init__(self, name: str, files: Mapping[ContentId, OriginFile], *, is_given: bool) -> None:
+    def __init__(
+        self, name: str, files: Mapping[ContentId, OriginFile], *, is_given: bool, pacer: Pacer | None = None
+    ) -> None:
         """name: what people see of it. is_given: the owner of this node wrote its URLs, not a stranger."""
-        super().__init__(name)
+        super().__init__(name, pacer)
         self._files = files
         self._is_given = is_given
         self._web = Web()
@@ -55,15 +58,16 @@ class OriginConnection(ContentConnection):
         *,
         deadline_s: float,
         first_copy: bool = False,
+        background: bool = False,
     ) -> None:
         """Ask for `spans`, whose bytes are `chunks` one after the other, and give each to `sink`.
 
-        Each run of bytes is a GET, one after the other. first_copy: an origin tells nobody's copies.
+        Each run of bytes is a GET, one after the other. first_copy, background: no origin knows of these.
         Raises FileRefused for what concerns one file alone, PeerBusy, PeerUnreachable if it may work
         later, PeerViolation at bytes that are not those of the file.
         """
         runs = list(_join(spans))
-        end = time.monotonic() + deadline_s + FILE_S * (len(runs) - 1)
+        end = self._now() + deadline_s + FILE_S * (len(runs) - 1)
         with self._blame(), contextlib.closing(self._bodies(runs, end)) as self._pieces:
             self._rest = memoryview(b"")
             self._take_chunks(chunks, sink, end)
@@ -97,6 +101,7 @@ class OriginConnection(ContentConnection):
     def abort(self) -> None:
         """Make a running request end now, and every later one."""
         self._web.abort()
+        self._pacer.stop()
 
     def close(self) -> None:
         """Close the connections; the next request opens new ones."""
@@ -118,11 +123,18 @@ class OriginConnection(ContentConnection):
     def _bodies(self, runs: Iterable[ByteRange], end: float) -> Generator[bytes, None, None]:
         """Give the bytes of `runs`, which must come before `end` and all the time at the slowest rate allowed."""
         for run in runs:
-            self._web.deadline = min(time.monotonic() + DEADLINE_MIN_S + DEADLINE_PER_MIB_S, end)
+            self._set_deadline(time.monotonic() + DEADLINE_MIN_S + DEADLINE_PER_MIB_S, end)
             for piece in self._body(run):
+                paused_s = self._pacer.wait(len(piece))
+                self._paused_s += paused_s
                 yield piece
                 # What comes to a trickle would else live on what its size allows.
-                self._web.deadline = min(self._web.deadline + DEADLINE_PER_MIB_S * len(piece) / 2**20, end)
+                allowed_s = DEADLINE_PER_MIB_S * len(piece) / 2**20
+                self._set_deadline(self._web.deadline + paused_s + allowed_s, end)
+
+    def _set_deadline(self, deadline: float, end: float) -> None:
+        """Let the next bytes come until `deadline` (of the clock), or until `end`, which our own limits put off."""
+        self._web.deadline = min(deadline, end + self._paused_s)
 
     def _body(self, run: ByteRange) -> Generator[bytes, None, None]:
         is_whole = run.offset == 0 and run.length == self._files[run.root].size

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-import trio
-
 from p2phub.core.errors import InvalidData, NoSpace, Offline
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
@@ -21,7 +19,7 @@ from .dedup import count_known, find_known
 from .disk import on_disk
 from .download import DownloadReport
 from .events import Tell
-from .node import Node
+from .node import Node, Running
 from .origins import Origins
 from .partials import WantedFile
 from .replicate import require_peers
@@ -33,7 +31,13 @@ SPACE_RESERVE = 64 * 1024 * 1024  # bytes that a download leaves free
 
 
 async def bring_files(
-    node: Node, files: Sequence[FileEntry], tell: Tell, *, origins: Origins, dry_run: bool = False
+    node: Node,
+    files: Sequence[FileEntry],
+    tell: Tell,
+    *,
+    origins: Origins,
+    dry_run: bool = False,
+    background: bool = False,
 ) -> tuple[DownloadReport, int]:
     """Bring the content of `files` into the store; returns how it went, and the bytes that were here before.
 
@@ -51,12 +55,12 @@ async def bring_files(
         await require_peers(node)
     if dry_run:
         return await _foresee(node, missing, origins, tell), here + await _in_partials(node, missing)
-    report = await _bring(node, missing, sizes, origins, tell)
+    report = await _bring(node, missing, sizes, origins, tell, Running(background))
     return report, here + report.here_before
 
 
 async def bring_file(
-    node: Node, root: ContentId, tell: Tell, *, origins: Origins, dry_run: bool = False
+    node: Node, root: ContentId, tell: Tell, *, origins: Origins, dry_run: bool = False, background: bool = False
 ) -> tuple[DownloadReport, int]:
     """Bring a single file, of which no manifest is known, into the store; returns how it went, and its size in bytes.
 
@@ -75,13 +79,20 @@ async def bring_file(
         size = origins.size(root)
     else:
         raise nobody_has([root], reasons)
-    report = DownloadReport() if dry_run else await _bring(node, [root], {}, origins, tell)
+    report = DownloadReport()
+    if not dry_run:
+        report = await _bring(node, [root], {}, origins, tell, Running(background))
     held = await on_disk(node.store.blobs.find, root)
     return report, held.size if held else size
 
 
 async def _bring(
-    node: Node, roots: Sequence[ContentId], sizes: Mapping[ContentId, int], origins: Origins, tell: Tell
+    node: Node,
+    roots: Sequence[ContentId],
+    sizes: Mapping[ContentId, int],
+    origins: Origins,
+    tell: Tell,
+    running: Running,
 ) -> DownloadReport:
     """Download `roots`; what another task of this node downloads already is waited for."""
     report = DownloadReport()
@@ -89,10 +100,14 @@ async def _bring(
     while missing:
         mine = [root for root in missing if root not in node.downloads]
         if mine:
-            report = _sum(report, await _download(node, mine, sizes, origins, tell))
+            report = _sum(report, await _download(node, mine, sizes, origins, tell, running))
+            running = Running(running.background)
         else:
             # What the other task brings is ours too. If it fails, the next turn tries it here.
-            await node.downloads[missing[0]].wait()
+            other = node.downloads[missing[0]]
+            # It is as urgent as the most urgent of those who wait for it.
+            other.background = other.background and running.background
+            await other.done.wait()
         missing = await on_disk(_missing, node, missing)
         if set(missing) & set(mine):
             raise InvalidData(f"{missing[0]} was fetched and is not in the store")
@@ -120,10 +135,14 @@ def _missing(node: Node, roots: Collection[ContentId]) -> list[ContentId]:
 
 
 async def _download(
-    node: Node, roots: Sequence[ContentId], sizes: Mapping[ContentId, int], origins: Origins, tell: Tell
+    node: Node,
+    roots: Sequence[ContentId],
+    sizes: Mapping[ContentId, int],
+    origins: Origins,
+    tell: Tell,
+    running: Running,
 ) -> DownloadReport:
-    done = trio.Event()
-    node.downloads.update(dict.fromkeys(roots, done))
+    node.downloads.update(dict.fromkeys(roots, running))
     try:
         lists, reasons = await ask_for_chunk_lists(node, roots, tell)
         for root, chunks in lists.items():
@@ -136,14 +155,14 @@ async def _download(
         report = DownloadReport()
         if lists:
             files = [WantedFile(root, lists[root]) for root in roots if root in lists]
-            report = await download(node, files, tell, origins=origins)
+            report = await download(node, files, running, tell, origins=origins)
         if unlisted:
             report = _sum(report, await fetch_whole(node, unlisted, origins, tell))
         return report
     finally:
         for root in roots:
             node.downloads.pop(root, None)
-        done.set()
+        running.done.set()
 
 
 async def _foresee(node: Node, roots: Sequence[ContentId], origins: Origins, tell: Tell) -> DownloadReport:

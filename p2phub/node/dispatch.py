@@ -9,10 +9,11 @@ from typing import Any
 
 from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.ids import NodeId
+from p2phub.core.limits import LinkSettings
 from p2phub.core.names import parse_address
 from p2phub.core.search import Model
 
-from . import branches, housekeeping, inspect
+from . import branches, housekeeping, inspect, limits
 from .disk import on_disk
 from .events import Notice, Tell
 from .explain import swarm_info
@@ -33,6 +34,10 @@ from .operations import (
     PublishFolder,
     RemovePeer,
     Search,
+    SetLabel,
+    SetLimit,
+    SetRange,
+    ShowLimits,
     StoreAdopt,
     StoreCollect,
     StoreList,
@@ -121,6 +126,7 @@ async def _fetch(node: Node, op: Fetch, tell: Tell) -> FetchResult:
         kind=op.kind,
         origins=op.origins,
         in_cache=op.view is not None,
+        background=op.background,
     )
 
 
@@ -207,6 +213,22 @@ async def _status(node: Node, op: GetStatus, tell: Tell) -> Status:
     return await inspect.status(node)
 
 
+async def _limits(node: Node, op: ShowLimits, tell: Tell) -> LinkSettings:
+    return await node.links.refresh()
+
+
+async def _set_limit(node: Node, op: SetLimit, tell: Tell) -> LinkSettings:
+    return await limits.set_limit(node, op.link, up=op.up, down=op.down, background=op.background)
+
+
+async def _set_range(node: Node, op: SetRange, tell: Tell) -> LinkSettings:
+    return await limits.set_range(node, op.range, op.link)
+
+
+async def _set_label(node: Node, op: SetLabel, tell: Tell) -> LinkSettings:
+    return await limits.set_label(node, op.label, op.link)
+
+
 async def _store_list(node: Node, op: StoreList, tell: Tell) -> list[StoredRepository]:
     return await housekeeping.list_repositories(node)
 
@@ -264,6 +286,10 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     RemovePeer: _remove_peer,
     ExplainSwarm: _swarm,
     GetStatus: _status,
+    ShowLimits: _limits,
+    SetLimit: _set_limit,
+    SetRange: _set_range,
+    SetLabel: _set_label,
     StoreList: _store_list,
     StoreRemove: _store_remove,
     StoreCollect: _store_collect,

@@ -20,6 +20,7 @@ import trio
 from p2phub.core.errors import InvalidData, PeerError
 from p2phub.net.connection import ContentConnection, WantedChunk
 from p2phub.net.threads import run_abortable
+from p2phub.protocol.lease import Area, area_of
 from p2phub.protocol.messages import AREA_SIZE, ByteRange
 from p2phub.protocol.picker import Picker, Request, deadline_s
 from p2phub.store.partial import unpack_bits
@@ -154,9 +155,10 @@ class Download:
                 self._cut.add(request.number)
                 connection.abort()
 
-    async def fetch(self, connection: ContentConnection, request: Request[str]) -> bool:
+    async def fetch(self, connection: ContentConnection, request: Request[str], *, background: bool = False) -> bool:
         """Do one request in a worker thread, and queue what arrives. Raises PeerError, StoreError.
 
+        background: ask the peer to let others go first.
         Returns whether the connection can be used again: not if others brought all that was asked meanwhile.
         """
         spans, wanted = self._spans(request)
@@ -179,7 +181,14 @@ class Download:
 
         def work() -> None:
             try:
-                connection.fetch(spans, wanted, sink, deadline_s=deadline, first_copy=request.is_first_copy)
+                connection.fetch(
+                    spans,
+                    wanted,
+                    sink,
+                    deadline_s=deadline,
+                    first_copy=request.is_first_copy,
+                    background=background,
+                )
             except _Superfluous:
                 pass
             finally:
@@ -230,6 +239,12 @@ class Download:
                 for index in range(len(chunks)):
                     row[first + index] = flags[chunks.offset(index) // AREA_SIZE]
         return bytes(row) if 1 in row else None
+
+    def areas(self) -> list[Area]:
+        """Return the area of each chunk, as a site shares them out."""
+        return [
+            area_of(file.root, file.chunks.offset(index)) for file in self.files for index in range(len(file.chunks))
+        ]
 
     def _place(self, chunk: int) -> int:
         return bisect_right(self._first, chunk) - 1

@@ -42,6 +42,7 @@ async def fetch(
     origins: Sequence[str] = (),
     check_out_files: bool = True,
     in_cache: bool = False,
+    background: bool = False,
 ) -> FetchResult:
     """Bring what `reference` means into the store, verified, and place it in a folder.
 
@@ -49,18 +50,29 @@ async def fetch(
     in_cache: `to` is the cache of another hub's client, in which the files are shown under the name that was asked for.
     include, exclude: glob patterns over paths, as the existing hub's clients have them.
     origins: URLs of HTTP servers that have the files, besides those that the manifest names.
+    background: let all other traffic go first; spec/links.md §4.
     Raises NotFound, Offline, Conflict, NoSpace, StoreError, InvalidName.
     """
     check_all(origins)
     target = await resolve(node, reference, tell, refresh=True)
     if target.manifest is None:
-        return await _fetch_file(node, target, tell, to=to, link=link, force=force, dry_run=dry_run, origins=origins)
+        return await _fetch_file(
+            node,
+            target,
+            tell,
+            to=to,
+            link=link,
+            force=force,
+            dry_run=dry_run,
+            origins=origins,
+            background=background,
+        )
     manifest = await load_manifest(node, target.manifest, tell)
     if kind is not None and manifest.kind != kind:
         raise NotFound(f"{reference} is a {manifest.kind}, not a {kind}")
     files = select(manifest, include, exclude)
     sources = of_repository(files, origins, manifest.origin_urls)
-    report, here_before = await bring_files(node, files, tell, origins=sources, dry_run=dry_run)
+    report, here_before = await bring_files(node, files, tell, origins=sources, dry_run=dry_run, background=background)
     folder, linked = None, None
     if in_cache and not dry_run:
         folder, linked = await on_disk(_show_in_cache, node, target, manifest, files, to, link)
@@ -129,6 +141,7 @@ async def _fetch_file(
     force: bool,
     dry_run: bool,
     origins: Sequence[str],
+    background: bool,
 ) -> FetchResult:
     """Fetch a single file by its hash alone."""
     root = target.file
@@ -136,7 +149,7 @@ async def _fetch_file(
     held = await on_disk(node.store.blobs.find, root)
     sources = of_file(root, origins)
     if held is None:
-        report, size = await bring_file(node, root, tell, origins=sources, dry_run=dry_run)
+        report, size = await bring_file(node, root, tell, origins=sources, dry_run=dry_run, background=background)
     else:
         report, size = DownloadReport(), held.size
     path, linked = None, None

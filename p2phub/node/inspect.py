@@ -5,12 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
+import trio
+
+from p2phub.core.choices import LinkClass
 from p2phub.core.errors import NotFound
-from p2phub.core.ids import ManifestId, NamespaceId
+from p2phub.core.ids import ManifestId, NamespaceId, NodeId
+from p2phub.core.limits import Limit
 from p2phub.core.manifest import Manifest
 from p2phub.core.names import NameRef, is_namespace_id, parse_reference
 from p2phub.core.records import Branch, Publish, Record, Yank, read_entry
 from p2phub.core.search import Model, Query
+from p2phub.store.peers import Peer
 from p2phub.store.store import Store
 
 from .disk import on_disk
@@ -156,10 +161,21 @@ def _line(record: Record, refused: str | None) -> LogLine:
 async def list_peers(node: Node) -> list[PeerInfo]:
     """Return the peers that are known."""
     now = time.time()
+    peers = [peer for peer in await on_disk(node.store.peers.all) if peer.node != node.id]
+    links: dict[NodeId, LinkClass] = {}
+
+    async def look(peer: Peer) -> None:
+        links[peer.node] = await node.links.class_of(peer)
+
+    # All at once: each may have to wait for the address of a name.
+    async with trio.open_nursery() as nursery:
+        for peer in peers:
+            nursery.start_soon(look, peer)
     return [
         PeerInfo(
             node=str(peer.node),
             addresses=peer.addresses,
+            link=links[peer.node],
             added=peer.added,
             last_seen=peer.last_seen,
             last_error=peer.last_error,
@@ -168,14 +184,13 @@ async def list_peers(node: Node) -> list[PeerInfo]:
             banned_until=peer.banned_until if peer.banned_until > now else None,
             ban_reason=peer.ban_reason,
         )
-        for peer in await on_disk(node.store.peers.all)
-        if peer.node != node.id
+        for peer in peers
     ]
 
 
 async def status(node: Node) -> Status:
     """Return the state of the node."""
-    peers = await list_peers(node)
+    peers = [peer for peer in await on_disk(node.store.peers.all) if peer.node != node.id]
     recent = time.time() - 300
 
     def count() -> tuple[int, int, list[str], int, int]:
@@ -203,5 +218,6 @@ async def status(node: Node) -> Status:
         forked_logs=forked,
         manifests=manifests,
         uploaded=node.uploaded,
-        uploads=node.upload_slots.taken,
+        uploads=node.links.uploads,
+        limits=[limit for limit in (await node.links.refresh()).limits if limit != Limit(limit.link)],
     )

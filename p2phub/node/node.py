@@ -18,6 +18,7 @@ from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import NotFound, StoreError
 from p2phub.core.identity import Identity, new_document, open_identity, sign_document
 from p2phub.core.ids import ContentId, NodeId
+from p2phub.core.labels import Labels
 from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, SignedNodeRecord, sign_node_record
 from p2phub.core.records import Entry
 from p2phub.core.signing import SigningKey
@@ -30,9 +31,9 @@ from p2phub.store.store import Store
 from .calls import Calls
 from .disk import on_disk
 from .giving import Giving
+from .links import Links, open_links
 from .results import SwarmProvider
 from .settings import Settings
-from .slots import UploadSlots
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,14 @@ class SwarmState:
     rate: float  # bytes a second
     waiting_for: str | None
     providers: list[SwarmProvider]
+
+
+@dataclass(eq=False)
+class Running:
+    """A download of this node."""
+
+    background: bool  # lets those in the foreground go first
+    done: trio.Event = field(default_factory=trio.Event)
 
 
 @dataclass(frozen=True)
@@ -61,11 +70,11 @@ class Node:
     settings: Settings
     store: Store
     key: SigningKey
+    links: Links
     endpoints: list[str] = field(default_factory=list)  # HOST:PORT where it serves
     # Set whenever a head here changed; replication waits for it.
     changed: trio.Event = field(default_factory=trio.Event)
-    upload_slots: UploadSlots = field(default_factory=UploadSlots)
-    downloads: dict[ContentId, trio.Event] = field(default_factory=dict)  # running here, by file
+    downloads: dict[ContentId, Running] = field(default_factory=dict)  # by file
     arriving: dict[ContentId, Arriving] = field(default_factory=dict)  # of those, what has come
     # Who reads a file that is not whole here, by file, and at which byte: known before its download begins.
     readers: dict[ContentId, dict[Hashable, int]] = field(default_factory=dict)
@@ -109,6 +118,10 @@ class Node:
         self.endpoints = endpoints
         self._record = None
 
+    def is_held(self, download: Running) -> bool:
+        """Say whether a download is to wait for another one."""
+        return download.background and any(not other.background for other in self.downloads.values())
+
     def note_change(self) -> None:
         """Wake whoever waits for a change of the catalogue."""
         self.changed.set()
@@ -121,7 +134,8 @@ async def open_node(settings: Settings) -> AsyncIterator[Node]:
     store = await on_disk(Store, settings.layout)
     try:
         key = await on_disk(load_or_create_key, settings.layout.keys / "node.key")
-        node = Node(settings, store, key)
+        links = await open_links(store, Labels(settings.cluster, settings.site))
+        node = Node(settings, store, key, links)
         try:
             yield node
         finally:

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from p2phub.core.choices import DEFAULT_BRANCH, Kind, LinkMode, Profile
+from p2phub.core.choices import DEFAULT_BRANCH, Kind, LinkClass, LinkMode, Profile
+from p2phub.core.limits import RATE_MAX, LinkSettings
 from p2phub.core.origins import GIVEN_MAX, ORIGIN_URLS_MAX
 from p2phub.core.search import Model, Query
 
@@ -75,6 +76,7 @@ class Fetch(Operation, tag="fetch", frozen=True):
     kind: Kind | None = None
     origins: Given = ()
     view: View | None = None  # `to` is the cache of a client of this kind
+    background: bool = False
 
 
 class FetchFile(Operation, tag="fetch-file", frozen=True):
@@ -140,6 +142,33 @@ class GetStatus(Operation, tag="status", frozen=True):
     pass
 
 
+class ShowLimits(Operation, tag="limits", frozen=True):
+    """Show what may be used of each class of links, and what belongs to which."""
+
+
+class SetLimit(Operation, tag="limits-set", frozen=True):
+    """Change what may be used of a class of links; None leaves as it is."""
+
+    link: LinkClass
+    up: Annotated[int, Meta(ge=0, le=RATE_MAX)] | None = None  # bytes a second; 0: no limit
+    down: Annotated[int, Meta(ge=0, le=RATE_MAX)] | None = None
+    background: bool | None = None
+
+
+class SetRange(Operation, tag="limits-range", frozen=True):
+    """Let addresses in a range belong to a class of links, or to what they would without (None)."""
+
+    range: Text  # CIDR, or one address
+    link: LinkClass | None
+
+
+class SetLabel(Operation, tag="limits-label", frozen=True):
+    """Let nodes with a label, as cluster or site, belong to a class of links, or to what they would without (None)."""
+
+    label: Text
+    link: LinkClass | None
+
+
 class StoreList(Operation, tag="store-ls", frozen=True):
     pass
 
@@ -184,8 +213,8 @@ class StoreRebuild(Operation, tag="store-rebuild", frozen=True):
 
 AnyOperation = (
     PublishFolder | Fetch | FetchFile | Search | Info | Log | Verify | MoveBranch | YankVersion | ListPeers
-    | AddPeers | RemovePeer | ExplainSwarm | GetStatus | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin
-    | StoreUse | StoreView | StoreAdopt | StoreRebuild
+    | AddPeers | RemovePeer | ExplainSwarm | GetStatus | ShowLimits | SetLimit | SetRange | SetLabel | StoreList
+    | StoreRemove | StoreCollect | StorePin | StoreUnpin | StoreUse | StoreView | StoreAdopt | StoreRebuild
 )  # fmt: skip
 
 # What each operation returns, so that both ends of the control API agree.
@@ -204,6 +233,10 @@ RESULTS: dict[type[Operation], Any] = {
     RemovePeer: Done,
     ExplainSwarm: SwarmInfo,
     GetStatus: Status,
+    ShowLimits: LinkSettings,
+    SetLimit: LinkSettings,
+    SetRange: LinkSettings,
+    SetLabel: LinkSettings,
     StoreList: list[StoredRepository],
     StoreRemove: Freed,
     StoreCollect: Freed,

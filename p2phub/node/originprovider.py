@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from p2phub.core.choices import LinkClass
 from p2phub.core.errors import FileRefused, OnlyWhole
 from p2phub.net.connection import ContentConnection
 
 from .download import Download, ProviderReport
+from .links import Links
 from .origins import Origin
 from .providers import Provider
 
@@ -13,16 +15,19 @@ from .providers import Provider
 class OriginProvider(Provider):
     """An origin. It is believed to have all its files whole until it refuses one."""
 
-    def __init__(self, origin: Origin, report: ProviderReport, download: Download) -> None:
-        super().__init__(report)
+    def __init__(
+        self, origin: Origin, report: ProviderReport, link: LinkClass, links: Links, download: Download
+    ) -> None:
+        super().__init__(report, link)
         self._origin = origin
+        self._links = links
         self._download = download
         self._refused: set[bytes] = set()  # roots of files
         self._last_refusal: FileRefused | None = None
         self._gives_parts = True
 
     async def connect(self) -> ContentConnection:
-        return self._origin.connect()
+        return self._origin.connect(self._links.downloading(self.link))
 
     async def look(self) -> bool:
         """Raises FileRefused if it has refused everything that is missing."""

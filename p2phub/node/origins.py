@@ -17,6 +17,7 @@ from p2phub.core.origins import GIVEN_MAX, OriginFile, Url, check_given, url_of_
 
 if TYPE_CHECKING:
     from p2phub.net.origin import OriginConnection
+    from p2phub.net.pacing import Pacer
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,16 @@ class Origin:
     """One server and what it has of the wanted files."""
 
     name: str  # host and port, which is all that is shown; no two of a fetch have the same
+    host: str
     files: Mapping[ContentId, OriginFile]
     is_given: bool  # by the owner of this node
 
-    def connect(self) -> OriginConnection:
-        """Return a new connection; it connects when it is first used."""
+    def connect(self, pacer: Pacer | None = None) -> OriginConnection:
+        """Return a new connection, paced by `pacer`; it connects when it is first used."""
         # Loaded when the first origin is: the command line must start fast.
         from p2phub.net.origin import OriginConnection
 
-        return OriginConnection(self.name, self.files, is_given=self.is_given)
+        return OriginConnection(self.name, self.files, is_given=self.is_given, pacer=pacer)
 
 
 @dataclass(frozen=True)
@@ -98,4 +100,4 @@ def _named(origins: Iterable[tuple[Url, Mapping[ContentId, OriginFile], bool]]) 
     for url, files, is_given in origins:
         count = seen[url.endpoint] = seen.get(url.endpoint, 0) + 1
         name = url.endpoint if count == 1 else f"{url.endpoint} ({count})"
-        yield Origin(name, files, is_given)
+        yield Origin(name, url.host, files, is_given)

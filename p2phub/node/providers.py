@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import trio
 
+from p2phub.core.choices import LinkClass
 from p2phub.core.errors import (
     FileRefused,
     GivenMeanwhile,
@@ -37,9 +38,10 @@ from p2phub.store.peers import Peer
 from .disk import on_disk
 from .download import Download, ProviderReport
 from .events import Notice, Tell
-from .node import Node
+from .node import Node, Running
 from .replicate import ban_peer, call_peer, usable_peers
 from .results import SwarmProvider
+from .site import EXPENSIVE, Site
 
 IDLE_S = 0.25  # seconds until a connection with nothing to do looks again
 # Seconds between questions to a provider that has not everything: a share of the time that is left and of the
@@ -64,8 +66,10 @@ ADDED_FIRST = 4  # of the peers that the user added, tried before those that fet
 class Provider:
     """Somebody who gives chunks of a download, as long as it is used."""
 
-    def __init__(self, report: ProviderReport) -> None:
+    def __init__(self, report: ProviderReport, link: LinkClass) -> None:
         self.report = report
+        self.link = link
+        self.mate: NodeId | None = None  # who it is, if it fetches the same
         self.offers: bytes | None = b""  # as the picker takes them
         self.given: bytes | None = None
         self.runs: Sequence[range] | None = None  # chunks that it gives only together; None: it gives any
@@ -121,8 +125,16 @@ class Provider:
 class PeerProvider(Provider):
     """A peer that has answered a hello."""
 
-    def __init__(self, node: Node, peer: Peer, client: PeerClient, report: ProviderReport, download: Download) -> None:
-        super().__init__(report)
+    def __init__(
+        self,
+        node: Node,
+        peer: Peer,
+        client: PeerClient,
+        report: ProviderReport,
+        link: LinkClass,
+        download: Download,
+    ) -> None:
+        super().__init__(report, link)
         self._node = node
         self._peer = peer
         self._client = client
@@ -133,12 +145,13 @@ class PeerProvider(Provider):
 
     async def connect(self) -> ContentConnection:
         node, client, is_plain = self._peer.node, self._client, self._node.settings.plain
+        pacer = self._node.links.downloading(self.link)
         if not is_plain and not self._only_tls:
             ticket = await self._ticket()
             if ticket:
-                return FrameConnection(node, client.host, client.port, ticket)
+                return FrameConnection(node, client.host, client.port, ticket, pacer=pacer)
             self._only_tls = True
-        return BulkConnection(node, client.host, client.port, plain=is_plain)
+        return BulkConnection(node, client.host, client.port, plain=is_plain, pacer=pacer)
 
     async def _ticket(self) -> Ticket | None:
         """Return a fresh ticket; several are asked for at once, as the other connections will want theirs."""
@@ -159,6 +172,7 @@ class PeerProvider(Provider):
             self._take(places, answer)
         except InvalidData as exc:
             raise PeerViolation(f"{self._client} sent {exc}", peer=self.name) from exc
+        self.mate = self._peer.node if answer.fetching else None
         return answer.fetching or self.offers is None or 1 in self.offers
 
     def _take(self, places: list[int], answer: Have) -> None:
@@ -169,11 +183,12 @@ class PeerProvider(Provider):
 class Crowd:
     """All who give to one download."""
 
-    def __init__(self, node: Node, download: Download, tell: Tell, nursery: trio.Nursery) -> None:
+    def __init__(self, node: Node, download: Download, running: Running, tell: Tell, nursery: trio.Nursery) -> None:
         """nursery: where each provider is used; the caller cancels it when the download is over."""
         self._node = node
         self._download = download
         self._picker = download.picker
+        self._own = running
         self._tell = tell
         self._nursery = nursery
         self.providers: dict[str, Provider] = {}
@@ -186,6 +201,7 @@ class Crowd:
         self._knows_peers = True
         self._origins = 0  # that may give something yet
         self._begun = trio.current_time()
+        self._site = Site(node.id, download)
 
     @property
     def is_deserted(self) -> bool:
@@ -257,7 +273,8 @@ class Crowd:
         pause_s = PAUSE_S
         try:
             async with call_peer(self._node, peer) as client:
-                provider = PeerProvider(self._node, peer, client, report, self._download)
+                link = await self._node.links.class_of(peer, client.host)
+                provider = PeerProvider(self._node, peer, client, report, link, self._download)
                 if not await provider.look():
                     report.state, report.reason = "has nothing", "it has nothing of this"
                     return
@@ -334,6 +351,7 @@ class Crowd:
                 is_outdated = not interval.cancelled_caught
                 if is_outdated or provider.offers is not None or provider.given or len(self.providers) > 1:
                     await provider.look()
+                    self._site.set_mates(self._site_mates())
                     self._set_offer(provider)
                 provider.note_looked()
         except PeerError as exc:
@@ -349,11 +367,20 @@ class Crowd:
         share_s = min(left_s * OFFER_SHARE_LEFT, passed_s * OFFER_SHARE_PASSED)
         return min(OFFER_MAX_S, max(least_s, share_s, size / OFFER_RATE))
 
+    def _site_mates(self) -> frozenset[NodeId]:
+        """Return who of this site fetches the same."""
+        return frozenset(
+            provider.mate
+            for provider in self.providers.values()
+            if provider.mate is not None and provider.link not in EXPENSIVE
+        )
+
     def _set_offer(self, provider: Provider) -> None:
         self._picker.set_offer(
             provider.name,
             provider.offers,
             given=provider.given,
+            allowed=self._site.allowed(provider.link, provider.given),
             connections=self._connections(),
             runs=provider.runs,
         )
@@ -384,7 +411,7 @@ class Crowd:
         try:
             while True:
                 request = None
-                if provider.running < self._connections():
+                if provider.running < self._connections() and not self._node.is_held(self._own):
                     request = self._picker.next_request(provider.name, trio.current_time())
                 if request is None:
                     with trio.move_on_after(IDLE_S):
@@ -395,7 +422,11 @@ class Crowd:
                     with self._running(provider, request):
                         if connection is None or not connection.usable:
                             connection = await provider.connect()
-                        if not await self._download.fetch(connection, request):
+                        async with self._node.links.turn_to_ask(provider.link):
+                            is_usable = await self._download.fetch(
+                                connection, request, background=self._is_background(provider)
+                            )
+                        if not is_usable:
                             connection.close()
                             connection = None
                     failures = 0
@@ -426,6 +457,9 @@ class Crowd:
         finally:
             if connection is not None:
                 connection.close()
+
+    def _is_background(self, provider: Provider) -> bool:
+        return self._own.background or self._node.links.is_background(provider.link)
 
     @contextmanager
     def _running(self, provider: Provider, request: Request[str]) -> Iterator[None]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from p2phub.core.choices import LinkClass
 from p2phub.core.description import Card, Facts
+from p2phub.core.limits import Limit
 
 
 class PublishResult(Struct, frozen=True):
@@ -204,6 +206,7 @@ class PeerInfo(Struct, frozen=True):
 
     node: str
     addresses: list[str]
+    link: LinkClass
     added: bool
     last_seen: int | None  # seconds since 1970
     last_error: str | None
@@ -258,6 +261,7 @@ class Status(Struct, frozen=True):
     manifests: int
     uploaded: int  # bytes since the start
     uploads: int  # running now
+    limits: list[Limit]  # of classes of links that have any
 
 
 class StoredRepository(Struct, frozen=True):

@@ -244,10 +244,12 @@ class PeerDoor:
         total = sum(span.length for span in query.spans)
         if total > SPAN_BYTES_MAX:
             return _text(400, f"{total} bytes in one request, the limit is {SPAN_BYTES_MAX}")
-        slots, caller = self._node.upload_slots, caller_of(request.host)
-        with trio.move_on_after(SLOT_WAIT_S) as waiting:
-            await slots.acquire(caller)
-        if waiting.cancelled_caught:
+        links = self._node.links
+        link = await links.class_of(request.host)
+        turn = None
+        with trio.move_on_after(SLOT_WAIT_S):
+            turn = await links.take_turn(link, caller_of(request.host), background=query.background)
+        if turn is None:
             self._sent_away_at = trio.current_time()
             return Response(429, b"all upload slots are taken", "text/plain", {"retry-after": str(RETRY_AFTER_S)})
         found: dict[ContentId, Readable] = {}
@@ -256,7 +258,7 @@ class PeerDoor:
         def release() -> None:
             for file in files.values():
                 os.close(file)
-            slots.release(caller)
+            links.end_turn(turn)
 
         try:
             missing = await on_disk(self._find_spans, query.spans, found, files)
@@ -274,7 +276,14 @@ class PeerDoor:
         self._node.uploaded += total
         where = {root: files.get(root, readable.path) for root, readable in found.items()}
         parts = [FilePart(where[span.root], span.offset, span.length) for span in query.spans]
-        return Response(200, parts, "application/octet-stream", release=release, others_wait=self._do_others_wait)
+        return Response(
+            200,
+            parts,
+            "application/octet-stream",
+            sending=links.sending(turn),
+            release=release,
+            others_wait=self._do_others_wait,
+        )
 
     def _do_others_wait(self) -> bool:
         """Say whether somebody was sent away lately for want of a slot."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from p2phub.core.errors import InvalidName
+from p2phub.core.labels import check_label
 from p2phub.store.layout import Layout
 
 
@@ -30,12 +31,25 @@ class Settings:
             offline=_is_on(environment, "P2PHUB_OFFLINE"),
             plain=_is_on(environment, "P2PHUB_PLAIN"),
             only_tls=_is_on(environment, "P2PHUB_ONLY_TLS"),
+            cluster=_label(environment, "P2PHUB_CLUSTER"),
+            site=_label(environment, "P2PHUB_SITE"),
         )
 
 
 def with_given_origins(given: Sequence[str], environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """Return `given` and the URLs of origins that P2PHUB_FROM holds, apart by white space (spec/cli.md §3)."""
     return (*given, *environment.get("P2PHUB_FROM", "").split())
+
+
+def _label(environment: Mapping[str, str], name: str) -> str | None:
+    label = environment.get(name)
+    if not label:
+        return None
+    try:
+        check_label(label)
+    except InvalidName as exc:
+        raise InvalidName(f"{name}: {exc}") from exc
+    return label
 
 
 def _is_on(environment: Mapping[str, str], name: str) -> bool:

@@ -22,7 +22,7 @@ from .dedup import find_known
 from .disk import on_disk
 from .download import Download, DownloadReport, ProviderReport
 from .events import Progress, ProviderRate, Tell
-from .node import Arriving, Node, SwarmState
+from .node import Arriving, Node, Running, SwarmState
 from .originprovider import OriginProvider
 from .origins import Origin, Origins
 from .partials import DownloadPartials, WantedFile
@@ -37,14 +37,16 @@ PATIENCE_ALONE_S = 5.0  # the same while nobody has given anything
 # three connections bring their first chunks of 2 MiB after 384 s.
 PATIENCE_SILENT_S = 400.0
 PATIENCE_BUSY_S = 600.0  # the same while one of them says that it is busy
+PATIENCE_BACKGROUND_S = 24 * 3600.0  # the same in the background, where others may be first for long
 QUIET_S = 2.0  # seconds without a chunk until people are told why
 
 
 async def download(
-    node: Node, files: Sequence[WantedFile], tell: Tell, *, origins: Origins | None = None
+    node: Node, files: Sequence[WantedFile], running: Running, tell: Tell, *, origins: Origins | None = None
 ) -> DownloadReport:
     """Fetch all of `files` into the store.
 
+    running: says, also while it runs, whether the download is in the background.
     origins: who gives them besides peers.
     Raises NotFound if nobody offers what is missing, StoreError if the disk fails.
     """
@@ -56,7 +58,7 @@ async def download(
         places = await on_disk(find_known, node.store.blobs, [file.chunks for file in files], have)
         if places:
             report.copied = await on_disk(partials.copy_known, have, places)
-        await _Swarm(node, files, have, partials, tell, report).run(origins or Origins())
+        await _Swarm(node, files, have, partials, running, tell, report).run(origins or Origins())
     finally:
         with trio.CancelScope(shield=True):
             await on_disk(partials.close)
@@ -77,11 +79,13 @@ class _Swarm:
         files: Sequence[WantedFile],
         have: Sequence[bytearray],
         partials: DownloadPartials,
+        running: Running,
         tell: Tell,
         report: DownloadReport,
     ) -> None:
         self._node = node
         self._partials = partials
+        self._running = running
         self._tell = tell
         self._report = report
         self._download = Download(files, have, partials, self._complete)
@@ -97,7 +101,7 @@ class _Swarm:
         arriving = {file.root: flags for file, flags in zip(self._download.files, self._download.have, strict=True)}
         try:
             async with trio.open_nursery() as self._nursery:
-                self._crowd = Crowd(self._node, self._download, self._tell, self._nursery)
+                self._crowd = Crowd(self._node, self._download, self._running, self._tell, self._nursery)
                 for place, (root, flags) in enumerate(arriving.items()):
                     note_reader = partial(self._note_reader, place)
                     self._node.arriving[root] = Arriving(
@@ -111,7 +115,7 @@ class _Swarm:
                         self._nursery.start_soon(self._finish_file, place)
                 self._nursery.start_soon(self._crowd.gather)
                 for origin in origins.origins:
-                    self._nursery.start_soon(self._crowd.use_always, self._provider(origin))
+                    self._nursery.start_soon(self._use_origin, origin)
                 await self._watch()
                 self._nursery.cancel_scope.cancel()
         finally:
@@ -125,10 +129,12 @@ class _Swarm:
         if self._unfinished:
             raise self._not_found()
 
-    def _provider(self, origin: Origin) -> OriginProvider:
+    async def _use_origin(self, origin: Origin) -> None:
         report = ProviderReport(origin.name, is_origin=True)
         self._download.reports[origin.name] = report
-        return OriginProvider(origin, report, self._download)
+        links = self._node.links
+        link = await links.class_of(origin.host)
+        await self._crowd.use_always(OriginProvider(origin, report, link, links, self._download))
 
     def _note_reader(self, place: int, reader: Hashable, offset: int | None) -> None:
         """Ask for what lies before somebody who reads one of the files before anything else."""
@@ -152,6 +158,7 @@ class _Swarm:
                 self._waiting = self._waiting_for(now)
             if now - last_save >= SAVE_S:
                 await self._save()
+                await self._node.links.refresh()
                 last_save = trio.current_time()
             self._tell(self._progress())
             if self._is_hopeless(now):
@@ -165,7 +172,9 @@ class _Swarm:
         # An offer that was taken between two looks shows in what arrived.
         if self._waiting and now - max(self._last_offer, last_arrival) > patience_s:
             return True
-        return now - last_arrival > (PATIENCE_BUSY_S if self._crowd.busy else PATIENCE_SILENT_S)
+        if not self._crowd.busy:
+            return now - last_arrival > PATIENCE_SILENT_S
+        return now - last_arrival > (PATIENCE_BACKGROUND_S if self._running.background else PATIENCE_BUSY_S)
 
     async def _save(self) -> None:
         try:
@@ -180,6 +189,9 @@ class _Swarm:
         if not picker.remaining:
             self._last_offer = self._download.last_arrival = now
             return None
+        if self._node.is_held(self._running):
+            self._last_offer = self._download.last_arrival = now
+            return "a download in the foreground, which goes first"
         if picker.remaining > len(unoffered):
             self._last_offer = now
             if now - self._download.last_arrival < QUIET_S:

@@ -18,7 +18,7 @@ from .bring import bring_files
 from .checkout import bad_chunks
 from .disk import on_disk
 from .events import Progress, Tell
-from .node import Node
+from .node import Node, Running
 from .origins import Origins, check_all, of_file, of_repository
 from .partials import WantedFile
 from .resolve import load_manifest, resolve
@@ -127,7 +127,8 @@ async def _verify_folder(
             if held:
                 await on_disk(node.store.blobs.bad_chunks, held)
             if await on_disk(node.store.blobs.find, file.root) is None:
-                report = await download(node, [WantedFile(file.root, chunks)], tell, origins=origins)
+                wanted = [WantedFile(file.root, chunks)]
+                report = await download(node, wanted, Running(background=False), tell, origins=origins)
                 received += report.received
             await on_disk(_place_again, node, file, target)
             damage = _repaired(damage)

@@ -144,6 +144,7 @@ class SpansQuery(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
 
     spans: Annotated[tuple[ByteRange, ...], Meta(min_length=1, max_length=SPANS_MAX)]
     first_copy: bool = False  # only if none of it was given to anybody lately
+    background: bool = False  # others go first; spec/links.md §4
 
 
 Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]

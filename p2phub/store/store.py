@@ -13,6 +13,7 @@ from .listing import Listing
 from .logs import Logs
 from .manifests import Manifests
 from .peers import Peers
+from .settings import StoredSettings
 from .uploads import Uploads
 
 
@@ -32,6 +33,7 @@ class Store:
         self.peers = Peers(self.database)
         self.keeping = Keeping(self.database)
         self.uploads = Uploads(layout.uploads)
+        self.settings = StoredSettings(self.database)
 
     def close(self) -> None:
         self.database.close()

@@ -25,8 +25,8 @@ from functools import partial
 from hashlib import blake2b
 
 from p2phub.node import providers, serve
-from p2phub.node.slots import UPLOAD_SLOTS
 from p2phub.protocol.picker import Picker, Request, deadline_s
+from p2phub.protocol.slots import SLOTS
 
 SEED = 0  # the host that has everything at the start
 WINDOW = 2  # chunks of one answer on the way
@@ -74,7 +74,7 @@ class _Host:
     line: Line
     held: bytearray  # one byte a chunk
     given: bytearray  # the same, of this round; spec/transfer.md §3.4
-    slots: int = UPLOAD_SLOTS  # free ones
+    slots: int = SLOTS  # free ones
     queue: deque[_Answer] = field(default_factory=deque)  # without a slot
     ready: deque[_Answer] = field(default_factory=deque)  # whose next chunk may be sent
     is_sending: bool = False

@@ -15,8 +15,8 @@ from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.node import Node, create_identity
 from p2phub.node.publish import publish
-from p2phub.node.slots import UPLOAD_SLOTS, UPLOAD_SLOTS_EACH
 from p2phub.protocol.messages import ByteRange
+from p2phub.protocol.slots import SLOTS, SLOTS_EACH
 from p2phub.testing.askers import is_open, silent, slow_readers, talkers
 from p2phub.testing.hostile import open_home, serving, wait_for
 from p2phub.testing.processes import tree
@@ -64,15 +64,15 @@ async def test_one_address_that_reads_nothing_does_not_hold_all_slots(
         address = await stack.enter_async_context(serving(seed))
         spans = [largest(seed, published.revision)] * 2
         await stack.enter_async_context(slow_readers(address, 16, spans, only_tls=only_tls))
-        await wait_for(lambda: seed.upload_slots.taken == UPLOAD_SLOTS_EACH, "the slots to be taken")
+        await wait_for(lambda: seed.links.uploads == SLOTS_EACH, "the slots to be taken")
         fetcher.store.peers.add(address)
         with trio.fail_after(60):
             await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
-        taken_then = seed.upload_slots.taken
+        taken_then = seed.links.uploads
 
     assert tree(tmp_path / "out") == published.files
     # It was not because they had been cut off.
-    assert taken_then >= UPLOAD_SLOTS_EACH
+    assert taken_then >= SLOTS_EACH
 
 
 @both_ways
@@ -88,7 +88,7 @@ async def test_many_addresses_that_read_nothing_are_cut_off_when_others_wait(
         sources = [f"127.0.0.{number}" for number in range(2, 18)]
         readers = slow_readers(address, 16, spans, only_tls=only_tls, sources=sources)
         await stack.enter_async_context(readers)
-        await wait_for(lambda: seed.upload_slots.taken == UPLOAD_SLOTS, "the slots to be taken")
+        await wait_for(lambda: seed.links.uploads == SLOTS, "the slots to be taken")
         fetcher.store.peers.add(address)
         with trio.fail_after(60):
             await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
@@ -122,17 +122,17 @@ async def test_thousands_of_tiny_ranges_do_not_use_up_the_descriptors(only_tls, 
         files = sorted(manifest.files, key=lambda file: -file.size)
         # The large file first, so that the answers stay under way: nobody reads them.
         spans = [ByteRange(file.root, 0, file.size) for file in files[:1000]]
-        several = await stack.enter_async_context(talkers(address, UPLOAD_SLOTS_EACH))
+        several = await stack.enter_async_context(talkers(address, SLOTS_EACH))
         for talker in several:
             await talker.ask(spans)
-        await wait_for(lambda: seed.upload_slots.taken == UPLOAD_SLOTS_EACH, "the answers to begin")
+        await wait_for(lambda: seed.links.uploads == SLOTS_EACH, "the answers to begin")
         fetcher.store.peers.add(address)
         with trio.fail_after(60):
             await fetch(fetcher, revision, ignore, to=tmp_path / "out")
-        taken_then = seed.upload_slots.taken
+        taken_then = seed.links.uploads
         answer = await several[0].answer()
         whole = await several[0].content(answer.size)
 
     assert tree(tmp_path / "out") == tree(folder)
-    assert taken_then == UPLOAD_SLOTS_EACH
+    assert taken_then == SLOTS_EACH
     assert whole == b"".join((folder / file.path).read_bytes() for file in files[:1000])

@@ -1,0 +1,96 @@
+"""Decide how fast a background answer may be sent, so that others hardly notice it (spec/links.md §5).
+
+    what the kernel says of the connection, every 100 ms ──▶ Ledbat ──▶ bytes a second
+
+As in LEDBAT (RFC 6817), packets that wait in a queue on the way tell of others who want
+the link, long before any is lost: the time a packet takes beyond the shortest time seen
+is kept near a target. Ours is a rate and not a window, because a rate is what the kernel
+lets a program set.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+TARGET_S = 0.04  # seconds that packets may wait for each other; spec/links.md §5
+TARGET_MIN_S = 0.005  # the same where queues are short; spec/links.md §5
+STEP_S = 0.1  # seconds between two steps, about; spec/links.md §5
+RATE_START = 128 * 1024  # bytes a second, of a new connection; spec/links.md §5
+RATE_MAX = 2**32 - 2  # bytes a second; the kernel takes 32 bits
+GAIN = 0.15  # of the rate, in one step, for a queue that is a target away from the target
+RAMP = 0.5  # of the rate, in one step, while there is no queue
+LOSS_FACTOR = 0.5  # of the rate, when packets were lost
+CUT_MAX = 0.5  # of the rate, in one step
+CALM_S = 1.0  # seconds without loss or a long queue until the rate may ramp up
+TARGET_GROWTH = 0.01  # of a shortened target, in a second
+LONGEST_S = 2.0  # seconds until the longest queue is forgotten
+SMOOTHING_S = 0.2  # seconds over which what arrives is averaged
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the kernel says of a connection."""
+
+    rtt_s: float  # of late, smoothed
+    base_s: float  # the shortest that was seen
+    delivered: int  # bytes acknowledged since the connection began
+    lost: int  # packets sent again since then
+    held_back: bool  # whether the pace held anything back since the last sample
+
+
+class Ledbat:
+    """The rate of one connection that yields."""
+
+    def __init__(self, rate_min: int) -> None:
+        """rate_min: bytes a second that it gets in any case."""
+        self.rate_min = rate_min
+        self.rate = float(max(RATE_START, rate_min))  # bytes a second
+        self._target_s = TARGET_S
+        self._arriving = 0.0  # bytes a second that are acknowledged, smoothed
+        self._last: tuple[float, Sample] | None = None
+        self._longest_s = 0.0  # the longest queue of late
+        self._calm_since = -math.inf
+
+    def rest(self) -> None:
+        """Note that nothing is sent for a while: what is acknowledged until the next step tells nothing."""
+        self._last = None
+
+    def step(self, sample: Sample, now: float) -> float:
+        """Return the rate from `now` (seconds) on, in bytes a second."""
+        if self._last is None:
+            self._last = (now, sample)
+            return self.rate
+        then, last = self._last
+        if now <= then or (sample.delivered == last.delivered and sample.lost == last.lost):
+            return self.rate  # no news; a slow connection has some less often
+        self._last = (now, sample)
+        elapsed_s = now - then
+        weight = 1 - math.exp(-elapsed_s / SMOOTHING_S)
+        self._arriving += weight * ((sample.delivered - last.delivered) / elapsed_s - self._arriving)
+        self._target_s = min(TARGET_S, self._target_s * (1 + TARGET_GROWTH * elapsed_s))
+        queue_s = max(0.0, sample.rtt_s - sample.base_s)
+        self._longest_s = max(queue_s, self._longest_s * (1 - min(elapsed_s / LONGEST_S, 1.0)))
+        steps = min(elapsed_s / STEP_S, 2.0)
+        if sample.lost > last.lost:
+            rate = self._after_loss()
+            self._calm_since = now
+        elif queue_s > self._target_s:
+            excess = queue_s / self._target_s - 1
+            rate = min(self.rate, self._arriving) * (1 - min(GAIN * excess * steps, CUT_MAX))
+            self._calm_since = now
+        elif not sample.held_back or self._arriving < self.rate / 2:
+            # Something else is slower than the pace, which so has nothing to learn.
+            rate = self.rate
+        else:
+            is_calm = now - self._calm_since > CALM_S and queue_s < self._target_s / 4
+            growth = RAMP if is_calm else GAIN * (1 - queue_s / self._target_s)
+            rate = self.rate * (1 + growth * steps)
+        self.rate = min(max(rate, float(self.rate_min)), float(RATE_MAX))
+        return self.rate
+
+    def _after_loss(self) -> float:
+        if self._longest_s < self._target_s:
+            # The queue overflowed before it was as long as the target: queues are shorter here.
+            self._target_s = max(TARGET_MIN_S, self._longest_s / 2)
+        return min(self.rate, self._arriving) * LOSS_FACTOR
