@@ -18,7 +18,7 @@ from p2phub.core.encoding import encode
 from p2phub.core.errors import PeerBusy, PeerError, PeerUnreachable, PeerViolation
 from p2phub.core.frames import HEADER_SIZE, TAG_SIZE
 from p2phub.core.ids import ContentId
-from p2phub.net.bulkdoor import TicketOffice, serve_bulk
+from p2phub.net.bulkdoor import FRAME_SIZE, TicketOffice, serve_bulk
 from p2phub.net.connection import WantedChunk
 from p2phub.net.door import Handler, Request, Response, serve_peers
 from p2phub.net.frames import FrameConnection
@@ -195,7 +195,8 @@ def between(port: int, change: Callable[[bytes], bytes]) -> Iterator[int]:
             threading.Thread(target=pump, args=(client, server), daemon=True).start()
             received = bytearray()
             # The head of the answer and all frames of FIRST.
-            size = len(encode(BulkAnswer(200, len(FIRST)))) + len(FIRST) + 3 * (HEADER_SIZE + TAG_SIZE)
+            count = 1 + -(-len(FIRST) // FRAME_SIZE)
+            size = len(encode(BulkAnswer(200, len(FIRST)))) + len(FIRST) + count * (HEADER_SIZE + TAG_SIZE)
             while len(received) < size and (piece := server.recv(64 * 1024)):
                 received += piece
             client.sendall(change(bytes(received)))
