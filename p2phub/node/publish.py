@@ -34,6 +34,7 @@ from .events import Notice, Progress, Tell
 from .node import Node, own_identity, publish_record
 from .results import PublishResult
 
+TICK_S = 0.1  # seconds between looks at how far hashing is
 INGEST_TASKS = 2  # files hashed at the same time
 # Folders that tools keep their own state in; nobody means to publish them.
 LEFT_OUT = frozenset({".git", ".hg", ".svn", ".cache", "__pycache__", ".ipynb_checkpoints", ".DS_Store"})
@@ -230,12 +231,17 @@ async def ingest_sources(
             source.path, result.size, result.root, result.sha256, role_of(source.path, kind), used
         )
 
-    async with trio.open_nursery() as nursery:
-        for source in sources:
-            nursery.start_soon(one, source)
-        while len(entries) < len(sources) and not failure:
+    async def show() -> None:
+        while True:
             tell(Progress("hashing", done, total, rate=done / max(trio.current_time() - start, 1e-6)))
-            await trio.sleep(0.1)
+            await trio.sleep(TICK_S)
+
+    async with trio.open_nursery() as beside:
+        beside.start_soon(show)
+        async with trio.open_nursery() as nursery:
+            for source in sources:
+                nursery.start_soon(one, source)
+        beside.cancel_scope.cancel()
     if failure:
         raise failure
     tell(Progress("hashing", total, total, rate=total / max(trio.current_time() - start, 1e-6)))

@@ -24,7 +24,7 @@ from p2phub.core.errors import StoreError
 from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList, pack
 from p2phub.core.ids import ContentId
 
-from .disk import disk_errors
+from .disk import disk_errors, write_at
 
 BLOCK_SIZE = 4 * 1024 * 1024  # bytes read at once
 
@@ -89,7 +89,7 @@ def scan(
             else:
                 hashing.append(pool.submit(whole.update, fresh))
             if copy_to is not None:
-                _write_all(copy_to, fresh, read)
+                write_at(copy_to, fresh, read)
             read += len(fresh)
             at = 0
             while at < end and (read >= before.size or end - at >= CHUNK_SIZE_MAX):
@@ -132,12 +132,6 @@ def _read_into(source: int, buffer: memoryview, offset: int) -> int:
             break
         done += count
     return done
-
-
-def _write_all(target: int, data: memoryview, offset: int) -> None:
-    while data:
-        count = os.pwrite(target, data, offset)
-        data, offset = data[count:], offset + count
 
 
 def _changed(path: Path) -> StoreError:

@@ -23,7 +23,7 @@ from blake3 import blake3
 from p2phub.core.errors import StoreError
 from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList
 
-from .disk import boot_id, disk_errors
+from .disk import boot_id, disk_errors, write_at
 
 _MAGIC = b"p2phub partial 1"  # 16 bytes; spec/store.md §3
 _BOOT_SIZE = 16  # bytes
@@ -63,9 +63,7 @@ class Partial:
         """Write chunk `index`; `data` was verified by the caller."""
         offset = self.chunks.offset(index)
         with disk_errors(self.path):
-            while data:
-                count = os.pwrite(self._file, data, offset)
-                data, offset = data[count:], offset + count
+            write_at(self._file, data, offset)
         self.have[index] = 1
 
     def read(self, offset: int, size: int) -> bytes:
