@@ -19,7 +19,6 @@ from blake3 import blake3
 from msgspec import Struct
 
 from p2phub.core.choices import Profile
-from p2phub.core.chunking import chunker
 from p2phub.core.errors import StoreError
 from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList, pack
 from p2phub.core.ids import ContentId
@@ -58,6 +57,8 @@ def scan(
 
     Raises StoreError if the file changes meanwhile, InvalidData if `profile` does not fit it.
     """
+    from p2phub.core.chunking import chunker  # reads the formats of weights, which only whoever cuts files needs
+
     before = Stamp.of(os.fstat(source))
     with disk_errors(path):
         cutter = chunker(profile, before.size, lambda offset, size: os.pread(source, size, offset))
