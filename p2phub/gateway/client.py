@@ -104,7 +104,7 @@ class Call:
                                 return outcome[0]
         except (OSError, ValueError) as exc:
             raise HubError(f"the node at {url} went away: {_reason(exc)}") from exc
-        raise HubError(f"the node at {url} ended its answer too early")
+        raise HubError(f"the node at {url} went away: it ended its answer too early")
 
     def abort(self) -> None:
         """Make a running `run` end soon; the daemon cancels the operation then."""
