@@ -18,7 +18,7 @@ from p2phub.core.encoding import encode
 from p2phub.core.errors import PeerBusy, PeerError, PeerUnreachable, PeerViolation
 from p2phub.core.frames import HEADER_SIZE, TAG_SIZE
 from p2phub.core.ids import ContentId
-from p2phub.net.bulkdoor import TicketOffice, serve_bulk
+from p2phub.net.bulkdoor import FRAME_SIZE, TicketOffice, serve_bulk
 from p2phub.net.connection import WantedChunk
 from p2phub.net.door import Handler, Request, Response, serve_peers
 from p2phub.net.frames import FrameConnection
