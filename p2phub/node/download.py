@@ -60,10 +60,6 @@ class DownloadReport:
     providers: list[ProviderReport] = field(default_factory=list)
 
 
-class _Superfluous(Exception):
-    """Nothing of what is left of an answer is wanted any more."""
-
-
 class Download:
     """The chunks of all wanted files in one row: chunk c is chunk c - first[f] of file f."""
 
@@ -175,8 +171,6 @@ class Download:
             if self.picker.is_wanted(chunk):
                 self._partials.write(place, chunk - self._first[place], data)
                 self.have[place][chunk - self._first[place]] = 1
-            elif request.is_whole and not self.picker.is_any_wanted(range(chunk, request.first + request.count)):
-                raise _Superfluous
             self._arrived.append((request, chunk))
 
         def work() -> None:
@@ -189,8 +183,6 @@ class Download:
                     first_copy=request.is_first_copy,
                     background=background,
                 )
-            except _Superfluous:
-                pass
             finally:
                 if small:
                     self._partials.add_small([(place, data) for _, place, data in small])

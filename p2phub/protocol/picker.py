@@ -135,6 +135,7 @@ class Picker(Generic[P]):
         # By chunk, so that a chunk in flight and its askers are one fact.
         self._asked: dict[int, set[int]] = {}
         self._requests: dict[int, _InFlight[P]] = {}
+        self._whole: dict[int, Request[P]] = {}  # those for whole runs
         self._number = 0
         self._pointless: list[Request[P]] = []
         self._last_arrival: float | None = None  # seconds
@@ -259,6 +260,8 @@ class Picker(Generic[P]):
         if self._number == RANDOM_FIRST:
             self._epoch += 1  # from now on the rarest first
         self._requests[request.number] = _InFlight(request)
+        if request.is_whole:
+            self._whole[request.number] = request
         if not known.requests:
             # It had nothing to do since; that says nothing about its rate.
             known.window_start += request.time - (known.busy_at or 0.0)
@@ -293,20 +296,21 @@ class Picker(Generic[P]):
             other = self._requests[number].request
             if not any(self.is_wanted(waited) for waited in other.chunks):
                 self._pointless.append(other)
+        for whole in self._whole.values():
+            # Its own last chunk ends it anyway.
+            is_end = whole.number == request.number and chunk == whole.chunks[-1]
+            if chunk in whole.chunks and not is_end and not self._is_any_wanted(whole.chunks):
+                self._pointless.append(whole)
         return True
 
     def take_pointless(self) -> list[Request[P]]:
-        """Return the running requests, not returned before, whose chunks have all been brought by others."""
+        """Return the running requests, not returned before, that can bring nothing any more: others brought it."""
         pointless, self._pointless = self._pointless, []
         return pointless
 
     def is_wanted(self, chunk: int) -> bool:
         """Say whether `chunk` has not arrived yet."""
         return self._state[chunk] != _DONE
-
-    def is_any_wanted(self, chunks: range) -> bool:
-        """Say whether any of `chunks` has not arrived yet."""
-        return any(self._state.find(state, chunks.start, chunks.stop) >= 0 for state in (_MISSING, _ASKED))
 
     def request_ended(self, request: Request[P]) -> bool:
         """Note that nothing more will come for `request`; returns whether chunks are free again by that."""
@@ -317,6 +321,7 @@ class Picker(Generic[P]):
         if flight is None:
             return False
         request = flight.request
+        self._whole.pop(number, None)
         is_any_free = False
         self._providers[request.provider].is_doubtful |= any(self.is_wanted(chunk) for chunk in request.chunks)
         self._providers[request.provider].requests.remove(number)
@@ -509,6 +514,9 @@ class Picker(Generic[P]):
         if is_over:
             provider.is_first_window = False
             provider.window_start, provider.window_bytes = now, 0
+
+    def _is_any_wanted(self, chunks: range) -> bool:
+        return any(self._state.find(state, chunks.start, chunks.stop) >= 0 for state in (_MISSING, _ASKED))
 
     def _has_missing(self, stripe: range) -> bool:
         return self._state.find(_MISSING, stripe.start, stripe.stop) >= 0

@@ -9,7 +9,7 @@ import pytest
 
 import p2phub
 from p2phub.testing.processes import Home, flip_byte, tree, wait_until
-from p2phub.testing.webserver import WebServer, after, answering, lying_from, slowly, without_ranges
+from p2phub.testing.webserver import WebServer, after, answering, lying_from, only, slowly, stalling, without_ranges
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -71,7 +71,7 @@ def test_a_manifest_and_an_origin_suffice(has_ranges, seed, manifest_home, files
 
     assert tree(tmp_path / "out") == tree(seed.folder)
     assert result["received"] == result["size"]
-    assert result["providers"] == [
+    assert [provider for provider in result["providers"] if provider["received"]] == [
         {
             "node": None,
             "received": result["size"],
@@ -89,7 +89,7 @@ def test_an_origin_and_a_peer_give_at_once(seed, home, files, tmp_path):
         result = home.json("fetch", seed.name, *seed.peer, "--from", base(server), "--to", str(tmp_path / "out"))
 
     assert tree(tmp_path / "out") == tree(seed.folder)
-    assert {(provider["node"], provider["origin"]) for provider in result["providers"]} == {
+    assert {(provider["node"], provider["origin"]) for provider in result["providers"]} >= {
         (seed.node.node_id, None),
         (None, host(server)),
     }
@@ -121,11 +121,12 @@ def test_a_liar_alone_ends_the_fetch_and_what_was_right_is_kept(seed, listing_ho
 
 
 def test_a_fetch_that_was_killed_goes_on_from_an_origin(seed, listing_home, files, tmp_path):
-    with WebServer(files, slowly(400_000)) as server:
+    # What does not begin with the first byte of a file does not come.
+    with WebServer(files, only(lambda asked: (asked.byte_range or (0,))[0] > 0, stalling(0))) as server:
         process = listing_home.start("fetch", seed.name, "--from", base(server), "--to", str(tmp_path / "out"))
         wait_until(
-            lambda: sum(path.stat().st_blocks for path in listing_home.store.glob("partial/??/*.data")) * 512 > 10**6,
-            "a megabyte to come",
+            lambda: any(path.read_bytes()[32:].strip(b"\0") for path in listing_home.store.glob("partial/??/*.map")),
+            "a chunk to come",
         )
         process.kill()
         process.communicate()
@@ -143,7 +144,8 @@ def test_a_running_node_fetches_from_an_origin_for_a_command(seed, listing_home,
         errors = node.errors()
 
     assert tree(tmp_path / "out") == tree(seed.folder)
-    assert [provider["origin"] for provider in result["providers"]] == [host(server)]
+    # The seed told of other nodes, which have nothing.
+    assert [provider["origin"] for provider in result["providers"] if provider["received"]] == [host(server)]
     assert all("authorization" in asked.headers for asked in server.asked)
     assert "hunter2" not in errors + json.dumps(result)
 

@@ -830,18 +830,27 @@ def test_a_run_of_which_others_bring_all_is_not_asked_for() -> None:
     assert ask(picker, "origin").chunks == range(10)
 
 
-def test_it_is_known_when_nothing_of_a_run_is_wanted_any_more() -> None:
-    picker = make(10, missing=[2, 3, 9])
-    picker.set_offer("peer", offers(10, [2, 3]))
-    request = ask(picker, "peer")
+def test_a_whole_run_of_which_nothing_is_wanted_any_more_is_pointless() -> None:
+    picker = make(4)
+    picker.set_offer("origin", None, runs=[range(4)])
+    whole = ask(picker, "origin")
+    picker.set_offer("peer", offers(4, [1, 2, 3]))
+    finish_alone(picker, "peer")
+    assert picker.take_pointless() == []
+    picker.chunk_arrived(whole, 0, 2.0)
 
-    assert picker.is_any_wanted(range(10))
-    picker.chunk_arrived(request, 2, 1.0)
-    assert not picker.is_any_wanted(range(3))
-    assert picker.is_any_wanted(range(3, 9))
-    picker.chunk_arrived(request, 3, 1.0)
-    assert not picker.is_any_wanted(range(9))
-    assert picker.is_any_wanted(range(9, 10))
+    # What comes behind is here already.
+    assert picker.take_pointless() == [whole]
+    assert picker.take_pointless() == []
+
+
+def test_a_whole_run_that_comes_to_its_end_is_not_pointless() -> None:
+    picker = make(4)
+    picker.set_offer("origin", None, runs=[range(4)])
+    answer(picker, ask(picker, "origin"), 1.0)
+
+    assert picker.done
+    assert picker.take_pointless() == []
 
 
 # --- what others shall ask for
@@ -1071,7 +1080,6 @@ class AnyDownload(RuleBasedStateMachine):
         assert {chunk for chunk in chunks if not self.picker.is_wanted(chunk)} == self.here
         assert self.picker.remaining == len(self.sizes) - len(self.here)
         assert self.picker.done == (len(self.here) == len(self.sizes))
-        assert self.picker.is_any_wanted(chunks) == (not self.picker.done)
 
     @invariant()
     def it_knows_what_nobody_offers(self) -> None:
