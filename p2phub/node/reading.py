@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -53,8 +53,11 @@ class Readings:
         self._downloads: dict[ContentId, _Download] = {}
 
     @asynccontextmanager
-    async def open(self, file: FileEntry) -> AsyncIterator[Reading]:
-        """Give a reader of `file`. Nothing is fetched before it reads."""
+    async def open(self, file: FileEntry, origin_urls: Sequence[str]) -> AsyncIterator[Reading]:
+        """Give a reader of `file`. Nothing is fetched before it reads.
+
+        origin_urls: where the manifest of `file` says it can be fetched, besides peers.
+        """
         source = _Source(self._node.store.blobs, file)
         download: _Download | None = None
 
@@ -64,7 +67,7 @@ class Readings:
                 download = self._downloads.get(file.root)
                 if download is None:
                     download = self._downloads[file.root] = _Download()
-                    self._nursery.start_soon(self._run, file, download)
+                    self._nursery.start_soon(self._run, file, origin_urls, download)
                 download.enter()
             return download
 
@@ -77,12 +80,12 @@ class Readings:
             if download is not None:
                 download.leave()
 
-    async def _run(self, file: FileEntry, download: _Download) -> None:
+    async def _run(self, file: FileEntry, origin_urls: Sequence[str], download: _Download) -> None:
         try:
             with download.scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(download.end_unread)
-                    await bring_files(self._node, [file], ignore, origins=of_repository([file], (), ()))
+                    await bring_files(self._node, [file], ignore, origins=of_repository([file], (), origin_urls))
                     nursery.cancel_scope.cancel()
         except* HubError as group:
             download.failure = _first(group)

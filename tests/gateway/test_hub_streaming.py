@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -13,12 +14,14 @@ from doorkit import open_door
 
 from p2phub.core.ids import ManifestId
 from p2phub.gateway.hub import files
+from p2phub.net import web
 from p2phub.node import reading
 from p2phub.node.events import ignore
 from p2phub.node.node import Node, create_identity
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import Link, flip_bits, open_home, open_linked, serving, wait_for
 from p2phub.testing.processes import flip_byte
+from p2phub.testing.webserver import WebServer
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -73,6 +76,28 @@ async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_
                 got += piece
 
     assert got == data
+
+
+async def test_clients_read_what_an_origin_gives_that_the_publisher_named(tmp_path, monkeypatch):
+    data = os.urandom(3_000_000)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights.bin").write_bytes(data)
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    # As if the loopback were the internet.
+    monkeypatch.setattr(web, "is_public", lambda address: True)
+    with WebServer({"x/weights.bin": data}) as server:
+        async with open_home(tmp_path / "home") as node, open_door(node) as client:
+            create_identity(node)
+            origin = f"{server.url}/x/{{path}}"
+            result = await publish(node, tmp_path / "model", "small", ignore, origin_urls=[origin])
+            shutil.rmtree(node.settings.layout.store / "objects")
+            answer = await client.get(f"/{result.namespace}/small/resolve/main/weights.bin")
+
+    assert answer.status_code == 200
+    assert answer.content == data
+    assert server.asked
 
 
 async def test_what_lies_before_a_reader_is_fetched_first(tmp_path):

@@ -71,6 +71,7 @@ class FileAnswer(Response):
     ) -> None:
         """headers: those of the request that matter: `range`, `if-range`, `if-none-match`. Raises Refusal."""
         self._readings = readings
+        self._origin_urls = commit.manifest.origin_urls
         self._file = file
         self._method = method
         etag = f'"{file.sha256.hex()}"'
@@ -112,7 +113,7 @@ class FileAnswer(Response):
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch_reader)
-            async with self._readings.open(self._file) as reading:
+            async with self._readings.open(self._file, self._origin_urls) as reading:
                 try:
                     first = await self._first_bytes(reading)
                 except HubError as exc:
