@@ -80,6 +80,7 @@ class _Host:
     is_sending: bool = False
     down_free_at: float = 0.0  # seconds, when all that is on the way has been received
     sent: int = 0  # bytes
+    is_gone: bool = False
 
 
 @dataclass
@@ -88,8 +89,8 @@ class _Download:
 
     host: _Host
     picker: Picker[int]
-    running: dict[int, int]  # requests in flight, by provider
-    pausing: dict[int, int]  # connections that wait after a failure, by provider
+    running: dict[int, int] = field(default_factory=dict)  # requests in flight, by provider
+    pausing: dict[int, int] = field(default_factory=dict)  # connections that wait after a failure, by provider
     answers: dict[int, _Answer] = field(default_factory=dict)  # in flight, by number of the request
 
 
@@ -111,6 +112,7 @@ class Swarm:
         self.busy = 0  # requests that found no slot in time
         self.refused = 0  # first copies that were none any more
         self.late = 0  # requests that passed their deadline
+        self.useful = 0  # bytes that arrived first
         self._sizes = sizes
         self._rng = rng = random.Random(seed)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -128,12 +130,10 @@ class Swarm:
             self._downloads[number] = download = _Download(
                 self.hosts[number],
                 picker(sizes, range(count), rng=random.Random(rng.random())),
-                dict.fromkeys(mates, 0),
-                dict.fromkeys(mates, 0),
             )
             start = rng.random() * START_S
             for mate in mates:
-                self.after(start, partial(self._ask_offer, download, mate))
+                self.after(start, partial(self._meet, download, mate))
             self.after(start, partial(self._look_again, download))
 
     @property
@@ -144,15 +144,18 @@ class Swarm:
     @property
     def copies_sent(self) -> float:
         """How many times the seed sent all."""
-        return self.hosts[SEED].sent / self.size if SEED in self.hosts else self._copies_sent
-
-    _copies_sent = 0.0
+        return self.hosts[SEED].sent / self.size
 
     @property
-    def duplicates(self) -> float:
-        """How much came twice, as a share of what those who stayed downloaded."""
-        came_twice = sum(download.picker.duplicate_bytes for download in self._downloads.values())
-        return came_twice / (self.size * len(self._downloads))
+    def wasted(self) -> float:
+        """How much was sent and not needed, as a share of what was."""
+        return sum(host.sent for host in self.hosts.values()) / self.useful - 1
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether those who are here hold everything together, without the seed."""
+        held = [download.host.held for download in self._downloads.values()]
+        return all(any(flags[chunk] for flags in held) for chunk in range(len(self._sizes)))
 
     @property
     def trace(self) -> str:
@@ -175,29 +178,40 @@ class Swarm:
 
     def leave(self, number: int) -> None:
         """Let a host vanish in the middle of everything."""
-        if number == SEED:
-            self._copies_sent = self.copies_sent
-        del self.hosts[number]
+        self.hosts[number].is_gone = True
         self.finished.pop(number, None)
         gone = self._downloads.pop(number, None)
         for answer in list(gone.answers.values()) if gone else []:
             self._forget_answer(answer)
         for download in self._downloads.values():
-            self._lose(download, number)
+            if number in download.running:
+                self._lose(download, number)
 
     def _lose(self, download: _Download, provider: int) -> None:
-        """Notice that a provider is gone."""
+        """Notice that a provider is gone, and look for another."""
         for answer in list(download.answers.values()):
             if answer.request.provider == provider:
                 self._end(download, answer)
-        download.running.pop(provider, None)
+        del download.running[provider]
         download.picker.remove_provider(provider)
         self._fill_all(download)
+        self.after(providers.PEERS_S, partial(self._meet_another, download))
+
+    def _meet_another(self, download: _Download) -> None:
+        known = {SEED, download.host.number, *download.running}
+        others = [number for number, host in self.hosts.items() if number not in known and not host.is_gone]
+        if others:
+            self._meet(download, self._rng.choice(others))
+
+    def _meet(self, download: _Download, mate: int) -> None:
+        """Begin to use another host as a provider."""
+        download.running[mate] = download.pausing[mate] = 0
+        self._ask_offer(download, mate)
 
     # ── asking ──────────────────────────────────────────────────────────────
 
     def _is_over(self, download: _Download) -> bool:
-        return download.picker.done or download.host.number not in self.hosts
+        return download.picker.done or download.host.is_gone
 
     def _ask_offer(self, download: _Download, provider: int) -> None:
         """Learn what a provider has, and ask again after a while."""
@@ -238,6 +252,8 @@ class Swarm:
 
     def _fill(self, download: _Download, provider: int) -> None:
         """Keep all connections to a provider busy that do not pause."""
+        if self._is_over(download):
+            return
         while provider in download.running and download.running[provider] + download.pausing[provider] < _connections(
             download
         ):
@@ -283,14 +299,14 @@ class Swarm:
     def _forget_answer(self, answer: _Answer) -> None:
         """Free what an answer takes at its provider."""
         answer.is_over = True
-        host = self.hosts.get(answer.request.provider)
-        if host and answer.has_slot:
+        host = self.hosts[answer.request.provider]
+        if answer.has_slot and not host.is_gone:
             self._free_slot(host)
 
     def _queue(self, answer: _Answer) -> None:
         """Let a request that came to its provider wait for a slot."""
-        host = self.hosts.get(answer.request.provider)
-        if host is None or answer.is_over:
+        host = self.hosts[answer.request.provider]
+        if host.is_gone or answer.is_over:
             return
         host.slots -= 1
         host.queue.append(answer)
@@ -347,7 +363,7 @@ class Swarm:
 
     def _send(self, host: _Host) -> None:
         """Begin to send a chunk, if none is being sent."""
-        while host.ready and not host.is_sending and host.number in self.hosts:
+        while host.ready and not host.is_sending and not host.is_gone:
             answer = host.ready.popleft()
             answer.is_ready = False
             if not answer.is_over:
@@ -360,8 +376,8 @@ class Swarm:
     def _sent(self, host: _Host, answer: _Answer, chunk: int) -> None:
         host.is_sending = False
         host.sent += self._sizes[chunk]
-        receiver = self.hosts.get(answer.asker)
-        if receiver and host.number in self.hosts:
+        receiver = self.hosts[answer.asker]
+        if not host.is_gone and not receiver.is_gone:
             begin = max(self.now + receiver.line.latency_s, receiver.down_free_at)
             receiver.down_free_at = begin + self._sizes[chunk] / receiver.line.down
             self.after(receiver.down_free_at - self.now, partial(self._received, host, answer, chunk))
@@ -372,12 +388,15 @@ class Swarm:
         answer.on_the_way -= 1
         self._next_chunk(host, answer)
         self._send(host)
-        download = self._downloads.get(answer.asker)
-        if download is None or answer.is_over:
+        if answer.is_over:
             return
+        download = self._downloads[answer.asker]
         self._trace.update(f"{self.now!r} {host.number} {answer.asker} {chunk}\n".encode())
-        download.picker.chunk_arrived(answer.request, chunk, self.now)
+        if download.picker.chunk_arrived(answer.request, chunk, self.now):
+            self.useful += self._sizes[chunk]
         download.host.held[chunk] = 1
+        for request in download.picker.take_pointless():
+            self._end(download, download.answers[request.number])
         if download.picker.done:
             self.finished.setdefault(answer.asker, self.now)
         if chunk == answer.request.first + answer.request.count - 1:
