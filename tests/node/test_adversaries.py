@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
 import trio
 
 from p2phub.core.errors import NotFound
+from p2phub.core.ids import ContentId, ManifestId
 from p2phub.node import download, swarm
 from p2phub.node.events import ignore
 from p2phub.node.fetch import FetchResult, fetch
@@ -126,7 +128,7 @@ async def test_a_provider_that_stalls_at_99_percent_costs_only_what_is_left(
 
 
 @both_ways
-@pytest.mark.parametrize("lie", ["elsewhere", "flip_bits", "shortened", "lengthened"])
+@pytest.mark.parametrize("lie", ["elsewhere", "shortened", "lengthened"])
 async def test_who_sends_something_else_is_banned_and_the_rest_comes_from_others(
     lie, only_tls, published, copy_of, tmp_path, impatient
 ):
@@ -137,7 +139,6 @@ async def test_who_sends_something_else_is_banned_and_the_rest_comes_from_others
         fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher", only_tls=only_tls))
         wrap = {
             "elsewhere": elsewhere(liar),
-            "flip_bits": flip_bits(liar),
             "shortened": shortened,
             "lengthened": lengthened,
         }[lie]
@@ -248,3 +249,71 @@ async def test_nine_of_ten_providers_lie_and_the_tenth_is_enough(only_tls, publi
     assert tree(tmp_path / "out") == published.files
     assert reports(result)[str(homes["good"].id)].received > published.size // 2
     assert banned == {str(homes[name].id) for name in ("flips", "flips too", "moves", "short", "long")}
+
+
+# ── the end ─────────────────────────────────────────────────────────────────
+
+
+@both_ways
+async def test_the_end_of_a_download_brings_hardly_anything_twice(only_tls, published, copy_of, tmp_path):
+    async with AsyncExitStack() as stack:
+        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher", only_tls=only_tls))
+        links = []
+        for rate in (1e6, 4e6, 8e6, 20e6):
+            node = await stack.enter_async_context(open_home(copy_of(f"{rate:.0f}")))
+            links.append(await stack.enter_async_context(open_linked(node, rate=rate)))
+            fetcher.store.peers.add(links[-1].address(node))
+        result = await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
+
+    assert tree(tmp_path / "out") == published.files
+    assert sum(provider.received > 0 for provider in result.providers) >= 3
+    assert result.duplicates <= 0.05 * published.size
+
+
+@both_ways
+async def test_those_who_download_finish_from_each_other_when_all_seeds_leave(
+    only_tls, published, copy_of, tmp_path, impatient
+):
+    async with AsyncExitStack() as stack:
+        seeds, mates, fetchers = [], [], []
+        for name in ("seed", "other seed"):
+            seed = await stack.enter_async_context(open_home(copy_of(name)))
+            link = await stack.enter_async_context(open_linked(seed, rate=4e6))
+            seeds.append((seed, link))
+        for name in ("a", "b", "c"):
+            fetchers.append(await stack.enter_async_context(open_home(tmp_path / name, only_tls=only_tls)))
+            # Slower than the seeds, so that they still lack something when there is one copy.
+            link = await stack.enter_async_context(open_linked(fetchers[-1], rate=2e6))
+            mates.append((fetchers[-1], link))
+        for fetcher in fetchers:
+            for node, link in seeds + mates:
+                if node is not fetcher:
+                    fetcher.store.peers.add(link.address(node))
+        had_then: list[int] = []  # chunks
+
+        def is_copied() -> bool:
+            """Say whether they have everything together."""
+            held: dict[ContentId, list[bytearray]] = defaultdict(list)
+            for fetcher in fetchers:
+                for root, file in fetcher.arriving.items():
+                    held[root].append(file.have)
+            return bool(held) and all(all(map(any, zip(*flags, strict=True))) for flags in held.values())
+
+        async def leave() -> None:
+            await wait_for(is_copied, "a copy")
+            had_then.extend(sum(file.have.count(1) for file in node.arriving.values()) for node in fetchers)
+            for _, link in seeds:
+                link.cut()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave)
+            for fetcher in fetchers:
+                out = fetcher.settings.layout.home / "out"
+                nursery.start_soon(partial(fetch, fetcher, published.revision, ignore, to=out))
+
+    manifest = seed.store.manifests.get(ManifestId.parse(published.revision))
+    count = sum(len(seed.store.blobs.chunk_list(file.root)) for file in manifest.files)
+    assert all(tree(tmp_path / name / "out") == published.files for name in ("a", "b", "c"))
+    assert all(link.is_down for _, link in seeds)
+    # They really lacked something when the seeds left.
+    assert min(had_then) < count
