@@ -930,6 +930,7 @@ class AnyDownload(RuleBasedStateMachine):
         self.twin: Picker[str] = Picker(sizes, sorted(missing), rng=random.Random(seed))
         self.offers: dict[str, set[int] | None] = {}
         self.runs: dict[str, list[range]] = {}
+        self.given: dict[str, set[int]] = {}
         self.live: dict[int, Request[str]] = {}
         self.over: list[Request[str]] = []
         self.numbers: set[int] = set()
@@ -948,13 +949,25 @@ class AnyDownload(RuleBasedStateMachine):
     def offer_all(self, name: str, connections: int) -> None:
         self.offers[name] = None
         self.runs.pop(name, None)
+        self.given.pop(name, None)
         self.both("set_offer", name, None, connections=connections)
+
+    @rule(name=names, connections=st.integers(1, 4), share=st.floats(0, 1), chance=chance)
+    def offer_all_and_say_what_was_given(
+        self, name: str, connections: int, share: float, chance: random.Random
+    ) -> None:
+        some = {chunk for chunk in range(len(self.sizes)) if chance.random() < share}
+        self.offers[name] = None
+        self.runs.pop(name, None)
+        self.given[name] = some
+        self.both("set_offer", name, None, given=offers(len(self.sizes), some), connections=connections)
 
     @rule(name=names, connections=st.integers(1, 4), share=st.floats(0, 1), chance=chance)
     def offer_some(self, name: str, connections: int, share: float, chance: random.Random) -> None:
         some = {chunk for chunk in range(len(self.sizes)) if chance.random() < share}
         self.offers[name] = some
         self.runs.pop(name, None)
+        self.given.pop(name, None)
         self.both("set_offer", name, offers(len(self.sizes), some), connections=connections)
 
     @rule(name=names, connections=st.integers(1, 4), cuts=st.sets(st.integers(1, 49), max_size=5))
@@ -963,6 +976,7 @@ class AnyDownload(RuleBasedStateMachine):
         edges = [0, *sorted(cut for cut in cuts if cut < count), count]
         runs = [range(first, end) for first, end in pairwise(edges) if end > first]
         self.offers[name] = None
+        self.given.pop(name, None)
         self.both("set_offer", name, None, connections=connections, runs=runs)
         self.runs[name] = runs
 
@@ -970,6 +984,7 @@ class AnyDownload(RuleBasedStateMachine):
     def leave(self, name: str) -> None:
         self.offers.pop(name, None)
         self.runs.pop(name, None)
+        self.given.pop(name, None)
         for request in list(self.live.values()):
             if request.provider == name:
                 self.over.append(self.live.pop(request.number))
@@ -1008,13 +1023,38 @@ class AnyDownload(RuleBasedStateMachine):
             for chunk in other.chunks
         ]
         assert not set(request.chunks) & set(own)
+        if request.is_first_copy:
+            assert offered is None
+            assert not any(self.is_held_elsewhere(chunk) for chunk in request.chunks)
         self.live[request.number] = request
         return request
+
+    def is_held_elsewhere(self, chunk: int) -> bool:
+        """Say whether it was given to somebody, or is offered by one who has not everything."""
+        held = [offered for offered in self.offers.values() if offered is not None]
+        return any(chunk in chunks for chunks in [*held, *self.given.values()])
+
+    @rule(reader=names, first=st.integers(0, 49), count=st.integers(0, 10))
+    def a_reader_is_in_a_hurry(self, reader: str, first: int, count: int) -> None:
+        self.both("hurry", reader, range(min(first, len(self.sizes)), min(first + count, len(self.sizes))))
 
     def arrive(self, request: Request[str], chunk: int) -> None:
         was_missing = chunk not in self.here
         self.here.add(chunk)
         assert self.both("chunk_arrived", request, chunk, self.now) == was_missing
+        # Those whose last missing chunk somebody else brought.
+        pointless = [
+            other
+            for other in self.live.values()
+            if was_missing
+            and other.number != request.number
+            and not other.is_whole
+            and chunk in other.chunks
+            and set(other.chunks) <= self.here
+        ]
+        said = self.both("take_pointless")
+        assert isinstance(said, list)
+        assert sorted(other.number for other in said) == sorted(other.number for other in pointless)
 
     @precondition(lambda self: self.live)
     @rule(chance=chance)
