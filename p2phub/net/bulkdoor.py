@@ -48,8 +48,10 @@ from .door import (
     Handler,
     Request,
     Response,
+    caller_of,
 )
 from .pacing import Pacer
+from .queries import Query
 from .receivers import send_watched
 from .sending import Sender
 
@@ -158,25 +160,34 @@ class _BulkDoor:
             header = await _receive(self._socket, HEADER_SIZE)
         if waiting.cancelled_caught or header is None:
             return False
-        try:
-            size = plaintext_size(header)
-            if size > LARGE_QUERY_SIZE_MAX:
+        with Query(caller_of(self._host)) as reading:
+            query = await self._read_query(header, reading)
+            if query is None:
                 return False
-            with trio.fail_after(REQUEST_TIMEOUT_S):
-                body = await _receive(self._socket, size + TAG_SIZE)
-            if body is None:
-                return False
-            query = memoryview(bytearray(size))
-            self._opener.open_into(header, memoryview(body), query)
-        except InvalidData:
-            return False
-        response = await self._handler(Request("POST", "/v1/spans", {}, bytes(query), self._host))
+            response = await self._handler(Request("POST", "/v1/spans", {}, query, self._host))
+            del query  # it may be large
         try:
             send = partial(self._sender.send, response.sending, lambda pacer: self._send(response, pacer))
             await send_watched(self._socket, response.others_wait, send)
         finally:
             response.release()
         return True
+
+    async def _read_query(self, header: bytes, reading: Query) -> bytes | None:
+        """Return the query whose frame begins with `header`, None if the connection is to end."""
+        try:
+            size = plaintext_size(header)
+            if size > LARGE_QUERY_SIZE_MAX or not reading.may_have(size):
+                return None
+            with trio.fail_after(REQUEST_TIMEOUT_S):
+                body = await _receive(self._socket, size + TAG_SIZE)
+            if body is None:
+                return None
+            query = memoryview(bytearray(size))
+            self._opener.open_into(header, memoryview(body), query)
+        except InvalidData:
+            return None
+        return bytes(query)
 
     def _send(self, response: Response, pacer: Pacer) -> None:
         parts: Sequence[FilePart] = () if isinstance(response.body, bytes) else response.body

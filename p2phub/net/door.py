@@ -30,6 +30,7 @@ from p2phub.protocol.messages import BULK_PREFACE, LARGE_QUERY_SIZE_MAX
 
 from .buffers import Buffers
 from .pacing import Pacer
+from .queries import Query
 from .receivers import Connection, send_watched
 from .sending import ORDINARY, Sender, Sending
 
@@ -200,19 +201,22 @@ class _Door:
         self, http: h11.Connection, channel: Channel, host: str, stranger: trio.CancelScope, timeout_s: float
     ) -> bool:
         """Answer one request; returns whether the connection can carry another."""
-        with trio.move_on_after(timeout_s) as waiting:
-            request = await _receive(http, channel, host, waiting)
-        if waiting.cancelled_caught or request is None:
-            return False
-        if isinstance(request, Response):
-            await _send(http, channel, request)
-            with trio.move_on_after(LINGER_S):
-                await channel.linger()
-            return False
-        self._strangers.pop(stranger, None)
-        response = await self._handler(request)
+        with Query(caller_of(host)) as reading:
+            with trio.move_on_after(timeout_s) as waiting:
+                request = await _receive(http, channel, host, reading, waiting)
+            if waiting.cancelled_caught or request is None:
+                return False
+            if isinstance(request, Response):
+                await _send(http, channel, request)
+                with trio.move_on_after(LINGER_S):
+                    await channel.linger()
+                return False
+            self._strangers.pop(stranger, None)
+            response = await self._handler(request)
+            head_only = request.method == "HEAD"
+            del request  # its body may be large
         try:
-            await _send(http, channel, response, head_only=request.method == "HEAD")
+            await _send(http, channel, response, head_only=head_only)
         finally:
             response.release()
         if http.our_state is h11.MUST_CLOSE or http.their_state is h11.MUST_CLOSE:
@@ -222,7 +226,7 @@ class _Door:
 
 
 async def _receive(
-    http: h11.Connection, channel: Channel, host: str, waiting: trio.CancelScope
+    http: h11.Connection, channel: Channel, host: str, reading: Query, waiting: trio.CancelScope
 ) -> Request | Response | None:
     """Return the next request, an answer that refuses it, or None at the end of the connection.
 
@@ -247,6 +251,8 @@ async def _receive(
             body += event.data
             if len(body) > LARGE_QUERY_SIZE_MAX:
                 return Response(413, b"the query is too large", "text/plain")
+            if not reading.may_have(len(body)):
+                return Response(429, b"too many large queries at once", "text/plain", {"retry-after": "2"})
         elif isinstance(event, h11.EndOfMessage):
             assert head is not None
             path, _, query = head.target.decode("ascii", "replace").partition("?")

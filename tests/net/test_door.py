@@ -7,17 +7,18 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
-from netkit import HOST, NODE, Answer, Caller, Files, echo, in_thread, open_below, open_door, wait_until
+from netkit import HOST, NODE, PATIENCE_S, Answer, Caller, Files, echo, in_thread, open_below, open_door, wait_until
 
 from p2phub.core.errors import HubError
 from p2phub.net import door as module
-from p2phub.net import receivers
+from p2phub.net import queries, receivers
 from p2phub.net.door import HEAD_SIZE_MAX, Request, Response, serve_peers
 from p2phub.net.tls import client_context
 from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX
@@ -363,6 +364,37 @@ async def test_who_asks_nothing_makes_room_for_who_does(
 
     async with open_door(echo, plain=plain) as port:
         await in_thread(talk, port)
+
+
+@WAYS
+async def test_large_queries_that_never_end_keep_no_small_ones_out_and_no_others(
+    plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "LARGE_QUERIES_EACH_MAX", 3)
+    head = b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n"
+
+    def talk(port: int) -> None:
+        with contextlib.ExitStack() as opened:
+            for _ in range(3):
+                opened.enter_context(Caller(port, plain=plain)).send(head + bytes(100_000))
+            other = opened.enter_context(Caller(port, plain=plain))
+            until = time.monotonic() + PATIENCE_S
+            while (status := refused(port)) != 429:
+                assert status == 200
+                assert time.monotonic() < until
+            assert other.ask(body=b"small").status == 200
+        # And when they are gone, there is room again.
+        until = time.monotonic() + PATIENCE_S
+        while refused(port) != 200:
+            assert time.monotonic() < until
+
+    def refused(port: int) -> int:
+        with Caller(port, plain=plain) as caller:
+            return caller.ask(body=bytes(100_000)).status
+
+    async with open_door(echo, plain=plain) as port:
+        await in_thread(talk, port)
+    assert not queries._large
 
 
 async def test_callers_with_many_addresses_count_as_one() -> None:
