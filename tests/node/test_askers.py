@@ -9,15 +9,17 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 
+from p2phub.core.encoding import encode
 from p2phub.core.ids import ManifestId
 from p2phub.net import receivers
+from p2phub.net.peerclient import open_peer
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.node import Node, create_identity
 from p2phub.node.publish import publish
-from p2phub.protocol.messages import ByteRange
+from p2phub.protocol.messages import BULK_PREFACE, ByteRange, SpansQuery, TicketsQuery
 from p2phub.protocol.slots import SLOTS, SLOTS_EACH
-from p2phub.testing.askers import is_open, silent, slow_readers, talkers
+from p2phub.testing.askers import Talker, call, call_secure, is_open, post, silent, slow_readers, talkers
 from p2phub.testing.hostile import open_home, serving, wait_for
 from p2phub.testing.processes import tree
 
@@ -136,3 +138,60 @@ async def test_thousands_of_tiny_ranges_do_not_use_up_the_descriptors(only_tls, 
     assert tree(tmp_path / "out") == tree(folder)
     assert taken_then == SLOTS_EACH
     assert whole == b"".join((folder / file.path).read_bytes() for file in files[:1000])
+
+
+async def test_a_flood_of_queries_for_tickets_takes_them_from_nobody(published, copy_of):
+    async with open_home(copy_of("seed")) as seed, serving(seed) as address:
+        spans = [largest(seed, published.revision)]
+        async with talkers(address, 1, source="127.0.0.1") as (before,):
+            async with open_peer(address.node, address.host, address.port) as client:
+                waiting = await client.tickets(4) or ()
+            stream = await call_secure(address)
+            flood = post("/v1/tickets", encode(TicketsQuery(16)))
+            for _ in range(20):
+                # Many at once, on one connection.
+                await stream.send_all(flood * 15)
+                answered = b""
+                while answered.count(b"HTTP/1.1 200") < 15:
+                    answered += await stream.receive_some(1024 * 1024)
+            await trio.aclose_forcefully(stream)
+            late = await call(address, source="127.0.0.1")
+            after = Talker(late, waiting[0])
+            await late.send_all(BULK_PREFACE + waiting[0].id)
+            for talker in (before, after):
+                await talker.ask(spans)
+                answer = await talker.answer()
+                assert len(await talker.content(answer.size)) == spans[0].length
+            await trio.aclose_forcefully(late)
+
+
+async def test_queries_that_come_all_at_once_take_one_slot_and_are_answered_in_order(published, copy_of, tmp_path):
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(copy_of("seed")))
+        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher"))
+        address = await stack.enter_async_context(serving(seed))
+        file = largest(seed, published.revision)
+        sizes = [4 * MIB - number for number in range(30)]
+        stream = await call_secure(address)
+        pipelined = [post("/v1/spans", encode(SpansQuery((ByteRange(file.root, 0, size),)))) for size in sizes]
+        await stream.send_all(b"".join(pipelined))
+        await wait_for(lambda: seed.links.uploads == 1, "the first answer")
+        fetcher.store.peers.add(address)
+        with trio.fail_after(60):
+            await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
+        taken_then = seed.links.uploads
+        data = bytearray()
+        got: list[int] = []
+        while len(got) < len(sizes):
+            head, end, rest = bytes(data).partition(b"\r\n\r\n")
+            size = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]) if end else 0
+            if not end or len(rest) < size:
+                data += await stream.receive_some(4 * MIB)
+                continue
+            got.append(size)
+            del data[: len(head) + 4 + size]
+        await trio.aclose_forcefully(stream)
+
+    assert tree(tmp_path / "out") == published.files
+    assert taken_then == 1
+    assert got == sizes
