@@ -1047,10 +1047,10 @@ class AnyDownload(RuleBasedStateMachine):
             other
             for other in self.live.values()
             if was_missing
-            and other.number != request.number
-            and not other.is_whole
             and chunk in other.chunks
             and set(other.chunks) <= self.here
+            # Its own last chunk ends it anyway; of a whole file more may come that is here.
+            and not (other.number == request.number and (not other.is_whole or chunk == other.chunks[-1]))
         ]
         said = self.both("take_pointless")
         assert isinstance(said, list)
