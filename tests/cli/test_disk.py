@@ -113,13 +113,14 @@ def test_a_disk_that_fills_up_during_a_fetch_is_exit_code_8_and_what_came_is_kep
     publisher.run("id", "new")
     revision = publisher.json("publish", str(twelve), "large")["revision"]
     home = Home(tmp_path / "home", {"P2PHUB_STORE": str(tmp_path / "store")})
-    # A quota lets a file system look larger than what may be written: here one folder of it is small.
+    # A quota lets a file system look larger than what may be written: here one folder of it is small,
+    # too small for any of the files.
     small = tmp_path / "store" / "partial"
     with publisher.node() as node:
         fetch = ("fetch", revision, "--peer", node.address, "--json")
         first, again = run_mounted(
             home,
-            f"mkdir -p {small}; mount -t tmpfs -o size=6m tmpfs {small}",
+            f"mkdir -p {small}; mount -t tmpfs -o size=3m tmpfs {small}",
             fetch,
             fetch,
         )
