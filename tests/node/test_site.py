@@ -1,0 +1,85 @@
+"""What a node leaves to others of its site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import trio
+
+from p2phub.core.ids import ContentId, NodeId
+from p2phub.node.site import Site
+from p2phub.protocol.lease import PATIENCE_S
+
+ROOT = ContentId(bytes(32))
+OWN, MATE, THIRD = (NodeId(bytes([number]) * 32) for number in range(3))
+CHUNKS = 64
+
+
+@dataclass
+class Wanted:
+    """Stands for the picker: which chunks are missing."""
+
+    missing: set[int] = field(default_factory=lambda: set(range(CHUNKS)))
+
+    def is_wanted(self, chunk: int) -> bool:
+        return chunk in self.missing
+
+
+@dataclass
+class SomeDownload:
+    """Stands for a download of 64 chunks, each in an area of its own."""
+
+    picker: Wanted = field(default_factory=Wanted)
+    last_arrival: float = 0.0
+
+    def areas(self) -> list[tuple[ContentId, int]]:
+        return [(ROOT, chunk) for chunk in range(CHUNKS)]
+
+
+def site(own: NodeId, download: Any) -> Site:
+    return Site(own, download)
+
+
+async def test_alone_or_over_a_near_link_all_may_be_asked_for():
+    download = SomeDownload(last_arrival=trio.current_time())
+    alone = site(OWN, download)
+
+    assert alone.allowed("internet", None) is None
+    alone.set_mates(frozenset({MATE}))
+    assert alone.allowed("lan", None) is None
+    assert alone.allowed("site", None) is None
+
+
+@pytest.mark.parametrize("link", ["internet", "federation"])
+async def test_two_of_a_site_share_out_what_comes_over_the_expensive_link(link):
+    download = SomeDownload(last_arrival=trio.current_time())
+    ours, theirs = site(OWN, download), site(MATE, download)
+    ours.set_mates(frozenset({MATE}))
+    theirs.set_mates(frozenset({OWN}))
+    first, second = ours.allowed(link, None), theirs.allowed(link, None)
+
+    assert first is not None
+    assert second is not None
+    assert all(mine != other for mine, other in zip(first, second, strict=True))
+    assert 10 < sum(first) < CHUNKS - 10
+
+
+async def test_a_third_gets_back_what_it_is_no_holder_of_only_when_nothing_arrives(autojump_clock):
+    download = SomeDownload(last_arrival=trio.current_time())
+    ours = site(OWN, download)
+    ours.set_mates(frozenset({MATE, THIRD}))
+    first = ours.allowed("internet", None)
+    assert first is not None
+    # All of its own is here: now it helps the slow ones, with what nobody was given.
+    download.picker.missing = {chunk for chunk in range(CHUNKS) if not first[chunk]}
+    more = ours.allowed("internet", None)
+    assert more is not None
+    given = bytes(more)
+    rest = ours.allowed("internet", given)
+
+    assert sum(first) < sum(more) < CHUNKS
+    assert rest == first, "what was given comes from the mates"
+    await trio.sleep(PATIENCE_S + 0.1)
+    assert ours.allowed("internet", given) is None
