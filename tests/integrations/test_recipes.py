@@ -1,4 +1,4 @@
-"""Every recipe for Python in docs/recipes.md does what it shows."""
+"""Every recipe for Python in spec/recipes.md does what it shows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clientkit import run_client
 
 from p2phub.testing.processes import Home
 
-PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+PAGE = Path(__file__).parents[2] / "spec" / "recipes.md"
 RECIPES = re.findall(r"^## ([^\n]+)\n|^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
