@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import threading
@@ -94,6 +95,18 @@ def test_a_signal_during_an_operation_ends_both_and_keeps_what_came(home, tmp_pa
             thread.join()
 
     assert code == 0, node.errors()
+
+
+def test_a_node_has_as_many_descriptors_as_it_may(home):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, hard), hard))
+    try:
+        with home.node() as node:
+            given = resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert given == (hard, hard)
 
 
 def test_a_node_leaves_no_process_behind(home):
