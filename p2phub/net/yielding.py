@@ -23,13 +23,15 @@ DSCP_LOWER_EFFORT = 1 << 2  # as the byte that holds it; RFC 8622
 # The kernel spreads what passes here over time, a little faster, so that it rather fills than holds back.
 SMOOTHING = 1.25
 SMOOTHED_MIN = 512 * 1024  # bytes a second; below, pieces are small enough
-UNSENT_MAX = 256 * 1024  # bytes that wait in the socket for the network
-UNSENT_UNLIMITED = 2**31 - 1
+# Bytes that wait in the socket for the network, beyond the reach of a cut: so many seconds of the rate.
+UNSENT_S = 0.05
+UNSENT_MIN, UNSENT_MAX = 16 * 1024, 2**31 - 1
 
 _SO_MAX_PACING_RATE = 47  # Linux; asm-generic/socket.h
 _UNLIMITED = 2**32 - 1  # bytes a second, for the kernel
 _INFO_SIZE = 192  # bytes of struct tcp_info, as far as it is read here; linux/tcp.h
-_NUMBERS = struct.Struct("=8x24I4Q4I")
+_NUMBERS = struct.Struct("=xB6x24I4Q4I")
+_RECOVERY = 3  # of tcpi_ca_state; from it on packets were lost, and not only late or in disorder
 
 
 class YieldingLimit(RateLimit):
@@ -40,6 +42,7 @@ class YieldingLimit(RateLimit):
         self._connection = connection
         self._ledbat = Ledbat(RATE_START)
         self._last_step = 0.0
+        self._control = b""
 
     def begin(self, rate_min: int) -> None:
         """Yield from now on, down to `rate_min` bytes a second."""
@@ -48,8 +51,7 @@ class YieldingLimit(RateLimit):
             return
         self._ledbat.rate_min = rate_min
         self._ledbat.rest()
-        with contextlib.suppress(OSError):
-            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_MAX)
+        self._control = self._set_control(b"reno")
         self._keep(self._ledbat.rate)
 
     def end(self) -> None:
@@ -57,9 +59,8 @@ class YieldingLimit(RateLimit):
         self._mark(0)
         if IS_SUPPORTED:
             self.set_rate(None)
-            self._smooth(_UNLIMITED)
-            with contextlib.suppress(OSError):
-                self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_UNLIMITED)
+            self._smooth(_UNLIMITED, UNSENT_MAX)
+            self._set_control(self._control)
 
     def wait(self, size: int, pacer: Pacer) -> None:
         if self.rate is not None:
@@ -79,11 +80,23 @@ class YieldingLimit(RateLimit):
 
     def _keep(self, rate: float) -> None:
         self.set_rate(int(rate))
-        self._smooth(int(min(max(rate * SMOOTHING, SMOOTHED_MIN), RATE_MAX)))
+        self._smooth(int(min(max(rate * SMOOTHING, SMOOTHED_MIN), RATE_MAX)), max(UNSENT_MIN, int(rate * UNSENT_S)))
 
-    def _smooth(self, rate: int) -> None:
+    def _smooth(self, rate: int, unsent: int) -> None:
         with contextlib.suppress(OSError):
             self._connection.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, struct.pack("=I", rate))
+            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
+
+    def _set_control(self, name: bytes) -> bytes:
+        """Choose how TCP itself answers to congestion; returns what it was before.
+
+        Some ways push their queue upon others whatever they meet; the oldest gives way.
+        """
+        before = name
+        with contextlib.suppress(OSError):
+            before = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
+            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name)
+        return before
 
     def _mark(self, traffic_class: int) -> None:
         """Set the byte of the IP header that tells routers what kind of traffic this is."""
@@ -100,6 +113,6 @@ def _sample(connection: socket.socket, *, held_back: bool) -> Sample | None:
     if len(info) < _NUMBERS.size:
         return None
     numbers = _NUMBERS.unpack_from(info)
-    # In the order of struct tcp_info, behind its first 8 bytes: times are in microseconds.
-    rtt, total_retrans, bytes_acked, min_rtt = numbers[15], numbers[23], numbers[26], numbers[31]
-    return Sample(rtt / 1e6, min_rtt / 1e6, bytes_acked, total_retrans, held_back)
+    # In the order of struct tcp_info; times are in microseconds.
+    state, rtt, bytes_acked, min_rtt = numbers[0], numbers[16], numbers[27], numbers[32]
+    return Sample(rtt / 1e6, min_rtt / 1e6, bytes_acked, state >= _RECOVERY, held_back)

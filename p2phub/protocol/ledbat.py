@@ -18,14 +18,20 @@ TARGET_MIN_S = 0.005  # the same where queues are short; spec/links.md §5
 STEP_S = 0.1  # seconds between two steps, about; spec/links.md §5
 RATE_START = 128 * 1024  # bytes a second, of a new connection; spec/links.md §5
 RATE_MAX = 2**32 - 2  # bytes a second; the kernel takes 32 bits
-GAIN = 0.15  # of the rate, in one step, for a queue that is a target away from the target
-RAMP = 0.5  # of the rate, in one step, while there is no queue
+GROWTH = 0.1  # of the rate, in one step, below the target; spec/links.md §5
+RAMP = 0.35  # of the rate, in one step, while there is hardly a queue; spec/links.md §5
+CUT, CUT_SQUARE = 0.1, 0.1  # of the rate, in one step, by targets above the target and their square; spec/links.md §5
 LOSS_FACTOR = 0.5  # of the rate, when packets were lost
+CUT_S = 0.2  # seconds, and two round trips: from one cut to the next; spec/links.md §5
+SHARE_NEAR = (0.6, 1.25)  # times the share of the link that was last had; there the rate grows slowly
 CUT_MAX = 0.5  # of the rate, in one step
-CALM_S = 1.0  # seconds without loss or a long queue until the rate may ramp up
+CALM_S = 0.5  # seconds without loss or a long queue until the rate may ramp up
 TARGET_GROWTH = 0.01  # of a shortened target, in a second
 LONGEST_S = 2.0  # seconds until the longest queue is forgotten
-SMOOTHING_S = 0.2  # seconds over which what arrives is averaged
+OWN_JAM_S = 2.0  # seconds after which a queue must be gone if nobody else makes it; spec/links.md §5
+OWN_SHARE = 0.8  # of what arrived then, once it is gone; spec/links.md §5
+USED = 0.7  # of the rate has to arrive, or something else is slower than the pace
+SMOOTHING_S = 0.1  # seconds over which what arrives is averaged
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Sample:
     rtt_s: float  # of late, smoothed
     base_s: float  # the shortest that was seen
     delivered: int  # bytes acknowledged since the connection began
-    lost: int  # packets sent again since then
+    is_losing: bool  # packets were lost and are being sent again
     held_back: bool  # whether the pace held anything back since the last sample
 
 
@@ -50,7 +56,9 @@ class Ledbat:
         self._arriving = 0.0  # bytes a second that are acknowledged, smoothed
         self._last: tuple[float, Sample] | None = None
         self._longest_s = 0.0  # the longest queue of late
-        self._calm_since = -math.inf
+        self._calm_since = self._cut_at = -math.inf  # seconds
+        self._jam_since: float | None = None  # seconds, when the queue began to be too long
+        self._share = 0.0  # bytes a second that arrived then
 
     def rest(self) -> None:
         """Note that nothing is sent for a while: what is acknowledged until the next step tells nothing."""
@@ -62,7 +70,7 @@ class Ledbat:
             self._last = (now, sample)
             return self.rate
         then, last = self._last
-        if now <= then or (sample.delivered == last.delivered and sample.lost == last.lost):
+        if now <= then or (sample.delivered == last.delivered and sample.is_losing == last.is_losing):
             return self.rate  # no news; a slow connection has some less often
         self._last = (now, sample)
         elapsed_s = now - then
@@ -72,22 +80,34 @@ class Ledbat:
         queue_s = max(0.0, sample.rtt_s - sample.base_s)
         self._longest_s = max(queue_s, self._longest_s * (1 - min(elapsed_s / LONGEST_S, 1.0)))
         steps = min(elapsed_s / STEP_S, 2.0)
-        if sample.lost > last.lost:
-            rate = self._after_loss()
+        is_lossy = sample.is_losing and not last.is_losing
+        if is_lossy or queue_s > self._target_s:
+            if now - self._calm_since > CALM_S:
+                self._jam_since, self._share = now, self._arriving
             self._calm_since = now
-        elif queue_s > self._target_s:
-            excess = queue_s / self._target_s - 1
-            rate = min(self.rate, self._arriving) * (1 - min(GAIN * excess * steps, CUT_MAX))
-            self._calm_since = now
-        elif not sample.held_back or self._arriving < self.rate / 2:
+            rate = self._after_loss() if is_lossy else self._after_delay(queue_s, sample.rtt_s, now)
+        elif self._jam_since is not None and queue_s < self._target_s / 2:
+            # A queue that goes as soon as we slow down was ours: there is room for what came through.
+            is_ours = now - self._jam_since < OWN_JAM_S
+            rate = max(self.rate, self._share * OWN_SHARE) if is_ours else self.rate
+            self._jam_since = None
+        elif not sample.held_back or self._arriving < USED * self.rate:
             # Something else is slower than the pace, which so has nothing to learn.
             rate = self.rate
         else:
             is_calm = now - self._calm_since > CALM_S and queue_s < self._target_s / 4
-            growth = RAMP if is_calm else GAIN * (1 - queue_s / self._target_s)
+            is_near = SHARE_NEAR[0] * self._share < self.rate < SHARE_NEAR[1] * self._share
+            growth = RAMP if is_calm and not is_near else GROWTH * (1 - queue_s / self._target_s)
             rate = self.rate * (1 + growth * steps)
         self.rate = min(max(rate, float(self.rate_min)), float(RATE_MAX))
         return self.rate
+
+    def _after_delay(self, queue_s: float, rtt_s: float, now: float) -> float:
+        if now - self._cut_at < CUT_S + 2 * rtt_s:
+            return self.rate  # what the last cut does will show
+        self._cut_at = now
+        excess = queue_s / self._target_s - 1
+        return min(self.rate, self._arriving) * (1 - min(CUT * excess + CUT_SQUARE * excess**2, CUT_MAX))
 
     def _after_loss(self) -> float:
         if self._longest_s < self._target_s:

@@ -62,6 +62,7 @@ class Machine:
     def __init__(self, holder: subprocess.Popen[str], address: str = "") -> None:
         self._holder = holder
         self.address = address
+        self._switch: tuple[Machine, str] | None = None  # what it is plugged into: the bridge's side of its cable
 
     @property
     def pid(self) -> int:
@@ -82,18 +83,15 @@ class Machine:
 
     def shape(self, link: Link) -> None:
         """Make the uplink, what this machine sends, like `link`. Raises NoNamespaces if the kernel cannot."""
-        with contextlib.suppress(NoNamespaces):  # there is none to delete at first
-            _tool("tc", "qdisc", "delete", "dev", "eth0", "root", machine=self)
-        place = ["root"]
-        if link.delay_s or link.loss:
-            netem = ["netem", "delay", f"{link.delay_s * 1e6:.0f}us", "loss", f"{link.loss * 100}%", "limit", "100000"]
-            _tool("tc", "qdisc", "add", "dev", "eth0", *place, "handle", "1:", *netem, machine=self)
-            place = ["parent", "1:1"]
-        if link.rate:
-            rate = link.rate * SEGMENT[1] / SEGMENT[0]
-            burst, queue = max(BURST_MIN, rate * BURST_S), max(4 * BURST_MIN, rate * QUEUE_S)
-            tbf = ["tbf", "rate", f"{rate * 8:.0f}bit", "burst", f"{burst:.0f}b", "limit", f"{queue:.0f}b"]
-            _tool("tc", "qdisc", "add", "dev", "eth0", *place, *tbf, machine=self)
+        _shape(self, "eth0", link)
+
+    def shape_down(self, link: Link) -> None:
+        """Make the downlink, what this machine receives, like `link`. Raises NoNamespaces if the kernel cannot.
+
+        It queues as a router does, which cannot tell a sender to wait as its own uplink can.
+        """
+        assert self._switch
+        _shape(*self._switch, link)
 
     @property
     def sent(self) -> int:
@@ -133,6 +131,7 @@ def network(count: int, link: Link | None = None) -> Iterator[list[Machine]]:
         for number in range(1, count + 1):
             machine = stack.enter_context(_namespace())
             machine.address = f"{PREFIX}.0.{number}"
+            machine._switch = bridge, f"to{number}"
             peer = ["peer", "name", "eth0", "netns", str(machine.pid)]
             _tool("ip", "link", "add", f"to{number}", "type", "veth", *peer, machine=bridge)
             _tool("ip", "link", "set", f"to{number}", "master", "bridge", "up", machine=bridge)
@@ -176,6 +175,22 @@ def _namespace() -> Iterator[Machine]:
         machine._end()
         holder.stdout.close()
         holder.stderr.close()
+
+
+def _shape(machine: Machine, device: str, link: Link) -> None:
+    """Make what leaves `machine` through `device` like `link`."""
+    with contextlib.suppress(NoNamespaces):  # there is none to delete at first
+        _tool("tc", "qdisc", "delete", "dev", device, "root", machine=machine)
+    place = ["root"]
+    if link.delay_s or link.loss:
+        netem = ["netem", "delay", f"{link.delay_s * 1e6:.0f}us", "loss", f"{link.loss * 100}%", "limit", "100000"]
+        _tool("tc", "qdisc", "add", "dev", device, *place, "handle", "1:", *netem, machine=machine)
+        place = ["parent", "1:1"]
+    if link.rate:
+        rate = link.rate * SEGMENT[1] / SEGMENT[0]
+        burst, queue = max(BURST_MIN, rate * BURST_S), max(4 * BURST_MIN, rate * QUEUE_S)
+        tbf = ["tbf", "rate", f"{rate * 8:.0f}bit", "burst", f"{burst:.0f}b", "limit", f"{queue:.0f}b"]
+        _tool("tc", "qdisc", "add", "dev", device, *place, *tbf, machine=machine)
 
 
 def _tool(*command: str, machine: Machine) -> None:
