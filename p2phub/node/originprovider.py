@@ -11,6 +11,10 @@ from .links import Links
 from .origins import Origin
 from .providers import Provider
 
+# Files that an origin may refuse before it has given any: a manifest can name a server that has nothing to do with it,
+# and everybody who fetches the manifest asks it; spec/origins.md §2.
+REFUSALS_MAX = 16
+
 
 class OriginProvider(Provider):
     """An origin. It is believed to have all its files whole until it refuses one."""
@@ -30,14 +34,15 @@ class OriginProvider(Provider):
         return self._origin.connect(self._links.downloading(self.link))
 
     async def look(self) -> bool:
-        """Raises FileRefused if it has refused everything that is missing."""
+        """Raises FileRefused if it has refused everything that is missing, or too much."""
         files = self._download.files
         places = [
             place
             for place in self._download.incomplete()
             if files[place].root in self._origin.files and files[place].root not in self._refused
         ]
-        if not places and self._last_refusal is not None:
+        is_stranger = len(self._refused) >= REFUSALS_MAX and not self.report.received
+        if self._last_refusal is not None and (not places or is_stranger):
             raise self._last_refusal
         held = set(places)
         incomplete = self._download.incomplete()

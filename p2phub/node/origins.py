@@ -1,6 +1,8 @@
 """Which HTTP origins a fetch has: those that its owner gave, and those that the manifest names (spec/origins.md §1).
 
---from, manifest ──▶ URL of each file ──▶ Origin ──▶ connections
+    --from, manifest ──▶ URL of each file ──▶ Origin ──▶ connections
+
+What is given counts as the owner's word, also where the manifest names the same.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ cannot be verified, so none is kept for later ones.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from .disk import on_disk
 from .download import DownloadReport, ProviderReport
 from .events import Notice, Progress, ProviderRate, Tell
 from .node import Node
+from .originprovider import REFUSALS_MAX
 from .origins import Origin, Origins
 
 FILES_AT_ONCE = 3
@@ -85,6 +87,7 @@ class _WholeFetch:
         self._error: StoreError | None = None
         self.received = 0  # bytes, verified
         self.reports: dict[str, ProviderReport] = {}
+        self._refusals: Counter[str] = Counter()  # files, by origin
 
     async def run(self) -> None:
         files = trio.CapacityLimiter(FILES_AT_ONCE)
@@ -124,7 +127,7 @@ class _WholeFetch:
         reasons = []
         for origin in self._origins.having(root):
             report = self.reports.setdefault(origin.name, ProviderReport(origin.name, is_origin=True))
-            if report.state == "banned":
+            if report.state == "banned" or (self._refusals[origin.name] >= REFUSALS_MAX and not report.received):
                 reasons.append(report.reason or "")
                 continue
             report.state = "giving"
@@ -138,6 +141,7 @@ class _WholeFetch:
             except PeerError as exc:
                 report.state, report.reason = "gone", str(exc)
                 reasons.append(str(exc))
+                self._refusals[origin.name] += isinstance(exc, FileRefused)
             except StoreError as exc:
                 self._error = exc
                 return

@@ -220,6 +220,8 @@ def test_wrong_bytes_are_a_violation_and_never_reach_the_sink() -> None:
         (PeerUnreachable, "sends no HTTP answer", [raw(b"HTTP/1.1 200 X\r\n" + b"x: y\r\n" * 50_000)]),
         (PeerUnreachable, "ended its answer too early", [cutting(150_000)]),
         (PeerUnreachable, "ended its answer too early", [chunked, cutting(150_000)]),
+        # Nothing but the end of the connection says that this is all.
+        (PeerUnreachable, "ended its answer too early", [with_headers(content_length=""), cutting(150_000)]),
         (FileRefused, "sends a file.bin compressed", [compressing]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -26,6 +26,7 @@ from p2phub.node.fetch import FetchResult, fetch
 from p2phub.node.inspect import info, list_peers
 from p2phub.node.node import Node, create_identity
 from p2phub.node.operations import Fetch, FetchFile, Verify
+from p2phub.node.originprovider import REFUSALS_MAX
 from p2phub.node.publish import publish
 from p2phub.node.verify import verify
 from p2phub.testing.hostile import open_home, serving, wait_for
@@ -383,6 +384,28 @@ async def test_a_slow_origin_does_not_hold_up_a_fast_peer(files, copy_of, publis
     assert tree(tmp_path / "out") == published.files
     # The origin's share of it alone would take minutes.
     assert trio.current_time() - start < 60
+
+
+@pytest.mark.parametrize("has_lists", [True, False])
+async def test_a_server_that_has_nothing_to_do_with_it_is_asked_little(has_lists, tmp_path, impatient):
+    (tmp_path / "folder").mkdir()
+    for number in range(200):
+        (tmp_path / "folder" / f"{number}.txt").write_text(f"{number}\n")
+    async with open_home(tmp_path / "publisher") as publisher:
+        create_identity(publisher)
+        revision = (await publish(publisher, tmp_path / "folder", "many", ignore)).revision
+        manifest = publisher.store.manifests.get(ManifestId.parse(revision))
+        lists = {file.root: publisher.store.blobs.chunk_list(file.root) for file in manifest.files}
+    with WebServer({}) as server:
+        async with open_home(tmp_path / "home") as node:
+            node.store.manifests.add(manifests.encode(manifest))
+            if has_lists:
+                node.store.blobs.save_chunk_lists(lists)
+            with pytest.raises(NotFound):
+                await fetch(node, revision, ignore, to=tmp_path / "out", origins=[server.url])
+
+    # Two connections may be refused the same file.
+    assert REFUSALS_MAX <= len(server.asked) <= 3 * REFUSALS_MAX
 
 
 # ── without ranges ──────────────────────────────────────────────────────────
