@@ -17,7 +17,7 @@ from p2phub.core.errors import PeerUnreachable, PeerViolation
 from p2phub.core.ids import NodeId
 from p2phub.net.peerclient import PeerClient
 
-GREET_S = 20.0  # seconds until a peer that is called again is greeted again, as it may know others by now
+GREET_S = 5.0  # seconds until a peer that is called again is greeted again, as it may know others by now
 KEEP_S = 60.0  # seconds that a client is kept unused; a server closes after 120, spec/transport.md §3
 KEPT_MAX = 64  # clients kept unused
 

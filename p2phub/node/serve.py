@@ -22,7 +22,7 @@ import trio
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import HubError, InvalidData, InvalidName
-from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId
+from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.names import format_endpoint
 from p2phub.core.noderecord import open_node_record
 from p2phub.net.bulkdoor import TicketOffice, serve_bulk
@@ -66,6 +66,8 @@ log = logging.getLogger(__name__)
 
 SLOT_WAIT_S = 1.0  # a request for content waits so long for a slot before it is sent away
 LISTS_AT_ONCE = 64  # chunk lists of files in memory for one answer, of up to 64 KiB each
+REACHED_S = 3600.0  # seconds that a peer is told to others after this node reached it; spec/peer-protocol.md §3
+GREETED_S = 60.0  # seconds that it is told after it called: those who begin a download together find each other
 RETRY_AFTER_S = 2  # seconds that a request sent away should wait
 FILES_OPEN_MAX = 16  # that one answer keeps open; of more, each is opened when its turn comes
 
@@ -94,6 +96,7 @@ class PeerDoor:
         self._store = node.store
         self._background = background
         self.tickets = TicketOffice()
+        self._greeted: dict[NodeId, float] = {}  # who said hello of late, and when; the oldest first
         self._sent_away_at = -math.inf  # seconds, when a query last found no slot
         self._routes: list[tuple[str, str, Callable[..., Awaitable[Response]]]] = [
             ("POST", r"/v1/hello", self._hello),
@@ -131,15 +134,21 @@ class PeerDoor:
     async def _hello(self, request: Request) -> Response:
         hello = decode(request.body, Hello, size_max=FRAME_SIZE_MAX)
         signed = open_node_record(hello.record, now=time.time())
+        now = trio.current_time()
         if signed.record.node != self._node.id and signed.record.addresses:
             await on_disk(self._store.peers.note_record, signed)
+            self._greeted.pop(signed.record.node, None)
+            self._greeted[signed.record.node] = now
+        while self._greeted and (oldest := next(iter(self._greeted))) and now - self._greeted[oldest] > GREETED_S:
+            del self._greeted[oldest]
         known = await on_disk(self._store.peers.all)
         # By chance, or a new swarm would know the same few.
         random.shuffle(known)
         records = [self._node.record()]
         for peer in known:
-            # Only what somebody reached lately: dead addresses would spread for ever.
-            fresh = peer.last_seen is not None and peer.last_seen > time.time() - 3600
+            # Only who was reached lately, or just called: dead addresses would spread for ever.
+            is_reached = peer.last_seen is not None and peer.last_seen > time.time() - REACHED_S
+            fresh = is_reached or peer.node in self._greeted
             if peer.record and fresh and peer.node != signed.record.node and len(records) < NODES_MAX:
                 records.append(peer.record)
         return Response(200, encode(Nodes(tuple(records))))
