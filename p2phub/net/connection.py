@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -159,6 +160,8 @@ class PeerConnection(ContentConnection):
         current = self._socket
         if current is not None:
             with contextlib.suppress(OSError):
+                # Closed with a reset: a peer that waits for room in our buffer would not notice another end.
+                current.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
                 # The socket's own: that of TLS would unwrap it under the thread.
                 socket.socket.shutdown(current, socket.SHUT_RDWR)
         self._pacer.stop()

@@ -31,7 +31,7 @@ from p2phub.protocol.messages import BULK_PREFACE, LARGE_QUERY_SIZE_MAX
 from .buffers import Buffers
 from .pacing import Pacer
 from .queries import Query
-from .receivers import Connection, send_watched
+from .receivers import send_watched
 from .sending import ORDINARY, Sender, Sending
 
 log = logging.getLogger(__name__)
@@ -310,7 +310,7 @@ class _Sized:
 class Channel:
     """A connection to one peer."""
 
-    raw: Connection  # what it runs on
+    raw: socket.socket  # what it runs on
 
     async def handshake(self) -> None:
         """Make it ready for use."""

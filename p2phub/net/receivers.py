@@ -19,13 +19,11 @@ log = logging.getLogger(__name__)
 RECEIVER_WINDOW_S = 10.0  # seconds over which a receiver's rate is looked at; spec/transport.md §3
 RECEIVER_RATE_MIN = 16 * 1024  # bytes a second; spec/transport.md §3
 
-Connection = socket.socket | trio.socket.SocketType
-
 _BYTES_ACKED = struct.Struct("=120xQ")  # tcpi_bytes_acked in Linux's struct tcp_info
 
 
 async def send_watched(
-    connection: Connection, others_wait: Callable[[], bool], send: Callable[[], Awaitable[None]]
+    connection: socket.socket, others_wait: Callable[[], bool], send: Callable[[], Awaitable[None]]
 ) -> None:
     """Run `send`, which sends on `connection`; break the connection if its receiver is too slow and `others_wait`.
 
@@ -44,7 +42,7 @@ async def send_watched(
         raise error
 
 
-async def _watch(connection: Connection, others_wait: Callable[[], bool]) -> None:
+async def _watch(connection: socket.socket, others_wait: Callable[[], bool]) -> None:
     taken = _taken(connection)
     while taken is not None:
         await trio.sleep(RECEIVER_WINDOW_S)
@@ -56,7 +54,7 @@ async def _watch(connection: Connection, others_wait: Callable[[], bool]) -> Non
         taken = now
 
 
-def _taken(connection: Connection) -> int | None:
+def _taken(connection: socket.socket) -> int | None:
     """Return how many bytes the other side has acknowledged, None if the system does not say."""
     try:
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size)
@@ -66,10 +64,7 @@ def _taken(connection: Connection) -> int | None:
     return taken
 
 
-def _cut(connection: Connection) -> None:
+def _cut(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        if isinstance(connection, socket.socket):
-            # The socket's own: that of TLS would unwrap it under the thread that sends.
-            socket.socket.shutdown(connection, socket.SHUT_RDWR)
-        else:
-            connection.shutdown(socket.SHUT_RDWR)
+        # The socket's own: that of TLS would unwrap it under the thread that sends.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
