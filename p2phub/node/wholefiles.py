@@ -30,6 +30,7 @@ FILES_AT_ONCE = 3
 RETRY_S = (0.5, 1.0, 2.0, 5.0)  # seconds before a file that broke off goes on; then it is given up
 PROGRESS_SIZE = 1024 * 1024  # bytes further than ever before, after which failures are counted anew
 PATIENCE_BUSY_S = 600.0  # seconds that an origin may say it is busy
+HELD_S = 0.25  # seconds until a file looks again whether downloads in the foreground are over
 TICK_S = 0.1  # seconds between reports of how far it is
 
 
@@ -94,6 +95,9 @@ class _WholeFetch:
 
         async def one(root: ContentId) -> None:
             async with files:
+                running = self._node.downloads.get(root)
+                while running is not None and self._node.is_held(running):  # noqa: ASYNC110  nobody tells
+                    await trio.sleep(HELD_S)
                 if self._error is None:
                     await self._bring(root)
 
@@ -172,7 +176,8 @@ class _WholeFetch:
 
     async def _read(self, origin: Origin, root: ContentId, file: Unverified, report: ProviderReport) -> None:
         """Read the file `root`, in as many turns as it takes. Raises PeerError when it fails too often."""
-        connection = origin.connect()
+        links = self._node.links
+        connection = origin.connect(links.downloading(await links.class_of(origin.host)))
         busy_until = trio.current_time() + PATIENCE_BUSY_S
         failures = furthest = 0
         try:

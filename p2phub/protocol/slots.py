@@ -94,8 +94,11 @@ class Slots:
             return False
         if not turn.background:
             return self._running[turn.link, False] < limit
-        # The foreground that waits is first: `start` has let begin what could.
-        if any(other.link == turn.link and not other.background for other in self._waiting):
+        # The foreground that waits is first: `start` has let begin what could. But nobody waits for who holds too many.
+        if any(
+            other.link == turn.link and not other.background and self._held[other.asker] < SLOTS_EACH
+            for other in self._waiting
+        ):
             return False
         in_background = sum(count for (_, background), count in self._running.items() if background)
         beside = 1 if self._running[turn.link, False] else limit

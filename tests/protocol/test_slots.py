@@ -80,6 +80,48 @@ def test_the_background_waits_for_the_foreground() -> None:
     assert slots.start() == front[SLOTS - BACKGROUND_SLOTS : SLOTS - BACKGROUND_SLOTS + 1]
 
 
+def test_a_limit_that_is_lifted_lets_in_who_waits() -> None:
+    slots = Slots()
+    slots.set_limit("internet", 1)
+    turns = ask(slots, "a", "b")
+    assert slots.start() == turns[:1]
+    slots.set_limit("internet", SLOTS)
+
+    assert slots.start() == turns[1:]
+
+
+def test_beside_the_foreground_there_is_one_in_the_background() -> None:
+    slots = Slots()
+    front = ask(slots, "front")
+    behind = ask(slots, "behind", "behind too", background=True)
+    elsewhere = ask(slots, "elsewhere", link="lan", background=True)
+
+    assert slots.start() == [*front, behind[0], *elsewhere]
+    slots.leave(front[0])
+    assert slots.start() == [behind[1]]
+
+
+def test_the_background_takes_no_place_that_the_foreground_waits_for() -> None:
+    slots = Slots()
+    slots.set_limit("internet", 1)
+    first, front = ask(slots, "first", "front")
+    slots.start()
+    (behind,) = ask(slots, "behind", background=True)
+    assert slots.start() == []
+    slots.leave(front)
+    assert slots.start() == [behind]
+    slots.leave(first)
+
+
+def test_who_waits_because_he_holds_too_many_keeps_nobody_out() -> None:
+    slots = Slots()
+    greedy = ask(slots, *["greedy"] * (SLOTS_EACH + 1))
+    assert slots.start() == greedy[:SLOTS_EACH]
+    behind = ask(slots, "behind", background=True)
+
+    assert slots.start() == behind
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_however_they_come_and_go_all_are_served_and_the_limits_kept(seed: int) -> None:
     rng = random.Random(seed)
