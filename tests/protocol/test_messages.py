@@ -77,6 +77,7 @@ EXAMPLES: list[Struct] = [
     TreesQuery((PageRef(ROOT, 3),)),
     Trees((PAGE, None, PAGE)),
     SpansQuery((ByteRange(ROOT, 0, 1), ByteRange(ROOT, 2**41, SPAN_BYTES_MAX))),
+    SpansQuery((ByteRange(ROOT, 0, 1),), first_copy=True, background=True),
     TicketsQuery(2),
     Tickets((TICKET, TICKET)),
     BulkAnswer(200, SPAN_BYTES_MAX),

@@ -139,6 +139,7 @@ def peer_messages() -> Json:
         ("65536 bytes follow", messages.BulkAnswer(200, 65536)),
         ("no upload slot is free, ask again in 3 s", messages.BulkAnswer(429, 0, 3, "all upload slots are taken")),
         ("bytes of a file", messages.SpansQuery((messages.ByteRange(root, 2**32, 65536),))),
+        ("bytes that can wait", messages.SpansQuery((messages.ByteRange(root, 0, 1),), background=True)),
     ]
     return {
         "messages": [
@@ -174,6 +175,7 @@ def _invalid_messages(root: ContentId, head: messages.LogHead, record: bytes) ->
         ("Have", "null", {"held": [None]}),
         ("TreesQuery", "no pages", {"pages": []}),
         ("TreesQuery", "an index below 0", {"pages": [ref | {"index": -1}]}),
+        ("SpansQuery", "a default that is written", {"spans": [span], "background": False}),
         ("SpansQuery", "no ranges", {"spans": []}),
         ("SpansQuery", "an empty range", {"spans": [span | {"length": 0}]}),
         ("SpansQuery", "a range of more than 64 MiB", {"spans": [span | {"length": 2**26 + 1}]}),
