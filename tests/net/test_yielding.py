@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import trio
 
 from p2phub.net import yielding
-from p2phub.net.pacing import Pacer
+from p2phub.net.pacing import Pacer, RateLimit
 from p2phub.net.sending import Sender, Sending
 from p2phub.net.yielding import DSCP_LOWER_EFFORT, YieldingLimit
 from p2phub.protocol.ledbat import RATE_START, Sample
@@ -162,3 +163,13 @@ async def test_an_answer_that_fails_leaves_no_mark_behind():
             await Sender(connection).send(Sending(yields_to=FLOOR), fail)
 
         assert option(connection, socket.IPPROTO_IP, socket.IP_TOS) == 0
+
+
+async def test_an_answer_that_waits_for_a_limit_ends_at_once_when_cancelled():
+    limit = RateLimit(1)
+    with connected() as (connection, client):
+        with trio.fail_after(30), trio.move_on_after(0.2) as waiting:
+            await Sender(connection).send(Sending((limit,)), lambda pacer: list(pacer.pieces(10**9)))
+
+        assert waiting.cancelled_caught
+        assert client.recv(1) == b"", "the connection is cut"
