@@ -15,7 +15,7 @@ from doorkit import open_door
 from p2phub.core.ids import ManifestId
 from p2phub.gateway.hub import files
 from p2phub.net import web
-from p2phub.node import reading
+from p2phub.node import providers, reading
 from p2phub.node.events import ignore
 from p2phub.node.node import Node, create_identity
 from p2phub.node.publish import publish
@@ -57,7 +57,13 @@ async def read_until_it_breaks(client: httpx.AsyncClient, path: str) -> bytes:
     return got
 
 
-async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_path):
+@pytest.fixture
+def one_connection(monkeypatch):
+    """Let chunks come in the order in which they are asked for: several connections share a slow link by chance."""
+    monkeypatch.setattr(providers, "CONNECTIONS_ALONE", 1)
+
+
+async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_path, one_connection):
     data = shelf.files["weights.bin"]
     async with open_cold(copy_of, tmp_path) as (client, _node, link):
         await client.head(url(shelf))
@@ -155,7 +161,7 @@ async def test_no_wrong_byte_leaves_when_a_peer_lies(copy_of, shelf, tmp_path):
     assert "error" in answer.json()
 
 
-async def test_what_cannot_be_had_any_more_ends_the_answer_early(copy_of, shelf, tmp_path, impatient):
+async def test_what_cannot_be_had_any_more_ends_the_answer_early(copy_of, shelf, tmp_path, impatient, one_connection):
     data = shelf.files["weights.bin"]
     async with open_cold(copy_of, tmp_path) as (client, _node, link):
         await client.head(url(shelf))
