@@ -15,6 +15,7 @@ from p2phub.core.errors import HubError
 from p2phub.core.names import format_endpoint
 
 SHUTDOWN_TIMEOUT_S = 2.0  # seconds that running answers get when the node stops
+LINGER_S = 2.0  # seconds that who was answered early may go on sending its request
 
 
 async def serve_local(
@@ -33,7 +34,48 @@ async def serve_local(
     config.errorlog = logging.getLogger("hypercorn.error")
     config.errorlog.setLevel(logging.ERROR)
     config.include_server_header = False
-    await serve(app, config, mode="asgi", task_status=task_status)  # type: ignore[arg-type]
+    await serve(_Lingering(app), config, mode="asgi", task_status=task_status)  # type: ignore[arg-type]
+
+
+class _Lingering:
+    """Reads on while a request is answered before all of its body came.
+
+    Hypercorn waits for the application to take the body, also when it has answered and gone; and a
+    connection that is closed on a client that sends loses the answer on the way.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        is_whole = False
+
+        async def receive_some() -> Any:
+            nonlocal is_whole
+            message = await receive()
+            is_whole = is_whole or message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+
+        async def drain() -> None:
+            while not is_whole:
+                await receive_some()
+
+        async def send_some(message: Any) -> None:
+            if is_whole or message["type"] != "http.response.body" or message.get("more_body", False):
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            with trio.move_on_after(LINGER_S):
+                await drain()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(drain)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                nursery.cancel_scope.cancel()
+
+        await self._app(scope, receive_some, send_some)
 
 
 def bind_local(host: str, port: int) -> tuple[socket.socket, str]:

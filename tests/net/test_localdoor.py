@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -27,6 +28,8 @@ async def echo(
     assert scope["type"] == "http"
     if scope["path"] == "/never":
         await trio.sleep_forever()
+    if scope["path"] == "/late":
+        await trio.sleep(0.2)  # in which more of a body comes than is kept for a reader
     body = f"{scope['method']} {scope['path']}".encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": body})
@@ -59,6 +62,36 @@ async def test_an_answer_that_never_comes_does_not_keep_the_door_open(monkeypatc
                 async with httpx.AsyncClient(base_url=f"http://{address}") as client:
                     assert (await client.get("/")).status_code == 200
                 nursery.cancel_scope.cancel()
+    listener.close()
+
+
+async def endless(pieces: int) -> AsyncIterator[bytes]:
+    for _ in range(pieces):
+        yield bytes(65536)
+
+
+async def test_a_body_that_nobody_reads_does_not_keep_its_answer_back() -> None:
+    listener, address = bind_local(HOST, 0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_local, echo, listener)
+        async with httpx.AsyncClient(base_url=f"http://{address}", timeout=30) as client:
+            for _ in range(5):
+                answer = await client.put("/late", content=endless(100))
+                assert (answer.status_code, answer.text) == (200, "PUT /late")
+        nursery.cancel_scope.cancel()
+    listener.close()
+
+
+async def test_who_never_stops_sending_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINGER_S", 0.2)
+    listener, address = bind_local(HOST, 0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_local, echo, listener)
+        async with httpx.AsyncClient(base_url=f"http://{address}", timeout=30) as client:
+            # The answer may be lost with the connection.
+            with contextlib.suppress(httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError):
+                await client.put("/late", content=endless(2**40))
+        nursery.cancel_scope.cancel()
     listener.close()
 
 
