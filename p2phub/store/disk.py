@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from p2phub.core.errors import NoSpace, StoreError
 
 NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # flags to open a file at `new_name`
 
 WRITE_SIZE = 256 * 1024  # bytes in one call
+WRITEBACK_SIZE = 16 * 1024 * 1024  # bytes written until the system is told to bring them to the disk
+_SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h: begin, and do not wait
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -76,24 +80,52 @@ def _link_new(temporary: str, path: Path) -> bool:
     return True
 
 
-def write_at(file: int, data: memoryview, offset: int) -> None:
-    """Write all of `data` into the open file `file` from `offset` on."""
-    while data:
-        # In pieces: for each large call Linux looks for as large a piece of free memory, and takes 5 times as long.
-        count = os.pwrite(file, data[:WRITE_SIZE], offset)
-        data, offset = data[count:], offset + count
+class FileWriter:
+    """Writes into one open file, and has the system bring it to the disk meanwhile.
+
+    Otherwise most of a large file is still in memory when it is complete, and the sync at its end
+    waits for all of it. May be used from several threads.
+    """
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._waiting = 0  # bytes written since the system was last told to begin
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Write all of `data` from `offset` on. Raises OSError."""
+        # If two threads count at once, a piece may be left out: the next writes make up for it.
+        self._waiting += len(data)
+        while data:
+            # In pieces: for each large call Linux looks for as large a piece of free memory, and takes 5 times as long.
+            count = os.pwrite(self._file, data[:WRITE_SIZE], offset)
+            data, offset = data[count:], offset + count
+        if self._waiting >= WRITEBACK_SIZE:
+            self._waiting = 0
+            # Of the whole file: what is on the disk already is passed over. Errors show when it is synced.
+            if begin := getattr(_libc(), "sync_file_range", None):  # of Linux
+                begin(self._file, 0, 0, _SYNC_FILE_RANGE_WRITE)
+
+
+@functools.cache
+def _libc() -> Any:
+    import ctypes  # most commands write nothing that is synced
+
+    library = ctypes.CDLL(None, use_errno=True)
+    if hasattr(library, "sync_file_range"):
+        library.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    return library
 
 
 def sync_file_system(path: Path) -> None:
     """Bring everything written so far to the file system of the folder `path` onto its disk."""
-    import ctypes  # most commands write nothing that is synced so
-
     with disk_errors(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             # One call for any number of files. The standard library has only `sync`,
             # which would wait for every other disk as well.
-            if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            if _libc().syncfs(descriptor) != 0:
+                import ctypes
+
                 code = ctypes.get_errno()
                 raise OSError(code, os.strerror(code))
         finally:

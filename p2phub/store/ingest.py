@@ -23,7 +23,7 @@ from p2phub.core.errors import StoreError
 from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList, pack
 from p2phub.core.ids import ContentId
 
-from .disk import disk_errors, write_at
+from .disk import FileWriter, disk_errors
 
 BLOCK_SIZE = 4 * 1024 * 1024  # bytes read at once
 
@@ -64,6 +64,7 @@ def scan(
         cutter = chunker(profile, before.size, lambda offset, size: os.pread(source, size, offset))
     packed: list[bytes] = []
     whole = sha256()
+    copy = FileWriter(copy_to) if copy_to is not None else None
     # A file of one block is done in one turn, and not worth a thread.
     is_small = before.size <= BLOCK_SIZE
     # Each buffer begins with what the other one left over.
@@ -89,8 +90,8 @@ def scan(
                 whole.update(fresh)
             else:
                 hashing.append(pool.submit(whole.update, fresh))
-            if copy_to is not None:
-                write_at(copy_to, fresh, read)
+            if copy is not None:
+                copy.write(fresh, read)
             read += len(fresh)
             at = 0
             while at < end and (read >= before.size or end - at >= CHUNK_SIZE_MAX):

@@ -23,7 +23,7 @@ from blake3 import blake3
 from p2phub.core.errors import StoreError
 from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList
 
-from .disk import boot_id, disk_errors, write_at
+from .disk import FileWriter, boot_id, disk_errors
 
 _MAGIC = b"p2phub partial 1"  # 16 bytes; spec/store.md §3
 _BOOT_SIZE = 16  # bytes
@@ -47,6 +47,7 @@ class Partial:
                 self._map_path.unlink(missing_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             opened.callback(os.close, self._file)
+            self._writer = FileWriter(self._file)
             self._map = os.open(self._map_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             opened.callback(os.close, self._map)
             if os.fstat(self._file).st_size != chunks.size:
@@ -63,7 +64,7 @@ class Partial:
         """Write chunk `index`; `data` was verified by the caller."""
         offset = self.chunks.offset(index)
         with disk_errors(self.path):
-            write_at(self._file, data, offset)
+            self._writer.write(data, offset)
         self.have[index] = 1
 
     def read(self, offset: int, size: int) -> bytes:
