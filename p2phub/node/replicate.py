@@ -1,6 +1,6 @@
-"""Keep the catalogue equal with peers: heads first, then the records they cover (spec/peer-protocol.md §4, §5).
+"""Keep the catalogue equal with peers: choose whom to ask and whom to tell, and when (spec/peer-protocol.md §5).
 
-    peer's heads ──compare──▶ logs that are longer there ──pull, verify──▶ store ──changed──▶ announce on
+    from time to time ──▶ pull (pulling) ──▶ store ──changed──▶ announce ──▶ peer takes it, announces on
 
 A push carries news within seconds; a pull from each peer now and then repairs what a
 push lost. A node passes on only what changed its own state, so news dies out by itself.
@@ -16,9 +16,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from p2phub.core.checkpoint import HEAD_SIZE_MAX, Head, open_head, parse_head
+from p2phub.core.checkpoint import HEAD_SIZE_MAX
 from p2phub.core.errors import (
-    ForkedLog,
     HubError,
     InvalidData,
     NotFound,
@@ -27,8 +26,7 @@ from p2phub.core.errors import (
     PeerViolation,
     StoreError,
 )
-from p2phub.core.identity import Identity, open_identity
-from p2phub.core.ids import LogId, NodeId
+from p2phub.core.ids import NodeId
 from p2phub.core.noderecord import RECORD_SIZE_MAX as NODE_RECORD_SIZE_MAX
 from p2phub.core.noderecord import SignedNodeRecord, open_node_record
 from p2phub.net.peerclient import PeerClient
@@ -39,6 +37,7 @@ from .calls import Call
 from .disk import on_disk
 from .events import Notice, Tell
 from .node import Node
+from .pulling import news_of, pull, take_heads
 
 log = logging.getLogger(__name__)
 
@@ -142,21 +141,6 @@ async def sync_all(node: Node, *, timeout_s: float) -> list[str]:
     return failures
 
 
-async def pull(node: Node, client: PeerClient) -> int:
-    """Take over all records that the peer has and this node has not; returns how many."""
-    after: LogId | None = None
-    count = 0
-    while True:
-        page = await client.heads(after)
-        count += await _take_heads(node, client, page.heads)
-        if not page.more or not page.heads:
-            return count
-        last = _parse(client, page.heads[-1]).log
-        if after is not None and last <= after:
-            raise PeerViolation(f"{client} sends its heads out of order", peer=str(client.node))
-        after = last
-
-
 async def take_announcement(node: Node, sender: SignedNodeRecord, heads: Iterable[LogHead]) -> None:
     """Fetch what `heads` cover from the node that announced them, if it is news.
 
@@ -166,31 +150,20 @@ async def take_announcement(node: Node, sender: SignedNodeRecord, heads: Iterabl
         return
     node.announcements += 1
     try:
-        news = await on_disk(_news, node, tuple(heads))
+        news = await on_disk(news_of, node, tuple(heads))
         await on_disk(node.store.peers.note_record, sender)
         peer = await on_disk(node.store.peers.get, sender.record.node)
         if not news or peer is None or peer.banned_until > time.time() or peer.node == node.id:
             return
         with trio.fail_after(SYNC_TIMEOUT_S):
             async with call_peer(node, peer) as client:
-                await _take_heads(node, client, news)
+                await take_heads(node, client, news)
     except (HubError, trio.TooSlowError) as exc:
         # A PeerViolation too: anybody can announce what he likes in a node's name, and could get
         # it banned. Of a node that really lies the next pull finds out.
         log.info("an announcement of node %s led nowhere: %s", sender.record.node, exc or "too slow")
     finally:
         node.announcements -= 1
-
-
-def _news(node: Node, heads: tuple[LogHead, ...]) -> list[LogHead]:
-    """Return the heads that tell more than what is here. Raises InvalidData if one is none."""
-    news = []
-    for announced in heads:
-        head = parse_head(announced.head)
-        state = node.store.logs.state(head.log)
-        if state is None or head.size > state.size or announced.version > state.version:
-            news.append(announced)
-    return news
 
 
 async def replicate(node: Node) -> None:
@@ -266,76 +239,6 @@ async def _announce(node: Node, peer: Peer, heads: tuple[LogHead, ...]) -> None:
         log.info("could not announce to node %s: %s", peer.node, exc or "too slow")
 
 
-async def _take_heads(node: Node, client: PeerClient, heads: Iterable[LogHead]) -> int:
-    """Bring every log that is longer at the peer up to its head; returns how many records were new."""
-    count = 0
-    for announced in heads:
-        head = _parse(client, announced)
-        state = await on_disk(node.store.logs.state, head.log)
-        # Without a head of its own this node could not pass the log on.
-        is_equal = state is not None and bool(state.head) and state.size == head.size and state.root == head.root
-        if state and is_equal and state.version >= announced.version:
-            continue
-        if await on_disk(node.store.logs.fork, head.log):
-            continue
-        try:
-            count += await _take_log(node, client, announced, head)
-        except ForkedLog as exc:
-            log.warning("%s", exc)
-    if count:
-        node.note_change()
-    return count
-
-
-async def _take_log(node: Node, client: PeerClient, announced: LogHead, head: Head) -> int:
-    identity = await _identity(node, client, announced, head.log)
-    try:
-        open_head(head.text, log=head.log, key=identity.logs[head.log])
-    except InvalidData as exc:
-        raise PeerViolation(f"{client} sent a head that its publisher did not sign", peer=str(client.node)) from exc
-    state = await on_disk(node.store.logs.state, head.log)
-    size = state.size if state else 0
-    if head.size <= size:
-        await on_disk(node.store.logs.check_head, head)
-        return 0
-    count = 0
-    while size < identity.counted(head.log, head.size):
-        page = await client.log_page(head.log, size)
-        if not page.entries or page.start != size:
-            raise PeerError(f"{client} does not have the records that its head covers", peer=str(client.node))
-        try:
-            added = await on_disk(node.store.logs.extend, identity, head, page.entries, start=size, now=time.time())
-        except InvalidData as exc:
-            raise PeerViolation(f"{client} sent a record that is not right", peer=str(client.node)) from exc
-        count += added
-        # Another task may have taken the same records meanwhile, and more.
-        state = await on_disk(node.store.logs.state, head.log)
-        if state is None or state.size <= size:
-            break
-        size = state.size
-    return count
-
-
-async def _identity(node: Node, client: PeerClient, announced: LogHead, log_id: LogId) -> Identity:
-    """Return the identity that names the key of `log_id`, asked of the peer if ours is older or does not."""
-    namespace = announced.namespace
-    known = await on_disk(node.store.logs.identity, namespace)
-    if known and log_id in known.logs and known.current.version >= announced.version:
-        return known
-    chain = await client.identity(namespace)
-    try:
-        identity = open_identity(chain.documents)
-        if identity.namespace != namespace or log_id not in identity.logs:
-            raise InvalidData("the identity is not of the namespace, or does not name the log's key")
-        if identity.current.version < announced.version:
-            raise InvalidData("the identity is older than it was said to be")
-        if await on_disk(node.store.logs.add_identity, identity):
-            node.note_change()
-    except InvalidData as exc:
-        raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from exc
-    return identity
-
-
 def _take_records(node: Node, sender: NodeId, records: Iterable[bytes]) -> None:
     """Note that `sender` answered, and keep the node records that it told us, as far as they are right."""
     now = time.time()
@@ -347,13 +250,6 @@ def _take_records(node: Node, sender: NodeId, records: Iterable[bytes]) -> None:
         if signed.record.node != node.id and signed.record.addresses:
             node.store.peers.note_record(signed)
     node.store.peers.note_seen(sender, now)
-
-
-def _parse(client: PeerClient, announced: LogHead) -> Head:
-    try:
-        return parse_head(announced.head)
-    except InvalidData as exc:
-        raise PeerViolation(f"{client} sent a head that is none", peer=str(client.node)) from exc
 
 
 async def ban_peer(node: Node, peer: NodeId, reason: str) -> None:
