@@ -73,6 +73,18 @@ class LogState(Struct, frozen=True):
     head: bytes  # the newest signed checkpoint whose records are all here; empty while there is none
 
 
+class LogPart(Struct, frozen=True):
+    """Entries of one log, as a peer sent them, and what proves them."""
+
+    identity: Identity  # checked, and names the key of the log
+    head: Head  # as far as the log goes at the peer; nobody checked its signature yet
+    start: int  # index of the first entry
+    entries: tuple[bytes, ...]  # none: only the head, or the identity, is news
+
+
+Outcome = int | InvalidData | ForkedLog  # records that were new, or why nothing was taken
+
+
 class Logs:
     """The logs and identities that are here; tells `listener` what they say."""
 
@@ -240,6 +252,22 @@ class Logs:
                 note = head.text
             self._append(connection, identity.namespace, key, row, frontier, new, note)
         return len(new)
+
+    def extend_many(self, parts: Sequence[LogPart], *, now: float) -> list[Outcome]:
+        """Take over entries of many logs, and the identities that prove them; returns what came of each part.
+
+        Each part is taken as `extend` takes it, or not at all, whatever becomes of the others. Several parts may be
+        of one log; they are taken in order. When this returns, what was taken outlives a crash. Raises StoreError if
+        the disk fails: then any of the parts may have been taken, and all may be given again.
+        """
+        return [self._take_part(part, now) for part in parts]
+
+    def _take_part(self, part: LogPart, now: float) -> Outcome:
+        try:
+            self.add_identity(part.identity)
+            return self.extend(part.identity, part.head, part.entries, start=part.start, now=now)
+        except (InvalidData, ForkedLog) as exc:
+            return exc
 
     def check_head(self, head: Head) -> None:
         """Compare a verified head that is not longer than ours. Raises ForkedLog if it is of another history."""

@@ -30,6 +30,7 @@ from p2phub.core.ids import LogId
 from p2phub.core.merkle import LOG_TREE, Frontier
 from p2phub.core.records import NO_PREVIOUS, SKEW_MAX_S, Publish, Record, log_id, open_entry
 from p2phub.store.layout import Layout
+from p2phub.store.logs import LogPart
 from p2phub.store.store import Store
 from p2phub.testing import values
 
@@ -361,6 +362,79 @@ def test_the_newest_head_whose_records_are_all_here_is_kept(store: Store, size: 
     state = store.logs.state(writer.log)
     assert state is not None
     assert state.head == writer.head(size).text
+
+
+# ── many logs at once ───────────────────────────────────────────────────────
+
+
+def part(writer: Writer, start: int = 0, end: int | None = None, head: Head | None = None) -> LogPart:
+    return LogPart(writer.identity, head or writer.head(), start, tuple(writer.data(start, end)))
+
+
+def writers_of(*names: str) -> list[Writer]:
+    return [Writer(values.identity(name), values.key(name)).grow(4) for name in names]
+
+
+def test_many_logs_come_at_once_with_their_identities(store: Store) -> None:
+    writers = writers_of(*"abcde")
+
+    assert store.logs.extend_many([part(writer) for writer in writers], now=TIME + 100) == [4] * 5
+    for writer in writers:
+        assert check_whole(store, writer.identity, writer.log) == 4
+        assert store.logs.identity(writer.namespace) == writer.identity
+    assert store.logs.extend_many([part(writer) for writer in writers], now=TIME + 100) == [0] * 5
+    assert store.logs.extend_many([], now=TIME) == []
+
+
+def test_one_log_that_is_wrong_does_not_keep_the_others_out(store: Store) -> None:
+    good, bad, forged, forked, late = writers_of("good", "bad", "forged", "forked", "late")
+    forked.give(store, 3)
+    other = forked.fork(2)
+    other.grow(4)
+    parts = [
+        part(bad, head=sign_head(bad.log, 4, values.content("root", 32), bad.key)),
+        part(other, 3),
+        part(forged, head=sign_head(forged.log, 4, forged.head().root, values.key("thief"))),
+        part(good),
+        part(late.grow(700)),
+    ]
+    outcomes = store.logs.extend_many(parts, now=TIME + 100)
+
+    assert [type(outcome) for outcome in outcomes] == [HashMismatch, ForkedLog, InvalidSignature, int, InvalidData]
+    assert outcomes[3] == 4
+    assert {state.log: state.size for state in store.logs.states()} == {good.log: 4, forked.log: 3}
+    assert store.logs.fork(forked.log)
+    assert check_whole(store, good.identity, good.log) == 4
+
+
+def test_parts_of_one_log_are_taken_in_order(store: Store) -> None:
+    writer = Writer().grow(9)
+    parts = [part(writer, 0, 3), part(writer, 2, 6), part(writer, 6), part(writer, 0, 1, writer.head(1))]
+
+    assert store.logs.extend_many(parts, now=TIME + 100) == [3, 3, 3, 0]
+    assert check_whole(store, writer.identity, writer.log) == 9
+
+
+def test_a_part_behind_a_gap_is_not_taken(store: Store) -> None:
+    writer = Writer().grow(5)
+
+    assert store.logs.extend_many([part(writer, 0, 1), part(writer, 3)], now=TIME + 100) == [1, 0]
+
+
+def test_a_newer_identity_comes_with_a_part(store: Store) -> None:
+    identity = values.rotated_identity()
+    before = open_identity(identity.chain[:1])
+    writer = Writer(before, values.key("laptop 1")).grow(13)
+    assert store.logs.extend_many([part(writer)], now=TIME + 100) == [13]
+    assert store.catalogue.revisions(writer.namespace, "parrot", revision("revision 12").hex())
+
+    renewed = LogPart(identity, writer.head(), 13, ())
+    assert store.logs.extend_many([renewed], now=TIME + 100) == [0]
+    assert store.logs.identity(writer.namespace) == identity
+    assert not store.catalogue.revisions(writer.namespace, "parrot", revision("revision 12").hex())
+    # An older one is no step back.
+    assert store.logs.extend_many([part(writer)], now=TIME + 100) == [0]
+    assert store.logs.identity(writer.namespace) == identity
 
 
 # ── two histories ───────────────────────────────────────────────────────────
