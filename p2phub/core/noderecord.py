@@ -71,6 +71,16 @@ def open_node_record(data: bytes, *, now: float) -> SignedNodeRecord:
 
 def labels_of(data: bytes) -> Labels:
     """Return the labels in a signed record that was checked when it came. Raises InvalidData."""
-    envelope = decode(data, Envelope, size_max=ENVELOPE_SIZE_MAX)
-    record = decode(envelope.payload, NodeRecord, size_max=RECORD_SIZE_MAX)
+    record = _read(data)
     return Labels(record.cluster, record.site)
+
+
+def expiry_of(data: bytes) -> int:
+    """Return when a signed record, that was checked when it came, expires. Raises InvalidData."""
+    record = _read(data)
+    return record.time + record.ttl
+
+
+def _read(data: bytes) -> NodeRecord:
+    envelope = decode(data, Envelope, size_max=ENVELOPE_SIZE_MAX)
+    return decode(envelope.payload, NodeRecord, size_max=RECORD_SIZE_MAX)

@@ -216,6 +216,65 @@ MIGRATIONS = (
     CREATE INDEX content_by_sha256 ON content (sha256);
     CREATE INDEX sources_by_sha256 ON sources (sha256);
     """,
+    """
+    CREATE INDEX logs_by_namespace ON logs (namespace);
+    CREATE TABLE own_records (         -- of this node
+        node       BLOB PRIMARY KEY,
+        record     BLOB NOT NULL       -- signed
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE digests (             -- the maps that are compared with peers
+        kind       INTEGER NOT NULL,   -- 1: logs, 2: nodes
+        key        BLOB NOT NULL,
+        digest     BLOB NOT NULL,
+        expires    INTEGER,            -- seconds since 1970; NULL: never
+        PRIMARY KEY (kind, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX digests_by_expiry ON digests (kind, expires) WHERE expires IS NOT NULL;
+    CREATE TABLE digests_changed (     -- what may have another digest by now
+        kind       INTEGER NOT NULL,
+        key        BLOB NOT NULL,
+        PRIMARY KEY (kind, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE prefixes (            -- fingerprints over digests
+        kind       INTEGER NOT NULL,
+        prefix     TEXT NOT NULL,      -- hex digits of the key
+        count      INTEGER NOT NULL,   -- items under it
+        fingerprint BLOB NOT NULL,
+        PRIMARY KEY (kind, prefix)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER log_added AFTER INSERT ON logs BEGIN
+        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (1, new.log);
+    END;
+    CREATE TRIGGER log_changed AFTER UPDATE ON logs BEGIN
+        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (1, new.log);
+    END;
+    CREATE TRIGGER log_removed AFTER DELETE ON logs BEGIN
+        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (1, old.log);
+    END;
+    CREATE TRIGGER identity_added AFTER INSERT ON identities BEGIN
+        INSERT OR IGNORE INTO digests_changed (kind, key) SELECT 1, log FROM logs WHERE namespace = new.namespace;
+    END;
+    CREATE TRIGGER identity_changed AFTER UPDATE ON identities BEGIN
+        INSERT OR IGNORE INTO digests_changed (kind, key) SELECT 1, log FROM logs WHERE namespace = new.namespace;
+    END;
+    CREATE TRIGGER peer_added AFTER INSERT ON peers WHEN new.record IS NOT NULL BEGIN
+        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (2, new.node);
+    END;
+    CREATE TRIGGER peer_changed AFTER UPDATE OF record ON peers WHEN new.record IS NOT old.record BEGIN
+        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (2, new.node);
+    END;
+    CREATE TRIGGER peer_removed AFTER DELETE ON peers BEGIN
+        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (2, old.node);
+    END;
+    CREATE TRIGGER own_record_added AFTER INSERT ON own_records BEGIN
+        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (2, new.node);
+    END;
+    CREATE TRIGGER own_record_removed AFTER DELETE ON own_records BEGIN
+        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (2, old.node);
+    END;
+    INSERT OR IGNORE INTO digests_changed (kind, key) SELECT 1, log FROM logs;
+    INSERT OR IGNORE INTO digests_changed (kind, key) SELECT 2, node FROM peers WHERE record IS NOT NULL;
+    """,
 )
 
 REBUILT = (  # tables that `store rebuild` fills again

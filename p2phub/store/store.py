@@ -7,6 +7,7 @@ from collections.abc import Callable
 from .blobs import Blobs
 from .catalogue import Catalogue
 from .database import REBUILT, Database
+from .digests import Digests
 from .keeping import Keeping
 from .layout import Layout
 from .listing import Listing
@@ -14,6 +15,7 @@ from .logs import Logs
 from .manifests import Manifests
 from .peers import Peers
 from .settings import StoredSettings
+from .states import LogStates, NodeStates
 from .uploads import Uploads
 
 
@@ -31,6 +33,10 @@ class Store:
         self.listing = Listing(self.database)
         self.logs = Logs(layout, self.database, self.catalogue)
         self.peers = Peers(self.database)
+        self.log_states = LogStates(self.database)
+        self.log_digests = Digests(self.database, self.log_states)
+        self.node_states = NodeStates(self.database)
+        self.node_digests = Digests(self.database, self.node_states)
         self.keeping = Keeping(self.database)
         self.uploads = Uploads(layout.uploads)
         self.settings = StoredSettings(self.database)
