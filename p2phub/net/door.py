@@ -48,6 +48,7 @@ HEAD_SIZE_MAX = 16 * 1024  # bytes of a request's head
 
 _buffers = Buffers(1024 * 1024)  # for what is read at once of a file for TLS
 _SENDFILE_SIZE = 8 * 1024 * 1024  # bytes in one call of sendfile
+_STREAM_SIZE = 256 * 1024  # bytes read at once for a stream
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class _Door:
                 self._strangers.pop(stranger, None)
                 await self._bulk(stream, host)
                 return
-        channel: Channel = TlsChannel(stream, self._tls) if self._tls is not None else PlainChannel(stream)
+        channel = _open_channel(stream, self._tls)
         try:
             with trio.fail_after(HANDSHAKE_TIMEOUT_S):
                 await channel.handshake()
@@ -279,7 +280,7 @@ async def _send(http: h11.Connection, channel: Channel, response: Response, *, h
     else:
         await channel.send(head)
         send = partial(channel.send_files, _joined(parts), response.sending)
-        await send_watched(channel.raw, response.others_wait, send)
+        await (send_watched(channel.raw, response.others_wait, send) if channel.raw else send())
         # h11 counts the body that went past it.
         http.send_with_data_passthrough(h11.Data(data=_Sized(size)))  # type: ignore[arg-type]
     http.send(h11.EndOfMessage())
@@ -310,7 +311,7 @@ class _Sized:
 class Channel:
     """A connection to one peer."""
 
-    raw: socket.socket  # what it runs on
+    raw: socket.socket | None  # what it runs on; None: no socket of the kernel
 
     async def handshake(self) -> None:
         """Make it ready for use."""
@@ -470,6 +471,52 @@ class TlsChannel(Channel):
             else:
                 await trio.lowlevel.checkpoint()
                 return result
+
+
+class StreamChannel(Channel):
+    """A connection without a socket of the kernel behind it, as the simulator has them."""
+
+    raw = None
+
+    def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext | None) -> None:
+        self._tcp = stream
+        self._secure = trio.SSLStream(stream, context, server_side=True, https_compatible=True) if context else None
+        self._stream: trio.abc.Stream = self._secure or stream
+
+    async def handshake(self) -> None:
+        if self._secure:
+            await self._secure.do_handshake()
+
+    async def receive(self) -> bytes:
+        return bytes(await self._stream.receive_some(64 * 1024))
+
+    async def send(self, data: bytes) -> None:
+        with trio.fail_after(SEND_TIMEOUT_S):
+            await self._stream.send_all(data)
+
+    async def send_files(self, parts: Sequence[FilePart], sending: Sending) -> None:
+        for part in parts:
+            with part.opened() as file:
+                for offset in range(part.offset, part.offset + part.length, _STREAM_SIZE):
+                    size = min(_STREAM_SIZE, part.offset + part.length - offset)
+                    data = os.pread(file, size, offset)
+                    if len(data) < size:
+                        raise BrokenPipeError("a file became shorter while it was sent")
+                    await self.send(data)
+
+    async def linger(self) -> None:
+        await self._tcp.send_eof()
+        while await self._tcp.receive_some(64 * 1024):
+            pass
+
+    def close(self) -> None:
+        self._tcp.socket.close()
+
+
+def _open_channel(stream: trio.SocketStream, tls: ssl.SSLContext | None) -> Channel:
+    if stream.socket.fileno() < 0:
+        return StreamChannel(stream, tls)
+    return TlsChannel(stream, tls) if tls is not None else PlainChannel(stream)
 
 
 def caller_of(host: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from sqlite3 import Connection
 
 from p2phub.core.errors import InvalidName, NotFound
@@ -44,7 +43,7 @@ async def move_branch(
             log=log,
             index=index,
             previous=previous,
-            time=int(time.time()),
+            time=int(node.clock()),
             model=model,
             branch=branch,
             manifest=manifest,
@@ -75,7 +74,7 @@ async def yank(node: Node, name: str, message: str) -> YankResult:
             log=log,
             index=index,
             previous=previous,
-            time=int(time.time()),
+            time=int(node.clock()),
             model=reference.model,
             version=version,
             message=message,

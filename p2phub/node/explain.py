@@ -5,7 +5,6 @@ While the node downloads it, its own download knows; otherwise the peers are ask
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import trio
@@ -66,7 +65,7 @@ async def swarm_info(node: Node, reference: str, tell: Tell) -> SwarmInfo:
 
 
 def _banned(node: Node) -> list[SwarmProvider]:
-    now = time.time()
+    now = node.clock()
     return [
         SwarmProvider(str(peer.node), "banned", None, 0.0, 0, peer.ban_reason)
         for peer in node.store.peers.all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 
 import trio
@@ -160,7 +159,7 @@ def _line(record: Record, refused: str | None) -> LogLine:
 
 async def list_peers(node: Node) -> list[PeerInfo]:
     """Return the peers that are known."""
-    now = time.time()
+    now = node.clock()
     peers = [peer for peer in await on_disk(node.store.peers.all) if peer.node != node.id]
     links: dict[NodeId, LinkClass] = {}
 
@@ -191,7 +190,7 @@ async def list_peers(node: Node) -> list[PeerInfo]:
 async def status(node: Node) -> Status:
     """Return the state of the node."""
     peers = [peer for peer in await on_disk(node.store.peers.all) if peer.node != node.id]
-    recent = time.time() - 300
+    recent = node.clock() - 300
 
     def count() -> tuple[int, int, list[str], int, int]:
         states = node.store.logs.states()

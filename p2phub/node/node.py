@@ -6,6 +6,7 @@ does. Both do the same work through the same functions.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
@@ -71,6 +72,9 @@ class Node:
     store: Store
     key: SigningKey
     links: Links
+    # Time and chance, so that a simulation can give its own.
+    clock: Callable[[], float] = time.time  # seconds since 1970
+    rng: random.Random = field(default_factory=random.Random)
     endpoints: list[str] = field(default_factory=list)  # HOST:PORT where it serves
     # Set whenever a head here changed; replication waits for it.
     changed: trio.Event = field(default_factory=trio.Event)
@@ -80,10 +84,13 @@ class Node:
     readers: dict[ContentId, dict[Hashable, int]] = field(default_factory=dict)
     giving: Giving = field(default_factory=Giving)
     calls: Calls = field(default_factory=Calls)
-    started: float = field(default_factory=time.time)
+    started: float = field(init=False)  # seconds since 1970
     announcements: int = 0  # of peers, that are being followed up
     uploaded: int = 0  # bytes of content sent since the start
     _record: SignedNodeRecord | None = None
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
 
     @property
     def id(self) -> NodeId:
@@ -96,7 +103,7 @@ class Node:
 
     def record(self) -> bytes:
         """Return this node's signed record, renewed when half of its time is over."""
-        now = int(time.time())
+        now = int(self.clock())
         if self._record is None or self._record.record.time + TTL_MAX_S // 2 < now:
             self._record = sign_node_record(
                 NodeRecord(
@@ -129,13 +136,18 @@ class Node:
 
 
 @asynccontextmanager
-async def open_node(settings: Settings) -> AsyncIterator[Node]:
-    """Give a node that serves nobody: for one command."""
+async def open_node(
+    settings: Settings, *, clock: Callable[[], float] = time.time, rng: random.Random | None = None
+) -> AsyncIterator[Node]:
+    """Give a node that serves nobody: for one command.
+
+    clock: says the time, in seconds since 1970. rng: its chance.
+    """
     store = await on_disk(Store, settings.layout)
     try:
         key = await on_disk(load_or_create_key, settings.layout.keys / "node.key")
         links = await open_links(store, Labels(settings.cluster, settings.site))
-        node = Node(settings, store, key, links)
+        node = Node(settings, store, key, links, clock, rng or random.Random())
         try:
             yield node
         finally:
@@ -170,7 +182,7 @@ def create_identity(node: Node) -> Identity:
         raise StoreError("there is a publisher identity here already", path=str(path), hint="`p2phub id show` shows it")
     # A key without an identity is what a crash between the two leaves behind: it signed nothing yet.
     key = load_or_create_key(node.settings.layout.keys / "publish.key")
-    document = new_document(key.public_key, created=int(time.time()))
+    document = new_document(key.public_key, created=int(node.clock()))
     identity = open_identity([sign_document(document, [key])])
     write_file(path, encode(IdentityChain(identity.chain)), mode=0o644)
     node.store.logs.add_identity(identity)

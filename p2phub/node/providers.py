@@ -10,7 +10,6 @@ a limit, and every provider's report says what became of it.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -257,7 +256,7 @@ class Crowd:
         By chance, or all who fetch the same would ask the same few: some that the user added, then
         those that fetch the same, then the rest; last those that did not answer the last time.
         """
-        random.shuffle(peers)
+        self._node.rng.shuffle(peers)
         first = {peer.node for peer in [peer for peer in peers if peer.added][:ADDED_FIRST]}
 
         def rank(peer: Peer) -> tuple[bool, bool, bool]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -300,7 +299,7 @@ def describe_files(
     return Manifest(
         schema=1,
         kind=kind,
-        created=int(time.time()),
+        created=int(node.clock()),
         files=tuple(entries),
         depth=depth,
         parents=parents,
@@ -403,7 +402,7 @@ def append_release(
             log=log,
             index=index,
             previous=previous,
-            time=int(time.time()),
+            time=int(node.clock()),
             model=model,
             kind=kind,
             manifest=revision,

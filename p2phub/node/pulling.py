@@ -8,7 +8,6 @@ Whom to ask, when, and what to do about a peer that lied, is up to the caller (`
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable
 
 from p2phub.core.checkpoint import Head, open_head, parse_head
@@ -88,7 +87,7 @@ async def _take_log(node: Node, client: PeerClient, announced: LogHead, head: He
         if not page.entries or page.start != size:
             raise PeerError(f"{client} does not have the records that its head covers", peer=str(client.node))
         try:
-            added = await on_disk(node.store.logs.extend, identity, head, page.entries, start=size, now=time.time())
+            added = await on_disk(node.store.logs.extend, identity, head, page.entries, start=size, now=node.clock())
         except InvalidData as exc:
             raise PeerViolation(f"{client} sent a record that is not right", peer=str(client.node)) from exc
         count += added

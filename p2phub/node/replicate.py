@@ -9,8 +9,6 @@ push lost. A node passes on only what changed its own state, so news dies out by
 from __future__ import annotations
 
 import logging
-import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
@@ -105,7 +103,7 @@ async def _greet(node: Node, client: PeerClient) -> None:
 
 def usable_peers(node: Node) -> list[Peer]:
     """Return the peers that may be called: not ourselves, not banned."""
-    now = time.time()
+    now = node.clock()
     return [peer for peer in node.store.peers.all() if peer.node != node.id and peer.banned_until <= now]
 
 
@@ -153,7 +151,7 @@ async def take_announcement(node: Node, sender: SignedNodeRecord, heads: Iterabl
         news = await on_disk(news_of, node, tuple(heads))
         await on_disk(node.store.peers.note_record, sender)
         peer = await on_disk(node.store.peers.get, sender.record.node)
-        if not news or peer is None or peer.banned_until > time.time() or peer.node == node.id:
+        if not news or peer is None or peer.banned_until > node.clock() or peer.node == node.id:
             return
         with trio.fail_after(SYNC_TIMEOUT_S):
             async with call_peer(node, peer) as client:
@@ -193,9 +191,9 @@ async def _pull_forever(node: Node, nursery: trio.Nursery) -> None:
                 wait_s = min(PULL_INTERVAL_S * 2 ** min(peer.failures, 10), RETRY_MAX_S)
                 if peer.failures and peer.added:
                     wait_s = min(wait_s, PULL_INTERVAL_S)
-                next_try[peer.node] = now + wait_s * random.uniform(0.7, 1.0)
+                next_try[peer.node] = now + wait_s * node.rng.uniform(0.7, 1.0)
                 nursery.start_soon(_pull_quietly, node, peer)
-        await on_disk(node.store.peers.forget_old, time.time())
+        await on_disk(node.store.peers.forget_old, node.clock())
         await trio.sleep(1.0 if not next_try else PULL_INTERVAL_S / 15)
 
 
@@ -222,7 +220,7 @@ async def _announce_changes(node: Node) -> None:
             continue
         heads = [LogHead(state.namespace, state.version, state.head) for state in news]
         peers = await on_disk(usable_peers, node)
-        random.shuffle(peers)
+        node.rng.shuffle(peers)
         async with trio.open_nursery() as nursery:
             for peer in sorted(peers, key=lambda peer: peer.failures > 0)[:ANNOUNCE_PEERS]:
                 for at in range(0, len(heads), ANNOUNCED_HEADS):
@@ -241,7 +239,7 @@ async def _announce(node: Node, peer: Peer, heads: tuple[LogHead, ...]) -> None:
 
 def _take_records(node: Node, sender: NodeId, records: Iterable[bytes]) -> None:
     """Note that `sender` answered, and keep the node records that it told us, as far as they are right."""
-    now = time.time()
+    now = node.clock()
     for data in records:
         try:
             signed = open_node_record(data, now=now)
@@ -255,12 +253,12 @@ def _take_records(node: Node, sender: NodeId, records: Iterable[bytes]) -> None:
 async def ban_peer(node: Node, peer: NodeId, reason: str) -> None:
     """Keep away from a peer that lied: an hour the first time, a day after that."""
     try:
-        until = await on_disk(node.store.peers.ban, peer, reason, time.time())
+        until = await on_disk(node.store.peers.ban, peer, reason, node.clock())
     except StoreError as exc:
         # The caller drops the peer all the same; it may come back sooner.
         log.warning("cannot note that node %s is banned (%s): %s", peer, reason, exc)
         return
-    log.warning("banned node %s for %.0f s: %s", peer, until - time.time(), reason)
+    log.warning("banned node %s for %.0f s: %s", peer, until - node.clock(), reason)
 
 
 async def require_peers(node: Node) -> list[Peer]:

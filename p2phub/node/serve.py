@@ -10,10 +10,8 @@ import contextlib
 import logging
 import math
 import os
-import random
 import re
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -133,7 +131,7 @@ class PeerDoor:
 
     async def _hello(self, request: Request) -> Response:
         hello = decode(request.body, Hello, size_max=FRAME_SIZE_MAX)
-        signed = open_node_record(hello.record, now=time.time())
+        signed = open_node_record(hello.record, now=self._node.clock())
         now = trio.current_time()
         if signed.record.node != self._node.id and signed.record.addresses:
             await on_disk(self._store.peers.note_record, signed)
@@ -143,11 +141,11 @@ class PeerDoor:
             del self._greeted[oldest]
         known = await on_disk(self._store.peers.all)
         # By chance, or a new swarm would know the same few.
-        random.shuffle(known)
+        self._node.rng.shuffle(known)
         records = [self._node.record()]
         for peer in known:
             # Only who was reached lately, or just called: dead addresses would spread for ever.
-            is_reached = peer.last_seen is not None and peer.last_seen > time.time() - REACHED_S
+            is_reached = peer.last_seen is not None and peer.last_seen > self._node.clock() - REACHED_S
             fresh = is_reached or peer.node in self._greeted
             if peer.record and fresh and peer.node != signed.record.node and len(records) < NODES_MAX:
                 records.append(peer.record)
@@ -162,7 +160,7 @@ class PeerDoor:
 
     async def _announce(self, request: Request) -> Response:
         announcement = decode(request.body, Announcement, size_max=FRAME_SIZE_MAX)
-        signed = open_node_record(announcement.record, now=time.time())
+        signed = open_node_record(announcement.record, now=self._node.clock())
         # Without an address there is nothing to fetch from.
         if signed.record.addresses:
             self._background.start_soon(take_announcement, self._node, signed, announcement.heads)
