@@ -6,6 +6,8 @@ signed for one purpose are never valid for another.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cryptography.exceptions import InvalidSignature as _BadSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -63,6 +65,8 @@ def check_note_signature(key: PublicKey, text: bytes, signature: bytes) -> None:
     _check(key, text, signature, "note")
 
 
+# The same keys come again and again, and one check takes as long as a signature.
+@lru_cache(maxsize=16384)
 def check_public_key(key: bytes) -> None:
     """Raise InvalidSignature if `key` is not the canonical form of a point of large order.
 

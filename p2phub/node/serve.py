@@ -24,7 +24,7 @@ from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.names import format_endpoint
 from p2phub.core.noderecord import open_node_record
 from p2phub.net.bulkdoor import TicketOffice, serve_bulk
-from p2phub.net.door import FilePart, Request, Response, caller_of, serve_peers
+from p2phub.net.door import FilePart, Handler, Request, Response, caller_of, serve_peers
 from p2phub.net.receivers import RECEIVER_WINDOW_S
 from p2phub.net.tls import server_context
 from p2phub.protocol.messages import (
@@ -70,16 +70,22 @@ RETRY_AFTER_S = 2  # seconds that a request sent away should wait
 FILES_OPEN_MAX = 16  # that one answer keeps open; of more, each is opened when its turn comes
 
 
-async def open_peer_door(node: Node, host: str, port: int, nursery: trio.Nursery) -> tuple[str, int]:
-    """Let `node` serve peers at `host:port` (0: any free port) in `nursery`; returns what it is bound to."""
+async def open_peer_door(
+    node: Node, host: str, port: int, nursery: trio.Nursery, *, wrap: Callable[[Handler], Handler] = lambda door: door
+) -> tuple[str, int]:
+    """Let `node` serve peers at `host:port` (0: any free port) in `nursery`; returns what it is bound to.
+
+    wrap: puts something between requests and their answers.
+    """
     tls = None if node.settings.plain else server_context(node.key)
     door = PeerDoor(node, nursery)
+    handler = wrap(door.handle)
 
     async def bulk(stream: trio.SocketStream, peer_host: str) -> None:
-        await serve_bulk(stream, door.tickets, door.handle, peer_host)
+        await serve_bulk(stream, door.tickets, handler, peer_host)
 
     # Where nothing is encrypted, the kernel sends files by itself.
-    serve = partial(serve_peers, host, port, door.handle, tls=tls, bulk=bulk if tls else None)
+    serve = partial(serve_peers, host, port, handler, tls=tls, bulk=bulk if tls else None)
     bound: tuple[str, int] = await nursery.start(serve)
     node.serve_at(list(node.settings.advertise) or _reachable_endpoints(*bound))
     return bound

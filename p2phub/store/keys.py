@@ -48,17 +48,22 @@ def load_key(path: Path) -> SigningKey:
 
 def create_key(path: Path) -> SigningKey:
     """Make a new key and keep it in the new file `path`. Raises StoreError if there is one already."""
+    key = SigningKey(os.urandom(SEED_SIZE))
+    keep_key(path, key)
+    return key
+
+
+def keep_key(path: Path, key: SigningKey) -> None:
+    """Keep `key` in the new file `path`. Raises StoreError if there is one already."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.chmod(path.parent, 0o700)
-    key = SigningKey(os.urandom(SEED_SIZE))
     try:
         write_file(path, f"{_HEADER}{key.seed.hex()}\n".encode(), mode=0o600, exclusive=True)
     except StoreError as exc:
         if isinstance(exc.__cause__, FileExistsError):
             raise StoreError(f"there is a key {path} already", path=str(path)) from exc
         raise
-    return key
 
 
 def load_or_create_key(path: Path) -> SigningKey:
