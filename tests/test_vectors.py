@@ -25,6 +25,7 @@ from p2phub.core.noderecord import open_node_record
 from p2phub.core.paths import check_path, check_paths
 from p2phub.core.records import NO_PREVIOUS, SKEW_MAX_S, Summary, log_id, open_entry, read_entry
 from p2phub.core.signing import SigningKey, check_public_key, check_signature, signed_message
+from p2phub.core.upstream import Foreign
 from p2phub.protocol import messages
 from p2phub.store.catalogue import Query
 from p2phub.store.keys import load_key
@@ -37,7 +38,7 @@ from p2phub.testing.vectors.plain import plain
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "spec/vectors"
-SIZE_MAX = 400_000  # bytes of all files together: small enough to be read by people
+SIZE_MAX = 440_000  # bytes of all files together: small enough to be read by people
 
 ID_TYPES: dict[str, type[ids.Id]] = {
     "content": ids.ContentId,
@@ -286,6 +287,11 @@ def test_catalogue(case: Any, turn: int, retired_first: bool, tmp_path: Path) ->
         assert {name: text for name, text in yanked.items() if text is not None} == expected["yanked"]
         assert sorted(revision.hex() for revision in catalogue.revisions(*place, "")) == expected["revisions"]
         assert catalogue.kind(*place) == expected["kind"]
+        lab, publishers = Foreign("hub.example", "model", "lab", "parrot"), {identity.namespace}
+        names = {name for row in store.mirrors.attestations(lab, publishers) for name in (row.commit, *row.names)}
+        mirrors = {name: store.mirrors.attested(lab, publishers, name) for name in names}
+        assert {name: row.manifest.hex() for name, row in mirrors.items() if row} == expected["mirrors"]
+        assert store.mirrors.attestations(lab, set()) == []
         newest = [model.revision for model in catalogue.search(Query())]
         assert newest == ([str(ManifestId(unhex(expected["newest"])))] if expected["newest"] else [])
 

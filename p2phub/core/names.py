@@ -28,6 +28,7 @@ DOMAIN_SIZE_MAX = 253  # characters; RFC 1035 §2.3.4
 # Each can be matched in one way only, so that no text makes the matcher try many.
 _HASH_PREFIX = rf"[0-9a-f]{{{HASH_PREFIX_MIN},{2 * ID_SIZE}}}"
 _MODEL = r"(?!.*(?:--|\.\.))(?!.*\.git\Z)[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+OWNER_PATTERN = r"(?!.*(?:--|\.\.))[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"  # of a repository of another hub
 _BRANCH = rf"(?!.*\.\.)(?!{_HASH_PREFIX}\Z)[A-Za-z][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*"
 _SUFFIX = r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*"
 _VERSION = rf"[0-9]+(?:\.[0-9A-Za-z]+)+(?:-{_SUFFIX})?(?:\+{_SUFFIX})?"
@@ -99,6 +100,11 @@ def check_model(text: str) -> None:
             f"'{text}' is no model name: expected at most {MODEL_SIZE_MAX} letters, digits, '.', '_' and '-', "
             "with a letter or digit at both ends, and no '--', '..' or '.git'"
         )
+
+
+def is_owner(text: str) -> bool:
+    """Say whether `text` can be what another hub calls the owner of a repository."""
+    return re.fullmatch(OWNER_PATTERN, text) is not None and len(text) <= MODEL_SIZE_MAX
 
 
 def is_version(text: str) -> bool:

@@ -21,6 +21,7 @@ from .manifest import Time
 from .merkle import LOG_TREE
 from .names import BranchName, ModelName, VersionName
 from .signing import SigningKey
+from .upstream import NAMES_MAX, CommitName, HubName, OwnerName, RevisionName
 
 PURPOSE = "record"  # spec/signing.md §2
 SKEW_MAX_S = 600  # seconds a record may be ahead of our clock; spec/records.md §4
@@ -105,7 +106,20 @@ class Yank(_Position, frozen=True, tag_field="type", tag="yank", kw_only=True):
     message: Message = ""
 
 
-Record = Publish | Branch | Yank
+class Attest(_Position, frozen=True, tag_field="type", tag="attest", kw_only=True):
+    """Vouches for a claim about `manifest`: that it holds what another hub has as `owner/model` at `commit`."""
+
+    claim: Literal["mirror-of"]
+    kind: Kind
+    manifest: ManifestId
+    hub: HubName
+    owner: OwnerName
+    commit: CommitName
+    names: Annotated[tuple[RevisionName, ...], Meta(max_length=NAMES_MAX)] = ()  # that stood for the commit there
+    message: Message = ""
+
+
+Record = Publish | Branch | Yank | Attest
 
 
 class Entry(Struct, frozen=True):

@@ -12,8 +12,9 @@ from p2phub.core.ids import ManifestId, NamespaceId, NodeId
 from p2phub.core.limits import Limit
 from p2phub.core.manifest import Manifest
 from p2phub.core.names import NameRef, is_namespace_id, parse_reference
-from p2phub.core.records import Branch, Publish, Record, Yank, read_entry
+from p2phub.core.records import Attest, Branch, Publish, Record, Yank, read_entry
 from p2phub.core.search import Model, Query
+from p2phub.core.upstream import Foreign
 from p2phub.store.peers import Peer
 from p2phub.store.store import Store
 
@@ -143,6 +144,8 @@ def _line(record: Record, refused: str | None) -> LogLine:
             revision = str(record.manifest) if record.manifest else ""
         case Yank():
             kind, branch, version, revision = "yank", None, record.version, ""
+        case Attest():
+            kind, branch, version, revision = "attest", None, None, str(record.manifest)
     return LogLine(
         log=str(record.log),
         index=record.index,
@@ -152,9 +155,16 @@ def _line(record: Record, refused: str | None) -> LogLine:
         branch=branch,
         version=version,
         revision=revision or None,
-        message=record.message,
+        message=_message(record),
         refused=refused,
     )
+
+
+def _message(record: Record) -> str:
+    if not isinstance(record, Attest):
+        return record.message
+    claim = f"mirror of {Foreign(record.hub, record.kind, record.owner, record.model)}@{record.commit} at {record.hub}"
+    return f"{claim}: {record.message}" if record.message else claim
 
 
 async def list_peers(node: Node) -> list[PeerInfo]:

@@ -17,10 +17,11 @@ from typing import Any
 from msgspec import Struct
 
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
-from p2phub.core.records import Branch, Entry, Publish, Yank
+from p2phub.core.records import Attest, Branch, Entry, Publish, Yank
 from p2phub.core.search import Model, Query
 
 from .database import Database
+from .mirrors import apply_attestation, forget_attestations
 
 # Ranking looks at the newest matches only: a common word would take a second over a million rows.
 RANKED_MATCHES_MAX = 2000
@@ -62,6 +63,8 @@ class Catalogue:
                     (record.namespace, record.model, record.version, record.log, record.message, record.time,
                      entry.leaf),
                 )  # fmt: skip
+            case Attest():
+                apply_attestation(connection, record, entry.leaf)
         if refusal:
             connection.execute(
                 "INSERT OR REPLACE INTO refusals (log, idx, reason) VALUES (?, ?, ?)",
@@ -75,6 +78,7 @@ class Catalogue:
         )
         for table in ("releases", "branches", "versions", "yanks", "models"):
             connection.execute(f"DELETE FROM {table} WHERE namespace = ?", (namespace,))
+        forget_attestations(connection, namespace)
 
     def _publish(self, connection: Connection, record: Publish, leaf: bytes) -> str | None:
         """Take in a release; returns why it may not count, or None."""

@@ -1,7 +1,7 @@
 """The SQLite index: one file, one connection a thread, one transaction a verb (spec/store.md §5).
 
 Everything in it can be rebuilt from the files of the store, except the tables
-`peers`, `pins`, `views` and `settings`.
+`peers`, `pins`, `views`, `settings`, `mirrors`, `withheld` and `upstream_…`.
 """
 
 from __future__ import annotations
@@ -275,11 +275,73 @@ MIGRATIONS = (
     INSERT OR IGNORE INTO digests_changed (kind, key) SELECT 1, log FROM logs;
     INSERT OR IGNORE INTO digests_changed (kind, key) SELECT 2, node FROM peers WHERE record IS NOT NULL;
     """,
+    """
+    CREATE TABLE attestations (        -- one row an attest record
+        log        BLOB NOT NULL,
+        idx        INTEGER NOT NULL,
+        namespace  BLOB NOT NULL,
+        hub        TEXT NOT NULL,      -- HOST[:PORT] of another hub
+        kind       TEXT NOT NULL,
+        owner      TEXT NOT NULL,
+        model      TEXT NOT NULL,
+        commit_id  TEXT NOT NULL,      -- 40 hex digits
+        manifest   BLOB NOT NULL,
+        names      TEXT NOT NULL,      -- JSON: branches and tags that stood for the commit
+        time       INTEGER NOT NULL,   -- seconds since 1970
+        leaf       BLOB NOT NULL,
+        PRIMARY KEY (log, idx)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX attestations_by_repository ON attestations (hub, kind, owner, model);
+    CREATE INDEX attestations_by_namespace ON attestations (namespace);
+    CREATE TABLE upstream_commits (    -- what another hub listed
+        hub        TEXT NOT NULL,
+        kind       TEXT NOT NULL,
+        owner      TEXT NOT NULL,
+        model      TEXT NOT NULL,
+        commit_id  TEXT NOT NULL,
+        listing    BLOB NOT NULL,      -- JSON
+        restricted INTEGER NOT NULL,   -- 1: not everybody may have it
+        manifest   BLOB,               -- once all of it was here
+        PRIMARY KEY (hub, kind, owner, model, commit_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE upstream_names (      -- branches and tags there
+        hub        TEXT NOT NULL,
+        kind       TEXT NOT NULL,
+        owner      TEXT NOT NULL,
+        model      TEXT NOT NULL,
+        name       TEXT NOT NULL,
+        commit_id  TEXT NOT NULL,
+        time       INTEGER NOT NULL,   -- when the hub said so, in seconds since 1970
+        PRIMARY KEY (hub, kind, owner, model, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE upstream_content (    -- files that had the hash that was listed
+        id         BLOB NOT NULL,      -- SHA-256, or the 20 bytes that git calls it by
+        profile    TEXT NOT NULL,
+        root       BLOB NOT NULL,
+        sha256     BLOB NOT NULL,
+        size       INTEGER NOT NULL,
+        PRIMARY KEY (id, profile)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE mirrors (             -- what the owner wants kept
+        hub        TEXT NOT NULL,
+        kind       TEXT NOT NULL,
+        owner      TEXT NOT NULL,
+        model      TEXT NOT NULL,
+        revision   TEXT NOT NULL,
+        commit_id  TEXT,               -- that is whole here; NULL: none is yet
+        restricted INTEGER NOT NULL,
+        time       INTEGER NOT NULL,   -- when the hub was last asked, in seconds since 1970
+        PRIMARY KEY (hub, kind, owner, model, revision)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE withheld (            -- files and manifests that are not for others
+        id         BLOB PRIMARY KEY
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 REBUILT = (  # tables that `store rebuild` fills again
     "content", "chunk_lists", "sources", "manifests", "manifest_files", "identities", "logs", "entries",
-    "releases", "branches", "versions", "yanks", "refusals", "models",
+    "releases", "branches", "versions", "yanks", "refusals", "models", "attestations",
 )  # fmt: skip
 
 

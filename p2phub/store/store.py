@@ -13,6 +13,7 @@ from .layout import Layout
 from .listing import Listing
 from .logs import Logs
 from .manifests import Manifests
+from .mirrors import Mirrors
 from .peers import Peers
 from .settings import StoredSettings
 from .states import LogStates, NodeStates
@@ -38,6 +39,7 @@ class Store:
         self.node_states = NodeStates(self.database)
         self.node_digests = Digests(self.database, self.node_states)
         self.keeping = Keeping(self.database)
+        self.mirrors = Mirrors(self.database)
         self.uploads = Uploads(layout.uploads)
         self.settings = StoredSettings(self.database)
 

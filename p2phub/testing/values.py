@@ -27,7 +27,19 @@ from p2phub.core.ids import ManifestId, NodeId
 from p2phub.core.manifest import BaseModel, FileEntry, Manifest, Origin, Variant
 from p2phub.core.manifest import Role as FileRole
 from p2phub.core.noderecord import NodeRecord
-from p2phub.core.records import NO_PREVIOUS, Branch, Entry, Publish, Record, Score, Summary, Yank, log_id, sign_record
+from p2phub.core.records import (
+    NO_PREVIOUS,
+    Attest,
+    Branch,
+    Entry,
+    Publish,
+    Record,
+    Score,
+    Summary,
+    Yank,
+    log_id,
+    sign_record,
+)
 from p2phub.core.signing import SigningKey
 
 TIME = 1_767_225_600  # seconds: 2026-01-01 00:00 UTC
@@ -155,7 +167,7 @@ def rotated_identity() -> Identity:
 
 
 def log(name: str = "publisher") -> list[Entry]:
-    """Return the log of `identity(name)`: two revisions, a rollback, a yank, a branch that is deleted."""
+    """Return the log of `identity(name)`: two revisions, a rollback, a yank, a branch that is deleted, a mirror."""
     signer, namespace = key(name), identity(name).namespace
     place = {"namespace": namespace, "log": log_id(namespace, signer.public_key), "model": "parrot-7b"}
     first, second = (manifests.manifest_id(manifests.encode(value)) for value in (manifest(), full_manifest()))
@@ -183,6 +195,16 @@ def log(name: str = "publisher") -> list[Entry]:
     add(Branch, branch="main", manifest=first, message="the quantization was broken")
     add(Yank, version="1.0.0", message="the quantization was broken")
     add(Branch, branch="old")
+    add(
+        Attest,
+        claim="mirror-of",
+        kind="model",
+        manifest=second,
+        hub="hub.example",
+        owner="Lab",
+        commit=content("commit", 20).hex(),
+        names=("main",),
+    )
     return entries
 
 

@@ -15,6 +15,7 @@ from p2phub.core.merkle import LOG_TREE
 from p2phub.core.records import (
     NO_PREVIOUS,
     PURPOSE,
+    Attest,
     Branch,
     Entry,
     Publish,
@@ -33,7 +34,7 @@ KEY = values.key("publisher")
 OTHER_KEY = values.key("other")
 NAMESPACE = values.identity().namespace
 LOG = values.log()
-ALL = (Publish, Branch, Yank)
+ALL = (Publish, Branch, Yank, Attest)
 
 
 def open_at(data: bytes, index: int, **changes: object) -> Entry:
@@ -236,7 +237,7 @@ def test_an_unknown_type_is_refused() -> None:
         payload = cbor2.dumps(fields | {"type": type_}, canonical=True)
         data = encoding.encode(Envelope(payload, KEY.sign(PURPOSE, payload)))
 
-        with pytest.raises(InvalidEncoding, match="Publish or Branch or Yank"):
+        with pytest.raises(InvalidEncoding, match="Publish or Branch or Yank or Attest"):
             open_at(data, 3)
 
 

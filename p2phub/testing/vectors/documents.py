@@ -50,6 +50,15 @@ def records() -> Json:
         "default of `depth` of a branch record written out": _with_fields(
             change(entries[4].record, index=0, previous=bytes(32)), {"depth": 1}
         ),
+        "an attestation of another claim": _with_fields(
+            change(entries[5].record, index=0, previous=bytes(32)), {"claim": "reviewed"}
+        ),
+        "an attestation whose commit has 39 digits": sealed(
+            change(entries[5].record, index=0, previous=bytes(32), commit="0" * 39)
+        ),
+        "an attestation whose hub is a URL": sealed(
+            change(entries[5].record, index=0, previous=bytes(32), hub="https://hub.example")
+        ),
         "of another namespace": sealed(change(first, namespace=NamespaceId(bytes(32)))),
         "of another log": sealed(change(first, log=LogId(bytes(32)))),
         "after another leaf": sealed(change(first, previous=leaves[0])),
@@ -99,7 +108,7 @@ def _envelope(payload: bytes) -> bytes:
 
 def checkpoints() -> Json:
     key, namespace = values.key("publisher"), values.identity().namespace
-    log, leaves = log_id(namespace, key.public_key), [entry.leaf for entry in values.log()]
+    log, leaves = log_id(namespace, key.public_key), [entry.leaf for entry in values.log()[:5]]
     origin = f"p2phub/log/{log}"
 
     def signed(text: str) -> str:

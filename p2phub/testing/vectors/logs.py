@@ -11,13 +11,15 @@ from p2phub.core.checkpoint import sign_head
 from p2phub.core.identity import Identity, IdentityDocument, RetiredKey, Role, open_identity, sign_document
 from p2phub.core.ids import LogId, ManifestId
 from p2phub.core.merkle import LOG_TREE
-from p2phub.core.records import NO_PREVIOUS, Branch, Entry, Publish, Record, Summary, Yank, log_id, sign_record
+from p2phub.core.records import NO_PREVIOUS, Attest, Branch, Entry, Publish, Record, Summary, Yank, log_id, sign_record
 from p2phub.core.signing import SigningKey
 from p2phub.testing import values
 
 from .plain import Json
 
 TIME = values.TIME
+
+_COMMITS = tuple(values.content(f"commit {number}", 20).hex() for number in range(3))
 
 
 def revision(name: str) -> ManifestId:
@@ -86,6 +88,10 @@ class _Log:
     def yank(self, time: int, version: str, message: str) -> _Log:
         return self.add(Yank, time, version=version, message=message)
 
+    def attest(self, time: int, name: str, commit: str, **fields: object) -> _Log:
+        base = {"claim": "mirror-of", "kind": "model", "hub": "hub.example", "owner": "lab", "names": ("main",)}
+        return self.add(Attest, time, manifest=revision(name), commit=commit, **base | fields)
+
     def root(self, size: int) -> bytes:
         return merkle.root(LOG_TREE, [entry.leaf for entry in self.entries[:size]])
 
@@ -112,6 +118,7 @@ def _case(
     yanked: Json | None = None,
     newest: str | None = None,
     revisions: tuple[str, ...] = (),
+    mirrors: Json | None = None,
     retired_size: int | None = None,
 ) -> Json:
     identity = two_keys() if retired_size is None else one_key_retired(retired_size)
@@ -133,6 +140,7 @@ def _case(
             "yanked": yanked or {},
             "newest": revision(newest) if newest else None,
             "revisions": sorted(revision(name) for name in revisions),
+            "mirrors": {name: revision(manifest) for name, manifest in (mirrors or {}).items()},
         },
     }
 
@@ -235,11 +243,29 @@ def catalogue() -> Json:
             kind=None,
             retired_size=0,
         ),
+        _case(
+            "an attestation names no repository of the publisher; the newest that is about a name or a commit counts",
+            [
+                _Log("a").attest(0, "1", _COMMITS[0]).attest(30, "2", _COMMITS[1], names=("main", "1.0")),
+                _Log("b").attest(20, "3", _COMMITS[0]).attest(40, "4", _COMMITS[2], names=()),
+            ],
+            kind=None,
+            mirrors={"main": "2", "1.0": "2", _COMMITS[0]: "3", _COMMITS[1]: "2", _COMMITS[2]: "4"},
+        ),
+        _case(
+            "of another hub, owner or kind nothing is said",
+            [
+                _Log("a").attest(0, "1", _COMMITS[0], hub="other.example").attest(0, "1", _COMMITS[0], owner="Lab"),
+                _Log("b").attest(0, "1", _COMMITS[0], kind="dataset"),
+            ],
+            kind=None,
+        ),
     ]
     return {
         "about": "all records are about the model `parrot`; what is not listed under `repository` is not there",
         "newest": "the manifest of the publish that search shows",
         "conflicts": "how many other logs say otherwise",
+        "mirrors": "what stands for the names and commits of the model `lab/parrot` of the hub `hub.example`",
         "cases": cases,
     }
 
