@@ -140,7 +140,8 @@ def fetch(
     say(result.path)
     files = f"{human_files(result.files)}, {human_bytes(result.size)}"
     if result.copied:
-        say(f"  {human_bytes(result.copied)} copied from other files here", err=True)
+        shared = f", {human_bytes(result.shared)} of it shared on disk" if result.shared else ""
+        say(f"  {human_bytes(result.copied)} taken from other files here{shared}", err=True)
     if result.received:
         rate = f", {human_bytes(result.received / result.seconds)}/s" if result.seconds else ""
         received = f"{human_bytes(result.received)} fetched in {human_seconds(result.seconds)}{rate}"

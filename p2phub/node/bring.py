@@ -15,7 +15,7 @@ from p2phub.core.ids import ContentId
 from p2phub.core.manifest import FileEntry
 from p2phub.store.disk import free_bytes
 
-from .dedup import count_known, find_known
+from .dedup import count_known, count_shareable, find_known
 from .disk import on_disk
 from .download import DownloadReport
 from .events import Tell
@@ -124,6 +124,7 @@ def _sum(first: DownloadReport, then: DownloadReport) -> DownloadReport:
         duplicates=first.duplicates + then.duplicates,
         here_before=first.here_before + then.here_before,
         copied=first.copied + then.copied,
+        shared=first.shared + then.shared,
         seconds=first.seconds + then.seconds,
         providers=list(providers.values()),
     )
@@ -188,6 +189,9 @@ async def _check_space(node: Node, lists: Mapping[ContentId, ChunkList], more: i
     """Raise NoSpace unless there is room for the files of `lists` and `more` bytes."""
     needed = sum(chunks.size for chunks in lists.values()) - await _in_partials(node, list(lists)) + more
     free = await on_disk(free_bytes, node.settings.layout.store)
+    if needed + SPACE_RESERVE > free:
+        # What other files here share takes no space. Looked for only now, as mostly there is enough without.
+        needed -= await on_disk(count_shareable, node.store.blobs, list(lists.values()))
     if needed + SPACE_RESERVE > free:
         raise NoSpace(
             f"{needed} bytes are to be fetched and {free} are free on {node.settings.layout.store}",

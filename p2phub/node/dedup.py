@@ -2,7 +2,7 @@
 
 A fine-tune shares most chunks with its base. What is wanted is looked up in the chunk
 lists of all whole files here; what is found is read, verified like a peer's, and
-written where it belongs.
+put where it belongs: shared on disk where the file system can, else written.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from p2phub.core.errors import StoreError
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
 from p2phub.store.blobs import Blobs, ChunkPlace
+from p2phub.store.partial import FoundChunk
 
 
 def find_known(blobs: Blobs, lists: Sequence[ChunkList], have: Sequence[bytearray]) -> dict[bytes, ChunkPlace]:
@@ -42,39 +43,54 @@ def count_known(lists: Sequence[ChunkList], have: Sequence[bytearray], places: d
     )
 
 
+def count_shareable(blobs: Blobs, lists: Sequence[ChunkList]) -> int:
+    """Return how many bytes of whole new files could lie on disk once with what is here, about."""
+    block = blobs.shared_block()
+    if block is None:
+        return 0
+    places = find_known(blobs, lists, [bytearray(len(chunks)) for chunks in lists])
+    return sum(
+        chunks.length(index)
+        for chunks in lists
+        for index in range(len(chunks))
+        if (place := places.get(chunks.hash(index))) and (place.offset - chunks.offset(index)) % block == 0
+    )
+
+
 class KnownChunks:
     """Reads verified chunks from the files that hold them; keeps those files open until `close`."""
 
     def __init__(self, blobs: Blobs, places: dict[bytes, ChunkPlace]) -> None:
         self._blobs = blobs
         self._places = places
-        self._files: dict[ContentId, int | None] = {}
+        self._files: dict[ContentId, tuple[int, bool] | None] = {}
 
-    def read(self, chunk_hash: bytes) -> bytes | None:
+    def read(self, chunk_hash: bytes) -> FoundChunk | None:
         """Return the chunk, None if no file here has it (any more)."""
         place = self._places.get(chunk_hash)
         if place is None:
             return None
         if place.root not in self._files:
             self._files[place.root] = self._open(place.root)
-        file = self._files[place.root]
-        if file is None:
+        source = self._files[place.root]
+        if source is None:
             return None
+        file, stays = source
         try:
             data = os.pread(file, place.length, place.offset)
         except OSError:
             return None  # the disk cannot read it: a peer can send it
-        return data if blake3(data).digest() == chunk_hash else None
+        # Of a file that somebody may change these bytes are right now, and only these.
+        return FoundChunk(memoryview(data), file, place.offset, stays) if blake3(data).digest() == chunk_hash else None
 
     def close(self) -> None:
-        for file in self._files.values():
-            if file is not None:
-                os.close(file)
+        for source in self._files.values():
+            if source is not None:
+                os.close(source[0])
         self._files.clear()
 
-    def _open(self, root: ContentId) -> int | None:
+    def _open(self, root: ContentId) -> tuple[int, bool] | None:
         try:
-            readable = self._blobs.open_readable(root)
+            return self._blobs.open_source(root)
         except StoreError:
             return None
-        return readable.file if readable else None

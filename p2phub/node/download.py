@@ -56,6 +56,7 @@ class DownloadReport:
     duplicates: int = 0  # bytes that came twice
     here_before: int = 0  # bytes that partials held at the start
     copied: int = 0  # bytes taken from other files here
+    shared: int = 0  # of these, that lie on disk once
     seconds: float = 0.0
     providers: list[ProviderReport] = field(default_factory=list)
 

@@ -10,13 +10,14 @@ import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from msgspec import Struct
 
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
 from p2phub.store.blobs import Blobs, ChunkPlace
-from p2phub.store.partial import Partial
+from p2phub.store.partial import FoundChunk, Partial
 
 from .dedup import KnownChunks
 
@@ -28,6 +29,14 @@ class WantedFile(Struct, frozen=True):
 
     root: ContentId
     chunks: ChunkList
+
+
+@dataclass
+class Copied:
+    """What came from other files here."""
+
+    size: int = 0  # bytes
+    shared: int = 0  # of these, that lie on disk once
 
 
 @dataclass
@@ -57,22 +66,37 @@ class DownloadPartials:
             for file in self._files
         ]
 
-    def copy_known(self, have: Sequence[bytearray], places: dict[bytes, ChunkPlace]) -> int:
-        """Copy missing chunks from other files here and note them in `have`; returns the bytes copied."""
+    def copy_known(self, have: Sequence[bytearray], places: dict[bytes, ChunkPlace]) -> Copied:
+        """Take missing chunks from other files here and note them in `have`; returns how much."""
         known = KnownChunks(self._blobs, places)
-        copied = 0
+        copied = Copied()
         try:
-            for place, (file, flags) in enumerate(zip(self._files, have, strict=True)):
-                for index, here in enumerate(flags):
-                    data = None if here else known.read(file.chunks.hash(index))
-                    if data is None:
-                        continue
-                    self.write(place, index, memoryview(data))
+            for place, flags in enumerate(have):
+                fresh: list[int] = []
+                found = self._found(place, flags, known, fresh)
+                first = next(found, None)
+                if first is None:
+                    continue  # no partial is begun for nothing
+                with self._use(place) as partial:
+                    assert partial is not None, "nothing of this download is finished yet"
+                    copied.shared += partial.take(chain([first], found))
+                for index in fresh:
                     flags[index] = 1
-                    copied += len(data)
+                    copied.size += self._files[place].chunks.length(index)
         finally:
             known.close()
         return copied
+
+    def _found(
+        self, place: int, flags: bytearray, known: KnownChunks, fresh: list[int]
+    ) -> Iterator[tuple[int, FoundChunk]]:
+        """Give the missing chunks of file `place` that other files hold, and note them in `fresh`."""
+        chunks = self._files[place].chunks
+        for index, here in enumerate(flags):
+            found = None if here else known.read(chunks.hash(index))
+            if found is not None:
+                fresh.append(index)
+                yield index, found
 
     def add_small(self, files: Sequence[tuple[int, bytes]]) -> None:
         """Make objects of whole small files, by place."""

@@ -45,6 +45,7 @@ class FetchResult(Struct, frozen=True):
     size: int  # bytes of the files asked for
     here_before: int  # bytes of them that were here already
     copied: int  # bytes that were taken from other files here
+    shared: int  # of these, that lie on disk once: extents that both files share
     received: int  # bytes that came from providers
     duplicates: int  # bytes that came twice
     seconds: float

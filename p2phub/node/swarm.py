@@ -57,7 +57,8 @@ async def download(
         have = await on_disk(partials.recover)
         places = await on_disk(find_known, node.store.blobs, [file.chunks for file in files], have)
         if places:
-            report.copied = await on_disk(partials.copy_known, have, places)
+            copied = await on_disk(partials.copy_known, have, places)
+            report.copied, report.shared = copied.size, copied.shared
         await _Swarm(node, files, have, partials, running, tell, report).run(origins or Origins())
     finally:
         with trio.CancelScope(shield=True):

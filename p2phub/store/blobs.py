@@ -35,7 +35,7 @@ from .database import Database
 from .disk import NEW_FILE, boot_id, disk_errors, new_name, sync_file_system, write_file
 from .ingest import Progress, Scan, Stamp, find_bad_chunks, scan
 from .layout import FOLDERS, Layout
-from .links import link_read_only, reflink
+from .links import link_read_only, reflink, reflink_range
 from .partial import Partial, saved_chunks
 from .unverified import Unverified
 
@@ -270,6 +270,61 @@ class Blobs:
         except OSError as exc:
             raise StoreError(f"cannot read {root}: {exc.strerror}", path=str(root)) from exc
         return Readable(path, file, chunks.size, chunks, bytes(saved_chunks(path, chunks)))
+
+    def open_source(self, root: ContentId) -> tuple[int, bool] | None:
+        """Open a whole file whose chunks are to be copied, None if it is not here; the caller closes the descriptor.
+
+        The second value says that nobody can change its bytes: it is an object, or a clone of
+        a file in place, made for this. Such a clone has no name and goes when it is closed.
+        """
+        held = self.find(root)
+        readable = self.open_found(root, held) if held else None
+        if held is None or readable is None:
+            return None
+        if held.is_object:
+            return readable.file, True
+        try:
+            clone = self._clone(readable.file)
+        except BaseException:
+            os.close(readable.file)
+            raise
+        if clone is None:
+            return readable.file, False
+        os.close(readable.file)
+        return clone, True
+
+    def _clone(self, file: int) -> int | None:
+        """Return a nameless file that shares the extents of an open one, None where that cannot be."""
+        clone = self._open_nameless()
+        try:
+            with disk_errors(self._layout.store):
+                if reflink(file, clone):
+                    return clone
+        except BaseException:
+            os.close(clone)
+            raise
+        os.close(clone)
+        return None
+
+    def shared_block(self) -> int | None:
+        """Return the size of the blocks that files of the store can share on disk, None if they cannot."""
+        file = self._open_nameless()
+        try:
+            with disk_errors(self._layout.store):
+                block = os.fstatvfs(file).f_bsize
+                os.ftruncate(file, 2 * block)
+                return block if reflink_range(file, 0, file, block, block) else None
+        finally:
+            os.close(file)
+
+    def _open_nameless(self) -> int:
+        """Open a new file of the store that goes when it is closed."""
+        folder = self._layout.store / "objects"
+        with disk_errors(folder):
+            temporary = new_name(folder)
+            file = os.open(temporary, NEW_FILE, 0o600)
+            os.unlink(temporary)
+        return file
 
     # ── what comes in ───────────────────────────────────────────────────────
 

@@ -88,7 +88,7 @@ class FileWriter:
     """
 
     def __init__(self, file: int) -> None:
-        self._file = file
+        self.file = file
         self._waiting = 0  # bytes written since the system was last told to begin
 
     def write(self, data: memoryview, offset: int) -> None:
@@ -97,13 +97,13 @@ class FileWriter:
         self._waiting += len(data)
         while data:
             # In pieces: for each large call Linux looks for as large a piece of free memory, and takes 5 times as long.
-            count = os.pwrite(self._file, data[:WRITE_SIZE], offset)
+            count = os.pwrite(self.file, data[:WRITE_SIZE], offset)
             data, offset = data[count:], offset + count
         if self._waiting >= WRITEBACK_SIZE:
             self._waiting = 0
             # Of the whole file: what is on the disk already is passed over. Errors show when it is synced.
             if begin := getattr(_libc(), "sync_file_range", None):  # of Linux
-                begin(self._file, 0, 0, _SYNC_FILE_RANGE_WRITE)
+                begin(self.file, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
 
 @functools.cache

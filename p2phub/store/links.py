@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from p2phub.core.errors import StoreError
 from .disk import disk_errors, new_name
 
 _FICLONE = 0x40049409  # linux/fs.h: share all extents of one file with another
+_FICLONERANGE = 0x4020940D  # linux/fs.h: share some; struct file_clone_range
 _COPY_BLOCK = 64 * 1024 * 1024  # bytes in one call of copy_file_range
 # What a file system answers that cannot do it, rather than failed at it.
 _CANNOT = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.EPERM, errno.EMLINK, errno.ENOSYS)
@@ -81,6 +83,20 @@ def reflink(source: int, target: int) -> bool:
     """Let the open file `target` share all extents of the open file `source`; returns whether it could."""
     try:
         fcntl.ioctl(target, _FICLONE, source)
+    except OSError as exc:
+        if exc.errno not in _CANNOT:
+            raise
+        return False
+    return True
+
+
+def reflink_range(source: int, source_offset: int, target: int, offset: int, size: int) -> bool:
+    """Let `size` bytes of the open file `target` share the extents of `source`; returns whether it could.
+
+    All three numbers are multiples of the block size of the file system.
+    """
+    try:
+        fcntl.ioctl(target, _FICLONERANGE, struct.pack("=qQQQ", source, source_offset, size, offset))
     except OSError as exc:
         if exc.errno not in _CANNOT:
             raise

@@ -16,6 +16,8 @@ import contextlib
 import errno
 import os
 import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from blake3 import blake3
@@ -24,10 +26,21 @@ from p2phub.core.errors import StoreError
 from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList
 
 from .disk import FileWriter, boot_id, disk_errors
+from .sharing import ExtentSharer
 
 _MAGIC = b"p2phub partial 1"  # 16 bytes; spec/store.md §3
 _BOOT_SIZE = 16  # bytes
 _SYNCED = bytes(_BOOT_SIZE)  # instead of a boot: the data were synced first
+
+
+@dataclass(frozen=True)
+class FoundChunk:
+    """A verified chunk that another open file holds."""
+
+    data: memoryview
+    file: int  # descriptor
+    offset: int  # in that file
+    stays: bool  # nobody can change these bytes of the file any more, so that they may be shared
 
 
 class Partial:
@@ -66,6 +79,22 @@ class Partial:
         with disk_errors(self.path):
             self._writer.write(data, offset)
         self.have[index] = 1
+
+    def take(self, found: Iterable[tuple[int, FoundChunk]]) -> int:
+        """Fill in chunks, by index, that other files hold; returns how many bytes share the place on disk with them."""
+        indices = []
+        with disk_errors(self.path):
+            sharer = ExtentSharer(self._writer)
+            for index, chunk in found:
+                if chunk.stays:
+                    sharer.put(chunk.data, self.chunks.offset(index), chunk.file, chunk.offset)
+                else:
+                    self._writer.write(chunk.data, self.chunks.offset(index))
+                indices.append(index)
+            sharer.flush()
+        for index in indices:
+            self.have[index] = 1
+        return sharer.shared
 
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes from `offset` on; the caller knows that they are here."""

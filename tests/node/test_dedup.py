@@ -26,10 +26,13 @@ def test_a_chunk_that_another_file_holds_is_found_and_read(tmp_path):
         wanted = chunk_list(new, second)
         places = find_known(store.blobs, [wanted], [bytearray(2)])
         known = KnownChunks(store.blobs, places)
-        read = [known.read(wanted.hash(0)), known.read(wanted.hash(1))]
+        nothing, found = known.read(wanted.hash(0)), known.read(wanted.hash(1))
         known.close()
 
-    assert read == [None, second]
+    assert nothing is None
+    assert found is not None
+    assert found.data == second
+    assert found.stays
     assert count_known([wanted], [bytearray(2)], places) == CHUNK
 
 
