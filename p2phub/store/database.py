@@ -242,35 +242,46 @@ MIGRATIONS = (
         fingerprint BLOB NOT NULL,
         PRIMARY KEY (kind, prefix)
     ) STRICT, WITHOUT ROWID;
+    -- No OR IGNORE in triggers: the conflict clause of the statement that fires them would stand for it.
     CREATE TRIGGER log_added AFTER INSERT ON logs BEGIN
-        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (1, new.log);
+        INSERT INTO digests_changed (kind, key) SELECT 1, new.log
+            WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 1 AND key = new.log);
     END;
     CREATE TRIGGER log_changed AFTER UPDATE ON logs BEGIN
-        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (1, new.log);
+        INSERT INTO digests_changed (kind, key) SELECT 1, new.log
+            WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 1 AND key = new.log);
     END;
     CREATE TRIGGER log_removed AFTER DELETE ON logs BEGIN
-        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (1, old.log);
+        INSERT INTO digests_changed (kind, key) SELECT 1, old.log
+            WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 1 AND key = old.log);
     END;
     CREATE TRIGGER identity_added AFTER INSERT ON identities BEGIN
-        INSERT OR IGNORE INTO digests_changed (kind, key) SELECT 1, log FROM logs WHERE namespace = new.namespace;
+        INSERT INTO digests_changed (kind, key) SELECT 1, log FROM logs WHERE namespace = new.namespace
+            AND NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 1 AND key = log);
     END;
     CREATE TRIGGER identity_changed AFTER UPDATE ON identities BEGIN
-        INSERT OR IGNORE INTO digests_changed (kind, key) SELECT 1, log FROM logs WHERE namespace = new.namespace;
+        INSERT INTO digests_changed (kind, key) SELECT 1, log FROM logs WHERE namespace = new.namespace
+            AND NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 1 AND key = log);
     END;
     CREATE TRIGGER peer_added AFTER INSERT ON peers WHEN new.record IS NOT NULL BEGIN
-        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (2, new.node);
+        INSERT INTO digests_changed (kind, key) SELECT 2, new.node
+            WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 2 AND key = new.node);
     END;
     CREATE TRIGGER peer_changed AFTER UPDATE OF record ON peers WHEN new.record IS NOT old.record BEGIN
-        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (2, new.node);
+        INSERT INTO digests_changed (kind, key) SELECT 2, new.node
+            WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 2 AND key = new.node);
     END;
     CREATE TRIGGER peer_removed AFTER DELETE ON peers BEGIN
-        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (2, old.node);
+        INSERT INTO digests_changed (kind, key) SELECT 2, old.node
+            WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 2 AND key = old.node);
     END;
     CREATE TRIGGER own_record_added AFTER INSERT ON own_records BEGIN
-        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (2, new.node);
+        INSERT INTO digests_changed (kind, key) SELECT 2, new.node
+            WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 2 AND key = new.node);
     END;
     CREATE TRIGGER own_record_removed AFTER DELETE ON own_records BEGIN
-        INSERT OR IGNORE INTO digests_changed (kind, key) VALUES (2, old.node);
+        INSERT INTO digests_changed (kind, key) SELECT 2, old.node
+            WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 2 AND key = old.node);
     END;
     INSERT OR IGNORE INTO digests_changed (kind, key) SELECT 1, log FROM logs;
     INSERT OR IGNORE INTO digests_changed (kind, key) SELECT 2, node FROM peers WHERE record IS NOT NULL;

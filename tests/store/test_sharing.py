@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from storekit import write_old
 
 from p2phub.core.filetree import ChunkList, pack
+from p2phub.store.disk import FileWriter
 from p2phub.store.layout import Layout
 from p2phub.store.links import place, reflink_range
 from p2phub.store.partial import FoundChunk, Partial
@@ -48,7 +49,7 @@ def copy_pieces(source: Path, target: Path, pieces: list[tuple[int, int, int]]) 
     data = source.read_bytes()
     with open(source, "rb") as old, open(target, "wb") as new:
         new.truncate(max(offset + size for _, offset, size in pieces))
-        sharer = ExtentSharer(new.fileno())
+        sharer = ExtentSharer(FileWriter(new.fileno()))
         for begin, offset, size in pieces:
             sharer.put(memoryview(data)[begin : begin + size], offset, old.fileno(), begin)
         sharer.flush()
