@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from p2phub.core import encoding, gguf, ids, manifest, merkle, names, origins, safetensors
+from p2phub.core import encoding, fingerprints, gguf, ids, manifest, merkle, names, origins, safetensors
 from p2phub.core.certificate import certificate
 from p2phub.core.checkpoint import open_head, parse_head
 from p2phub.core.chunking import tensor_cuts
@@ -38,7 +38,7 @@ from p2phub.testing.vectors.plain import plain
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "spec/vectors"
-SIZE_MAX = 440_000  # bytes of all files together: small enough to be read by people
+SIZE_MAX = 470_000  # bytes of all files together: small enough to be read by people
 
 ID_TYPES: dict[str, type[ids.Id]] = {
     "content": ids.ContentId,
@@ -419,6 +419,28 @@ def test_bulk() -> None:
     for case in vectors["invalid_first_frames_of_the_server"]:
         with pytest.raises(InvalidData):
             open_frame(Opener(unhex(ticket["server_key"])), unhex(case["frame"]))
+
+
+def test_fingerprints() -> None:
+    vectors = load("fingerprints.json")
+    salt = unhex(vectors["salt"])
+
+    def items(count: int) -> list[fingerprints.Item]:
+        names = ((f"key {number}", f"digest {number}") for number in range(count))
+        return sorted((blake3(key.encode()).digest(), blake3(digest.encode()).digest()) for key, digest in names)
+
+    for case in vectors["maps"]:
+        assert fingerprints.branch_of(items(case["count"]), 0).fingerprint.hex() == case["root"]
+        if case["children"]:
+            children = fingerprints.children_of(items(case["count"]), 0)
+            assert [child.fingerprint.hex() for child in children] == case["children"]
+            assert [fingerprints.short(child.fingerprint, salt).hex() for child in children] == case["short"]
+    assert [fingerprints.short_item(item, salt).hex() for item in items(3)] == vectors["short_items"]
+    for case in vectors["log_states"]:
+        digest = fingerprints.log_digest(case["version"], case["size"], unhex(case["root"]))
+        assert digest.hex() == case["digest"]
+    node = vectors["node_state"]
+    assert fingerprints.node_digest(unhex(node["record"])).hex() == node["digest"]
 
 
 def test_certificates() -> None:

@@ -15,22 +15,29 @@ import trio
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import HashMismatch, InvalidData, PeerBusy, PeerError, PeerUnreachable, PeerViolation
-from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
+from p2phub.core.ids import ContentId, ManifestId, NamespaceId, NodeId
 from p2phub.core.manifest import MANIFEST_SIZE_MAX, manifest_id
 from p2phub.core.names import format_endpoint
 from p2phub.protocol.messages import (
     ANSWER_SIZE_MAX,
     HAVE_ROOTS_MAX,
     Announcement,
+    BucketsQuery,
     Have,
     HaveQuery,
     Heads,
-    HeadsQuery,
     Hello,
+    Identities,
+    IdentitiesQuery,
     IdentityChain,
-    LogPage,
+    LogRange,
+    NodeRecords,
     Nodes,
     PageRef,
+    Reconciled,
+    ReconcileQuery,
+    Records,
+    RecordsQuery,
     Ticket,
     Tickets,
     TicketsQuery,
@@ -66,21 +73,43 @@ class PeerClient:
         """Introduce ourselves; returns the signed node records that the peer knows, its own first."""
         return (await self._ask("hello", Hello(record), Nodes)).records
 
-    async def heads(self, after: LogId | None) -> Heads:
-        """Return the page of the peer's heads after `after`."""
-        return await self._ask("heads", HeadsQuery(after), Heads)
+    async def reconcile(self, query: ReconcileQuery) -> Reconciled:
+        """Return what the peer has under prefixes of the maps asked about."""
+        answer = await self._ask("reconcile", query, Reconciled)
+        for asked, told in ((query.logs, answer.logs), (query.nodes, answer.nodes)):
+            expected = len(asked.prefixes) if asked and told and told.root != asked.root else 0
+            if (asked is None) != (told is None) or (told and len(told.children) != expected):
+                error = InvalidData("it is about other maps or prefixes than it was asked about")
+                raise self._violation("sent an answer that breaks the protocol") from error
+        return answer
+
+    async def heads(self, query: BucketsQuery) -> Heads:
+        """Return heads in the buckets asked for; unchecked."""
+        return await self._ask("heads", query, Heads)
+
+    async def node_records(self, query: BucketsQuery) -> NodeRecords:
+        """Return node records in the buckets asked for; unchecked."""
+        return await self._ask("nodes", query, NodeRecords)
 
     async def announce(self, announcement: Announcement) -> None:
         """Tell the peer of heads that changed here."""
         await self._post("announce", announcement)
 
-    async def identity(self, namespace: NamespaceId) -> IdentityChain:
-        """Return the identity documents of `namespace`; unchecked."""
-        return self._decode(await self._get(f"identity/{namespace}"), IdentityChain)
+    async def identities(self, namespaces: Sequence[NamespaceId]) -> tuple[IdentityChain | None, ...]:
+        """Return the identity documents of the first of `namespaces`, as many as fit; unchecked."""
+        chains = (await self._ask("identities", IdentitiesQuery(tuple(namespaces)), Identities)).chains
+        if not 1 <= len(chains) <= len(namespaces):
+            raise self._violation(f"answered {len(chains)} identities instead of 1 to {len(namespaces)}")
+        return chains
 
-    async def log_page(self, log: LogId, start: int) -> LogPage:
-        """Return entries of `log` from index `start` on; unchecked."""
-        return self._decode(await self._get(f"log/{log}?start={start}"), LogPage)
+    async def records(self, ranges: Sequence[LogRange]) -> tuple[tuple[bytes, ...], ...]:
+        """Return the entries of the first of `ranges`, as many as fit; unchecked."""
+        entries = (await self._ask("records", RecordsQuery(tuple(ranges)), Records)).entries
+        if not 1 <= len(entries) <= len(ranges):
+            raise self._violation(f"answered for {len(entries)} logs instead of 1 to {len(ranges)}")
+        if any(len(some) > asked.count for some, asked in zip(entries, ranges, strict=False)):
+            raise self._violation("sent more records than it was asked for")
+        return entries
 
     async def manifest(self, manifest: ManifestId) -> bytes | None:
         """Return the bytes of a manifest, checked against its hash; None if the peer has it not."""

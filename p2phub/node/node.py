@@ -87,6 +87,7 @@ class Node:
     started: float = field(init=False)  # seconds since 1970
     announcements: int = 0  # of peers, that are being followed up
     uploaded: int = 0  # bytes of content sent since the start
+    noted_record: bytes = b""  # the own record as the store has it
     _record: SignedNodeRecord | None = None
 
     def __post_init__(self) -> None:

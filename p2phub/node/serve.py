@@ -20,7 +20,7 @@ import trio
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import HubError, InvalidData, InvalidName
-from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
+from p2phub.core.ids import ContentId, ManifestId, NodeId
 from p2phub.core.names import format_endpoint
 from p2phub.core.noderecord import open_node_record
 from p2phub.net.bulkdoor import TicketOffice, serve_bulk
@@ -30,23 +30,20 @@ from p2phub.net.tls import server_context
 from p2phub.protocol.messages import (
     FRAME_SIZE_MAX,
     HAVE_ANSWER_SIZE,
-    HEADS_PAGE,
     LARGE_QUERY_SIZE_MAX,
-    LOG_PAGE_SIZE,
     NODES_MAX,
     SPAN_BYTES_MAX,
     TREE_ANSWER_SIZE,
     Announcement,
+    BucketsQuery,
     ByteRange,
     Have,
     HaveQuery,
-    Heads,
-    HeadsQuery,
     Hello,
-    IdentityChain,
-    LogHead,
-    LogPage,
+    IdentitiesQuery,
     Nodes,
+    ReconcileQuery,
+    RecordsQuery,
     SpansQuery,
     Tickets,
     TicketsQuery,
@@ -57,6 +54,7 @@ from p2phub.store.blobs import Readable
 from p2phub.store.partial import pack_bits
 
 from .disk import on_disk
+from .maps import REFRESHED_MAX, compare, heads_in, identities_of, records_in, records_of, refresh_maps
 from .node import Node
 from .replicate import take_announcement
 
@@ -104,10 +102,12 @@ class PeerDoor:
         self._sent_away_at = -math.inf  # seconds, when a query last found no slot
         self._routes: list[tuple[str, str, Callable[..., Awaitable[Response]]]] = [
             ("POST", r"/v1/hello", self._hello),
+            ("POST", r"/v1/reconcile", self._reconcile),
             ("POST", r"/v1/heads", self._heads),
+            ("POST", r"/v1/nodes", self._nodes),
             ("POST", r"/v1/announce", self._announce),
-            ("GET", r"/v1/identity/([a-z2-7]{52})", self._identity),
-            ("GET", r"/v1/log/([a-z2-7]{52})", self._log),
+            ("POST", r"/v1/identities", self._identities),
+            ("POST", r"/v1/records", self._records),
             ("GET", r"/v1/manifest/([0-9a-f]{64})", self._manifest),
             ("POST", r"/v1/have", self._have),
             ("POST", r"/v1/trees", self._trees),
@@ -157,12 +157,18 @@ class PeerDoor:
                 records.append(peer.record)
         return Response(200, encode(Nodes(tuple(records))))
 
+    async def _reconcile(self, request: Request) -> Response:
+        query = decode(request.body, ReconcileQuery, size_max=FRAME_SIZE_MAX)
+        await refresh_maps(self._node, keys_max=REFRESHED_MAX)
+        return Response(200, encode(await on_disk(compare, self._store, query)))
+
     async def _heads(self, request: Request) -> Response:
-        query = decode(request.body, HeadsQuery, size_max=FRAME_SIZE_MAX)
-        states = await on_disk(self._store.logs.states, after=query.after, limit=HEADS_PAGE + 1)
-        known = (state for state in states[:HEADS_PAGE] if state.head)
-        heads = tuple(LogHead(state.namespace, state.version, state.head) for state in known)
-        return Response(200, encode(Heads(heads, more=len(states) > HEADS_PAGE)))
+        query = decode(request.body, BucketsQuery, size_max=FRAME_SIZE_MAX)
+        return Response(200, encode(await on_disk(heads_in, self._store, query)))
+
+    async def _nodes(self, request: Request) -> Response:
+        query = decode(request.body, BucketsQuery, size_max=FRAME_SIZE_MAX)
+        return Response(200, encode(await on_disk(records_in, self._store, query)))
 
     async def _announce(self, request: Request) -> Response:
         announcement = decode(request.body, Announcement, size_max=FRAME_SIZE_MAX)
@@ -172,21 +178,13 @@ class PeerDoor:
             self._background.start_soon(take_announcement, self._node, signed, announcement.heads)
         return Response(204)
 
-    async def _identity(self, request: Request, namespace: str) -> Response:
-        identity = await on_disk(self._store.logs.identity, NamespaceId.parse(namespace))
-        if identity is None:
-            return _text(404, "this publisher is not known here")
-        return Response(200, encode(IdentityChain(identity.chain)))
+    async def _identities(self, request: Request) -> Response:
+        query = decode(request.body, IdentitiesQuery, size_max=FRAME_SIZE_MAX)
+        return Response(200, encode(await on_disk(identities_of, self._store, query)))
 
-    async def _log(self, request: Request, log_text: str) -> Response:
-        start = request.query.get("start", "0")
-        if not re.fullmatch(r"[0-9]{1,15}", start):
-            return _text(400, "start is a number of a record")
-        log_id = LogId.parse(log_text)
-        if await on_disk(self._store.logs.state, log_id) is None:
-            return _text(404, "this log is not known here")
-        entries = await on_disk(self._store.logs.entries, log_id, int(start), size_max=LOG_PAGE_SIZE)
-        return Response(200, encode(LogPage(int(start), tuple(entries))))
+    async def _records(self, request: Request) -> Response:
+        query = decode(request.body, RecordsQuery, size_max=FRAME_SIZE_MAX)
+        return Response(200, encode(await on_disk(records_of, self._store, query)))
 
     async def _manifest(self, request: Request, digits: str) -> Response:
         data = await on_disk(self._store.manifests.data, ManifestId(bytes.fromhex(digits)))

@@ -14,15 +14,20 @@ from msgspec import Meta, Struct
 from p2phub.core.checkpoint import HEAD_SIZE_MAX
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX
 from p2phub.core.filetree import FILE_SIZE_MAX, TreePage
+from p2phub.core.fingerprints import DEPTH_MAX, SALT_SIZE, SHORT_SIZE
 from p2phub.core.identity import CHAIN_MAX, SignedDocument
 from p2phub.core.ids import ContentId, LogId, NamespaceId, NodeId
 
+from .reconcile import BUCKETS_MAX, HAVE_MAX, PREFIXES_MAX
+
 FRAME_SIZE_MAX = 64 * 1024  # bytes of an announcement or a query without a limit of its own; §1
 ANSWER_SIZE_MAX = 4 * 1024 * 1024  # bytes of any answer but content; §1
-HEADS_PAGE = 256  # heads in one answer; §4
 ANNOUNCED_HEADS_MAX = 64  # heads in one announcement; §5
 NODES_MAX = 64  # node records in one answer; §3
-LOG_PAGE_SIZE = 1024 * 1024  # bytes of entries in one answer, about; §4
+HEADS_ANSWER_SIZE = 256 * 1024  # bytes of heads, or of node records, in one answer, about; spec/replication.md §2
+IDENTITIES_MAX = 256  # namespaces asked about at once; §4
+RANGES_MAX = 512  # logs asked for records of at once; §4
+RECORDS_ANSWER_SIZE = 1024 * 1024  # bytes of entries, or of identities, in one answer, about; §4
 HAVE_ROOTS_MAX = 10_000  # files asked about at once: one whole manifest; §6
 TREE_PAGES_MAX = 1_000  # pages asked for at once; §6
 TREE_ANSWER_SIZE = 1024 * 1024  # bytes of pages in one answer, about; §6
@@ -38,6 +43,9 @@ TICKET_TTL_S = 600  # seconds; spec/bulk.md §1
 TICKETS_PER_QUERY_MAX = 16  # spec/bulk.md §1
 
 EnvelopeBytes = Annotated[bytes, Meta(max_length=ENVELOPE_SIZE_MAX)]
+Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Salt = Annotated[bytes, Meta(min_length=SALT_SIZE, max_length=SALT_SIZE)]
+Prefix = Annotated[str, Meta(pattern=r"\A[0-9a-f]*\Z", max_length=DEPTH_MAX - 1)]  # hex digits of a key
 
 
 class Hello(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,17 +68,65 @@ class LogHead(Struct, frozen=True, forbid_unknown_fields=True):
     head: Annotated[bytes, Meta(max_length=HEAD_SIZE_MAX)]
 
 
-class HeadsQuery(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Asks for the heads of logs whose id sorts after `after`."""
+class MapQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Asks what the peer has under prefixes of one map, unless its map is the same as the asker's."""
 
-    after: LogId | None = None
+    root: Hash  # fingerprint of the asker's whole map
+    prefixes: Annotated[tuple[Prefix, ...], Meta(max_length=PREFIXES_MAX)]
+
+
+class ReconcileQuery(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Compares maps: of logs, of nodes, or both."""
+
+    salt: Salt
+    logs: MapQuery | None = None
+    nodes: MapQuery | None = None
+
+
+class MapAnswer(Struct, frozen=True, forbid_unknown_fields=True):
+    """The fingerprint of the peer's whole map; if it is another one, what each prefix has."""
+
+    root: Hash
+    # Of each prefix the short fingerprints of its 16 children; none if it has few items.
+    children: Annotated[
+        tuple[Annotated[bytes, Meta(max_length=16 * SHORT_SIZE)], ...], Meta(max_length=PREFIXES_MAX)
+    ]
+
+
+class Reconciled(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The answer for each map that was asked about."""
+
+    logs: MapAnswer | None = None
+    nodes: MapAnswer | None = None
+
+
+class Bucket(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A prefix whose items are asked for, but for those that the asker has."""
+
+    prefix: Prefix
+    have: Annotated[bytes, Meta(max_length=HAVE_MAX * SHORT_SIZE)] = b""  # short fingerprints of items
+    after: Hash | None = None  # only items whose key sorts after this one
+
+
+class BucketsQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Asks for the items of buckets: heads of logs, or node records."""
+
+    salt: Salt
+    buckets: Annotated[tuple[Bucket, ...], Meta(min_length=1, max_length=BUCKETS_MAX)]
 
 
 class Heads(Struct, frozen=True, forbid_unknown_fields=True):
-    """A page of heads, sorted by log id."""
+    """The heads in the buckets, in order, as many as fit; `complete` counts the buckets of which none is left out."""
 
-    heads: Annotated[tuple[LogHead, ...], Meta(max_length=HEADS_PAGE)]
-    more: bool
+    heads: Annotated[tuple[LogHead, ...], Meta(max_length=4096)]
+    complete: Annotated[int, Meta(ge=0, le=BUCKETS_MAX)]
+
+
+class NodeRecords(Struct, frozen=True, forbid_unknown_fields=True):
+    """The signed node records in the buckets, in order, as many as fit; `complete` as in Heads."""
+
+    records: Annotated[tuple[EnvelopeBytes, ...], Meta(max_length=4096)]
+    complete: Annotated[int, Meta(ge=0, le=BUCKETS_MAX)]
 
 
 class Announcement(Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,11 +142,38 @@ class IdentityChain(Struct, frozen=True, forbid_unknown_fields=True):
     documents: Annotated[tuple[SignedDocument, ...], Meta(min_length=1, max_length=CHAIN_MAX)]
 
 
-class LogPage(Struct, frozen=True, forbid_unknown_fields=True):
-    """Entries of a log from `start` on, as many as fit."""
+class IdentitiesQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Asks for the identities of namespaces."""
 
+    namespaces: Annotated[tuple[NamespaceId, ...], Meta(min_length=1, max_length=IDENTITIES_MAX)]
+
+
+class Identities(Struct, frozen=True, forbid_unknown_fields=True):
+    """The first identities asked for, in order, as many as fit; None for what the peer does not know."""
+
+    chains: Annotated[tuple[IdentityChain | None, ...], Meta(max_length=IDENTITIES_MAX)]
+
+
+class LogRange(Struct, frozen=True, forbid_unknown_fields=True):
+    """`count` entries of a log, from index `start` on."""
+
+    log: LogId
     start: Annotated[int, Meta(ge=0, le=2**53)]
-    entries: Annotated[tuple[EnvelopeBytes, ...], Meta(max_length=100_000)]
+    count: Annotated[int, Meta(ge=1, le=2**53)]
+
+
+class RecordsQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Asks for entries of logs."""
+
+    ranges: Annotated[tuple[LogRange, ...], Meta(min_length=1, max_length=RANGES_MAX)]
+
+
+class Records(Struct, frozen=True, forbid_unknown_fields=True):
+    """The entries of the first ranges, in order, as many as fit: the last of these may be cut short."""
+
+    entries: Annotated[
+        tuple[Annotated[tuple[EnvelopeBytes, ...], Meta(max_length=100_000)], ...], Meta(max_length=RANGES_MAX)
+    ]
 
 
 class HaveQuery(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

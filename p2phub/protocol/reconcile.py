@@ -15,7 +15,7 @@ from p2phub.core.errors import InvalidData
 from p2phub.core.fingerprints import DIGITS, SHORT_SIZE, Branch, short
 
 PREFIXES_MAX = 256  # prefixes in one question; spec/replication.md §2
-BUCKETS_MAX = 256  # buckets asked for at once; spec/replication.md §2
+BUCKETS_MAX = 128  # buckets asked for at once; spec/replication.md §2
 HAVE_MAX = 64  # items that the asker names of one bucket; spec/replication.md §2
 
 Children = Sequence[Branch] | None  # the 16 of a prefix, or None: it is a bucket

@@ -101,6 +101,12 @@ class Logs:
             row = connection.execute("SELECT chain FROM identities WHERE namespace = ?", (namespace,)).fetchone()
         return open_identity(decode(row["chain"], IdentityChain, size_max=IDENTITY_SIZE_MAX).documents) if row else None
 
+    def identity_chain(self, namespace: NamespaceId) -> IdentityChain | None:
+        """Return the documents of `namespace` as they came, checked then; None if they are not here."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT chain FROM identities WHERE namespace = ?", (namespace,)).fetchone()
+        return decode(row["chain"], IdentityChain, size_max=IDENTITY_SIZE_MAX) if row else None
+
     def add_identity(self, identity: Identity) -> bool:
         """Keep a checked identity; returns whether it is newer than what was here.
 
@@ -146,11 +152,15 @@ class Logs:
             rows = connection.execute(f"{_STATES} WHERE logs.namespace = ? ORDER BY log", (namespace,)).fetchall()
         return [_state(row) for row in rows]
 
-    def entries(self, log: LogId, start: int, *, size_max: int) -> list[bytes]:
-        """Return the encoded entries of `log` from index `start` on: at least one, then about `size_max` bytes."""
+    def entries(self, log: LogId, start: int, *, size_max: int, count_max: int = 10_000) -> list[bytes]:
+        """Return the encoded entries of `log` from index `start` on: at least one, then about `size_max` bytes.
+
+        count_max: no more of them than this.
+        """
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT offset, length FROM entries WHERE log = ? AND idx >= ? ORDER BY idx LIMIT 10000", (log, start)
+                "SELECT offset, length FROM entries WHERE log = ? AND idx >= ? ORDER BY idx LIMIT ?",
+                (log, start, count_max),
             ).fetchall()
         entries: list[bytes] = []
         size = 0

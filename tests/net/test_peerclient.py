@@ -6,6 +6,7 @@ from typing import Any
 import cbor2
 import pytest
 import trio
+from msgspec.structs import replace
 from netkit import HOST, NODE, Hostile, Visit, answer, bomb, chunked, hostile, open_door, wait_until
 
 from p2phub.core import manifest as manifests
@@ -20,16 +21,26 @@ from p2phub.net.peerclient import PeerClient, open_peer
 from p2phub.protocol.messages import (
     ANSWER_SIZE_MAX,
     Announcement,
+    Bucket,
+    BucketsQuery,
     Have,
     HaveQuery,
     Heads,
-    HeadsQuery,
     Hello,
+    Identities,
+    IdentitiesQuery,
     IdentityChain,
     LogHead,
-    LogPage,
+    LogRange,
+    MapAnswer,
+    MapQuery,
+    NodeRecords,
     Nodes,
     PageRef,
+    Reconciled,
+    ReconcileQuery,
+    Records,
+    RecordsQuery,
     Ticket,
     Tickets,
     TicketsQuery,
@@ -44,7 +55,10 @@ NAMESPACE = values.identity().namespace
 ROOTS = [ContentId(values.content(name, 32)) for name in "abc"]
 MANIFEST = manifests.encode(values.manifest())
 PAGE = TreePage(0, 0, 0, b"", ())
-HEADS = Heads((LogHead(NAMESPACE, 1, b"head"),), more=True)
+HEADS = Heads((LogHead(NAMESPACE, 1, b"head"),), complete=0)
+BUCKETS = BucketsQuery(bytes(32), (Bucket("0a", b"have"),))
+COMPARED = ReconcileQuery(bytes(32), logs=MapQuery(bytes(32), ("", "f")), nodes=MapQuery(bytes(32), ("",)))
+RECONCILED = Reconciled(logs=MapAnswer(b"r" * 32, (bytes(64), b"")), nodes=MapAnswer(bytes(32), ()))
 IDENTITY = IdentityChain(values.identity().chain)
 BOMB = bomb(100_000_000)
 TICKET = Ticket(bytes(16), bytes(range(16)), bytes(range(1, 17)), 600)
@@ -58,22 +72,27 @@ ASKS: dict[str, tuple[Ask, tuple[str, str], bytes, bytes, Any]] = {
         encode(Nodes((b"one", b"two"))), (b"one", b"two"),
     ),
     "heads": (
-        lambda client: client.heads(None), ("POST", "/v1/heads"), encode(HeadsQuery()), encode(HEADS), HEADS,
+        lambda client: client.heads(BUCKETS), ("POST", "/v1/heads"), encode(BUCKETS), encode(HEADS), HEADS,
     ),
-    "heads after one": (
-        lambda client: client.heads(LOG), ("POST", "/v1/heads"), encode(HeadsQuery(LOG)), encode(HEADS), HEADS,
+    "node records": (
+        lambda client: client.node_records(BUCKETS), ("POST", "/v1/nodes"), encode(BUCKETS),
+        encode(NodeRecords((RECORD,), 1)), NodeRecords((RECORD,), 1),
+    ),
+    "reconcile": (
+        lambda client: client.reconcile(COMPARED), ("POST", "/v1/reconcile"), encode(COMPARED), encode(RECONCILED),
+        RECONCILED,
     ),
     "announce": (
         lambda client: client.announce(Announcement(RECORD, HEADS.heads)), ("POST", "/v1/announce"),
         encode(Announcement(RECORD, HEADS.heads)), b"", None,
     ),
-    "identity": (
-        lambda client: client.identity(NAMESPACE), ("GET", f"/v1/identity/{NAMESPACE}"), b"", encode(IDENTITY),
-        IDENTITY,
+    "identities": (
+        lambda client: client.identities([NAMESPACE]), ("POST", "/v1/identities"),
+        encode(IdentitiesQuery((NAMESPACE,))), encode(Identities((IDENTITY,))), (IDENTITY,),
     ),
-    "log page": (
-        lambda client: client.log_page(LOG, 7), ("GET", f"/v1/log/{LOG}"), b"", encode(LogPage(7, (b"entry",))),
-        LogPage(7, (b"entry",)),
+    "records": (
+        lambda client: client.records([LogRange(LOG, 7, 100)]), ("POST", "/v1/records"),
+        encode(RecordsQuery((LogRange(LOG, 7, 100),))), encode(Records(((b"entry",),))), ((b"entry",),),
     ),
     "manifest": (
         lambda client: client.manifest(manifest_id(MANIFEST)), ("GET", f"/v1/manifest/{manifest_id(MANIFEST).hex()}"),
@@ -131,14 +150,13 @@ async def test_each_question_gets_its_answer(plain: bool) -> None:
         for question, _, _, _, expected in ASKS.values():
             assert await question(client) == expected
     assert len(seen) == len(ASKS)
-    assert next(request.query for request in seen if "/log/" in request.path) == {"start": "7"}
 
 
 async def test_questions_share_a_connection() -> None:
     with hostile(answering(*[answer(encode(HEADS))] * 5)) as server:
         async with open_peer(NODE, HOST, server.port) as client:
             for _ in range(5):
-                await client.heads(None)
+                await client.heads(BUCKETS)
 
         assert len(server.visits) == 1
 
@@ -151,10 +169,41 @@ async def test_a_kept_connection_that_the_peer_closed_is_replaced() -> None:
     with hostile(script) as server:
         async with open_peer(NODE, HOST, server.port) as client:
             for number in range(3):
-                assert await client.heads(None) == HEADS
+                assert await client.heads(BUCKETS) == HEADS
                 await wait_until(lambda done=number + 1: server.ended == done, "the peer to close")
 
         assert len(server.visits) == 3
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        Reconciled(logs=RECONCILED.logs),
+        replace(RECONCILED, logs=MapAnswer(b"r" * 32, (bytes(64),))),
+        replace(RECONCILED, logs=MapAnswer(bytes(32), (bytes(64), b""))),
+        replace(RECONCILED, nodes=MapAnswer(b"r" * 32, ())),
+    ],
+    ids=["a map too few", "a prefix too few", "prefixes of the same map", "none of another map"],
+)
+async def test_an_answer_about_other_prefixes_is_a_violation(answered: Reconciled) -> None:
+    with hostile(answering(answer(encode(answered)))) as server, pytest.raises(PeerViolation):
+        await ask(server, "reconcile")
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [Records(()), Records(((b"one",), (b"two",))), Records(((b"entry",) * 101,))],
+    ids=["of no log", "of two logs", "too many"],
+)
+async def test_records_that_were_not_asked_for_are_a_violation(answered: Records) -> None:
+    with hostile(answering(answer(encode(answered)))) as server, pytest.raises(PeerViolation):
+        await ask(server, "records")
+
+
+@pytest.mark.parametrize("chains", [(), (IDENTITY, None)], ids=["none", "two"])
+async def test_identities_that_were_not_asked_for_are_a_violation(chains: tuple[IdentityChain | None, ...]) -> None:
+    with hostile(answering(answer(encode(Identities(chains))))) as server, pytest.raises(PeerViolation):
+        await ask(server, "identities")
 
 
 async def test_questions_can_be_asked_at_once() -> None:
@@ -164,7 +213,7 @@ async def test_questions_can_be_asked_at_once() -> None:
 
     async with open_door(handler) as port, open_peer(NODE, HOST, port) as client, trio.open_nursery() as nursery:
         for _ in range(20):
-            nursery.start_soon(client.heads, None)
+            nursery.start_soon(client.heads, BUCKETS)
 
 
 # ── what is no answer ───────────────────────────────────────────────────────
@@ -252,12 +301,12 @@ async def test_an_answer_that_is_too_large_is_cut_off(what: str, framing: str) -
 
 async def test_an_answer_of_the_largest_size_is_taken() -> None:
     entries = tuple(bytes(60_000) for _ in range(69))
-    body = encode(LogPage(7, entries))
+    body = encode(Records((entries,)))
     assert ANSWER_SIZE_MAX - 60_000 < len(body) <= ANSWER_SIZE_MAX
     with hostile(answering(answer(body))) as server:
-        assert await ask(server, "log page") == LogPage(7, entries)
+        assert await ask(server, "records") == (entries,)
     with hostile(answering(answer(chunked(body), content_length=None, transfer_encoding="chunked"))) as server:
-        assert await ask(server, "log page") == LogPage(7, entries)
+        assert await ask(server, "records") == (entries,)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
@@ -422,7 +471,7 @@ async def test_a_question_can_be_given_up_at_any_time() -> None:
     with hostile(Visit.wait) as server:
         async with open_peer(NODE, HOST, server.port) as client:
             with trio.move_on_after(0.2) as scope:
-                await client.heads(None)
+                await client.heads(BUCKETS)
             assert scope.cancelled_caught
 
 
@@ -437,8 +486,8 @@ async def test_cookies_are_not_sent_back() -> None:
     script = answering(*[answer(encode(HEADS), set_cookie="track=me")] * 2)
     with hostile(script) as server:
         async with open_peer(NODE, HOST, server.port) as client:
-            await client.heads(None)
-            await client.heads(None)
+            await client.heads(BUCKETS)
+            await client.heads(BUCKETS)
 
         assert b"track" not in server.received
 

@@ -78,7 +78,7 @@ async def test_the_node_that_was_called_answers() -> None:
 
 async def ask_by_peerclient(node: NodeId, port: int) -> None:
     async with open_peer(node, HOST, port) as client:
-        await client.heads(None)
+        await client.identities([values.identity().namespace])
 
 
 async def ask_by_bulk(node: NodeId, port: int) -> None:
@@ -240,7 +240,7 @@ async def test_where_nobody_listens_nobody_can_be_reached(ask: Callable[..., obj
 async def test_a_host_that_has_no_address_cannot_be_reached(ask: Callable[..., object]) -> None:
     async with open_peer(NODE, "no-such-host.invalid", 1) as client:
         with pytest.raises(PeerUnreachable, match=r"no-such-host\.invalid"):
-            await client.heads(None)
+            await client.identities([values.identity().namespace])
     connection = BulkConnection(NODE, "no-such-host.invalid", 1)
     with pytest.raises(PeerUnreachable, match=r"no-such-host\.invalid"):
         await in_thread(connection.fetch, WANTED.spans, WANTED.wanted, Sink(), deadline_s=10.0)

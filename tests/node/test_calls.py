@@ -16,6 +16,7 @@ from p2phub.node.calls import Call, Calls
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.replicate import call_peer
+from p2phub.protocol.messages import ReconcileQuery
 from p2phub.store.peers import Peer
 from p2phub.testing.hostile import counting, open_home, serving
 
@@ -38,7 +39,7 @@ async def test_a_fetch_greets_its_peer_once_and_asks_for_news_once(published, co
         await fetch(new, f"{published.name}@1.0.0", ignore, to=tmp_path / "out")
 
     assert asked["/v1/hello"] == 1
-    assert asked["/v1/heads"] == 1
+    assert asked["/v1/reconcile"] == 1
 
 
 async def test_a_peer_that_came_back_elsewhere_is_called_there(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
@@ -47,16 +48,16 @@ async def test_a_peer_that_came_back_elsewhere_is_called_there(copy_of: Callable
         async with serving(seed) as address:
             new.store.peers.add(address)
             async with call_peer(new, await the_peer(new)) as client:
-                await client.heads(None)
+                await client.reconcile(ReconcileQuery(bytes(32)))
         async with serving(seed, wrap=counting(asked)) as address:
             new.store.peers.add(address)
             with pytest.raises(PeerUnreachable):
                 async with call_peer(new, await the_peer(new)) as client:
-                    await client.heads(None)
+                    await client.reconcile(ReconcileQuery(bytes(32)))
             async with call_peer(new, await the_peer(new)) as client:
-                await client.heads(None)
+                await client.reconcile(ReconcileQuery(bytes(32)))
 
-    assert asked["/v1/heads"] == 1
+    assert asked["/v1/reconcile"] == 1
 
 
 async def test_a_peer_that_was_greeted_long_ago_is_greeted_again(

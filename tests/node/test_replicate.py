@@ -24,7 +24,7 @@ from p2phub.node.events import ignore
 from p2phub.node.node import create_identity
 from p2phub.node.publish import publish
 from p2phub.node.replicate import call_peer, sync_all
-from p2phub.protocol.messages import ANSWER_SIZE_MAX, Announcement, Heads, LogHead, LogPage, Nodes
+from p2phub.protocol.messages import ANSWER_SIZE_MAX, Announcement, Heads, LogHead, Nodes, Records
 from p2phub.store import database
 from p2phub.store.catalogue import Query
 from p2phub.store.keys import load_key
@@ -162,42 +162,57 @@ async def test_one_silent_peer_does_not_keep_the_news_of_others(tmp_path):
 
 
 def _forge_entry(body: bytes) -> bytes:
-    page = decode(body, LogPage, size_max=ANSWER_SIZE_MAX)
-    entries = [bytearray(entry) for entry in page.entries]
-    entries[-1][-1] ^= 1
-    return encode(LogPage(page.start, tuple(bytes(entry) for entry in entries)))
+    (entries,) = decode(body, Records, size_max=ANSWER_SIZE_MAX).entries
+    changed = [bytearray(entry) for entry in entries]
+    changed[-1][-1] ^= 1
+    return encode(Records((tuple(bytes(entry) for entry in changed),)))
 
 
 def _forge_head(body: bytes) -> bytes:
     heads = decode(body, Heads, size_max=ANSWER_SIZE_MAX)
     text = bytearray(heads.heads[0].head)
     text[-3] ^= 1
-    return encode(Heads((replace(heads.heads[0], head=bytes(text)),), heads.more))
+    return encode(replace(heads, heads=(replace(heads.heads[0], head=bytes(text)),)))
 
 
 def _claim_other_namespace(body: bytes) -> bytes:
     heads = decode(body, Heads, size_max=ANSWER_SIZE_MAX)
-    return encode(Heads((replace(heads.heads[0], namespace=NamespaceId(os.urandom(32))),), heads.more))
+    return encode(replace(heads, heads=(replace(heads.heads[0], namespace=NamespaceId(os.urandom(32))),)))
 
 
 def _swap_entries(body: bytes) -> bytes:
-    page = decode(body, LogPage, size_max=ANSWER_SIZE_MAX)
-    return encode(LogPage(page.start, tuple(reversed(page.entries))))
+    (entries,) = decode(body, Records, size_max=ANSWER_SIZE_MAX).entries
+    return encode(Records((tuple(reversed(entries)),)))
+
+
+def _twice(body: bytes) -> bytes:
+    heads = decode(body, Heads, size_max=ANSWER_SIZE_MAX)
+    return encode(replace(heads, heads=heads.heads * 2))
+
+
+def _leave_out(body: bytes) -> bytes:
+    return encode(Heads((), 0))
 
 
 @pytest.mark.parametrize(
     ("path", "change"),
     [
-        ("/v1/log/", _forge_entry),
-        ("/v1/log/", _swap_entries),
-        ("/v1/log/", lambda body: body[:-1]),
+        ("/v1/records", _forge_entry),
+        ("/v1/records", _swap_entries),
+        ("/v1/records", lambda body: body[:-1]),
         ("/v1/heads", _forge_head),
+        ("/v1/heads", _twice),
+        ("/v1/heads", _leave_out),
         ("/v1/heads", lambda body: b"\x00"),
-        ("/v1/identity/", lambda body: body[:-40] + bytes(40)),
+        ("/v1/identities", lambda body: body[:-40] + bytes(40)),
+        ("/v1/reconcile", lambda body: b"\xa0"),
         ("/v1/hello", lambda body: body + b"\x00"),
     ],
-    ids=["forged entry", "swapped entries", "cut page", "forged head", "no heads", "forged identity", "extra byte"],
-)
+    ids=[
+        "forged entry", "swapped entries", "cut page", "forged head", "a head twice", "no head, and more to come",
+        "no heads", "forged identity", "no maps", "extra byte",
+    ],
+)  # fmt: skip
 async def test_who_sends_what_nobody_signed_is_banned_and_nothing_of_it_counts(path, change, tmp_path):
     async with AsyncExitStack() as stack:
         liar = await stack.enter_async_context(open_home(tmp_path / "liar"))

@@ -365,7 +365,7 @@ async def test_a_provider_whose_content_never_comes_does_not_hold_a_download_for
     assert "too slow" in str(failure.value.hint)
 
 
-@pytest.mark.parametrize("path", ["/v1/hello", "/v1/heads", "/v1/have", "/v1/trees", "/v1/spans"])
+@pytest.mark.parametrize("path", ["/v1/hello", "/v1/reconcile", "/v1/have", "/v1/trees", "/v1/spans"])
 async def test_a_peer_that_never_answers_a_question_does_not_keep_a_good_one_from_giving(
     path, published, copy_of, tmp_path, impatient
 ):

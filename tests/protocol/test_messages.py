@@ -13,6 +13,7 @@ from p2phub.core.checkpoint import HEAD_SIZE_MAX, sign_head
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX
 from p2phub.core.errors import InvalidEncoding
 from p2phub.core.filetree import FILE_SIZE_MAX, TreePage
+from p2phub.core.fingerprints import SHORT_SIZE
 from p2phub.core.identity import CHAIN_MAX
 from p2phub.core.ids import ContentId, LogId, NamespaceId
 from p2phub.core.noderecord import sign_node_record
@@ -22,27 +23,38 @@ from p2phub.protocol.messages import (
     ANSWER_SIZE_MAX,
     FRAME_SIZE_MAX,
     HAVE_ROOTS_MAX,
-    HEADS_PAGE,
+    IDENTITIES_MAX,
     LARGE_QUERY_SIZE_MAX,
     NODES_MAX,
+    RANGES_MAX,
     SPAN_BYTES_MAX,
     SPANS_MAX,
     TICKET_TTL_S,
     TICKETS_PER_QUERY_MAX,
     TREE_PAGES_MAX,
     Announcement,
+    Bucket,
+    BucketsQuery,
     BulkAnswer,
     ByteRange,
     Have,
     HaveQuery,
     Heads,
-    HeadsQuery,
     Hello,
+    Identities,
+    IdentitiesQuery,
     IdentityChain,
     LogHead,
-    LogPage,
+    LogRange,
+    MapAnswer,
+    MapQuery,
+    NodeRecords,
     Nodes,
     PageRef,
+    Reconciled,
+    ReconcileQuery,
+    Records,
+    RecordsQuery,
     SpansQuery,
     Ticket,
     Tickets,
@@ -50,6 +62,7 @@ from p2phub.protocol.messages import (
     Trees,
     TreesQuery,
 )
+from p2phub.protocol.reconcile import BUCKETS_MAX, HAVE_MAX, PREFIXES_MAX
 from p2phub.testing import values
 
 ROOT = ContentId(b"\xff" * 32)
@@ -64,14 +77,18 @@ EXAMPLES: list[Struct] = [
     Hello(RECORD),
     Nodes((RECORD, RECORD)),
     HEAD,
-    HeadsQuery(),
-    HeadsQuery(LOG),
-    Heads((), False),
-    Heads((HEAD, HEAD), True),
+    ReconcileQuery(bytes(32), MapQuery(bytes(32), ("", "0f")), MapQuery(bytes(32), ())),
+    Reconciled(nodes=MapAnswer(bytes(32), (bytes(64), b""))),
+    BucketsQuery(bytes(32), (Bucket(""), Bucket("f" * 63, bytes(4), bytes(32)))),
+    Heads((), 0),
+    Heads((HEAD, HEAD), 128),
+    NodeRecords((RECORD,), 1),
     Announcement(RECORD, (HEAD,)),
     IdentityChain(values.rotated_identity().chain),
-    LogPage(7, tuple(entry.data for entry in values.log())),
-    LogPage(0, ()),
+    IdentitiesQuery((NamespaceId(bytes(32)),)),
+    Identities((IdentityChain(values.identity().chain), None)),
+    RecordsQuery((LogRange(LOG, 7, 1),)),
+    Records((tuple(entry.data for entry in values.log()), ())),
     HaveQuery((ROOT, ROOT)),
     Have((True, False, b"\x05", b"")),
     TreesQuery((PageRef(ROOT, 3),)),
@@ -98,7 +115,9 @@ def test_every_message_has_an_example() -> None:
     kinds = {value for value in vars(messages).values() if isinstance(value, type) and issubclass(value, Struct)}
     ours = {kind for kind in kinds if kind.__module__ == messages.__name__}
 
-    assert ours <= {type(example) for example in EXAMPLES} | {PageRef, ByteRange, Ticket}
+    parts = {PageRef, ByteRange, Ticket, MapQuery, MapAnswer, Bucket, LogRange}
+
+    assert ours <= {type(example) for example in EXAMPLES} | parts
 
 
 @given(st.sampled_from(EXAMPLES), st.data())
@@ -119,13 +138,27 @@ REFUSED: dict[str, Struct] = {
     "too many node records": Nodes((b"",) * (NODES_MAX + 1)),
     "a node record over the limit": Hello(bytes(ENVELOPE_SIZE_MAX + 1)),
     "a head over the limit": LogHead(NamespaceId(bytes(32)), 1, bytes(HEAD_SIZE_MAX + 1)),
-    "too many heads": Heads((LogHead(NamespaceId(bytes(32)), 1, b""),) * (HEADS_PAGE + 1), False),
+    "a salt that is too short": ReconcileQuery(bytes(31)),
+    "too many prefixes": ReconcileQuery(bytes(32), MapQuery(bytes(32), ("",) * (PREFIXES_MAX + 1))),
+    "a prefix of a whole key": ReconcileQuery(bytes(32), MapQuery(bytes(32), ("0" * 64,))),
+    "a prefix that is no hex": ReconcileQuery(bytes(32), MapQuery(bytes(32), ("0g",))),
+    "a prefix with a line feed": ReconcileQuery(bytes(32), MapQuery(bytes(32), ("0\n",))),
+    "a prefix with 17 children": Reconciled(MapAnswer(bytes(32), (bytes(68),))),
+    "no buckets": BucketsQuery(bytes(32), ()),
+    "too many buckets": BucketsQuery(bytes(32), (Bucket(""),) * (BUCKETS_MAX + 1)),
+    "a bucket with too many items": BucketsQuery(bytes(32), (Bucket("", bytes(SHORT_SIZE * (HAVE_MAX + 1))),)),
+    "more buckets than can be asked for": Heads((), BUCKETS_MAX + 1),
+    "nobody's identity": IdentitiesQuery(()),
+    "too many identities": IdentitiesQuery((NamespaceId(bytes(32)),) * (IDENTITIES_MAX + 1)),
+    "records of no log": RecordsQuery(()),
+    "records of too many logs": RecordsQuery((LogRange(LOG, 0, 1),) * (RANGES_MAX + 1)),
+    "no record of a log": RecordsQuery((LogRange(LOG, 0, 0),)),
     "too many announced heads": Announcement(
         b"", (LogHead(NamespaceId(bytes(32)), 1, b""),) * (ANNOUNCED_HEADS_MAX + 1)
     ),
     "an identity without documents": IdentityChain(()),
     "an identity with too many documents": IdentityChain(values.identity().chain * (CHAIN_MAX + 1)),
-    "entries before the first": LogPage(-1, ()),
+    "entries before the first": RecordsQuery((LogRange(LOG, -1, 1),)),
     "a question about no file": HaveQuery(()),
     "a question about too many files": HaveQuery((ROOT,) * (HAVE_ROOTS_MAX + 1)),
     "an answer about too many files": Have((True,) * (HAVE_ROOTS_MAX + 1)),
@@ -166,7 +199,10 @@ def test_it_refuses(what: str) -> None:
         (TreesQuery((PageRef(ROOT, FILE_SIZE_MAX),) * TREE_PAGES_MAX), LARGE_QUERY_SIZE_MAX),
         (SpansQuery((ByteRange(ROOT, FILE_SIZE_MAX, SPAN_BYTES_MAX),) * SPANS_MAX), LARGE_QUERY_SIZE_MAX),
         (Announcement(RECORD, (HEAD,) * ANNOUNCED_HEADS_MAX), FRAME_SIZE_MAX),
-        (Heads((HEAD,) * HEADS_PAGE, True), ANSWER_SIZE_MAX),
+        (ReconcileQuery(bytes(32), *[MapQuery(bytes(32), ("f" * 63,) * PREFIXES_MAX)] * 2), FRAME_SIZE_MAX),
+        (BucketsQuery(bytes(32), (Bucket("f" * 63, bytes(256), bytes(32)),) * BUCKETS_MAX), FRAME_SIZE_MAX),
+        (IdentitiesQuery((NamespaceId(bytes(32)),) * IDENTITIES_MAX), FRAME_SIZE_MAX),
+        (RecordsQuery((LogRange(LOG, 2**53, 2**53),) * RANGES_MAX), FRAME_SIZE_MAX),
         (Nodes((RECORD,) * NODES_MAX), ANSWER_SIZE_MAX),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Struct) else "",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import content, documents, logs, names, primitives, wire
+from . import content, documents, logs, maps, names, primitives, wire
 from .plain import Json, render
 
 FILES: dict[str, Callable[[], Json]] = {
@@ -29,6 +29,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "node-record.json": documents.node_records,
     "names.json": names.name_texts,
     "messages.json": names.peer_messages,
+    "fingerprints.json": maps.maps,
     "bulk.json": wire.bulk,
     "certificate.json": wire.certificates,
     "disk.json": wire.disk_files,

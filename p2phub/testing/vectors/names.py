@@ -8,7 +8,7 @@ from msgspec import Struct
 from p2phub.core import encoding, merkle, names
 from p2phub.core.checkpoint import sign_head
 from p2phub.core.filetree import ChunkList, pack
-from p2phub.core.ids import ContentId, LogId, NodeId
+from p2phub.core.ids import ContentId, LogId, NamespaceId, NodeId
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.noderecord import sign_node_record
 from p2phub.core.origins import url_of_path
@@ -114,6 +114,7 @@ def origin_urls() -> Json:
 
 def peer_messages() -> Json:
     root, log = ContentId(values.content("root", 32)), LogId(values.content("log", 32))
+    other, salt = values.content("other root", 32), values.content("salt", 32)
     identity = values.identity()
     key = values.key("publisher")
     record = sign_node_record(values.node_record(), values.key("node")).data
@@ -123,13 +124,40 @@ def peer_messages() -> Json:
     cases: list[tuple[str, Struct]] = [
         ("a node introduces itself", messages.Hello(record)),
         ("the answer: the peer's own record first", messages.Nodes((record,))),
-        ("which logs do you have?", messages.HeadsQuery()),
-        ("which logs do you have after this one?", messages.HeadsQuery(log)),
-        ("one log, and there are more", messages.Heads((head,), True)),
-        ("no more logs", messages.Heads((), False)),
+        (
+            "are your logs and your nodes the same as mine?",
+            messages.ReconcileQuery(salt, messages.MapQuery(root, ("",)), messages.MapQuery(other, ("",))),
+        ),
+        (
+            "the nodes are, the logs are not: the fingerprints of the 16 children of their root",
+            messages.Reconciled(
+                messages.MapAnswer(other, (values.content("children", 64),)), messages.MapAnswer(other, ())
+            ),
+        ),
+        (
+            "what do your logs have under these prefixes?",
+            messages.ReconcileQuery(salt, messages.MapQuery(root, ("0a", "f"))),
+        ),
+        (
+            "children, and a bucket",
+            messages.Reconciled(messages.MapAnswer(other, (values.content("children", 64), b""))),
+        ),
+        (
+            "the heads under a prefix, but those of two items",
+            messages.BucketsQuery(salt, (messages.Bucket("0ab", bytes(8)),)),
+        ),
+        ("the rest of them, from behind this log", messages.BucketsQuery(salt, (messages.Bucket("", after=log),))),
+        ("one head, and nothing is left out", messages.Heads((head,), 1)),
+        ("the record of one node, and there is more in the first bucket", messages.NodeRecords((record,), 0)),
         ("a log has grown", messages.Announcement(record, (head,))),
         ("the identity of a namespace", messages.IdentityChain(identity.chain)),
-        ("entries of a log from index 3 on", messages.LogPage(3, tuple(entry.data for entry in values.log()[3:]))),
+        ("who are these publishers?", messages.IdentitiesQuery((identity.namespace, NamespaceId(root)))),
+        ("the first is not known", messages.Identities((None,))),
+        (
+            "two entries of a log from index 3 on, and one of another",
+            messages.RecordsQuery((messages.LogRange(own_log, 3, 2), messages.LogRange(log, 0, 1))),
+        ),
+        ("one of the two, and none", messages.Records((tuple(entry.data for entry in values.log()[3:4]), ()))),
         ("which chunks of these files do you have?", messages.HaveQuery((root, root, root))),
         ("all, none, and the chunks 0 and 9", messages.Have((True, False, b"\x01\x02"))),
         ("the first page of the chunk list of a file", messages.TreesQuery((messages.PageRef(root, 0),))),
@@ -160,14 +188,33 @@ def _invalid_messages(root: ContentId, head: messages.LogHead, record: bytes) ->
         ("Hello", "another field", {"record": record, "more": 1}),
         ("Nodes", "no record, not even its own", {"records": []}),
         ("Nodes", "65 records", {"records": [b""] * 65}),
-        ("HeadsQuery", "null written out", {"after": None}),
-        ("HeadsQuery", "a log id of 31 bytes", {"after": bytes(31)}),
-        ("Heads", "`more` is a number", {"heads": [], "more": 0}),
-        ("Heads", "a head without version", {"heads": [{"namespace": bytes(32), "head": b""}], "more": False}),
-        ("Heads", "version 0", {"heads": [log_head | {"version": 0}], "more": False}),
-        ("Heads", "version 1001", {"heads": [log_head | {"version": 1001}], "more": False}),
-        ("Heads", "a head that is text", {"heads": [log_head | {"head": head.head.decode()}], "more": False}),
-        ("Heads", "a head of 4097 bytes", {"heads": [log_head | {"head": bytes(4097)}], "more": False}),
+        ("ReconcileQuery", "a salt of 31 bytes", {"salt": bytes(31)}),
+        ("ReconcileQuery", "null written out", {"salt": bytes(32), "logs": None}),
+        ("ReconcileQuery", "257 prefixes", {"salt": bytes(32), "logs": {"root": bytes(32), "prefixes": [""] * 257}}),
+        (
+            "ReconcileQuery",
+            "a prefix of 64 digits",
+            {"salt": bytes(32), "logs": {"root": bytes(32), "prefixes": ["0" * 64]}},
+        ),
+        ("ReconcileQuery", "an upper-case digit", {"salt": bytes(32), "logs": {"root": bytes(32), "prefixes": ["A"]}}),
+        ("Reconciled", "65 bytes for a prefix", {"logs": {"root": bytes(32), "children": [bytes(65)]}}),
+        ("BucketsQuery", "no buckets", {"salt": bytes(32), "buckets": []}),
+        ("BucketsQuery", "129 buckets", {"salt": bytes(32), "buckets": [{"prefix": ""}] * 129}),
+        (
+            "BucketsQuery",
+            "65 items that the asker has",
+            {"salt": bytes(32), "buckets": [{"prefix": "", "have": bytes(260)}]},
+        ),
+        ("BucketsQuery", "a key of 31 bytes", {"salt": bytes(32), "buckets": [{"prefix": "", "after": bytes(31)}]}),
+        ("Heads", "`complete` is a truth value", {"heads": [], "complete": True}),
+        ("Heads", "a head without version", {"heads": [{"namespace": bytes(32), "head": b""}], "complete": 1}),
+        ("Heads", "version 0", {"heads": [log_head | {"version": 0}], "complete": 1}),
+        ("Heads", "version 1001", {"heads": [log_head | {"version": 1001}], "complete": 1}),
+        ("Heads", "a head that is text", {"heads": [log_head | {"head": head.head.decode()}], "complete": 1}),
+        ("Heads", "a head of 4097 bytes", {"heads": [log_head | {"head": bytes(4097)}], "complete": 1}),
+        ("IdentitiesQuery", "no namespaces", {"namespaces": []}),
+        ("RecordsQuery", "no ranges", {"ranges": []}),
+        ("RecordsQuery", "no entries asked for", {"ranges": [{"log": bytes(32), "start": 0, "count": 0}]}),
         ("Announcement", "65 heads", {"record": record, "heads": [log_head | {"head": b""}] * 65}),
         ("IdentityChain", "no documents", {"documents": []}),
         ("HaveQuery", "no roots", {"roots": []}),
@@ -187,8 +234,4 @@ def _invalid_messages(root: ContentId, head: messages.LogHead, record: bytes) ->
         ("BulkAnswer", "default of `text` written out", {"status": 404, "size": 0, "text": ""}),
         ("BulkAnswer", "text of 201 characters", {"status": 404, "size": 0, "text": "a" * 201}),
     ]
-    return [
-        {"type": type_, "why": why, "encoded": cbor2.dumps(value, canonical=True)}
-        for type_, why, value in cases
-    ]
-
+    return [{"type": type_, "why": why, "encoded": cbor2.dumps(value, canonical=True)} for type_, why, value in cases]

@@ -1,0 +1,143 @@
+"""The maps of a node as it shows them to peers: which logs and which nodes it knows (spec/replication.md).
+
+Answering keeps nothing between questions, and does bounded work for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from p2phub.core.encoding import encode
+from p2phub.core.fingerprints import SHORT_SIZE, short_item
+from p2phub.protocol.messages import (
+    HEADS_ANSWER_SIZE,
+    RECORDS_ANSWER_SIZE,
+    Bucket,
+    BucketsQuery,
+    Heads,
+    Identities,
+    IdentitiesQuery,
+    IdentityChain,
+    MapAnswer,
+    MapQuery,
+    NodeRecords,
+    Reconciled,
+    ReconcileQuery,
+    Records,
+    RecordsQuery,
+)
+from p2phub.protocol.reconcile import told
+from p2phub.store.digests import Digests
+from p2phub.store.store import Store
+
+from .disk import on_disk
+from .node import Node
+
+REFRESHED_MAX = 8192  # keys that are brought up to date for one question of a peer
+ENTRIES_MAX = 10_000  # entries of one log in an answer
+_ITEMS_AT_ONCE = 256  # items of a bucket that are read at once
+
+T = TypeVar("T")
+
+
+async def refresh_maps(node: Node, *, keys_max: int | None = None) -> None:
+    """Bring the maps up to date.
+
+    keys_max: stop after so many keys of each; the next call goes on. None: take them all.
+    """
+    if node.endpoints and (record := node.record()) is not node.noted_record:
+        await on_disk(node.store.node_states.note_own, node.id, record)
+        node.noted_record = record
+    await on_disk(_refresh, node.store, node.clock(), keys_max)
+
+
+def _refresh(store: Store, now: float, keys_max: int | None) -> None:
+    store.node_digests.refresh(now, keys_max=keys_max)
+    store.log_digests.refresh(now, keys_max=keys_max)
+
+
+def compare(store: Store, query: ReconcileQuery) -> Reconciled:
+    """Return what is here under the prefixes that a peer asks about."""
+    return Reconciled(
+        logs=_compare(store.log_digests, query.logs, query.salt),
+        nodes=_compare(store.node_digests, query.nodes, query.salt),
+    )
+
+
+def _compare(digests: Digests, asked: MapQuery | None, salt: bytes) -> MapAnswer | None:
+    if asked is None:
+        return None
+    root = digests.root().fingerprint
+    if root == asked.root:
+        return MapAnswer(root, ())
+    return MapAnswer(root, tuple(told(children, salt) for children in digests.children(asked.prefixes)))
+
+
+def heads_in(store: Store, query: BucketsQuery) -> Heads:
+    """Return the heads in buckets that the asker does not have."""
+    heads, complete = _collect(store.log_digests, query, store.log_states.heads, lambda head: len(head.head) + 64)
+    return Heads(tuple(heads), complete)
+
+
+def records_in(store: Store, query: BucketsQuery) -> NodeRecords:
+    """Return the node records in buckets that the asker does not have."""
+    records, complete = _collect(store.node_digests, query, store.node_states.records, len)
+    return NodeRecords(tuple(records), complete)
+
+
+def identities_of(store: Store, query: IdentitiesQuery) -> Identities:
+    """Return the identities that are here, of the first namespaces asked for."""
+    chains: list[IdentityChain | None] = []
+    size = 0
+    for namespace in query.namespaces:
+        chain = store.logs.identity_chain(namespace)
+        size += len(encode(chain)) if chain else 1
+        # The first one may be longer than what is meant to fit.
+        if chains and size > RECORDS_ANSWER_SIZE:
+            break
+        chains.append(chain)
+    return Identities(tuple(chains))
+
+
+def records_of(store: Store, query: RecordsQuery) -> Records:
+    """Return the entries that are here, of the first ranges asked for."""
+    found: list[tuple[bytes, ...]] = []
+    size = 0
+    for asked in query.ranges:
+        room = RECORDS_ANSWER_SIZE - size
+        entries = store.logs.entries(asked.log, asked.start, size_max=room, count_max=min(asked.count, ENTRIES_MAX))
+        found.append(tuple(entries))
+        size += sum(len(entry) + 8 for entry in entries) + 8
+        if size > RECORDS_ANSWER_SIZE:
+            break
+    return Records(tuple(found))
+
+
+def have_of(digests: Digests, prefix: str, salt: bytes, *, have_max: int) -> Bucket:
+    """Return the question for what a peer has under `prefix` and this node has not.
+
+    have_max: of more items none is named, and the peer sends those that are the same too.
+    """
+    items = digests.items(prefix, have_max + 1)
+    have = b"".join(short_item(item, salt) for item in items) if len(items) <= have_max else b""
+    return Bucket(prefix, have)
+
+
+def _collect(
+    digests: Digests, query: BucketsQuery, find: Callable[[Sequence[bytes]], list[T]], size_of: Callable[[T], int]
+) -> tuple[list[T], int]:
+    """Return what `find` gives for the items in buckets, and of how many buckets that is all."""
+    found: list[T] = []
+    size = 0
+    for complete, bucket in enumerate(query.buckets):
+        have = {bucket.have[at : at + SHORT_SIZE] for at in range(0, len(bucket.have), SHORT_SIZE)}
+        after = bucket.after
+        while items := digests.items(bucket.prefix, _ITEMS_AT_ONCE, after=after):
+            for value in find([item[0] for item in items if short_item(item, query.salt) not in have]):
+                found.append(value)
+                size += size_of(value)
+                if size > HEADS_ANSWER_SIZE:
+                    return found, complete
+            after = items[-1][0]
+    return found, len(query.buckets)
