@@ -61,15 +61,16 @@ def render(progress: Progress) -> Any:
     from rich.text import Text
 
     line = Table.grid(padding=(0, 1))
-    left = (progress.total - progress.done) / progress.rate if progress.rate > 0 else None
     line.add_row(
         Text(f"{progress.stage:>9}"),
         ProgressBar(total=max(progress.total, 1), completed=progress.done, width=32),
         Text(f"{human_bytes(progress.done)} of {human_bytes(progress.total)}"),
         Text(f"{human_bytes(progress.rate)}/s"),
-        Text(f"{human_seconds(left)} left" if left is not None else ""),
+        Text(_left(progress)),
     )
     rows: list[Any] = [line]
+    if sources := _sources(progress):
+        rows.append(Text(f"          {sources}"))
     for provider in progress.providers[:8]:
         rows.append(
             Text(
@@ -80,3 +81,17 @@ def render(progress: Progress) -> Any:
     if progress.waiting_for:
         rows.append(Text(f"          waiting for {progress.waiting_for}"))
     return Group(*rows)
+
+
+def _left(progress: Progress) -> str:
+    """Return how long it will take yet. Of what is only hashed, the rate so far is all that is known."""
+    if progress.stage == "fetching":
+        return "time left unknown" if progress.left_s is None else f"{human_seconds(progress.left_s)} left"
+    return f"{human_seconds((progress.total - progress.done) / progress.rate)} left" if progress.rate > 0 else ""
+
+
+def _sources(progress: Progress) -> str:
+    """Return where the bytes come from: what was here, and what comes over which class of links."""
+    parts = [f"{human_bytes(progress.here)} were here"] if progress.here else []
+    parts += [f"{human_bytes(each.received)} over {each.link}" for each in progress.links]
+    return ", ".join(parts)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .hub import hub_cache
 from .running import from_option, json_option, offline_option, peer_option, print_json, run
 from .text import human_bytes, human_files, human_seconds, provider_name, say
+
+if TYPE_CHECKING:
+    from p2phub.node.results import FetchResult
 
 
 @click.command()
@@ -131,11 +135,8 @@ def fetch(
     if as_json:
         print_json(result)
         return
-    missing = result.size - result.here_before - result.copied
-    copied = f", {human_bytes(result.copied)} are in other files here" if result.copied else ""
     if dry_run:
-        say(f"{human_files(result.files)}, {human_bytes(result.size)}")
-        say(f"  {human_bytes(result.here_before)} are here{copied}, {human_bytes(missing)} would be fetched")
+        _say_forecast(result)
         return
     say(result.path)
     files = f"{human_files(result.files)}, {human_bytes(result.size)}"
@@ -152,7 +153,24 @@ def fetch(
     for provider in result.providers:
         why = f" ({provider.reason})" if provider.reason else ""
         state = "" if provider.state == "giving" else f", {provider.state}{why}"
-        say(f"  {provider_name(provider.node, provider.origin)}  {human_bytes(provider.received)}{state}", err=True)
+        over = f" over {provider.link}" if provider.link and provider.received else ""
+        name = provider_name(provider.node, provider.origin)
+        say(f"  {name}  {human_bytes(provider.received)}{over}{state}", err=True)
+
+
+def _say_forecast(result: FetchResult) -> None:
+    """Say what a dry run found: what is here, what would come from where, and how long it would take."""
+    missing = result.size - result.here_before - result.copied
+    copied = f", {human_bytes(result.copied)} are in other files here" if result.copied else ""
+    say(f"{human_files(result.files)}, {human_bytes(result.size)}")
+    say(f"  {human_bytes(result.here_before)} are here{copied}, {human_bytes(missing)} would be fetched")
+    for share in result.links:
+        whom = "1 provider" if share.providers == 1 else f"{share.providers} providers"
+        say(f"  {human_bytes(share.size)} over {share.link}, from {whom}")
+    if result.unoffered:
+        say(f"  {human_bytes(result.unoffered)} nobody offers now")
+    if result.links:
+        say("  expected time: " + ("unknown" if result.expected_s is None else human_seconds(result.expected_s)))
 
 
 @click.command()

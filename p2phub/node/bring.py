@@ -15,10 +15,11 @@ from p2phub.core.ids import ContentId
 from p2phub.core.manifest import FileEntry
 from p2phub.store.disk import free_bytes
 
-from .dedup import count_known, count_shareable, find_known
+from .dedup import count_shareable
 from .disk import on_disk
 from .download import DownloadReport
 from .events import Tell
+from .foresee import foresee
 from .node import Node, Running
 from .origins import Origins
 from .partials import WantedFile
@@ -54,7 +55,8 @@ async def bring_files(
     if not origins:
         await require_peers(node)
     if dry_run:
-        return await _foresee(node, missing, origins, tell), here + await _in_partials(node, missing)
+        report = await foresee(node, missing, origins, tell)
+        return report, here + report.here_before
     report = await _bring(node, missing, sizes, origins, tell, Running(background))
     return report, here + report.here_before
 
@@ -79,9 +81,9 @@ async def bring_file(
         size = origins.size(root)
     else:
         raise nobody_has([root], reasons)
-    report = DownloadReport()
-    if not dry_run:
-        report = await _bring(node, [root], {}, origins, tell, Running(background))
+    if dry_run:
+        return await foresee(node, [root], origins, tell), size
+    report = await _bring(node, [root], {}, origins, tell, Running(background))
     held = await on_disk(node.store.blobs.find, root)
     return report, held.size if held else size
 
@@ -164,25 +166,6 @@ async def _download(
         for root in roots:
             node.downloads.pop(root, None)
         running.done.set()
-
-
-async def _foresee(node: Node, roots: Sequence[ContentId], origins: Origins, tell: Tell) -> DownloadReport:
-    """Return what a download of `roots` would copy from other files here."""
-    found, reasons = await ask_for_chunk_lists(node, roots, tell)
-    unlisted = [root for root in roots if root not in found]
-    if any(not origins.having(root) for root in unlisted):
-        raise nobody_has(unlisted, reasons)
-    lists = list(found.values())
-
-    def count() -> int:
-        held = [node.store.blobs.held_map(root) for root in found]
-        have = [
-            bytearray(len(chunks)) if isinstance(flags, bool) else bytearray(flags)
-            for chunks, flags in zip(lists, held, strict=True)
-        ]
-        return count_known(lists, have, find_known(node.store.blobs, lists, have))
-
-    return DownloadReport(copied=await on_disk(count))
 
 
 async def _check_space(node: Node, lists: Mapping[ContentId, ChunkList], more: int) -> None:

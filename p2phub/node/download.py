@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import trio
 
+from p2phub.core.choices import LINK_CLASSES, LinkClass
 from p2phub.core.errors import InvalidData, PeerError
 from p2phub.net.connection import ContentConnection, WantedChunk
 from p2phub.net.threads import run_abortable
+from p2phub.protocol.forecast import Forecast
 from p2phub.protocol.lease import Area, area_of
 from p2phub.protocol.messages import AREA_SIZE, ByteRange
 from p2phub.protocol.picker import Picker, Request, deadline_s
 from p2phub.store.partial import unpack_bits
 
+from .events import LinkRate
 from .partials import DownloadPartials, WantedFile
 
 HURRY_CHUNKS = 32  # ahead of a reader, that are fetched before others; spec/transfer.md §3.5
@@ -41,6 +44,7 @@ class ProviderReport:
     state: str = "asked"  # asked, giving, gone, banned, has nothing
     reason: str | None = None
     is_origin: bool = False
+    link: LinkClass | None = None  # between it and this node, once that is known
 
     @property
     def shown(self) -> str:
@@ -59,6 +63,18 @@ class DownloadReport:
     shared: int = 0  # of these, that lie on disk once
     seconds: float = 0.0
     providers: list[ProviderReport] = field(default_factory=list)
+    forecast: Forecast | None = None  # of a download that was not done
+
+
+def link_rates(reports: Iterable[ProviderReport]) -> tuple[LinkRate, ...]:
+    """Return what came over each class of links, and at which rate it comes; the cheapest first."""
+    rates: dict[LinkClass, float] = {}
+    received = Counter[LinkClass]()
+    for report in reports:
+        if report.link:
+            rates[report.link] = rates.get(report.link, 0.0) + (report.rate if report.state == "giving" else 0.0)
+            received[report.link] += report.received
+    return tuple(LinkRate(link, rates[link], received[link]) for link in LINK_CLASSES if link in rates)
 
 
 class Download:
@@ -106,6 +122,11 @@ class Download:
     def incomplete(self) -> list[int]:
         """Return the places of the files that miss a chunk."""
         return [place for place, left in enumerate(self._left) if left]
+
+    @property
+    def count(self) -> int:
+        """How many chunks there are."""
+        return len(self._sizes)
 
     def chunks_of(self, place: int) -> range:
         """Return the chunks of a file."""

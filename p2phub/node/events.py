@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from p2phub.core.choices import LinkClass
+
 
 class ProviderRate(Struct, frozen=True):
     """What one provider gives: a peer or an HTTP origin."""
@@ -18,6 +20,14 @@ class ProviderRate(Struct, frozen=True):
     rate: float  # bytes a second
     received: int  # bytes
     origin: str | None = None  # host and port
+
+
+class LinkRate(Struct, frozen=True):
+    """What comes over links of one class."""
+
+    link: LinkClass
+    rate: float  # bytes a second
+    received: int  # bytes
 
 
 class Progress(Struct, frozen=True, tag="progress"):
@@ -29,6 +39,9 @@ class Progress(Struct, frozen=True, tag="progress"):
     rate: float = 0.0  # bytes a second
     providers: tuple[ProviderRate, ...] = ()
     waiting_for: str | None = None  # why nothing arrives, if nothing does
+    here: int = 0  # of `done`: bytes that need not come, as they were here, also in other files
+    links: tuple[LinkRate, ...] = ()  # the cheapest first
+    left_s: float | None = None  # seconds that the rest should take; None: not known
 
 
 class Notice(Struct, frozen=True, tag="notice"):

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import trio
 from msgspec.structs import replace
 
-from p2phub.core.errors import PeerBusy, PeerError
+from p2phub.core.errors import PeerBusy
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
 from p2phub.store.partial import unpack_bits
@@ -19,12 +18,10 @@ from p2phub.store.peers import Peer
 from .disk import on_disk
 from .events import Tell
 from .node import Node
-from .replicate import call_peer, usable_peers
 from .resolve import load_manifest, resolve
 from .results import SwarmInfo, SwarmProvider
+from .survey import Answer, ask_who_has
 
-ASK_TIMEOUT_S = 10.0  # seconds that a peer has to say what it has
-ASKED_AT_ONCE = 16
 SLOW_SHARE = 0.1  # of the rate of the fastest: a provider below is called slow
 
 
@@ -92,47 +89,27 @@ def _bytes_of(chunks: ChunkList, flags: bytes | bytearray) -> int:
 
 async def _ask_all(node: Node, roots: Sequence[ContentId]) -> list[SwarmProvider]:
     """Ask every peer what it has of `roots`."""
-    found: list[SwarmProvider] = []
-    limiter = trio.CapacityLimiter(ASKED_AT_ONCE)
-
-    async def ask(peer: Peer) -> None:
-        async with limiter:
-            with trio.move_on_after(ASK_TIMEOUT_S) as waiting:
-                found.append(await _ask(node, peer, roots))
-            if waiting.cancelled_caught:
-                found.append(_idle(peer, "gone", f"no answer within {ASK_TIMEOUT_S:.0f} s"))
-
-    async with trio.open_nursery() as nursery:
-        for peer in await on_disk(usable_peers, node):
-            nursery.start_soon(ask, peer)
-    return found
+    answers = await ask_who_has(node, roots)
+    return await on_disk(lambda: [_told(node, answer, roots) for answer in answers])
 
 
-async def _ask(node: Node, peer: Peer, roots: Sequence[ContentId]) -> SwarmProvider:
-    try:
-        async with call_peer(node, peer) as client:
-            answer = await client.have(roots)
-    except PeerBusy as exc:
-        return _idle(peer, "busy", str(exc))
-    except PeerError as exc:
-        return _idle(peer, "gone", str(exc))
-
-    def share() -> float:
-        # By size where the chunk list is known, else every file counts the same.
-        total = has = 0.0
-        for root, held in zip(roots, answer.held, strict=True):
-            chunks = node.store.blobs.chunk_list(root)
-            size = chunks.size if chunks else 1
-            total += size
-            if isinstance(held, bool):
-                has += size * held
-            elif chunks and len(held) == -(-len(chunks) // 8):
-                has += _bytes_of(chunks, unpack_bits(held, len(chunks)))
-        return has / total if total else 0.0
-
-    has = await on_disk(share)
-    state = "fetching" if answer.fetching else "has nothing" if not has else "offers"
-    return SwarmProvider(str(peer.node), state, has, 0.0, peer.received, None)
+def _told(node: Node, answer: Answer, roots: Sequence[ContentId]) -> SwarmProvider:
+    """Return what a peer has said, or why it has not."""
+    if answer.have is None:
+        return _idle(answer.peer, "busy" if isinstance(answer.failure, PeerBusy) else "gone", str(answer.failure))
+    # By size where the chunk list is known, else every file counts the same.
+    total = has = 0.0
+    for root, held in zip(roots, answer.have.held, strict=True):
+        chunks = node.store.blobs.chunk_list(root)
+        size = chunks.size if chunks else 1
+        total += size
+        if isinstance(held, bool):
+            has += size * held
+        elif chunks and len(held) == -(-len(chunks) // 8):
+            has += _bytes_of(chunks, unpack_bits(held, len(chunks)))
+    state = "fetching" if answer.have.fetching else "has nothing" if not has else "offers"
+    share = has / total if total else 0.0
+    return SwarmProvider(str(answer.peer.node), state, share, 0.0, answer.peer.received, None)
 
 
 def _idle(peer: Peer, state: str, reason: str) -> SwarmProvider:

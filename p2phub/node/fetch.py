@@ -6,10 +6,11 @@ reference ──▶ manifest ──▶ files that are not here ──▶ chunk l
 from __future__ import annotations
 
 import fnmatch
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2phub.core.choices import Kind, LinkMode
+from p2phub.core.choices import LINK_CLASSES, Kind, LinkClass, LinkMode
 from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import FileEntry, Manifest
@@ -24,7 +25,7 @@ from .hubcache import place_in_cache, references_of
 from .node import Node
 from .origins import check_all, of_file, of_repository
 from .resolve import Target, load_manifest, resolve
-from .results import FetchResult, ProviderSummary
+from .results import FetchResult, LinkShare, ProviderSummary
 
 
 async def fetch(
@@ -94,6 +95,9 @@ async def fetch(
         linked=linked,
         providers=_providers(report),
         dry_run=dry_run,
+        links=_links(report),
+        unoffered=report.forecast.unoffered if report.forecast else 0,
+        expected_s=report.forecast.seconds if report.forecast else None,
     )
 
 
@@ -174,6 +178,9 @@ async def _fetch_file(
         linked=linked,
         providers=_providers(report),
         dry_run=dry_run,
+        links=_links(report),
+        unoffered=report.forecast.unoffered if report.forecast else 0,
+        expected_s=report.forecast.seconds if report.forecast else None,
     )
 
 
@@ -191,6 +198,23 @@ def _providers(report: DownloadReport) -> list[ProviderSummary]:
             provider.state,
             provider.reason,
             provider.name if provider.is_origin else None,
+            provider.link,
         )
         for provider in report.providers
     ]
+
+
+def _links(report: DownloadReport) -> list[LinkShare]:
+    """Return what came over each class of links, or would come; the cheapest first."""
+    sizes: Counter[LinkClass]
+    counts: Counter[LinkClass]
+    if report.forecast:
+        sizes, counts = Counter(report.forecast.links), Counter(report.forecast.providers)
+    else:
+        givers = [provider for provider in report.providers if provider.link and provider.received]
+        sizes, counts = Counter(), Counter()
+        for provider in givers:
+            assert provider.link
+            sizes[provider.link] += provider.received
+            counts[provider.link] += 1
+    return [LinkShare(link, sizes[link], counts[link]) for link in LINK_CLASSES if sizes[link]]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import trio
 
-from p2phub.core.choices import LinkClass
+from p2phub.core.choices import LINK_CLASSES, LinkClass
 from p2phub.core.errors import (
     FileRefused,
     GivenMeanwhile,
@@ -30,6 +30,8 @@ from p2phub.net.bulk import BulkConnection
 from p2phub.net.connection import ContentConnection
 from p2phub.net.frames import FrameConnection
 from p2phub.net.peerclient import PeerClient
+from p2phub.protocol.flags import any_of
+from p2phub.protocol.lease import EXPENSIVE
 from p2phub.protocol.messages import Have, Ticket
 from p2phub.protocol.picker import Request
 from p2phub.store.peers import Peer
@@ -40,7 +42,7 @@ from .events import Notice, Tell
 from .node import Node, Running
 from .replicate import ban_peer, call_peer, usable_peers
 from .results import SwarmProvider
-from .site import EXPENSIVE, Site
+from .site import Site
 
 IDLE_S = 0.25  # seconds until a connection with nothing to do looks again
 # Seconds between questions to a provider that has not everything: a share of the time that is left and of the
@@ -67,7 +69,8 @@ class Provider:
 
     def __init__(self, report: ProviderReport, link: LinkClass) -> None:
         self.report = report
-        self.link = link
+        self.link = report.link = link
+        self.remembered: float | None = None  # bytes a second that it gave in earlier downloads
         self.mate: NodeId | None = None  # who it is, if it fetches the same
         self.offers: bytes | None = b""  # as the picker takes them
         self.given: bytes | None = None
@@ -212,6 +215,14 @@ class Crowd:
         """How many providers have no slot for us."""
         return sum(provider.is_busy for provider in self.providers.values())
 
+    def remembered_rate(self) -> float:
+        """Return the rate that those who give now had in earlier downloads, in bytes a second; 0: nothing is known."""
+        total = 0.0
+        for link in LINK_CLASSES:
+            rate = sum(provider.remembered or 0.0 for provider in self.providers.values() if provider.link == link)
+            total += min(rate, self._node.links.settings.limit(link).down or math.inf)
+        return total
+
     def explain(self) -> list[SwarmProvider]:
         """Return what is known of everybody who gave, gives or could not give."""
         return [self._explain(report) for report in self._download.reports.values()]
@@ -323,6 +334,7 @@ class Crowd:
 
     async def _use(self, provider: Provider) -> None:
         """Keep the connections to a provider busy. Raises PeerError when it is to be given up."""
+        provider.remembered = (await on_disk(self._node.store.rates.of, [provider.name])).get(provider.name)
         provider.report.state, provider.report.reason = "giving", None
         provider.failure = None
         self.providers[provider.name] = provider
@@ -379,10 +391,20 @@ class Crowd:
             provider.name,
             provider.offers,
             given=provider.given,
-            allowed=self._site.allowed(provider.link, provider.given),
+            allowed=self._allowed(provider),
             connections=self._connections(),
             runs=provider.runs,
         )
+
+    def _allowed(self, provider: Provider) -> bytes | None:
+        """Return what `provider` may be asked for: a byte a chunk, None for all."""
+        if provider.link not in EXPENSIVE:
+            return None
+        near = [other for other in self.providers.values() if other.link not in EXPENSIVE and other.offers != b""]
+        known = [rate for other in near if (rate := self._picker.rate(other.name))]
+        far = self._picker.rate(provider.name) or provider.remembered
+        rates = sum(known) if known else None, far
+        return self._site.allowed(provider.link, provider.given, any_of(other.offers for other in near), rates)
 
     def _connections(self) -> int:
         """Return how many requests one provider is asked at once."""

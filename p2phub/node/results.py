@@ -33,6 +33,15 @@ class ProviderSummary(Struct, frozen=True):
     state: str
     reason: str | None
     origin: str | None = None  # host and port
+    link: LinkClass | None = None  # of the link to it; None: it was never asked
+
+
+class LinkShare(Struct, frozen=True):
+    """What came over links of one class, or is expected to."""
+
+    link: LinkClass
+    size: int  # bytes
+    providers: int  # over these links: who gave something, or offer something
 
 
 class FetchResult(Struct, frozen=True):
@@ -52,6 +61,9 @@ class FetchResult(Struct, frozen=True):
     linked: str | None  # how the files were placed
     providers: list[ProviderSummary]
     dry_run: bool = False
+    links: list[LinkShare] = []  # what came, or would come, over which class of links
+    unoffered: int = 0  # bytes that nobody offers, of a dry run
+    expected_s: float | None = None  # seconds that what would come takes; None: not known, or no dry run
 
 
 class CachedRepository(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Leave to others of the site what they fetch over the expensive link (spec/transfer.md §3.5)."""
+"""Leave to others of the site what they fetch over the expensive link, or have (spec/transfer.md §3.6)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import trio
 
 from p2phub.core.choices import LinkClass
 from p2phub.core.ids import NodeId
-from p2phub.protocol.lease import PATIENCE_S, Area, allowed, shares
+from p2phub.protocol.flags import both
+from p2phub.protocol.lease import EXPENSIVE, PATIENCE_S, Area, allowed, is_near_enough, shares
 
 from .download import Download
 
-EXPENSIVE: frozenset[LinkClass] = frozenset({"federation", "internet"})
+_OPPOSITE = bytes.maketrans(b"\0\1", b"\1\0")
 
 
 class Site:
@@ -32,12 +33,22 @@ class Site:
             self._areas = self._download.areas()
         self._places = shares(set(self._areas), self._own, mates)
 
-    def allowed(self, link: LinkClass, given: bytes | None) -> bytes | None:
+    def allowed(
+        self, link: LinkClass, given: bytes | None, near: bytes | None, rates: tuple[float | None, float | None]
+    ) -> bytes | None:
         """Return what a provider over `link` may be asked for: a byte a chunk, None for all.
 
         given: what it sent to somebody lately, in the same way, None for nothing.
+        near: in the same way what others offer over links that are not expensive; empty: there are none.
+        rates: of these together, and of the provider, in bytes a second; None if not known.
         """
         silent_s = trio.current_time() - self._download.last_arrival
-        if link not in EXPENSIVE or not self._mates or self._areas is None or silent_s > PATIENCE_S:
+        if link not in EXPENSIVE or silent_s > PATIENCE_S:
             return None
-        return allowed(self._areas, self._places, is_missing=self._download.picker.is_wanted, given=given)
+        ours = None
+        if self._mates and self._areas is not None:
+            ours = allowed(self._areas, self._places, is_missing=self._download.picker.is_wanted, given=given)
+        if near == b"" or not is_near_enough(*rates):
+            return ours
+        far = bytes(self._download.count) if near is None else near.translate(_OPPOSITE)
+        return far if ours is None else both(far, ours)

@@ -10,6 +10,7 @@ with the reason why not. Nothing waits without a limit.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Sequence
 from functools import partial
 
@@ -20,7 +21,7 @@ from p2phub.core.ids import NodeId
 
 from .dedup import find_known
 from .disk import on_disk
-from .download import Download, DownloadReport, ProviderReport
+from .download import Download, DownloadReport, ProviderReport, link_rates
 from .events import Progress, ProviderRate, Tell
 from .node import Arriving, Node, Running, SwarmState
 from .originprovider import OriginProvider
@@ -38,6 +39,7 @@ PATIENCE_ALONE_S = 5.0  # the same while nobody has given anything
 PATIENCE_SILENT_S = 400.0
 PATIENCE_BUSY_S = 600.0  # the same while one of them says that it is busy
 PATIENCE_BACKGROUND_S = 24 * 3600.0  # the same in the background, where others may be first for long
+REMEMBERED_SIZE = 1024 * 1024  # bytes that a provider must have given for its rate to be remembered
 QUIET_S = 2.0  # seconds without a chunk until people are told why
 
 
@@ -67,8 +69,15 @@ async def download(
             for provider in report.providers:
                 if not provider.is_origin:
                     await on_disk(node.store.peers.note_received, NodeId.parse(provider.name), provider.received)
+            if not running.background:  # it would be the rate that others left
+                await on_disk(node.store.rates.note, _rates(report.providers), time.time())
         report.seconds = trio.current_time() - start
     return report
+
+
+def _rates(reports: Sequence[ProviderReport]) -> dict[str, float]:
+    """Return the rates that are worth remembering, by provider."""
+    return {report.name: report.rate for report in reports if report.received >= REMEMBERED_SIZE and report.rate}
 
 
 class _Swarm:
@@ -204,6 +213,9 @@ class _Swarm:
         return f"{len(unoffered)} chunks that none of {_count(len(providers))} has yet"
 
     def _progress(self) -> Progress:
+        reports = [
+            report for report in self._download.reports.values() if report.received or report.state == "giving"
+        ]
         providers = tuple(
             ProviderRate(
                 None if report.is_origin else report.name,
@@ -211,10 +223,18 @@ class _Swarm:
                 report.received,
                 report.name if report.is_origin else None,
             )
-            for report in self._download.reports.values()
-            if report.received or report.state == "giving"
+            for report in reports
         )
-        return Progress("fetching", self._download.done, self._download.total, self._rate, providers, self._waiting)
+        here = self._report.here_before + self._report.copied
+        done, total = self._download.done, self._download.total
+        return Progress(
+            "fetching", done, total, self._rate, providers, self._waiting, here, link_rates(reports), self._left_s()
+        )
+
+    def _left_s(self) -> float | None:
+        """Return the seconds that the rest should take: at the rate so far, else at those of earlier downloads."""
+        rate = self._rate or self._crowd.remembered_rate()
+        return None if self._waiting or not rate else (self._download.total - self._download.done) / rate
 
     def _explain(self) -> SwarmState:
         return SwarmState(self._rate, self._waiting, self._crowd.explain())

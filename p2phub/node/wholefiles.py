@@ -20,7 +20,7 @@ from p2phub.net.threads import run_abortable
 from p2phub.store.unverified import Unverified
 
 from .disk import on_disk
-from .download import DownloadReport, ProviderReport
+from .download import DownloadReport, ProviderReport, link_rates
 from .events import Notice, Progress, ProviderRate, Tell
 from .node import Node
 from .originprovider import REFUSALS_MAX
@@ -123,7 +123,9 @@ class _WholeFetch:
             rate = done / max(trio.current_time() - start, 1e-6)
             giving = [report for report in self.reports.values() if report.state == "giving"]
             rates = tuple(ProviderRate(None, rate / len(giving), report.received, report.name) for report in giving)
-            self._tell(Progress("fetching", min(done, total), total, rate, rates))
+            left_s = max(total - done, 0) / rate if rate and total else None
+            links = link_rates(self.reports.values())
+            self._tell(Progress("fetching", min(done, total), total, rate, rates, links=links, left_s=left_s))
             await trio.sleep(TICK_S)
 
     async def _bring(self, root: ContentId) -> None:
@@ -135,6 +137,7 @@ class _WholeFetch:
                 reasons.append(report.reason or "")
                 continue
             report.state = "giving"
+            report.link = await self._node.links.class_of(origin.host)
             before = trio.current_time()
             try:
                 size = await self._take(origin, root, report)

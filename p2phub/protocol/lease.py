@@ -1,4 +1,4 @@
-"""Share out among the nodes of a site who fetches what over the expensive link (spec/transfer.md §3.5).
+"""Share out among the nodes of a site who fetches what over the expensive link (spec/transfer.md §3.6).
 
 Each area of a file belongs to two members, by rendezvous hashing: every node computes the
 same from the same members, without a word. The first fetches it from outside, the second
@@ -12,12 +12,21 @@ from collections.abc import Callable, Collection, Iterable
 
 from blake3 import blake3
 
+from p2phub.core.choices import LinkClass
 from p2phub.core.ids import ContentId, NodeId
 
-LEASE_SIZE = 16 * 1024 * 1024  # bytes of a file that belong to the same members; spec/transfer.md §3.5
-PATIENCE_S = 5.0  # seconds without a chunk from anybody until each fetches for itself; spec/transfer.md §3.5
+LEASE_SIZE = 16 * 1024 * 1024  # bytes of a file that belong to the same members; spec/transfer.md §3.6
+EXPENSIVE: frozenset[LinkClass] = frozenset({"federation", "internet"})
+NEAR_FACTOR = 4.0  # what is near may be so many times slower and is asked alone all the same; spec/transfer.md §3.6
+FAR_RATE = 8 * 1024 * 1024  # bytes a second, of who is far away and gave nothing yet; spec/transfer.md §3.6
+PATIENCE_S = 5.0  # seconds without a chunk from anybody until each fetches for itself; spec/transfer.md §3.6
 
 Area = tuple[ContentId, int]  # a file, and the number of the area in it
+
+
+def is_near_enough(near_rate: float | None, far_rate: float | None) -> bool:
+    """Say whether those near by are asked alone for what they have; rates in bytes a second, None if not known."""
+    return near_rate is None or near_rate * NEAR_FACTOR >= (FAR_RATE if far_rate is None else far_rate)
 
 
 def area_of(root: ContentId, offset: int) -> Area:

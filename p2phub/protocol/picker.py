@@ -23,6 +23,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from .flags import both
+
 REQUEST_SIZE_MAX = 16 * 1024 * 1024  # bytes; spec/transfer.md §3.2
 REQUEST_SIZE_MIN = 1024 * 1024  # bytes, less only where less is missing; spec/transfer.md §3.2
 REQUEST_SIZE_FIRST = 4 * 1024 * 1024  # bytes, before a provider's rate is known; spec/transfer.md §3.2
@@ -568,7 +570,7 @@ def _both(first: bytes | None, second: bytes | None) -> bytes | None:
     """Return the flags (a byte a chunk, None: all) that are set in both."""
     if first is None or second is None:
         return second if first is None else first
-    return (int.from_bytes(first, "big") & int.from_bytes(second, "big")).to_bytes(len(first), "big")
+    return both(first, second)
 
 
 def _stripes(sizes: Sequence[int], state: bytearray) -> list[range]:

@@ -348,6 +348,15 @@ MIGRATIONS = (
         id         BLOB PRIMARY KEY
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE rates (               -- how fast providers were lately
+        provider   TEXT PRIMARY KEY,   -- a node id, or host and port of an origin
+        rate       INTEGER NOT NULL,   -- bytes a second
+        noted      INTEGER NOT NULL    -- seconds since 1970
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE peers ADD COLUMN skews INTEGER NOT NULL DEFAULT 0;  -- answers of another version since the last pull
+    ALTER TABLE peers ADD COLUMN skew TEXT;                         -- what the newest of them was
+    """,
 )
 
 REBUILT = (  # tables that `store rebuild` fills again

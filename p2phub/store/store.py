@@ -15,6 +15,7 @@ from .logs import Logs
 from .manifests import Manifests
 from .mirrors import Mirrors
 from .peers import Peers
+from .rates import Rates
 from .settings import StoredSettings
 from .states import LogStates, NodeStates
 from .uploads import Uploads
@@ -38,6 +39,7 @@ class Store:
         self.log_digests = Digests(self.database, self.log_states)
         self.node_states = NodeStates(self.database)
         self.node_digests = Digests(self.database, self.node_states)
+        self.rates = Rates(self.database)
         self.keeping = Keeping(self.database)
         self.mirrors = Mirrors(self.database)
         self.uploads = Uploads(layout.uploads)

@@ -51,8 +51,10 @@ async def open_home(folder: Path, *, offline: bool = False, only_tls: bool = Fal
 
 
 @asynccontextmanager
-async def serving(node: Node, *, wrap: Wrap = lambda handler: handler, port: int = 0) -> AsyncIterator[Address]:
-    """Let `node` answer peers on loopback, through `wrap`; gives its address."""
+async def serving(
+    node: Node, *, wrap: Wrap = lambda handler: handler, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[Address]:
+    """Let `node` answer peers at an address of loopback, through `wrap`; gives its address."""
     async with trio.open_nursery() as nursery:
         door = PeerDoor(node, nursery)
         handler = wrap(door.handle)
@@ -61,7 +63,7 @@ async def serving(node: Node, *, wrap: Wrap = lambda handler: handler, port: int
             await serve_bulk(stream, door.tickets, handler, peer_host)
 
         tls = server_context(node.key)
-        host, bound = await nursery.start(partial(serve_peers, "127.0.0.1", port, handler, tls=tls, bulk=bulk))
+        _, bound = await nursery.start(partial(serve_peers, host, port, handler, tls=tls, bulk=bulk))
         node.serve_at([f"{host}:{bound}"])
         yield Address(node.id, host, bound)
         nursery.cancel_scope.cancel()

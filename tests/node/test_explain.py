@@ -50,7 +50,7 @@ async def test_peers_are_asked_what_they_have_when_nothing_runs(published, copy_
 async def test_a_peer_that_does_not_say_what_it_has_is_shown_with_the_reason(
     published, copy_of, tmp_path, impatient, monkeypatch
 ):
-    monkeypatch.setattr("p2phub.node.explain.ASK_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("p2phub.node.survey.ASK_TIMEOUT_S", 1.0)
     async with AsyncExitStack() as stack:
         mute = await stack.enter_async_context(open_home(copy_of("mute")))
         broken = await stack.enter_async_context(open_home(copy_of("broken")))

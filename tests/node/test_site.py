@@ -15,6 +15,8 @@ from p2phub.protocol.lease import PATIENCE_S
 ROOT = ContentId(bytes(32))
 OWN, MATE, THIRD = (NodeId(bytes([number]) * 32) for number in range(3))
 CHUNKS = 64
+NOBODY_NEAR = b"", (None, None)
+MIB = 1024 * 1024
 
 
 @dataclass
@@ -33,6 +35,7 @@ class SomeDownload:
 
     picker: Wanted = field(default_factory=Wanted)
     last_arrival: float = 0.0
+    count: int = CHUNKS
 
     def areas(self) -> list[tuple[ContentId, int]]:
         return [(ROOT, chunk) for chunk in range(CHUNKS)]
@@ -46,10 +49,10 @@ async def test_alone_or_over_a_near_link_all_may_be_asked_for():
     download = SomeDownload(last_arrival=trio.current_time())
     alone = site(OWN, download)
 
-    assert alone.allowed("internet", None) is None
+    assert alone.allowed("internet", None, *NOBODY_NEAR) is None
     alone.set_mates(frozenset({MATE}))
-    assert alone.allowed("lan", None) is None
-    assert alone.allowed("site", None) is None
+    assert alone.allowed("lan", None, *NOBODY_NEAR) is None
+    assert alone.allowed("site", None, *NOBODY_NEAR) is None
 
 
 @pytest.mark.parametrize("link", ["internet", "federation"])
@@ -58,7 +61,7 @@ async def test_two_of_a_site_share_out_what_comes_over_the_expensive_link(link):
     ours, theirs = site(OWN, download), site(MATE, download)
     ours.set_mates(frozenset({MATE}))
     theirs.set_mates(frozenset({OWN}))
-    first, second = ours.allowed(link, None), theirs.allowed(link, None)
+    first, second = ours.allowed(link, None, *NOBODY_NEAR), theirs.allowed(link, None, *NOBODY_NEAR)
 
     assert first is not None
     assert second is not None
@@ -70,16 +73,45 @@ async def test_a_third_gets_back_what_it_is_no_holder_of_only_when_nothing_arriv
     download = SomeDownload(last_arrival=trio.current_time())
     ours = site(OWN, download)
     ours.set_mates(frozenset({MATE, THIRD}))
-    first = ours.allowed("internet", None)
+    first = ours.allowed("internet", None, *NOBODY_NEAR)
     assert first is not None
     # All of its own is here: now it helps the slow ones, with what nobody was given.
     download.picker.missing = {chunk for chunk in range(CHUNKS) if not first[chunk]}
-    more = ours.allowed("internet", None)
+    more = ours.allowed("internet", None, *NOBODY_NEAR)
     assert more is not None
     given = bytes(more)
-    rest = ours.allowed("internet", given)
+    rest = ours.allowed("internet", given, *NOBODY_NEAR)
 
     assert sum(first) < sum(more) < CHUNKS
     assert rest == first, "what was given comes from the mates"
     await trio.sleep(PATIENCE_S + 0.1)
-    assert ours.allowed("internet", given) is None
+    assert ours.allowed("internet", given, *NOBODY_NEAR) is None
+
+
+async def test_what_is_near_is_not_asked_for_from_afar_while_it_comes(autojump_clock):
+    download = SomeDownload(last_arrival=trio.current_time())
+    alone = site(OWN, download)
+    half = bytes(32) + bytes([1]) * 32
+    rest = bytes([1]) * 32 + bytes(32)
+
+    assert alone.allowed("internet", None, half, (None, None)) == rest
+    assert alone.allowed("internet", None, None, (None, None)) == bytes(CHUNKS)
+    assert alone.allowed("site", None, half, (None, None)) is None
+    # Of who is far and gave nothing yet 8 MiB/s are thought.
+    assert alone.allowed("internet", None, half, (2 * MIB, None)) == rest
+    assert alone.allowed("internet", None, half, (1.9 * MIB, None)) is None
+    assert alone.allowed("internet", None, half, (10 * MIB, 39 * MIB)) == rest
+    assert alone.allowed("internet", None, half, (10 * MIB, 41 * MIB)) is None
+    await trio.sleep(PATIENCE_S + 0.1)
+    assert alone.allowed("internet", None, half, (None, None)) is None
+
+
+async def test_of_what_a_site_shares_out_what_is_near_is_left_out():
+    download = SomeDownload(last_arrival=trio.current_time())
+    ours = site(OWN, download)
+    ours.set_mates(frozenset({MATE}))
+    first = ours.allowed("internet", None, *NOBODY_NEAR)
+    half = bytes(32) + bytes([1]) * 32
+
+    assert first is not None
+    assert ours.allowed("internet", None, half, (None, None)) == first[:32] + bytes(32)
