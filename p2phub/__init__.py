@@ -25,6 +25,7 @@ _ERRORS = (
 
 __all__ = ["__version__", *_FUNCTIONS, *_ERRORS]
 
+
 def __getattr__(name: str) -> Any:
     if name in _ERRORS:
         return getattr(importlib.import_module("p2phub.core.errors"), name)

@@ -241,9 +241,7 @@ async def locate(
     return result.location
 
 
-async def _run(
-    operation: Operation, home: PathLike | None, offline: bool, on_event: Tell, peers: Sequence[str]
-) -> Any:
+async def _run(operation: Operation, home: PathLike | None, offline: bool, on_event: Tell, peers: Sequence[str]) -> Any:
     environment = dict(os.environ)
     if home is not None:
         environment["P2PHUB_HOME"] = os.fspath(home)

@@ -1,9 +1,9 @@
 """Set this process up so that tools for other hubs work through the running node.
 
-    import p2phub.integrations
-    p2phub.integrations.connect()
-    from transformers import AutoModel      # only now
-    AutoModel.from_pretrained("NAMESPACE/MODEL")
+import p2phub.integrations
+p2phub.integrations.connect()
+from transformers import AutoModel      # only now
+AutoModel.from_pretrained("NAMESPACE/MODEL")
 """
 
 from __future__ import annotations

@@ -62,8 +62,6 @@ def _with_node(work: Callable[[Node], Identity]) -> Identity:
     from p2phub.node.node import open_node
     from p2phub.node.running import run_to_end
 
-
-
     async def run() -> Identity:
         async with open_node(settings()) as node:
             return await on_disk(work, node)

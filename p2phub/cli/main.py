@@ -152,4 +152,3 @@ def exit_code(exc: Exception) -> int:
 def _set_up_logging(level: int) -> None:
     """Send log lines from `level` on to stderr."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("hypercorn").setLevel(max(level, logging.WARNING))  # it logs every byte

@@ -47,9 +47,7 @@ class _HexId(Id):
     def parse(cls, text: str) -> Self:
         digits = text.removeprefix("b3:")
         if not text.startswith("b3:") or len(digits) != 2 * ID_SIZE or set(digits) - set("0123456789abcdef"):
-            raise InvalidName(
-                f"'{text}' is no {cls.KIND}: expected b3: and {2 * ID_SIZE} lower-case hex digits"
-            )
+            raise InvalidName(f"'{text}' is no {cls.KIND}: expected b3: and {2 * ID_SIZE} lower-case hex digits")
         return cls(bytes.fromhex(digits))
 
 

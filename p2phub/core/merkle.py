@@ -99,9 +99,7 @@ def inclusion_proof(tree: TreeHash, leaf_hashes: Sequence[bytes], index: int) ->
     return (*inclusion_proof(tree, leaf_hashes[split:], index - split), root(tree, leaf_hashes[:split]))
 
 
-def root_from_inclusion(
-    tree: TreeHash, leaf_hash: bytes, index: int, count: int, proof: Sequence[bytes]
-) -> bytes:
+def root_from_inclusion(tree: TreeHash, leaf_hash: bytes, index: int, count: int, proof: Sequence[bytes]) -> bytes:
     """Return the root of the tree of `count` leaves in which `proof` puts `leaf_hash` at `index`.
 
     Raises HashMismatch if no proof of this length fits. Source: RFC 9162 §2.1.3.2.
@@ -180,9 +178,7 @@ def check_consistency(
         raise HashMismatch("the new tree does not extend the old one")
 
 
-def _subproof(
-    tree: TreeHash, leaf_hashes: Sequence[bytes], old_count: int, *, complete: bool
-) -> tuple[bytes, ...]:
+def _subproof(tree: TreeHash, leaf_hashes: Sequence[bytes], old_count: int, *, complete: bool) -> tuple[bytes, ...]:
     count = len(leaf_hashes)
     if old_count == count:
         return () if complete else (root(tree, leaf_hashes),)

@@ -50,6 +50,7 @@ BODY_SIZE_MAX = 16 * 1024  # bytes looked at for title and excerpt: the worst Ma
 
 _PROSE_LETTERS_MIN = 24  # a paragraph with fewer, links apart, is a row of badges or a note
 
+
 def parse_card(data: bytes) -> Card:
     """Return the card in `data`, the bytes of a README.md.
 

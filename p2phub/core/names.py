@@ -71,9 +71,7 @@ def parse_reference(text: str) -> Reference:
     """Return what `text` refers to; raises InvalidName with the rule that it breaks."""
     if text.startswith("b3:"):
         if not re.fullmatch(rf"b3:[0-9a-f]{{{2 * ID_SIZE}}}", text):
-            raise InvalidName(
-                f"'{text}' is no content hash: expected b3: and {2 * ID_SIZE} lower-case hex digits"
-            )
+            raise InvalidName(f"'{text}' is no content hash: expected b3: and {2 * ID_SIZE} lower-case hex digits")
         return HashRef(bytes.fromhex(text[3:]))
     if "://" in text:
         raise InvalidName(

@@ -11,8 +11,6 @@ def local_app(control: ASGIApp, hub: ASGIApp) -> ASGIApp:
     """Return the application of the local door."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        # What is no request (start and end of the server) is the control API's, too.
-        is_hub = scope["type"] == "http" and not scope["path"].startswith(_CONTROL)
-        await (hub if is_hub else control)(scope, receive, send)
+        await (control if scope["path"].startswith(_CONTROL) else hub)(scope, receive, send)
 
     return app

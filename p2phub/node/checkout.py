@@ -125,11 +125,7 @@ def _check_inside(folder: Path, target: Path, stale: set[str]) -> None:
 
 def _holds_only(folder: Path, target: Path, stale: set[str]) -> bool:
     """Say whether the folder `target` holds some of the files `stale` and nothing else."""
-    held = {
-        path.relative_to(folder).as_posix()
-        for path in target.rglob("*")
-        if path.is_symlink() or not path.is_dir()
-    }
+    held = {path.relative_to(folder).as_posix() for path in target.rglob("*") if path.is_symlink() or not path.is_dir()}
     return bool(held) and held <= stale
 
 

@@ -93,9 +93,7 @@ async def commit(
         manifest = msgspec.structs.replace(manifest, facts=before.facts)
     revision = await on_disk(node.store.manifests.add, manifests.encode(manifest))
     await on_disk(node.store.keeping.pin, revision, "published")
-    await on_disk(
-        append_release, node, identity.namespace, model, None, branch, message, kind, manifest, revision
-    )
+    await on_disk(append_release, node, identity.namespace, model, None, branch, message, kind, manifest, revision)
     node.note_change()
     return revision
 
@@ -173,5 +171,3 @@ def uploads_of(node: Node, changes: Sequence[Change]) -> list[Path]:
     """Return the uploaded files that `changes` used, which are objects of the store now."""
     found = [node.store.uploads.find(change.sha256) for change in changes if isinstance(change, Put)]
     return [path for path in found if path is not None]
-
-

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -28,6 +28,7 @@ from p2phub.protocol.picker import Picker, Request, deadline_s
 from p2phub.store.partial import unpack_bits
 
 from .events import LinkRate
+from .node import Reader
 from .partials import DownloadPartials, WantedFile
 
 HURRY_CHUNKS = 32  # ahead of a reader, that are fetched before others; spec/transfer.md §3.5
@@ -115,6 +116,8 @@ class Download:
         self._passed = bytearray(len(self._sizes))  # 1 for each chunk that a whole file brought, wanted or not
         self.last_arrival = trio.current_time()
         self._arrived: deque[tuple[Request[str], int]] = deque()
+        self._readers: dict[Reader, tuple[int, int]] = {}  # the file and the chunk that each reads next
+        self._token = trio.lowlevel.current_trio_token()
         self._running: dict[int, ContentConnection] = {}  # by number of the request
         self._cut: set[int] = set()  # requests that were ended because others brought it all
         self._limiter = trio.CapacityLimiter(THREADS_MAX)
@@ -136,14 +139,33 @@ class Download:
         """Say whether a file is one chunk, which is written whole."""
         return len(self.files[place].chunks) == 1
 
-    def note_reader(self, place: int, reader: Hashable, offset: int | None) -> None:
-        """Let the chunks from byte `offset` of one file on be asked for before others; None: `reader` is gone."""
+    def note_reader(self, place: int, reader: Reader, offset: int | None) -> None:
+        """Let the chunks from byte `offset` of one file on be asked for before others; None: `reader` is gone.
+
+        The reader is woken when the first of them is here.
+        """
         chunks = self.files[place].chunks
         if offset is None or offset >= chunks.size:
             self.picker.hurry(reader, range(0))
+            self._readers.pop(reader, None)
             return
-        first = self._first[place] + chunks.index_at(offset)
+        index = chunks.index_at(offset)
+        first = self._first[place] + index
         self.picker.hurry(reader, range(first, min(first + HURRY_CHUNKS, self._first[place + 1])))
+        self._readers[reader] = place, index
+        if self.have[place][index]:
+            reader.wake()
+
+    def _wake_readers(self) -> None:
+        for reader, (place, index) in self._readers.items():
+            if self.have[place][index]:
+                reader.wake()
+
+    def _note_arrivals(self) -> None:
+        """Wake who reads what is here now; from a worker thread."""
+        # Who comes between these two lines finds in `have` what arrived before.
+        if self._readers:
+            self._token.run_sync_soon(self._wake_readers, idempotent=True)
 
     def drain(self) -> None:
         """Take note of the chunks that arrived."""
@@ -193,6 +215,7 @@ class Download:
             if self.picker.is_wanted(chunk):
                 self._partials.write(place, chunk - self._first[place], data)
                 self.have[place][chunk - self._first[place]] = 1
+                self._note_arrivals()
             self._arrived.append((request, chunk))
 
         def work() -> None:
@@ -210,6 +233,7 @@ class Download:
                     self._partials.add_small([(place, data) for _, place, data in small])
                     for _, place, _ in small:
                         self.have[place][0] = 1
+                    self._note_arrivals()
                     self._arrived.extend((request, chunk) for chunk, _, _ in small)
 
         self._running[request.number] = connection

@@ -82,9 +82,7 @@ async def view_store(node: Node, cache: Path, link: LinkMode, tell: Tell) -> Cac
             for namespace, model in node.store.catalogue.publishers_of(revision):
                 name = f"{namespace}/{model}"
                 names = references_of(node.store, namespace, model, revision)
-                folder, _ = place_in_cache(
-                    node.store, cache, name, revision, manifest, manifest.files, names, link
-                )
+                folder, _ = place_in_cache(node.store, cache, name, revision, manifest, manifest.files, names, link)
                 shown.append(CachedRepository(name, manifest.kind, revision.commit, names, str(folder)))
         return CacheView(str(cache), shown)
 

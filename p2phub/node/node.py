@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import trio
 
@@ -54,6 +55,15 @@ class Running:
     done: trio.Event = field(default_factory=trio.Event)
 
 
+class Reader(Protocol):
+    """Who reads a file that is not whole here."""
+
+    def __hash__(self) -> int: ...
+
+    def wake(self) -> None:
+        """Say that what is read next is here."""
+
+
 @dataclass(frozen=True)
 class Arriving:
     """A file that this node downloads now."""
@@ -61,7 +71,7 @@ class Arriving:
     have: bytearray  # a byte for each chunk, 1 if it is on disk
     note_mate: Callable[[NodeId], None]  # to be told of a peer that downloads it too
     explain: Callable[[], SwarmState]  # says how the download goes
-    note_reader: Callable[[Hashable, int | None], None]  # to be told at which byte somebody reads it; None: gone
+    note_reader: Callable[[Reader, int | None], None]  # to be told at which byte somebody reads it; None: gone
 
 
 @dataclass
@@ -81,7 +91,7 @@ class Node:
     downloads: dict[ContentId, Running] = field(default_factory=dict)  # by file
     arriving: dict[ContentId, Arriving] = field(default_factory=dict)  # of those, what has come
     # Who reads a file that is not whole here, by file, and at which byte: known before its download begins.
-    readers: dict[ContentId, dict[Hashable, int]] = field(default_factory=dict)
+    readers: dict[ContentId, dict[Reader, int]] = field(default_factory=dict)
     giving: Giving = field(default_factory=Giving)
     calls: Calls = field(default_factory=Calls)
     started: float = field(init=False)  # seconds since 1970

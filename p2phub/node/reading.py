@@ -1,9 +1,9 @@
 """Read files while they are still being fetched, every byte verified (spec/hub-api.md §4).
 
-    reader ──read(offset)──▶ chunk here and right? ──yes──▶ its bytes
-                                   │ no
-                                   ▼
-                             one download of the file for all its readers
+    reader ──read, pour──▶ chunk here and right? ──yes──▶ its bytes
+                              │ no         ▲
+                              ▼            │ wake
+                        one download of the file for all its readers, and of small files beside it
 
 Rule: a chunk is hashed when it is read, each time. So it does not matter how far a
 download is, who writes it, or whether the disk went bad since: what is not right is not
@@ -22,9 +22,11 @@ import trio
 from blake3 import blake3
 
 from p2phub.core.errors import HubError, InvalidData, StoreError
-from p2phub.core.filetree import ChunkList
+from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList
 from p2phub.core.ids import ContentId
-from p2phub.core.manifest import FileEntry
+from p2phub.core.manifest import FileEntry, Manifest
+from p2phub.net.asgi import Put
+from p2phub.net.buffers import Buffers
 from p2phub.store.blobs import Blobs, Readable
 from p2phub.store.disk import disk_errors
 
@@ -36,10 +38,16 @@ from .origins import of_repository
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.03  # seconds between looks for a chunk that is awaited
 LINGER_S = 15.0  # seconds that a download goes on after its last reader left: clients come back after a pause
 DOWNLOADS_MAX = 3  # that succeed, and leave a chunk that is not right
 PIECE_SIZE_MAX = 4 * 1024 * 1024  # bytes read at once, and held for one reader
+TURN_SIZE = 64 * 1024 * 1024  # bytes that a reader pours until others have their turn
+# What is fetched with a small file that is read: clients that want one mostly want the next.
+SMALL_SIZE_MAX = 256 * 1024  # bytes of such a file; spec/hub-api.md §4
+BATCH_SIZE_MAX = 8 * 1024 * 1024  # bytes of all of them; spec/hub-api.md §4
+BATCH_FILES_MAX = 500  # spec/hub-api.md §4
+
+_buffers = Buffers(CHUNK_SIZE_MAX)
 
 
 class Readings:
@@ -53,22 +61,21 @@ class Readings:
         self._downloads: dict[ContentId, _Download] = {}
 
     @asynccontextmanager
-    async def open(self, file: FileEntry, origin_urls: Sequence[str]) -> AsyncIterator[Reading]:
-        """Give a reader of `file`. Nothing is fetched before it reads.
-
-        origin_urls: where the manifest of `file` says it can be fetched, besides peers.
-        """
+    async def open(self, file: FileEntry, manifest: Manifest) -> AsyncIterator[Reading]:
+        """Give a reader of `file`, which is one of `manifest`. Nothing is fetched before it reads."""
         source = _Source(self._node.store.blobs, file)
         download: _Download | None = None
 
         def start() -> _Download:
             nonlocal download
-            if download is None or download.over.is_set():
+            if download is None or download.is_over:
                 download = self._downloads.get(file.root)
                 if download is None:
-                    download = self._downloads[file.root] = _Download()
-                    self._nursery.start_soon(self._run, file, origin_urls, download)
-                download.enter()
+                    download = _Download()
+                    files = self._batch(file, manifest)
+                    self._downloads |= dict.fromkeys((file.root for file in files), download)
+                    self._nursery.start_soon(self._run, files, manifest.origin_urls, download)
+                download.enter(reading)
             return download
 
         reading = Reading(self._node, file, source, start)
@@ -78,23 +85,47 @@ class Readings:
             reading.note_place(None)
             source.close()
             if download is not None:
-                download.leave()
+                download.leave(reading)
 
-    async def _run(self, file: FileEntry, origin_urls: Sequence[str], download: _Download) -> None:
+    def _batch(self, file: FileEntry, manifest: Manifest) -> list[FileEntry]:
+        """Return what is downloaded for a reader of `file`: it, and small files that follow it if it is small."""
+        batch, size = {file.root: file}, file.size
+        if file.size > SMALL_SIZE_MAX:
+            return [file]
+        at = manifest.files.index(file)
+        for other in (*manifest.files[at + 1 :], *manifest.files[:at]):
+            if len(batch) == BATCH_FILES_MAX or size + other.size > BATCH_SIZE_MAX:
+                break
+            if 0 < other.size <= SMALL_SIZE_MAX and other.root not in self._downloads and other.root not in batch:
+                batch[other.root] = other
+                size += other.size
+        return list(batch.values())
+
+    async def _run(self, files: list[FileEntry], origin_urls: Sequence[str], download: _Download) -> None:
+        """Bring `files`, of which the first one must come."""
+
+        async def bring(some: list[FileEntry]) -> None:
+            await bring_files(self._node, some, ignore, origins=of_repository(some, (), origin_urls))
+
         try:
             with download.scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(download.end_unread)
-                    await bring_files(self._node, [file], ignore, origins=of_repository([file], (), origin_urls))
+                    try:
+                        await bring(files)
+                    except HubError as exc:
+                        log.info("cannot fetch %d files together: %s", len(files), exc)
+                        await bring(files[:1])
                     nursery.cancel_scope.cancel()
         except* HubError as group:
             download.failure = _first(group)
         except* Exception:
-            log.exception("cannot fetch %s", file.path)
+            log.exception("cannot fetch %s", files[0].path)
             download.failure = HubError("the node met a bug of its own; its log says more")
         finally:
-            del self._downloads[file.root]
-            download.over.set()
+            for file in files:
+                del self._downloads[file.root]
+            download.end()
 
 
 class Reading:
@@ -106,6 +137,7 @@ class Reading:
         self._source = source
         self._start = start
         self._is_noted = False
+        self._news = trio.Event()  # the chunk that is waited for is here, or the download is over
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return verified bytes from `offset` on: at least one and at most `size`.
@@ -116,15 +148,13 @@ class Reading:
         download: _Download | None = None
         tried = 0
         while True:
-            over = download is not None and download.over.is_set()
+            is_over = download is not None and download.is_over
             data = await on_disk(self._source.read, offset, min(size, PIECE_SIZE_MAX))
             if data:
-                if download is not None or self._is_noted:
+                if self._is_noted:
                     self.note_place(offset + len(data))
                 return data
-            # Before the download begins, so that its first requests are for what is read.
-            self.note_place(offset)
-            if over and download is not None:
+            if download is not None and is_over:
                 tried += 1
                 if download.failure:
                     raise download.failure
@@ -133,9 +163,24 @@ class Reading:
                     f"{self.file.path} was fetched {tried} times, and each time the disk gave other bytes",
                     path=self.file.path,
                 )
-            download = self._start()
-            with trio.move_on_after(POLL_S):
-                await download.over.wait()
+            self._news = trio.Event()
+            if download is None or is_over:
+                # Before the download begins, so that its first requests are for what is read.
+                self.note_place(offset)
+                download = self._start()
+            # Otherwise the chunk came and is not right: only another download can help.
+            await self._news.wait()
+
+    def pour(self, offset: int, end: int, put: Put) -> bool:
+        """Put verified bytes from `offset` on, up to `end` at most, as far as they are here and are taken.
+
+        Works in the caller's thread. Returns False if it stopped at a chunk that is not here.
+        """
+        return self._source.pour(offset, min(end, offset + TURN_SIZE), put)
+
+    def wake(self) -> None:
+        """Let it look again."""
+        self._news.set()
 
     def note_place(self, offset: int | None) -> None:
         """Tell the download of the file, running or to come, at which byte this reader is; None: nowhere any more."""
@@ -153,22 +198,27 @@ class Reading:
 
 
 class _Download:
-    """A download for readers: how many there are, and how it ended."""
+    """A download for readers: who they are, and how it ended."""
 
     def __init__(self) -> None:
-        self.over = trio.Event()
+        self.is_over = False
         self.failure: HubError | None = None
         self.scope = trio.CancelScope()
-        self._readers = 0
+        self._readers: set[Reading] = set()
         self._changed = trio.Event()
 
-    def enter(self) -> None:
-        self._readers += 1
+    def enter(self, reading: Reading) -> None:
+        self._readers.add(reading)
         self._note()
 
-    def leave(self) -> None:
-        self._readers -= 1
+    def leave(self, reading: Reading) -> None:
+        self._readers.discard(reading)
         self._note()
+
+    def end(self) -> None:
+        self.is_over = True
+        for reading in self._readers:
+            reading.wake()
 
     async def end_unread(self) -> None:
         """Cancel the download when nobody has read for a while; what it brought stays."""
@@ -196,62 +246,79 @@ class _Source:
         self._open: Readable | None = None
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return verified bytes from `offset` on, at most `size`; none if the chunk at `offset` is not here.
+        """Return verified bytes from `offset` on, at most `size`; none if the chunk at `offset` is not here."""
+        pieces: list[bytes] = []
+        with _buffers.lend() as buffer:
+            # Whole chunks, as far as they fit: half a chunk would be hashed twice.
+            while size > 0 and (not pieces or self._length_at(offset) <= size):
+                data = self._chunk_at(offset, buffer)[:size]
+                if not data:
+                    break
+                pieces.append(bytes(data))
+                offset += len(data)
+                size -= len(data)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-        A whole file that is not as it should be is taken out of the store, so that it can be fetched again.
-        """
-        if self._chunks is None:
-            self._chunks = self._blobs.chunk_list(self._file.root)
-            if self._chunks is None:
-                return b""
-            if self._chunks.size != self._file.size:
-                raise InvalidData(
-                    f"the manifest says {self._file.path} has {self._file.size} bytes, and it has {self._chunks.size}"
-                )
-        data = self._read(self._chunks, offset, size)
-        if data:
-            return data
-        # A download may have begun anew, or ended in another file than the one that is open.
-        was_whole = self._open is not None and self._open.chunks is None
-        self.close()
-        if was_whole and (held := self._blobs.find(self._file.root)):
-            self._blobs.bad_chunks(held)
-        self._open = self._blobs.open_readable(self._file.root)
-        return self._read(self._chunks, offset, size)
+    def pour(self, offset: int, end: int, put: Put) -> bool:
+        """Put verified bytes; see `Reading.pour`."""
+        with _buffers.lend() as buffer:
+            while offset < end:
+                data = self._chunk_at(offset, buffer)[: end - offset]
+                if not data:
+                    return False
+                taken = put(data)
+                offset += taken
+                if taken < len(data):
+                    break
+        return True
 
     def close(self) -> None:
         if self._open is not None:
             os.close(self._open.file)
             self._open = None
 
-    def _read(self, chunks: ChunkList, offset: int, size: int) -> bytes:
-        """Return the verified bytes of consecutive chunks that are here, from `offset` on and at most `size`."""
-        if self._open is None:
-            return b""
-        pieces: list[bytes | memoryview] = []
-        index = chunks.index_at(offset)
-        left = size
-        while left > 0 and index < len(chunks):
-            data = self._chunk(chunks, index, self._open.file)
-            if data is None:
-                break
-            skip = max(0, offset - chunks.offset(index))
-            piece = memoryview(data)[skip : skip + left]
-            pieces.append(data if len(piece) == len(data) else piece)
-            left -= len(piece)
-            index += 1
-            # Whole chunks, as far as they fit: half a chunk would be hashed twice.
-            if index < len(chunks) and chunks.length(index) > left:
-                break
-        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+    def _length_at(self, offset: int) -> int:
+        """Return the length of the chunk that holds `offset`, 0 at the end of the file."""
+        assert self._chunks is not None
+        return self._chunks.length(self._chunks.index_at(offset)) if offset < self._chunks.size else 0
 
-    def _chunk(self, chunks: ChunkList, index: int, file: int) -> bytes | None:
+    def _chunk_at(self, offset: int, buffer: memoryview) -> memoryview:
+        """Return the verified bytes from `offset` to the end of its chunk, in `buffer`; none if they are not here.
+
+        A whole file that is not as it should be is taken out of the store, so that it can be fetched again.
+        """
+        if self._chunks is None:
+            self._chunks = self._blobs.chunk_list(self._file.root)
+            if self._chunks is None:
+                return buffer[:0]
+            if self._chunks.size != self._file.size:
+                raise InvalidData(
+                    f"the manifest says {self._file.path} has {self._file.size} bytes, and it has {self._chunks.size}"
+                )
+        index = self._chunks.index_at(offset)
+        skip = offset - self._chunks.offset(index)
+        if data := self._verified(self._chunks, index, buffer):
+            return data[skip:]
+        # A download may have begun anew, or ended in another file than the one that is open.
+        was_whole = self._open is not None and self._open.chunks is None
+        self.close()
+        if was_whole and (held := self._blobs.find(self._file.root)):
+            self._blobs.bad_chunks(held)
+        self._open = self._blobs.open_readable(self._file.root)
+        return self._verified(self._chunks, index, buffer)[skip:]
+
+    def _verified(self, chunks: ChunkList, index: int, buffer: memoryview) -> memoryview:
+        """Return the bytes of a chunk as they lie on the disk, none if they are not right."""
+        if self._open is None:
+            return buffer[:0]
         begin, length = chunks.offset(index), chunks.length(index)
+        data = buffer[:length]
         with disk_errors(self._file.path):
-            if not _is_written(file, begin):
-                return None
-            data = os.pread(file, length, begin)
-        return data if len(data) == length and blake3(data).digest() == chunks.hash(index) else None
+            # Of a partial most is not here yet.
+            if self._open.chunks is not None and not _is_written(self._open.file, begin):
+                return buffer[:0]
+            count = os.preadv(self._open.file, [data], begin)
+        return data if count == length and blake3(data).digest() == chunks.hash(index) else buffer[:0]
 
 
 def _is_written(file: int, offset: int) -> bool:

@@ -11,7 +11,7 @@ with the reason why not. Nothing waits without a limit.
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import trio
@@ -23,7 +23,7 @@ from .dedup import find_known
 from .disk import on_disk
 from .download import Download, DownloadReport, ProviderReport, link_rates
 from .events import Progress, ProviderRate, Tell
-from .node import Arriving, Node, Running, SwarmState
+from .node import Arriving, Node, Reader, Running, SwarmState
 from .originprovider import OriginProvider
 from .origins import Origin, Origins
 from .partials import DownloadPartials, WantedFile
@@ -114,9 +114,7 @@ class _Swarm:
                 self._crowd = Crowd(self._node, self._download, self._running, self._tell, self._nursery)
                 for place, (root, flags) in enumerate(arriving.items()):
                     note_reader = partial(self._note_reader, place)
-                    self._node.arriving[root] = Arriving(
-                        flags, self._crowd.note_mate, self._explain, note_reader
-                    )
+                    self._node.arriving[root] = Arriving(flags, self._crowd.note_mate, self._explain, note_reader)
                     for reader, offset in self._node.readers.get(root, {}).items():
                         note_reader(reader, offset)
                 incomplete = set(self._download.incomplete())
@@ -146,7 +144,7 @@ class _Swarm:
         link = await links.class_of(origin.host)
         await self._crowd.use_always(OriginProvider(origin, report, link, links, self._download))
 
-    def _note_reader(self, place: int, reader: Hashable, offset: int | None) -> None:
+    def _note_reader(self, place: int, reader: Reader, offset: int | None) -> None:
         """Ask for what lies before somebody who reads one of the files before anything else."""
         self._download.note_reader(place, reader, offset)
         self._crowd.wake_all()

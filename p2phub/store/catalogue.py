@@ -26,6 +26,7 @@ from .mirrors import apply_attestation, forget_attestations
 # Ranking looks at the newest matches only: a common word would take a second over a million rows.
 RANKED_MATCHES_MAX = 2000
 
+
 class Claim(Struct, frozen=True):
     """What a branch or version name stands for, and who said so."""
 
@@ -53,9 +54,7 @@ class Catalogue:
             case Publish():
                 refusal = self._publish(connection, record, entry.leaf)
             case Branch():
-                self._move_branch(
-                    connection, record, record.branch, record.manifest, record.depth, entry.leaf
-                )
+                self._move_branch(connection, record, record.branch, record.manifest, record.depth, entry.leaf)
             case Yank():
                 connection.execute(
                     "INSERT OR REPLACE INTO yanks (namespace, model, version, log, message, time, leaf)"
@@ -73,9 +72,7 @@ class Catalogue:
 
     def forget(self, connection: Connection, namespace: NamespaceId) -> None:
         """Undo all that entries of `namespace` said."""
-        connection.execute(
-            "DELETE FROM refusals WHERE log IN (SELECT log FROM logs WHERE namespace = ?)", (namespace,)
-        )
+        connection.execute("DELETE FROM refusals WHERE log IN (SELECT log FROM logs WHERE namespace = ?)", (namespace,))
         for table in ("releases", "branches", "versions", "yanks", "models"):
             connection.execute(f"DELETE FROM {table} WHERE namespace = ?", (namespace,))
         forget_attestations(connection, namespace)
@@ -142,9 +139,7 @@ class Catalogue:
         if newer:
             return
         summary = record.summary
-        connection.execute(
-            "DELETE FROM models WHERE namespace = ? AND model = ?", (record.namespace, record.model)
-        )
+        connection.execute("DELETE FROM models WHERE namespace = ? AND model = ?", (record.namespace, record.model))
         connection.execute(
             "INSERT INTO models (namespace, model, kind, manifest, version, time, files, size, parameters, task,"
             " library, license, languages, tags, base_models, datasets, tensor_types, architecture, title, excerpt,"

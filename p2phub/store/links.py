@@ -162,9 +162,7 @@ def _copy(source: Path, target: Path) -> None:
         done = 0
         while done < size:
             try:
-                count = os.copy_file_range(
-                    old.fileno(), new.fileno(), min(_COPY_BLOCK, size - done), done, done
-                )
+                count = os.copy_file_range(old.fileno(), new.fileno(), min(_COPY_BLOCK, size - done), done, done)
             except OSError as exc:
                 if exc.errno not in _CANNOT:
                     raise

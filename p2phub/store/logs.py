@@ -141,9 +141,7 @@ class Logs:
     def states(self, *, after: LogId | None = None, limit: int = -1) -> list[LogState]:
         """Return the logs whose id sorts after `after`, at most `limit`, sorted by id."""
         with self._database.read() as connection:
-            rows = connection.execute(
-                f"{_STATES} WHERE log > ? ORDER BY log LIMIT ?", (after or b"", limit)
-            ).fetchall()
+            rows = connection.execute(f"{_STATES} WHERE log > ? ORDER BY log LIMIT ?", (after or b"", limit)).fetchall()
         return [_state(row) for row in rows]
 
     def logs_of(self, namespace: NamespaceId) -> list[LogState]:
@@ -329,9 +327,7 @@ class Logs:
 
     def _recount(self, connection: Connection, identity: Identity) -> None:
         """Let only the entries that `identity` lets count have a say, if it is not so already."""
-        rows = connection.execute(
-            "SELECT log, size FROM logs WHERE namespace = ?", (identity.namespace,)
-        ).fetchall()
+        rows = connection.execute("SELECT log, size FROM logs WHERE namespace = ?", (identity.namespace,)).fetchall()
         counted = {
             LogId(row["log"]): identity.counted(LogId(row["log"]), row["size"]) if row["log"] in identity.logs else 0
             for row in rows
@@ -439,9 +435,9 @@ class Logs:
     def _leaf(self, connection: Connection, log: LogId, index: int) -> bytes:
         if index < 0:
             return NO_PREVIOUS
-        leaf: bytes = connection.execute(
-            "SELECT leaf FROM entries WHERE log = ? AND idx = ?", (log, index)
-        ).fetchone()["leaf"]
+        leaf: bytes = connection.execute("SELECT leaf FROM entries WHERE log = ? AND idx = ?", (log, index)).fetchone()[
+            "leaf"
+        ]
         return leaf
 
     def _take_head(self, connection: Connection, head: Head, row: Row | None) -> None:

@@ -92,9 +92,7 @@ class Peers:
     def note_failure(self, node: NodeId, error: str) -> None:
         """Note that a peer did not answer, and why."""
         with self._database.write() as connection:
-            connection.execute(
-                "UPDATE peers SET failures = failures + 1, last_error = ? WHERE node = ?", (error, node)
-            )
+            connection.execute("UPDATE peers SET failures = failures + 1, last_error = ? WHERE node = ?", (error, node))
 
     def note_received(self, node: NodeId, size: int) -> None:
         """Note `size` more bytes of content that a peer gave."""

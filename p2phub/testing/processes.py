@@ -310,11 +310,7 @@ def free_port() -> int:
 
 def tree(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file below `folder`, by path."""
-    return {
-        path.relative_to(folder).as_posix(): _sha256(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def flip_byte(path: Path, offset: int, *, keep_time: bool = False) -> None:

@@ -254,9 +254,7 @@ async def test_a_terminal_shows_a_bar_with_rate_and_providers_and_a_pipe_does_no
     (tmp_path / "folder" / "weights.bin").write_bytes(os.urandom(12_000_000))
     seed_home = Home(tmp_path / "seed")
     await trio.to_thread.run_sync(partial(seed_home.call, "id", "new"))
-    published = await trio.to_thread.run_sync(
-        partial(seed_home.ask, "publish", str(tmp_path / "folder"), "slow@1.0.0")
-    )
+    published = await trio.to_thread.run_sync(partial(seed_home.ask, "publish", str(tmp_path / "folder"), "slow@1.0.0"))
     async with open_home(seed_home.folder) as seed, open_linked(seed, rate=4e6) as link:
         arguments = ("fetch", published["revision"], "--peer", str(link.address(seed)))
         code, shown = await trio.to_thread.run_sync(
@@ -368,12 +366,8 @@ def test_a_bad_environment_is_said_in_one_line(home, tmp_path):
     assert "127.0.0.1:1" in one_line(home.call("search", code=1, env={"P2PHUB_NODE": "http://127.0.0.1:1"}))
     assert "P2PHUB_NODE" in one_line(home.call("search", code=1, env={"P2PHUB_NODE": "nonsense"}))
     assert "P2PHUB_NODE" in one_line(home.call("search", code=1, env={"P2PHUB_NODE": "http://[::1"}))
-    assert str(tmp_path / "file") in one_line(
-        home.call("search", code=1, env={"P2PHUB_HOME": str(tmp_path / "file")})
-    )
-    assert str(tmp_path / "file") in one_line(
-        home.call("search", code=1, env={"P2PHUB_STORE": str(tmp_path / "file")})
-    )
+    assert str(tmp_path / "file") in one_line(home.call("search", code=1, env={"P2PHUB_HOME": str(tmp_path / "file")}))
+    assert str(tmp_path / "file") in one_line(home.call("search", code=1, env={"P2PHUB_STORE": str(tmp_path / "file")}))
     assert str(tmp_path / "file") in one_line(
         home.call("search", code=1, env={"P2PHUB_HOME": str(tmp_path / "file" / "below")})
     )

@@ -83,6 +83,7 @@ def test_a_signal_ends_a_node_cleanly(number, home):
 def test_a_signal_during_an_operation_ends_both_and_keeps_what_came(home, tmp_path, seed):
     # A node with work of every kind: it serves, it answers, and peers are connected.
     with home.node(peers=(seed.node.address,)) as node:
+
         def work() -> None:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 ask(node)
@@ -368,7 +369,8 @@ async def test_a_client_that_goes_away_stops_its_fetch_and_the_node_stays_well(t
         client = socket.create_connection((host, int(port)))
         client.sendall(
             f"POST /control/v1/run HTTP/1.1\r\nhost: {host}:{port}\r\nauthorization: Bearer {token}\r\n"
-            f"content-length: {len(body)}\r\n\r\n".encode() + body
+            f"content-length: {len(body)}\r\n\r\n".encode()
+            + body
         )
         await wait_for(lambda: link.carried > 9_000_000, "the fetch to run")
         client.close()

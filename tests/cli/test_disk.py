@@ -38,9 +38,7 @@ def run_mounted(home: Home, mount: str, *commands: tuple[str, ...]) -> list[Outc
         words = shlex.join([*COMMAND, *arguments])
         lines.append(f"code=0; {words} >{folder}/out-{number} 2>{folder}/err-{number} || code=$?")
         lines.append(f"echo $code >{folder}/code-{number}")
-    subprocess.run(
-        ["unshare", "-m", "sh", "-ec", "\n".join(lines)], env=home.environment(), check=True, timeout=120
-    )
+    subprocess.run(["unshare", "-m", "sh", "-ec", "\n".join(lines)], env=home.environment(), check=True, timeout=120)
     for number, arguments in enumerate(commands):
         out, err, code = (Path(f"{folder}/{name}-{number}").read_text() for name in ("out", "err", "code"))
         outcomes.append(Outcome(arguments, int(code), out, err))

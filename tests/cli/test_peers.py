@@ -105,9 +105,7 @@ async def test_with_only_banned_peers_that_is_said_with_the_way_to_lift_it(seed,
     published = await trio.to_thread.run_sync(partial(liar_home.ask, "publish", str(seed.folder), "lies@1.0.0"))
     revision, name = published["revision"], f"{published['namespace']}/lies"
     async with open_home(liar_home.folder) as liar, serving(liar, wrap=flip_bits(liar)) as address:
-        first = await trio.to_thread.run_sync(
-            run("fetch", revision, "--peer", str(address), "--json", code=NOT_FOUND)
-        )
+        first = await trio.to_thread.run_sync(run("fetch", revision, "--peer", str(address), "--json", code=NOT_FOUND))
         listed = await trio.to_thread.run_sync(run("peers", "ls"))
         again = await trio.to_thread.run_sync(run("fetch", revision, "--peer", str(address), code=NOT_FOUND))
         by_name = await trio.to_thread.run_sync(run("fetch", name, code=NOT_FOUND))

@@ -19,7 +19,7 @@ from p2phub.cli.main import entry
 entry()
 """
 WORKERS = {"trio", "ssl", "sqlite3", "cryptography", "cbor2", "blake3", "h11", "numpy"}  # what a node is made of
-SLOW = {"asyncio", "httpx", "rich", "starlette", "hypercorn", "yaml", "markdown_it", "license_expression"}
+SLOW = {"asyncio", "httpx", "rich", "starlette", "yaml", "markdown_it", "license_expression"}
 
 
 def loaded(home: Home, *arguments: str) -> set[str]:

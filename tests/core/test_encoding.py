@@ -112,9 +112,7 @@ def _reference(value: object) -> bytes:
         case Struct():
             items = {
                 _reference(name): _reference(getattr(value, name))
-                for name, field in zip(
-                    value.__struct_fields__, msgspec.structs.fields(value), strict=True
-                )
+                for name, field in zip(value.__struct_fields__, msgspec.structs.fields(value), strict=True)
                 if not (value.__struct_config__.omit_defaults and getattr(value, name) == field.default)
             }
             return head(5, len(items)) + b"".join(key + items[key] for key in sorted(items))
@@ -376,9 +374,7 @@ def test_every_pattern_ends_at_the_end_of_the_text(struct: type[Struct]) -> None
 
 
 def _metas(hint: object) -> list[Meta]:
-    return [
-        meta for part in get_args(hint) for meta in ([part] if isinstance(part, Meta) else _metas(part))
-    ]
+    return [meta for part in get_args(hint) for meta in ([part] if isinstance(part, Meta) else _metas(part))]
 
 
 def test_floats_are_no_field_of_anything() -> None:

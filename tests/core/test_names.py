@@ -167,8 +167,10 @@ def passes(check, text: str) -> bool:  # type: ignore[no-untyped-def]
     return True
 
 
-odd_text = st.text(max_size=20) | st.text("abAB019.-_/+\n:@", max_size=130) | st.sampled_from(
-    [*MODELS, *BAD_MODELS, *VERSIONS, *BRANCHES, *HASHES, *BAD_REVISIONS]
+odd_text = (
+    st.text(max_size=20)
+    | st.text("abAB019.-_/+\n:@", max_size=130)
+    | st.sampled_from([*MODELS, *BAD_MODELS, *VERSIONS, *BRANCHES, *HASHES, *BAD_REVISIONS])
 )
 
 

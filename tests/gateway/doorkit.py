@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import trio
@@ -56,7 +55,7 @@ async def open_door(node: Node) -> AsyncIterator[httpx.AsyncClient]:
     try:
         async with trio.open_nursery() as nursery:
             door = HubDoor(node, TOKEN, frozenset({endpoint}), nursery)
-            await nursery.start(serve_local, _with_lifespan(door), listener)
+            await nursery.start(serve_local, door, listener)
             async with httpx.AsyncClient(
                 base_url=f"http://{endpoint}", headers={"authorization": f"Bearer {TOKEN}"}, timeout=60
             ) as client:
@@ -64,16 +63,3 @@ async def open_door(node: Node) -> AsyncIterator[httpx.AsyncClient]:
             nursery.cancel_scope.cancel()
     finally:
         listener.close()
-
-
-def _with_lifespan(door: Any) -> Any:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            while True:
-                message = await receive()
-                await send({"type": message["type"] + ".complete"})
-                if message["type"] == "lifespan.shutdown":
-                    return
-        await door(scope, receive, send)
-
-    return app

@@ -236,3 +236,76 @@ async def test_bytes_that_went_bad_are_not_sent_when_nobody_has_others(copy_of, 
 
     assert len(got) <= 7_000_000
     assert data.startswith(got)
+
+
+@asynccontextmanager
+async def open_small(tmp_path, count: int) -> AsyncIterator[tuple[httpx.AsyncClient, Node, Node, str]]:
+    """Give the door of a node that holds nothing, it, the node that has published small files, and their address."""
+    (tmp_path / "model").mkdir()
+    for number in range(count):
+        (tmp_path / "model" / f"{number:04}.txt").write_text(f"file {number}\n")
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(tmp_path / "seed"))
+        address = await stack.enter_async_context(serving(seed))
+        create_identity(seed)
+        result = await publish(seed, tmp_path / "model", "small", ignore)
+        node = await stack.enter_async_context(open_home(tmp_path / "cold"))
+        node.store.peers.add(address)
+        client = await stack.enter_async_context(open_door(node))
+        yield client, node, seed, f"/{result.namespace}/small/resolve/main"
+
+
+@pytest.fixture
+def downloads(monkeypatch) -> list[int]:
+    """Return a list to which each download for readers adds the number of its files."""
+    counts: list[int] = []
+    bring = reading.bring_files
+
+    async def counted(node, files, *args, **kwargs):
+        counts.append(len(files))
+        return await bring(node, files, *args, **kwargs)
+
+    monkeypatch.setattr(reading, "bring_files", counted)
+    return counts
+
+
+async def test_small_files_come_together(tmp_path, downloads):
+    async with open_small(tmp_path, 700) as (client, _node, _seed, url):
+        same = []
+
+        async def read(some: range) -> None:
+            for number in some:
+                answer = await client.get(f"{url}/{number:04}.txt")
+                same.append(answer.text == f"file {number}\n")
+
+        async with trio.open_nursery() as nursery:
+            for worker in range(8):
+                nursery.start_soon(read, range(worker, 700, 8))
+
+    assert same == [True] * 700
+    assert sum(downloads) == 700
+    assert len(downloads) == 2
+
+
+async def test_small_files_bring_no_more_than_some_megabytes(tmp_path, downloads, monkeypatch):
+    monkeypatch.setattr(reading, "SMALL_SIZE_MAX", 10)
+    monkeypatch.setattr(reading, "BATCH_SIZE_MAX", 50)
+    async with open_small(tmp_path, 120) as (client, _node, _seed, url):
+        texts = [(await client.get(f"{url}/{number:04}.txt")).text for number in (110, 50)]
+
+    assert texts == ["file 110\n", "file 50\n"]
+    # These have 9 and 8 bytes, and so have those that follow.
+    assert downloads == [5, 6]
+
+
+async def test_a_small_file_comes_though_others_beside_it_are_nowhere(tmp_path, downloads, impatient):
+    async with open_small(tmp_path, 20) as (client, _node, seed, url):
+        await client.head(f"{url}/0000.txt")
+        (revision,) = seed.store.manifests.all()
+        for file in seed.store.manifests.get(revision).files:
+            if file.path != "0007.txt":
+                seed.store.blobs.remove(file.root)
+        answer = await client.get(f"{url}/0007.txt")
+
+    assert answer.text == "file 7\n"
+    assert downloads == [20, 1]

@@ -94,9 +94,7 @@ def client(cold: RunningNode, shelf: Shelf, tmp_path: Path) -> Run:
 
     def run(code: str, *, endpoint: str = cold.local_url, folder: str = "client", **variables: str) -> Any:
         prelude = f"import json\nNS = {shelf.namespace!r}\ndef tell(value):\n    print('TOLD ' + json.dumps(value))\n"
-        out = run_client(
-            prelude + textwrap.dedent(code), tmp_path / folder, **{"HF_ENDPOINT": endpoint, **variables}
-        )
+        out = run_client(prelude + textwrap.dedent(code), tmp_path / folder, **{"HF_ENDPOINT": endpoint, **variables})
         told = [line.removeprefix("TOLD ") for line in out.splitlines() if line.startswith("TOLD ")]
         return json.loads(told[-1]) if told else None
 

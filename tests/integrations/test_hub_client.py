@@ -48,7 +48,7 @@ def test_every_kind_of_revision_is_found(client, shelf):
         f"""
         from huggingface_hub import HfApi
         api = HfApi()
-        revisions = ["main", "old", "1.0.0", "{shelf.commits['parrot']}", "refs/heads/old"]
+        revisions = ["main", "old", "1.0.0", "{shelf.commits["parrot"]}", "refs/heads/old"]
         tell({{revision: api.model_info(f"{{NS}}/parrot", revision=revision).sha for revision in revisions}})
     """
     )

@@ -17,7 +17,7 @@ def test_transformers_loads_by_every_kind_of_revision(client, shelf):
         tokens = AutoTokenizer.from_pretrained(name)("hello", return_tensors="pt")
         shapes = [
             list(AutoModel.from_pretrained(name, revision=revision)(**tokens).last_hidden_state.shape)
-            for revision in ("main", "old", "1.0.0", "{shelf.commits['parrot']}")
+            for revision in ("main", "old", "1.0.0", "{shelf.commits["parrot"]}")
         ]
         config = AutoConfig.from_pretrained(name)
         text = pipeline(model=name)("hi", max_new_tokens=2)[0]["generated_text"]

@@ -11,7 +11,7 @@ import trio
 from netkit import HOST, in_thread
 
 from p2phub.core.errors import HubError
-from p2phub.net import localdoor as module
+from p2phub.net import asgi as module
 from p2phub.net.localdoor import bind_local, serve_local
 
 
@@ -19,12 +19,6 @@ async def echo(
     scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[..., Awaitable[Any]]
 ) -> None:
     """A small ASGI application."""
-    if scope["type"] == "lifespan":
-        while True:
-            message = await receive()
-            await send({"type": message["type"] + ".complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
     assert scope["type"] == "http"
     if scope["path"] == "/never":
         await trio.sleep_forever()
@@ -51,8 +45,7 @@ async def test_an_application_is_served_until_it_is_cancelled() -> None:
         await in_thread(socket.create_connection, (HOST, int(address.split(":")[1])))
 
 
-async def test_an_answer_that_never_comes_does_not_keep_the_door_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SHUTDOWN_TIMEOUT_S", 0.2)
+async def test_an_answer_that_never_comes_does_not_keep_the_door_open() -> None:
     listener, address = bind_local(HOST, 0)
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
@@ -118,3 +111,189 @@ def test_a_port_that_is_taken_is_said_to_be() -> None:
 def test_a_host_that_is_not_ours_is_said_to_be() -> None:
     with pytest.raises(HubError, match=r"cannot listen on 192\.0\.2\.1"):
         bind_local("192.0.2.1", 0)
+
+
+@contextlib.asynccontextmanager
+async def door(app: module.Application) -> AsyncIterator[tuple[str, int]]:
+    """Give the address at which `app` answers."""
+    listener, _ = bind_local(HOST, 0)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_local, app, listener)
+            yield listener.getsockname()
+            nursery.cancel_scope.cancel()
+    finally:
+        listener.close()
+
+
+async def talk(address: tuple[str, int], request: bytes) -> bytes:
+    """Send a request as it is, and return all that comes until the door closes the connection."""
+    answer = bytearray()
+    with trio.fail_after(30):
+        async with await trio.open_tcp_stream(*address) as stream:
+            await stream.send_all(request)
+            while data := await stream.receive_some(2**20):
+                answer += data
+    return bytes(answer)
+
+
+GET = b"GET /a HTTP/1.1\r\nhost: x\r\n"
+
+
+async def test_a_connection_ends_when_the_client_wants_it() -> None:
+    async with door(echo) as address:
+        answer = await talk(address, GET + b"connection: close\r\n\r\n")
+        old = await talk(address, b"GET /a HTTP/1.0\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"\r\ndate: " in answer
+    assert b"GET /a" in answer
+    assert old.endswith(b"\r\n\r\nGET /a")
+
+
+async def test_requests_that_come_together_are_answered_in_turn() -> None:
+    async def waits_for_the_end(scope: Any, receive: Any, send: Any) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+
+            nursery.start_soon(watch)
+            await echo(scope, receive, send)
+
+    async with door(waits_for_the_end) as address:
+        answer = await talk(address, 20 * (GET + b"\r\n") + b"GET /b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+
+    assert answer.count(b"GET /a") == 20
+    assert answer.rstrip(b"\r\n0").endswith(b"GET /b")
+
+
+async def test_an_answer_to_head_has_no_body() -> None:
+    async with door(echo) as address:
+        answer = await talk(address, b"HEAD /a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "request_", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET /" + b"a" * 20_000, b"GET / HTTP/1.1\r\nhost: x"]
+)
+async def test_what_is_no_request_is_refused_or_ends(request_: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEAD_TIMEOUT_S", 0.3)
+    async with door(echo) as address:
+        answer = await talk(address, request_)
+
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
+
+
+async def test_who_asks_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IDLE_TIMEOUT_S", 0.2)
+    async with door(echo) as address:
+        assert await talk(address, b"") == b""
+        assert b"GET /a" in await talk(address, GET + b"\r\n")
+
+
+async def test_a_client_that_waits_is_told_to_go_on() -> None:
+    async def count(scope: Any, receive: Any, send: Any) -> None:
+        size = 0
+        while (message := await receive())["more_body"]:
+            size += len(message["body"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+        await send({"type": "http.response.body", "body": str(size).encode()})
+
+    async with door(count) as address, await trio.open_tcp_stream(*address) as stream:
+        await stream.send_all(b"PUT / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n")
+        with trio.fail_after(30):
+            go_on = await stream.receive_some()
+            await stream.send_all(b"12345")
+            answer = await stream.receive_some()
+
+    assert go_on.startswith(b"HTTP/1.1 100")
+    assert answer.endswith(b"\r\n\r\n5")
+
+
+async def test_an_application_that_fails_or_says_nothing_gives_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def silent(scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError("a bug")
+
+    async with door(silent) as address:
+        assert (await talk(address, GET + b"\r\n")).startswith(b"HTTP/1.1 500")
+    async with door(broken) as address:
+        assert (await talk(address, GET + b"\r\n")).startswith(b"HTTP/1.1 500")
+    assert "a bug" in caplog.text
+
+
+def pours(size: int) -> module.Application:
+    """Return an application that lets a thread write `size` bytes, a MiB at a time, each with its number."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        write_body: module.WriteBody = scope["extensions"][module.WRITE_BODY]
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        done = 0
+
+        def write(put: module.Put) -> None:
+            at = done
+            while at < size:
+                block, skip = divmod(at, 2**20)
+                data = memoryview(bytes([block % 251]) * 2**20)[skip : skip + size - at]
+                taken = put(data)
+                at += taken
+                if taken < len(data):
+                    return
+
+        while done < size:
+            done += await write_body(write)
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
+async def test_a_thread_writes_bodies_and_the_connection_goes_on() -> None:
+    size = 9 * 2**20 + 17
+    async with door(pours(size)) as address:
+        answer = await talk(address, GET + b"\r\n" + GET + b"connection: close\r\n\r\n")
+    wanted = b"".join(bytes([block]) * 2**20 for block in range(10))[:size]
+    first, second = answer.split(b"HTTP/1.1 200")[1:]
+
+    assert first.endswith(b"\r\n\r\n" + wanted)
+    assert second.endswith(b"\r\n\r\n" + wanted)
+
+
+async def test_slow_receivers_hold_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2phub.net.localdoor.WRITERS_MAX", 1)
+    size = 40 * 2**20
+    async with door(pours(size)) as address, contextlib.AsyncExitStack() as stack:
+        slow = [await stack.enter_async_context(await trio.open_tcp_stream(*address)) for _ in range(4)]
+        for stream in slow:
+            await stream.send_all(GET + b"\r\n")
+            await stream.receive_some(1)
+
+        answer = await talk(address, GET + b"connection: close\r\n\r\n")
+        rest = 0
+        while rest < size:
+            rest += len(await slow[0].receive_some(2**20))
+
+    assert len(answer) > size
+
+
+async def test_a_client_that_goes_away_ends_its_answer() -> None:
+    ended = trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await pours(2**40)(scope, receive, send)
+        finally:
+            ended.set()
+
+    async with door(app) as address:
+        async with await trio.open_tcp_stream(*address) as stream:
+            await stream.send_all(GET + b"\r\n")
+            await stream.receive_some()
+        with trio.fail_after(30):
+            await ended.wait()

@@ -174,9 +174,7 @@ async def test_what_was_fetched_before_is_not_fetched_again(files, bare_copy_of,
     assert result.received == published.size - result.here_before
 
 
-async def test_an_origin_that_redirects_and_sends_in_chunks_gives_everything(
-    files, bare_copy_of, published, tmp_path
-):
+async def test_an_origin_that_redirects_and_sends_in_chunks_gives_everything(files, bare_copy_of, published, tmp_path):
     with WebServer(files, chunked) as store, WebServer({}, redirecting(lambda asked: store.url + asked.target)) as hub:
         async with open_home(bare_copy_of("home")) as node:
             result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(hub)])

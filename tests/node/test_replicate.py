@@ -278,7 +278,6 @@ async def test_two_histories_of_one_log_are_kept_as_proof_and_neither_grows(tmp_
     assert bans == {}
 
 
-
 async def test_a_stranger_may_announce_is_believed_only_what_is_signed_and_gets_nobody_banned(tmp_path):
     async with AsyncExitStack() as stack:
         speaker = await stack.enter_async_context(open_home(tmp_path / "speaker"))

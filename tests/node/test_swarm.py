@@ -535,9 +535,7 @@ async def test_a_peer_that_is_added_during_a_download_is_used(published, copy_of
 
 
 @pytest.mark.parametrize("reference", ["manifest", "file"])
-async def test_two_fetches_of_the_same_content_in_one_node_download_it_once(
-    reference, published, copy_of, tmp_path
-):
+async def test_two_fetches_of_the_same_content_in_one_node_download_it_once(reference, published, copy_of, tmp_path):
     async with open_home(copy_of("seed")) as seed, open_home(tmp_path / "fetcher") as fetcher:
         manifest = seed.store.manifests.get(ManifestId.parse(published.revision))
         file = max(manifest.files, key=lambda file: file.size)

@@ -213,9 +213,7 @@ def test_packets_lost_halve_the_rate_once() -> None:
 
 
 samples = st.lists(
-    st.tuples(
-        st.floats(0, 10), st.floats(0, 10), st.integers(0, 10**9), st.booleans(), st.booleans(), st.floats(0, 5)
-    ),
+    st.tuples(st.floats(0, 10), st.floats(0, 10), st.integers(0, 10**9), st.booleans(), st.booleans(), st.floats(0, 5)),
     max_size=60,
 )
 

@@ -44,9 +44,7 @@ def two_keys_identity(*names: str) -> Identity:
     keys = sorted((values.key(name) for name in names), key=lambda key: key.public_key)
     first = new_document(keys[0].public_key, created=TIME)
     role = Role(tuple(key.public_key for key in keys), 1)
-    document = IdentityDocument(
-        schema=1, version=1, created=TIME, root=first.root, publish=role, fresh=first.fresh
-    )
+    document = IdentityDocument(schema=1, version=1, created=TIME, root=first.root, publish=role, fresh=first.fresh)
     return open_identity([sign_document(document, [keys[0]])])
 
 

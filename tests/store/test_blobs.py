@@ -460,9 +460,7 @@ def test_a_read_only_store_gives_what_it_has_and_takes_nothing(tmp_path: Path) -
         partial.write(1, memoryview(data)[MIB : 2 * MIB])
         partial.close()
 
-    run_read_only(
-        use_a_closed_store, store.layout.store, store.layout.home, root, chunks.root()
-    )
+    run_read_only(use_a_closed_store, store.layout.store, store.layout.home, root, chunks.root())
 
 
 # ── files that stay where they lie ──────────────────────────────────────────

@@ -153,6 +153,7 @@ def test_a_record_that_breaks_the_spec_is_not_appended(store: Store) -> None:
 def append_on_a_full_disk(folder_name: str) -> None:
     folder = Path(folder_name)
     with open_store(folder) as store:
+
         def append_many() -> None:
             for number in range(1000):
                 append(store, f"more {number}")

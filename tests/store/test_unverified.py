@@ -31,9 +31,7 @@ def objects(store: Store) -> list[Path]:
 
 
 @pytest.mark.parametrize("profile", ["fixed-1m", "cdc-1m"])
-def test_what_has_the_root_that_was_asked_for_becomes_an_object(
-    store: Store, tmp_path: Path, profile: Profile
-) -> None:
+def test_what_has_the_root_that_was_asked_for_becomes_an_object(store: Store, tmp_path: Path, profile: Profile) -> None:
     root = root_by(store, tmp_path, profile)
     file = store.blobs.begin_unverified()
     for at in range(0, len(DATA), 70_001):

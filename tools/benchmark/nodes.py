@@ -36,6 +36,7 @@ class Node:
     home: Path
     process: subprocess.Popen[bytes]
     address: str
+    local_url: str
     machine: Machine | None
     environment: dict[str, str]
 
@@ -65,7 +66,8 @@ def start_node(
     doors = ["--listen", listen, "--local", "127.0.0.1:0", "--ready-file", str(ready)]
     command = [P2PHUB, "node", *doors, *peer_options(peers)]
     process = start(stack, beside(machine, command), environment, home / "node.log", ready.exists)
-    return Node(home, process, json.loads(ready.read_text())["address"], machine, environment)
+    facts = json.loads(ready.read_text())
+    return Node(home, process, facts["address"], facts["local_url"], machine, environment)
 
 
 def peer_options(addresses: Sequence[str]) -> list[str]:

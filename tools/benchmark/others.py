@@ -122,8 +122,10 @@ def limit_fetch(server: Server, target: Path, size: int, kind: str) -> list[str]
 # ── nginx, and the clients of a web server ──────────────────────────────────
 
 
-def start_nginx(place: Workplace, stack: ExitStack, folder: Path, machine: Machine | None = None) -> Server:
-    """Serve `folder` over HTTP from one process, with `sendfile`. Raises Missing."""
+def start_nginx(
+    place: Workplace, stack: ExitStack, folder: Path, machine: Machine | None = None, *, directives: str = ""
+) -> Server:
+    """Serve `folder` over HTTP from one process, with `sendfile`. directives: more of its own. Raises Missing."""
     need("nginx")
     home = place.new("nginx")
     home.mkdir()
@@ -136,7 +138,7 @@ def start_nginx(place: Workplace, stack: ExitStack, folder: Path, machine: Machi
         f"  access_log off; sendfile on; tcp_nopush on; default_type application/octet-stream;\n"
         f"  client_body_temp_path {home}/body; proxy_temp_path {home}/proxy; fastcgi_temp_path {home}/fastcgi;\n"
         f"  uwsgi_temp_path {home}/uwsgi; scgi_temp_path {home}/scgi;\n"
-        f"  server {{ listen {host}:{port}; root {folder}; autoindex on; }}\n"
+        f"  server {{ listen {host}:{port}; root {folder}; autoindex on; {directives} }}\n"
         "}\n"
     )
     command = beside(machine, ["nginx", "-p", str(home), "-c", str(configuration), "-e", "stderr"])

@@ -38,7 +38,7 @@ class TarAnswer(Response):
 
     def __init__(self, readings: Readings, commit: Commit, *, method: str) -> None:
         self._readings = readings
-        self._origin_urls = commit.manifest.origin_urls
+        self._manifest = commit.manifest
         self._parts = list(tar_parts(commit.manifest))
         self._method = method
         size = sum(len(part) if isinstance(part, bytes) else part.size for part in self._parts)
@@ -85,7 +85,7 @@ class TarAnswer(Response):
                     else:
                         waiting += part
                     continue
-                async with self._readings.open(part, self._origin_urls) as reading:
+                async with self._readings.open(part, self._manifest) as reading:
                     offset = 0
                     while offset < part.size:
                         data = await reading.read(offset, min(PIECE_SIZE, part.size - offset))

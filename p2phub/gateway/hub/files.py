@@ -1,8 +1,9 @@
 """Serve the bytes of a file: HEAD, GET and ranges, verified while peers still deliver (spec/hub-api.md §4).
 
 HEAD is answered from the manifest alone. GET sends the first byte when the first chunk
-is here and right. What cannot be had any more ends the answer with a plain close, so
-that the client sees a short body and asks for the rest.
+is here and right, then what is here from a worker thread, chunk by chunk. What cannot
+be had any more ends the answer with a plain close, so that the client sees a short body
+and asks for the rest.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from p2phub.core.errors import HubError
 from p2phub.core.manifest import FileEntry
+from p2phub.net.asgi import WRITE_BODY, Put, WriteBody
 from p2phub.node.reading import Reading, Readings
 
 from .errors import Refusal, refusal_of
@@ -26,7 +28,7 @@ from .lookup import Commit
 log = logging.getLogger(__name__)
 
 FIRST_BYTE_S = 8.0  # seconds until headers are sent without a byte: clients wait ten for them
-PIECE_SIZE = 1024 * 1024  # bytes sent at once
+PIECE_SIZE = 1024 * 1024  # bytes at most that wait for a receiver
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class FileAnswer(Response):
     ) -> None:
         """headers: those of the request that matter: `range`, `if-range`, `if-none-match`. Raises Refusal."""
         self._readings = readings
-        self._origin_urls = commit.manifest.origin_urls
+        self._manifest = commit.manifest
         self._file = file
         self._method = method
         etag = f'"{file.sha256.hex()}"'
@@ -102,8 +104,7 @@ class FileAnswer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._method == "HEAD" or self._span.begin == self._span.end:
-            await self._start(send)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._start(send, b"", more=False)
             return
         async with trio.open_nursery() as nursery:
 
@@ -113,52 +114,44 @@ class FileAnswer(Response):
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch_reader)
-            async with self._readings.open(self._file, self._origin_urls) as reading:
+            async with self._readings.open(self._file, self._manifest) as reading:
                 try:
                     first = await self._first_bytes(reading)
                 except HubError as exc:
                     await refusal_of(exc).response()(scope, receive, send)
                 else:
-                    await self._start(send)
-                    await self._send(reading, first, send)
+                    await self._start(send, first, more=True)
+                    await self._send(reading, self._span.begin + len(first), send, scope["extensions"][WRITE_BODY])
             nursery.cancel_scope.cancel()
 
-    async def _start(self, send: Send) -> None:
+    async def _start(self, send: Send, data: bytes, *, more: bool) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def _first_bytes(self, reading: Reading) -> bytes:
         """Return the first bytes to send, or none if they take too long."""
         with trio.move_on_after(FIRST_BYTE_S):
-            return await reading.read(self._span.begin, self._span.end - self._span.begin)
+            return await reading.read(self._span.begin, min(PIECE_SIZE, self._span.end - self._span.begin))
         return b""
 
-    async def _send(self, reading: Reading, first: bytes, send: Send) -> None:
-        """Send the body; returns early, without its end, if the rest cannot be had."""
-        # Size 1: one piece is read and hashed while the one before it is sent.
-        ready, pieces = trio.open_memory_channel[bytes](1)
+    async def _send(self, reading: Reading, offset: int, send: Send, write_body: WriteBody) -> None:
+        """Send the body from `offset` on; returns early, without its end, if the rest cannot be had."""
+        is_here = True
 
-        async def read_on() -> None:
-            offset = self._span.begin + len(first)
-            async with ready:
-                if first:
-                    await ready.send(first)
-                try:
-                    while offset < self._span.end:
-                        data = await reading.read(offset, self._span.end - offset)
-                        await ready.send(data)
-                        offset += len(data)
-                except HubError as exc:
-                    log.warning("cannot send all of %s: %s", self._file.path, exc)
+        def pour(put: Put) -> None:
+            nonlocal is_here
+            is_here = reading.pour(offset, self._span.end, put)
 
-        sent = 0
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(read_on)
-            async for data in pieces:
-                for at in range(0, len(data), PIECE_SIZE):
-                    piece = data[at : at + PIECE_SIZE] if len(data) > PIECE_SIZE else data
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-                sent += len(data)
-        if sent == self._span.end - self._span.begin:
+        try:
+            while offset < self._span.end:
+                offset += await write_body(pour)
+                if not is_here:
+                    data = await reading.read(offset, min(PIECE_SIZE, self._span.end - offset))
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                    offset += len(data)
+        except HubError as exc:
+            log.warning("cannot send all of %s: %s", self._file.path, exc)
+        else:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -317,9 +317,7 @@ class WritingRequests:
         def is_parent(tip: ManifestId | None) -> bool:
             return parent is None or (tip is not None and len(parent) >= 7 and tip.hex().startswith(parent))
 
-        made = await commit(
-            self._node, model, kind, branch, changes, ignore, message=message, is_parent=is_parent
-        )
+        made = await commit(self._node, model, kind, branch, changes, ignore, message=message, is_parent=is_parent)
         for path in await on_disk(uploads_of, self._node, changes):
             await on_disk(path.unlink, missing_ok=True)
         return made

@@ -436,7 +436,5 @@ def paths() -> Json:
     ]
     return {
         "paths": [{"path": path, "valid": passes(check_path, path, InvalidData)} for path in candidates],
-        "lists": [
-            {"paths": listed, "valid": passes(check_paths, listed, InvalidData)} for listed in sorted_lists
-        ],
+        "lists": [{"paths": listed, "valid": passes(check_paths, listed, InvalidData)} for listed in sorted_lists],
     }
