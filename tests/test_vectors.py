@@ -26,7 +26,7 @@ from p2phub.core.paths import check_path, check_paths
 from p2phub.core.records import NO_PREVIOUS, SKEW_MAX_S, Summary, log_id, open_entry, read_entry
 from p2phub.core.signing import SigningKey, check_public_key, check_signature, signed_message
 from p2phub.core.upstream import Foreign
-from p2phub.protocol import messages
+from p2phub.protocol import messages, talk
 from p2phub.store.catalogue import Query
 from p2phub.store.keys import load_key
 from p2phub.store.layout import Layout
@@ -94,6 +94,21 @@ def test_encoding() -> None:
     for case in vectors["invalid"]:
         with pytest.raises(InvalidEncoding):
             encoding.decode(unhex(case["encoded"]), types[case["type"]], size_max=10_000)
+
+
+def test_talk() -> None:
+    vectors = load("talk.json")
+    to = ids.NodeId.parse(vectors["to"])
+    for case in vectors["valid"]:
+        heard = talk.open_talk(unhex(case["encoded"]), own=to, now=case["now"])
+        assert heard.node == unhex(case["value"]["node"])
+        assert plain(heard.say) == case["value"]["say"]
+    for case in vectors["invalid"]:
+        with pytest.raises(InvalidData):
+            talk.open_talk(unhex(case["encoded"]), own=to, now=case["now"])
+    for case in vectors["replies"]:
+        reply = encoding.decode(unhex(case["encoded"]), talk.Reply, size_max=10_000)
+        assert plain(reply) == case["value"]
 
 
 def test_signing() -> None:

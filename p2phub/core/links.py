@@ -70,6 +70,19 @@ def classify(
     return "site" if any(_is_in(address, network) for network in _PRIVATE) else "internet"
 
 
+def network_of(host: str, *, bits_v4: int, bits_v6: int) -> str | None:
+    """Return the network of so many bits that a public address is in, None for an address of one organisation.
+
+    Whoever has one address of it is likely to have many; spec/gossip.md §2. A name stands for itself.
+    """
+    address = parse_ip(host.partition("%")[0])
+    if address is None:
+        return f"name:{host.lower()}"
+    if not address.is_global or address.is_multicast:
+        return None
+    return str(ip_network((int(address), bits_v4 if address.version == 4 else bits_v6), strict=False))
+
+
 def _by_range(address: IPAddress, rules: Iterable[RangeRule]) -> LinkClass | None:
     matches = [(network.prefixlen, rule.link) for rule in rules if _is_in(address, network := ip_network(rule.range))]
     return max(matches)[1] if matches else None

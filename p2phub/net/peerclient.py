@@ -15,13 +15,12 @@ import trio
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import HashMismatch, InvalidData, PeerBusy, PeerError, PeerUnreachable, PeerViolation
-from p2phub.core.ids import ContentId, ManifestId, NamespaceId, NodeId
+from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.manifest import MANIFEST_SIZE_MAX, manifest_id
 from p2phub.core.names import format_endpoint
 from p2phub.protocol.messages import (
     ANSWER_SIZE_MAX,
     HAVE_ROOTS_MAX,
-    Announcement,
     BucketsQuery,
     Have,
     HaveQuery,
@@ -30,6 +29,7 @@ from p2phub.protocol.messages import (
     Identities,
     IdentitiesQuery,
     IdentityChain,
+    LogHead,
     LogRange,
     NodeRecords,
     Nodes,
@@ -44,6 +44,7 @@ from p2phub.protocol.messages import (
     Trees,
     TreesQuery,
 )
+from p2phub.protocol.talk import Reply
 
 from .connection import one_line
 from .http import AnswerTooLarge, HttpClient, NoAnswer
@@ -91,9 +92,17 @@ class PeerClient:
         """Return node records in the buckets asked for; unchecked."""
         return await self._ask("nodes", query, NodeRecords)
 
-    async def announce(self, announcement: Announcement) -> None:
-        """Tell the peer of heads that changed here."""
-        await self._post("announce", announcement)
+    async def talk(self, message: bytes) -> Reply:
+        """Say what a signed message says; returns the answer, unchecked."""
+        answer = await self._exchange("POST", "talk", content=message, size_max=ANSWER_SIZE_MAX)
+        if answer is None:
+            raise PeerError(f"{self} does not talk", peer=str(self.node))
+        return self._decode(answer, Reply)
+
+    async def head(self, log: LogId) -> LogHead | None:
+        """Return the head that the peer has of `log`, unchecked; None if it has none."""
+        answer = await self._exchange("GET", f"head/{log}", content=None, size_max=ANSWER_SIZE_MAX)
+        return self._decode(answer, LogHead) if answer is not None else None
 
     async def identities(self, namespaces: Sequence[NamespaceId]) -> tuple[IdentityChain | None, ...]:
         """Return the identity documents of the first of `namespaces`, as many as fit; unchecked."""

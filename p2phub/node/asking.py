@@ -14,9 +14,9 @@ from p2phub.core.errors import PeerError, PeerViolation, StoreError
 from p2phub.net.peerclient import PeerClient
 from p2phub.store.peers import Peer
 
+from .calling import ban_peer, call_peer
 from .events import Notice, Progress, Tell
 from .node import Node
-from .replicate import ban_peer, call_peer
 
 HEAD_START_S = 1.0  # seconds that a peer has to answer before the next is asked too
 QUIET_S = 2.0  # seconds until people are told what is waited for

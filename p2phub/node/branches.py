@@ -52,7 +52,7 @@ async def move_branch(
         )
 
     entry = await on_disk(publish_record, node, make)
-    node.note_change()
+    node.note_news(entry.record.log, entry.record.index)
     return BranchResult(model, branch, str(manifest) if manifest else None, entry.record.index)
 
 
@@ -81,5 +81,5 @@ async def yank(node: Node, name: str, message: str) -> YankResult:
         )
 
     entry = await on_disk(publish_record, node, make)
-    node.note_change()
+    node.note_news(entry.record.log, entry.record.index)
     return YankResult(reference.model, version, entry.record.index)

@@ -15,6 +15,7 @@ from p2phub.core.ids import ContentId
 from p2phub.core.manifest import FileEntry
 from p2phub.store.disk import free_bytes
 
+from .calling import require_peers
 from .dedup import count_shareable
 from .disk import on_disk
 from .download import DownloadReport
@@ -23,7 +24,6 @@ from .foresee import foresee
 from .node import Node, Running
 from .origins import Origins
 from .partials import WantedFile
-from .replicate import require_peers
 from .swarm import download
 from .trees import ask_for_chunk_lists, nobody_has
 from .wholefiles import fetch_whole, find_sizes

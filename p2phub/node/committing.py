@@ -93,8 +93,11 @@ async def commit(
         manifest = msgspec.structs.replace(manifest, facts=before.facts)
     revision = await on_disk(node.store.manifests.add, manifests.encode(manifest))
     await on_disk(node.store.keeping.pin, revision, "published")
-    await on_disk(append_release, node, identity.namespace, model, None, branch, message, kind, manifest, revision)
-    node.note_change()
+    entry = await on_disk(
+        append_release, node, identity.namespace, model, None, branch, message, kind, manifest, revision
+    )
+    if entry is not None:
+        node.note_news(entry.record.log, entry.record.index)
     return revision
 
 
@@ -108,10 +111,11 @@ async def publish_revision(
     identity = await on_disk(own_identity, node)
     manifest = await load_manifest(node, revision, tell)
     await on_disk(node.store.keeping.pin, revision, "published")
-    await on_disk(
+    entry = await on_disk(
         append_release, node, identity.namespace, model, version, branch, message, manifest.kind, manifest, revision
     )
-    node.note_change()
+    if entry is not None:
+        node.note_news(entry.record.log, entry.record.index)
 
 
 def _kept(before: Manifest | None, changes: Sequence[Change]) -> dict[str, FileEntry]:

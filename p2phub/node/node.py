@@ -19,11 +19,12 @@ from p2phub.core.certificate import certificate
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import NotFound, StoreError
 from p2phub.core.identity import Identity, new_document, open_identity, sign_document
-from p2phub.core.ids import ContentId, NodeId
+from p2phub.core.ids import ContentId, LogId, NodeId
 from p2phub.core.labels import Labels
 from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, SignedNodeRecord, sign_node_record
 from p2phub.core.records import Entry
 from p2phub.core.signing import SigningKey
+from p2phub.protocol.dialling import Dialling
 from p2phub.protocol.messages import IdentityChain
 from p2phub.store.disk import write_file
 from p2phub.store.keys import load_key, load_or_create_key
@@ -34,6 +35,7 @@ from .calls import Calls
 from .disk import on_disk
 from .giving import Giving
 from .links import Links, open_links
+from .neighbours import Neighbours
 from .results import SwarmProvider
 from .settings import Settings
 
@@ -86,8 +88,6 @@ class Node:
     clock: Callable[[], float] = time.time  # seconds since 1970
     rng: random.Random = field(default_factory=random.Random)
     endpoints: list[str] = field(default_factory=list)  # HOST:PORT where it serves
-    # Set whenever a head here changed; replication waits for it.
-    changed: trio.Event = field(default_factory=trio.Event)
     downloads: dict[ContentId, Running] = field(default_factory=dict)  # by file
     arriving: dict[ContentId, Arriving] = field(default_factory=dict)  # of those, what has come
     # Who reads a file that is not whole here, by file, and at which byte: known before its download begins.
@@ -95,13 +95,15 @@ class Node:
     giving: Giving = field(default_factory=Giving)
     calls: Calls = field(default_factory=Calls)
     started: float = field(init=False)  # seconds since 1970
-    announcements: int = 0  # of peers, that are being followed up
+    dialling: Dialling = field(default_factory=Dialling)
+    neighbours: Neighbours = field(init=False)
     uploaded: int = 0  # bytes of content sent since the start
     noted_record: bytes = b""  # the own record as the store has it
     _record: SignedNodeRecord | None = None
 
     def __post_init__(self) -> None:
         self.started = self.clock()
+        self.neighbours = Neighbours(self.id, self.rng)
 
     @property
     def id(self) -> NodeId:
@@ -140,10 +142,9 @@ class Node:
         """Say whether a download is to wait for another one."""
         return download.background and any(not other.background for other in self.downloads.values())
 
-    def note_change(self) -> None:
-        """Wake whoever waits for a change of the catalogue."""
-        self.changed.set()
-        self.changed = trio.Event()
+    def note_news(self, log: LogId, start: int, source: NodeId | None = None) -> None:
+        """Note that a log came further than `start` records, to be told to others but for the peer that brought it."""
+        self.neighbours.note_news(log, start, source)
 
 
 @asynccontextmanager

@@ -36,11 +36,11 @@ from p2phub.protocol.messages import Have, Ticket
 from p2phub.protocol.picker import Request
 from p2phub.store.peers import Peer
 
+from .calling import ban_peer, call_peer, usable_peers
 from .disk import on_disk
 from .download import Download, ProviderReport
 from .events import Notice, Tell
 from .node import Node, Running
-from .replicate import ban_peer, call_peer, usable_peers
 from .results import SwarmProvider
 from .site import Site
 

@@ -25,7 +25,7 @@ from p2phub.core.modelcard import parse_card
 from p2phub.core.names import NameRef, is_branch, is_namespace_id, is_version, parse_reference
 from p2phub.core.origins import ORIGIN_URLS_MAX, check_published
 from p2phub.core.paths import check_paths
-from p2phub.core.records import Publish, Record, Score, Summary
+from p2phub.core.records import Entry, Publish, Record, Score, Summary
 from p2phub.store.disk import disk_errors
 
 from .disk import from_thread, on_disk
@@ -99,7 +99,7 @@ async def publish(
         append_release, node, identity.namespace, model, version, branch, message, kind, manifest, revision
     )
     if entry is not None:
-        node.note_change()
+        node.note_news(entry.record.log, entry.record.index)
     return PublishResult(
         namespace=str(identity.namespace),
         model=model,
@@ -110,7 +110,7 @@ async def publish(
         size=manifest.size,
         written=written,
         new=entry is not None,
-        log_index=entry,
+        log_index=entry.record.index if entry else None,
     )
 
 
@@ -385,8 +385,8 @@ def append_release(
     kind: Kind,
     manifest: Manifest,
     revision: ManifestId,
-) -> int | None:
-    """Sign the record; returns its index, None if the catalogue says all of it already."""
+) -> Entry | None:
+    """Sign the record and return it, None if the catalogue says all of it already."""
     catalogue = node.store.catalogue
     tip = catalogue.branch(namespace, model, branch)
     named = version is None or catalogue.version(namespace, model, version) is not None
@@ -413,8 +413,7 @@ def append_release(
             summary=summarize(manifest),
         )
 
-    entry = publish_record(node, make)
-    return entry.record.index
+    return publish_record(node, make)
 
 
 def summarize(manifest: Manifest) -> Summary:

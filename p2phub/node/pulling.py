@@ -19,7 +19,7 @@ from p2phub.core.checkpoint import Head, parse_head
 from p2phub.core.errors import ForkedLog, InvalidData, PeerError, PeerViolation
 from p2phub.core.fingerprints import SALT_SIZE, range_of
 from p2phub.core.identity import Identity, open_identity
-from p2phub.core.ids import NamespaceId, NodeId
+from p2phub.core.ids import LogId, NamespaceId, NodeId
 from p2phub.core.noderecord import open_node_record
 from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.messages import (
@@ -183,17 +183,6 @@ async def _take_logs(node: Node, client: PeerClient, walk: Walk) -> int:
     return count
 
 
-def news_of(node: Node, heads: Iterable[LogHead]) -> list[LogHead]:
-    """Return the heads that tell more than what is here. Raises InvalidData if one is none."""
-    news = []
-    for announced in heads:
-        head = parse_head(announced.head)
-        state = node.store.logs.state(head.log)
-        if state is None or head.size > state.size or announced.version > state.version:
-            news.append(announced)
-    return news
-
-
 @dataclass
 class _Goal:
     """A log that the peer has another head of, and how far it is here."""
@@ -202,6 +191,7 @@ class _Goal:
     head: Head
     size: int  # records that are here
     identity: Identity | None = None  # as far as it is here
+    before: tuple[int, int] = (0, 0)  # records, and version of the identity, that were here
 
     @property
     def missing(self) -> int:
@@ -219,11 +209,13 @@ async def take_heads(node: Node, client: PeerClient, heads: Iterable[LogHead]) -
     goals = await on_disk(_goals, node, client, tuple(heads))
     if not goals:
         return 0
+    before = {goal.head.log: goal.size for goal in goals}
     try:
         proven, is_known = await _prove(node, client, goals)
         count, is_complete = await _fetch(node, client, proven)
     finally:
-        node.note_change()
+        for log_id in await on_disk(_changed, node, goals):
+            node.note_news(log_id, before[log_id], client.node)
     if not is_known:
         raise PeerError(f"{client} does not know the publishers of all its logs", peer=str(client.node))
     if not is_complete:
@@ -243,8 +235,19 @@ def _goals(node: Node, client: PeerClient, heads: Iterable[LogHead]) -> list[_Go
             continue
         known = node.store.logs.identity(announced.namespace)
         is_known = known and head.log in known.logs and known.current.version >= announced.version
-        goals.append(_Goal(announced, head, state.size if state else 0, known if is_known else None))
+        before = (state.size, state.version) if state else (0, 0)
+        goals.append(_Goal(announced, head, before[0], known if is_known else None, before))
     return goals
+
+
+def _changed(node: Node, goals: Iterable[_Goal]) -> list[LogId]:
+    """Return the logs that came further."""
+    changed = []
+    for goal in goals:
+        state = node.store.logs.state(goal.head.log)
+        if state and (state.size, state.version) > goal.before:
+            changed.append(goal.head.log)
+    return changed
 
 
 def _parse(client: PeerClient, announced: LogHead) -> Head:

@@ -19,10 +19,11 @@ from p2phub.core.names import (
 from p2phub.net.peerclient import PeerClient
 
 from .asking import ask_in_turn
+from .calling import nobody_to_ask, require_peers, usable_peers
 from .disk import on_disk
 from .events import Notice, Tell
 from .node import Node, own_identity
-from .replicate import ask_for_news, nobody_to_ask, require_peers, usable_peers
+from .replicate import ask_for_news
 
 SYNC_TIMEOUT_S = 10.0  # to ask peers for news before a name is looked up
 

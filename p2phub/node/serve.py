@@ -20,7 +20,7 @@ import trio
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import HubError, InvalidData, InvalidName
-from p2phub.core.ids import ContentId, ManifestId, NodeId
+from p2phub.core.ids import ContentId, LogId, ManifestId, NodeId
 from p2phub.core.names import format_endpoint
 from p2phub.core.noderecord import open_node_record
 from p2phub.net.bulkdoor import TicketOffice, serve_bulk
@@ -34,13 +34,13 @@ from p2phub.protocol.messages import (
     NODES_MAX,
     SPAN_BYTES_MAX,
     TREE_ANSWER_SIZE,
-    Announcement,
     BucketsQuery,
     ByteRange,
     Have,
     HaveQuery,
     Hello,
     IdentitiesQuery,
+    LogHead,
     Nodes,
     ReconcileQuery,
     RecordsQuery,
@@ -50,13 +50,15 @@ from p2phub.protocol.messages import (
     Trees,
     TreesQuery,
 )
+from p2phub.protocol.talk import open_talk
 from p2phub.store.blobs import Readable
 from p2phub.store.partial import pack_bits
 
 from .disk import on_disk
+from .gossip import hear
 from .maps import REFRESHED_MAX, compare, heads_in, identities_of, records_in, records_of, refresh_maps
+from .neighbours import cost_network
 from .node import Node
-from .replicate import take_announcement
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +107,10 @@ class PeerDoor:
             ("POST", r"/v1/reconcile", self._reconcile),
             ("POST", r"/v1/heads", self._heads),
             ("POST", r"/v1/nodes", self._nodes),
-            ("POST", r"/v1/announce", self._announce),
             ("POST", r"/v1/identities", self._identities),
             ("POST", r"/v1/records", self._records),
+            ("POST", r"/v1/talk", self._talk),
+            ("GET", r"/v1/head/([a-z2-7]{52})", self._head),
             ("GET", r"/v1/manifest/([0-9a-f]{64})", self._manifest),
             ("POST", r"/v1/have", self._have),
             ("POST", r"/v1/trees", self._trees),
@@ -170,13 +173,22 @@ class PeerDoor:
         query = decode(request.body, BucketsQuery, size_max=FRAME_SIZE_MAX)
         return Response(200, encode(await on_disk(records_in, self._store, query)))
 
-    async def _announce(self, request: Request) -> Response:
-        announcement = decode(request.body, Announcement, size_max=FRAME_SIZE_MAX)
-        signed = open_node_record(announcement.record, now=self._node.clock())
-        # Without an address there is nothing to fetch from.
-        if signed.record.addresses:
-            self._background.start_soon(take_announcement, self._node, signed, announcement.heads)
-        return Response(204)
+    async def _talk(self, request: Request) -> Response:
+        now, limits = trio.current_time(), self._node.neighbours.limits
+        # Before the signature is checked, which costs more than all before it.
+        wait_s = limits.networks.take(cost_network(request.host), 1, now)
+        if not wait_s:
+            heard = open_talk(request.body, own=self._node.id, now=self._node.clock())
+            wait_s = limits.nodes.take(heard.node, 1, now)
+        if wait_s:
+            return Response(429, b"that is too much at once", "text/plain", {"retry-after": str(math.ceil(wait_s))})
+        return Response(200, encode(await hear(self._node, heard, request.host, self._background)))
+
+    async def _head(self, request: Request, log_text: str) -> Response:
+        state = await on_disk(self._store.logs.state, LogId.parse(log_text))
+        if state is None or not state.head:
+            return _text(404, "this log is not known here")
+        return Response(200, encode(LogHead(state.namespace, state.version, state.head)))
 
     async def _identities(self, request: Request) -> Response:
         query = decode(request.body, IdentitiesQuery, size_max=FRAME_SIZE_MAX)

@@ -12,9 +12,9 @@ from p2phub.core.ids import ContentId
 from p2phub.protocol.messages import Have
 from p2phub.store.peers import Peer
 
+from .calling import call_peer, usable_peers
 from .disk import on_disk
 from .node import Node
-from .replicate import call_peer, usable_peers
 
 ASK_TIMEOUT_S = 10.0  # seconds that a peer has to say what it has
 ASKED_AT_ONCE = 16

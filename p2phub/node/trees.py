@@ -11,10 +11,10 @@ from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.messages import TREE_PAGES_MAX, PageRef
 
 from .asking import ask_in_turn
+from .calling import usable_peers
 from .disk import on_disk
 from .events import Tell
 from .node import Node
-from .replicate import usable_peers
 
 
 async def ask_for_chunk_lists(

@@ -94,6 +94,13 @@ class Gossip:
                 continue
             link.pending[log] = pending
 
+    def remind(self, node: NodeId, log: LogId, now: float) -> None:
+        """Let one neighbour have word of a log, whether or not it changed."""
+        link = self._links.get(node)
+        if link and log not in link.pending and len(link.pending) < PENDING_MAX:
+            # However far it is: what is sent is how far it is then.
+            link.pending[log] = _Pending((0, 0), 0, now, whole=False)
+
     def due(self, now: float) -> list[Telling]:
         """Return the messages to send now, one a neighbour, and count them as sent."""
         tellings = []
@@ -120,9 +127,7 @@ class Gossip:
         ]
         return min(times, default=None)
 
-    def told(
-        self, telling: Telling, *, wanted: dict[LogId, tuple[Mark, int]], was_news: bool, now: float
-    ) -> None:
+    def told(self, telling: Telling, *, wanted: dict[LogId, tuple[Mark, int]], was_news: bool, now: float) -> None:
         """Note the answer to a message.
 
         wanted: of the logs that word was brought of, those that the neighbour has not, how far
@@ -170,7 +175,7 @@ class Gossip:
         """Note that a neighbour has a log as far as `mark`, so that it need not be told."""
         link = self._links.get(node)
         pending = link.pending.get(log) if link else None
-        if link and pending and pending.mark[0] <= mark[0] and pending.mark[1] <= mark[1]:
+        if link and pending and pending.mark != (0, 0) and pending.mark[0] <= mark[0] and pending.mark[1] <= mark[1]:
             del link.pending[log]
 
     def eager(self) -> Collection[NodeId]:

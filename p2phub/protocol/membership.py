@@ -3,7 +3,7 @@
 A node has a few *active* peers, its neighbours, which tell each other news, and remembers
 more as candidates, for when neighbours leave. The machine holds both views and decides:
 
-    know, heard, ask_came, accepted, failed, ... ──▶ Membership ──tick──▶ Ask │ Exchange │ Leave
+    know, heard, ask_came, answered, failed, … ──▶ Membership ──tick──▶ Ask │ Exchange │ Leave
 
 Rule: nobody can choose a node's neighbours for it. Some of its places only it can fill, one
 of them is given anew at random again and again, and candidates that it was told of never
@@ -26,10 +26,9 @@ NETWORK_ACTIVE_MAX = 2  # neighbours in one network; spec/gossip.md §2
 NETWORK_CLASS_MAX = 3  # candidates of one origin in one network; spec/gossip.md §2
 ASKS_MAX = 2  # peers that are asked at once
 ROTATE_S = 60.0  # seconds between neighbours chosen anew by chance; spec/gossip.md §2
-EXCHANGE_S = 20.0  # seconds between exchanges of candidates; spec/gossip.md §2
+EXCHANGE_S = 15.0  # seconds between exchanges of candidates; spec/gossip.md §2
 URGENT_S = 10.0  # seconds between neighbours given up for one that asked urgently; spec/gossip.md §2
-HOLD_S = 30.0  # seconds that a peer which refused, left or failed is not asked again; doubled each time it fails
-HOLD_MAX_S = 600.0
+HOLD_S = 30.0  # seconds that a peer which refused, left or failed is not asked again, about; spec/gossip.md §2
 HELD_MAX = 1000  # peers of which that is remembered
 
 Origin = Literal["added", "reached", "heard"]
@@ -54,7 +53,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Exchange:
-    """Exchange candidates with `node`; report `heard` or `failed`."""
+    """Exchange candidates with `node`; report `answered` or `failed`."""
 
     node: NodeId
 
@@ -84,12 +83,6 @@ class _Asked:
     rotating: bool
 
 
-@dataclass
-class _Hold:
-    until: float  # seconds
-    failures: int
-
-
 class Membership:
     """The neighbours and candidates of one node. Times are seconds of one clock."""
 
@@ -100,7 +93,7 @@ class Membership:
         # A node is in one class at most, and in none while it is a neighbour or asked.
         self._candidates: dict[Origin, dict[NodeId, Contact]] = {origin: {} for origin in ORIGINS}
         self._asked: dict[NodeId, _Asked] = {}
-        self._holds: dict[NodeId, _Hold] = {}  # the oldest first
+        self._holds: dict[NodeId, float] = {}  # seconds, until when; the oldest first
         self._renewed: NodeId | None = None  # the neighbour that the next chosen by chance replaces
         # Not at once: nodes that start together would do all together.
         self._rotate_at = now + ROTATE_S * rng.uniform(0.5, 1.5)
@@ -153,19 +146,26 @@ class Membership:
             del self._candidates[current][node]
         self._insert(contact, origin)
 
-    def heard(self, sender: NodeId, contacts: Iterable[Contact], now: float) -> None:
-        """Take up what an exchange, or an answer to a question, told."""
+    def heard(self, contacts: Iterable[Contact]) -> None:
+        """Take up what others told of."""
         for contact in contacts:
             self.know(contact, "heard")
-        self.heard_from(sender, now)
 
-    def heard_from(self, node: NodeId, now: float) -> None:
-        """Note that `node` answered or called."""
+    def answered(self, node: NodeId, now: float) -> None:
+        """Note that `node` answered where it was called, so that it is who it was said to be."""
         self._holds.pop(node, None)
-        if node in self._active:
-            self._active[node].heard_at = now
+        if asked := self._asked.get(node):
+            asked.origin = _proven(asked.origin)
+        elif neighbour := self._active.get(node):
+            neighbour.heard_at = now
+            neighbour.origin = _proven(neighbour.origin)
         elif contact := self._candidates["heard"].pop(node, None):
             self._insert(contact, "reached")
+
+    def called(self, node: NodeId, now: float) -> None:
+        """Note that `node` called: a neighbour is still there."""
+        if node in self._active:
+            self._active[node].heard_at = now
 
     def forget(self, node: NodeId) -> None:
         """Let go of a peer altogether: it lied, or the user removed it."""
@@ -182,7 +182,7 @@ class Membership:
         if node == self._own:
             return False, []
         if node in self._active:
-            self.heard_from(node, now)
+            self.called(node, now)
             return True, []
         if self._in_network(contact) >= NETWORK_ACTIVE_MAX:
             return False, []
@@ -216,30 +216,36 @@ class Membership:
             self._renewed = node
         return leaving
 
-    def refused(self, node: NodeId, now: float) -> None:
-        """Note that a peer which was asked has no place."""
+    def refused(self, node: NodeId, now: float, hold_s: float = HOLD_S) -> None:
+        """Note that a peer which was asked has no place; `hold_s` seconds are to pass until it is called again."""
         asked = self._asked.pop(node, None)
         if asked is not None:
-            self._insert(asked.contact, _proven(asked.origin))
-            self._hold(node, now, failures=0)
+            self._insert(asked.contact, asked.origin)
+            self._hold(node, now, hold_s)
 
     def left(self, node: NodeId, now: float) -> None:
         """Note that a neighbour said it is none any more."""
         if node in self._active:
             self._give_up(node, now)
 
-    def failed(self, node: NodeId, now: float) -> None:
-        """Note that a peer did not answer, or did not prove to be who it was said to be."""
+    def failed(self, node: NodeId, now: float, hold_s: float = HOLD_S) -> None:
+        """Note that a peer did not answer, or did not prove to be who it was said to be.
+
+        hold_s: seconds that it is not called again, about.
+        """
         asked = self._asked.pop(node, None)
         dropped = self._drop(node)
-        held = self._holds.get(node)
-        self._hold(node, now, failures=held.failures + 1 if held else 1)
+        self._hold(node, now, hold_s)
         if dropped is not None:
             self._insert(dropped.contact, dropped.origin)
         elif asked is not None and asked.origin != "heard":
             self._insert(asked.contact, asked.origin)
         # What others told of and is not there is forgotten.
         self._candidates["heard"].pop(node, None)
+
+    def hold(self, node: NodeId, now: float) -> None:
+        """Do not call a candidate for a while: it could not be used."""
+        self._hold(node, now, HOLD_S)
 
     def tick(self, now: float) -> list[Command]:
         """Return what is to be done now, and count it as begun."""
@@ -261,15 +267,16 @@ class Membership:
     # ── helpers ─────────────────────────────────────────────────────────────
 
     def _exchange(self, now: float) -> list[Command]:
-        """Ask the neighbour that was silent longest, which so is found to be gone; now and then a candidate."""
+        """Ask the neighbour that was silent longest, which so is found to be gone; now and then a candidate too."""
         self._exchanges += 1
+        commands: list[Command] = []
+        if self._active:
+            silent = min(self._active.values(), key=lambda each: (each.heard_at, each.contact.node))
+            commands.append(Exchange(silent.contact.node))
         others = self._free(now)
         if others and (self._exchanges % 3 == 0 or not self._active):
-            return [Exchange(self._pick(others)[1].node)]
-        if not self._active:
-            return []
-        silent = min(self._active.values(), key=lambda each: (each.heard_at, each.contact.node))
-        return [Exchange(silent.contact.node)]
+            commands.append(Exchange(self._pick(others)[1].node))
+        return commands
 
     def _ask(self, now: float, *, rotating: bool) -> Ask | None:
         free = {
@@ -308,7 +315,9 @@ class Membership:
     def _insert(self, contact: Contact, origin: Origin) -> None:
         """Keep a candidate; in a full class one is forgotten by chance."""
         known = self._candidates[origin]
-        alike = [node for node, each in known.items() if contact.network is not None and each.network == contact.network]
+        alike = [
+            node for node, each in known.items() if contact.network is not None and each.network == contact.network
+        ]
         if len(alike) >= NETWORK_CLASS_MAX:
             del known[self._rng.choice(alike)]
         elif len(known) >= CLASS_MAX:
@@ -324,16 +333,16 @@ class Membership:
 
     def _origin(self, node: NodeId) -> Origin:
         """Return as what a neighbour that comes by itself is known."""
-        asked = self._asked.get(node)
-        is_added = node in self._candidates["added"] or (asked is not None and asked.origin == "added")
-        return "added" if is_added else "reached"
+        if asked := self._asked.get(node):
+            return asked.origin
+        return next((origin for origin in ORIGINS if node in self._candidates[origin]), "heard")
 
     def _give_up(self, node: NodeId, now: float) -> NodeId:
         """Let a neighbour be a candidate again, not at once."""
         dropped = self._drop(node)
         assert dropped is not None
         self._insert(dropped.contact, dropped.origin)
-        self._hold(node, now, failures=0)
+        self._hold(node, now, HOLD_S)
         return node
 
     def _drop(self, node: NodeId) -> _Neighbour | None:
@@ -341,16 +350,14 @@ class Membership:
             self._renewed = None
         return self._active.pop(node, None)
 
-    def _hold(self, node: NodeId, now: float, *, failures: int) -> None:
+    def _hold(self, node: NodeId, now: float, hold_s: float) -> None:
         self._holds.pop(node, None)
-        wait_s = min(HOLD_S * 2 ** min(max(0, failures - 1), 10), HOLD_MAX_S)
-        self._holds[node] = _Hold(now + wait_s * self._rng.uniform(0.7, 1.3), failures)
+        self._holds[node] = now + hold_s * self._rng.uniform(0.7, 1.3)
         if len(self._holds) > HELD_MAX:
             del self._holds[next(iter(self._holds))]
 
     def _is_held(self, node: NodeId, now: float) -> bool:
-        held = self._holds.get(node)
-        return held is not None and now < held.until
+        return now < self._holds.get(node, now)
 
 
 def _proven(origin: Origin) -> Origin:

@@ -20,9 +20,8 @@ from p2phub.core.ids import ContentId, LogId, NamespaceId, NodeId
 
 from .reconcile import BUCKETS_MAX, HAVE_MAX, PREFIXES_MAX
 
-FRAME_SIZE_MAX = 64 * 1024  # bytes of an announcement or a query without a limit of its own; §1
+FRAME_SIZE_MAX = 64 * 1024  # bytes of a message or a query without a limit of its own; §1
 ANSWER_SIZE_MAX = 4 * 1024 * 1024  # bytes of any answer but content; §1
-ANNOUNCED_HEADS_MAX = 64  # heads in one announcement; §5
 NODES_MAX = 64  # node records in one answer; §3
 HEADS_ANSWER_SIZE = 256 * 1024  # bytes of heads, or of node records, in one answer, about; spec/replication.md §2
 IDENTITIES_MAX = 256  # namespaces asked about at once; §4
@@ -127,13 +126,6 @@ class NodeRecords(Struct, frozen=True, forbid_unknown_fields=True):
 
     records: Annotated[tuple[EnvelopeBytes, ...], Meta(max_length=4096)]
     complete: Annotated[int, Meta(ge=0, le=BUCKETS_MAX)]
-
-
-class Announcement(Struct, frozen=True, forbid_unknown_fields=True):
-    """Heads that changed at the sender, whose record says where to fetch what they cover."""
-
-    record: EnvelopeBytes
-    heads: Annotated[tuple[LogHead, ...], Meta(max_length=ANNOUNCED_HEADS_MAX)]
 
 
 class IdentityChain(Struct, frozen=True, forbid_unknown_fields=True):

@@ -357,6 +357,16 @@ MIGRATIONS = (
     ALTER TABLE peers ADD COLUMN skews INTEGER NOT NULL DEFAULT 0;  -- answers of another version since the last pull
     ALTER TABLE peers ADD COLUMN skew TEXT;                         -- what the newest of them was
     """,
+    """
+    ALTER TABLE peers ADD COLUMN next_try INTEGER NOT NULL DEFAULT 0;  -- seconds since 1970; 0: at any time
+    CREATE TABLE confirmations (       -- other nodes that said to have the own log, and how far
+        node       BLOB NOT NULL,
+        log        BLOB NOT NULL,
+        size       INTEGER NOT NULL,   -- records
+        time       INTEGER NOT NULL,   -- when it said so, seconds since 1970
+        PRIMARY KEY (node, log)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 REBUILT = (  # tables that `store rebuild` fills again

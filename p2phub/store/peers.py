@@ -15,6 +15,10 @@ from .database import Database
 BAN_S = (3600, 24 * 3600)  # seconds: the first ban, and each one after it; spec/transfer.md §5
 FORGET_S = 30 * 24 * 3600  # seconds unseen after which a peer that nobody added is forgotten
 PEERS_MAX = 10_000  # peers that nobody added
+# Seconds until a peer that did not answer is called again: the first time, and at most, by how long ago it was last
+# seen; spec/gossip.md §2.
+RETRY_S, RETRY_LATELY_MAX_S, RETRY_SEEN_MAX_S, RETRY_UNSEEN_MAX_S = 30, 120, 3600, 24 * 3600
+LATELY_S = 24 * 3600
 
 
 class Peer(Struct, frozen=True):
@@ -27,6 +31,7 @@ class Peer(Struct, frozen=True):
     last_seen: int | None  # seconds since 1970
     last_error: str | None
     failures: int  # since it was last seen
+    next_try: int  # seconds since 1970, not to be called before; 0: at any time
     received: int  # bytes of content
     bans: int
     banned_until: int  # seconds since 1970; 0: not banned
@@ -55,7 +60,7 @@ class Peers:
             connection.execute(
                 "INSERT INTO peers (node, typed, addresses, record_time, added, failures, received, bans, banned_until)"
                 " VALUES (?, ?, ?, 0, 1, 0, 0, 0, 0) ON CONFLICT (node) DO UPDATE SET"
-                " typed = excluded.typed, addresses = excluded.addresses, added = 1",
+                " typed = excluded.typed, addresses = excluded.addresses, added = 1, next_try = 0",
                 (address.node, _join(typed), _join(_merge(typed, others))),
             )
 
@@ -86,13 +91,26 @@ class Peers:
         """Note that a peer answered."""
         with self._database.write() as connection:
             connection.execute(
-                "UPDATE peers SET last_seen = ?, failures = 0, last_error = NULL WHERE node = ?", (int(now), node)
+                "UPDATE peers SET last_seen = ?, failures = 0, next_try = 0, last_error = NULL WHERE node = ?",
+                (int(now), node),
             )
 
-    def note_failure(self, node: NodeId, error: str) -> None:
-        """Note that a peer did not answer, and why."""
+    def note_failure(self, node: NodeId, error: str, now: float) -> int:
+        """Note that a peer did not answer, and why; returns the seconds that it should not be called again."""
         with self._database.write() as connection:
-            connection.execute("UPDATE peers SET failures = failures + 1, last_error = ? WHERE node = ?", (error, node))
+            row = connection.execute("SELECT failures, last_seen FROM peers WHERE node = ?", (node,)).fetchone()
+            if row is None:
+                return RETRY_UNSEEN_MAX_S
+            if row["last_seen"] is None:
+                most = RETRY_UNSEEN_MAX_S
+            else:
+                most = RETRY_LATELY_MAX_S if row["last_seen"] > now - LATELY_S else RETRY_SEEN_MAX_S
+            wait_s: int = min(RETRY_S * 2 ** min(row["failures"], 20), most)
+            connection.execute(
+                "UPDATE peers SET failures = failures + 1, next_try = ?, last_error = ? WHERE node = ?",
+                (int(now) + wait_s, error, node),
+            )
+        return wait_s
 
     def note_received(self, node: NodeId, size: int) -> None:
         """Note `size` more bytes of content that a peer gave."""
@@ -134,6 +152,17 @@ class Peers:
             row = connection.execute("SELECT * FROM peers WHERE node = ?", (node,)).fetchone()
         return _peer(row) if row else None
 
+    def callable(self, now: float, *, added: bool) -> list[NodeId]:
+        """Return the peers that may be called now, sorted: those that the user added, or others that ever answered."""
+        which = "added = 1" if added else "added = 0 AND last_seen IS NOT NULL"
+        with self._database.read() as connection:
+            rows = connection.execute(
+                f"SELECT node FROM peers WHERE {which} AND next_try <= ? AND banned_until <= ? AND addresses != ''"
+                " ORDER BY node",
+                (int(now), int(now)),
+            ).fetchall()
+        return [NodeId(row["node"]) for row in rows]
+
     def all(self) -> list[Peer]:
         """Return all peers: those that the user added first, then those seen last."""
         with self._database.read() as connection:
@@ -152,6 +181,7 @@ def _peer(row: Row) -> Peer:
         last_seen=row["last_seen"],
         last_error=row["last_error"],
         failures=row["failures"],
+        next_try=row["next_try"],
         received=row["received"],
         bans=row["bans"],
         banned_until=row["banned_until"],

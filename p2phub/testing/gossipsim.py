@@ -72,7 +72,13 @@ class GossipWorld:
         heapq.heappush(self._events, (self.now + delay_s, next(self._count), work, arguments))
 
     def _ask(
-        self, caller: NodeId, to: NodeId, answer: Callable[[], Any], done: Callable[[Any], None], *, matters: bool = True
+        self,
+        caller: NodeId,
+        to: NodeId,
+        answer: Callable[[], Any],
+        done: Callable[[Any], None],
+        *,
+        matters: bool = True,
     ) -> None:
         def fail() -> None:
             if matters:
@@ -125,7 +131,8 @@ class GossipWorld:
         def done(said: tuple[bool, list[Contact]]) -> None:
             accepted, told = said
             member = self.members[node]
-            member.heard(to, told, self.now)
+            member.heard(told)
+            member.answered(to, self.now)
             commands = []
             if accepted:
                 commands = member.accepted(to, self.now)
@@ -139,11 +146,13 @@ class GossipWorld:
         told = self._sample(node, to)
 
         def answer() -> tuple[bool, list[Contact]]:
-            self.members[to].heard(node, told, self.now)
+            self.members[to].heard(told)
+            self.members[to].called(node, self.now)
             return self.members[to].is_active(node), self._sample(to, node)
 
         def done(said: tuple[bool, list[Contact]]) -> None:
-            self.members[node].heard(to, said[1], self.now)
+            self.members[node].heard(said[1])
+            self.members[node].answered(to, self.now)
             if not said[0]:
                 self.members[node].left(to, self.now)
             self._follow(node, [])

@@ -11,7 +11,7 @@ from p2phub.core.errors import InvalidName
 from p2phub.core.jsonform import from_json, to_json
 from p2phub.core.labels import Labels, check_label
 from p2phub.core.limits import LabelRule, Limit, LinkSettings, RangeRule
-from p2phub.core.links import classify, parse_ip, parse_range
+from p2phub.core.links import classify, network_of, parse_ip, parse_range
 
 NOBODY = Labels()
 
@@ -128,3 +128,20 @@ def test_settings_read_back_from_json() -> None:
     assert settings.limit("internet").up == 100_000
     assert settings.limit("lan") == Limit("lan")
     assert [limit.link for limit in LinkSettings().limits] == list(LINK_CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("9.8.7.6", "9.8.0.0/16"),
+        ("::ffff:9.8.7.6", "9.8.0.0/16"),
+        ("2a00:1234:5678::1", "2a00:1234::/32"),
+        ("10.1.2.3", None),
+        ("127.0.0.1", None),
+        ("fe80::1%eth0", None),
+        ("::1", None),
+        ("Node.Example.org", "name:node.example.org"),
+    ],
+)
+def test_public_addresses_have_a_network(host, network):
+    assert network_of(host, bits_v4=16, bits_v6=32) == network

@@ -20,7 +20,6 @@ from p2phub.net.door import Request, Response
 from p2phub.net.peerclient import PeerClient, open_peer
 from p2phub.protocol.messages import (
     ANSWER_SIZE_MAX,
-    Announcement,
     Bucket,
     BucketsQuery,
     Have,
@@ -47,6 +46,7 @@ from p2phub.protocol.messages import (
     Trees,
     TreesQuery,
 )
+from p2phub.protocol.talk import Reply
 from p2phub.testing import values
 
 RECORD = values.content("record", 100)
@@ -82,9 +82,12 @@ ASKS: dict[str, tuple[Ask, tuple[str, str], bytes, bytes, Any]] = {
         lambda client: client.reconcile(COMPARED), ("POST", "/v1/reconcile"), encode(COMPARED), encode(RECONCILED),
         RECONCILED,
     ),
-    "announce": (
-        lambda client: client.announce(Announcement(RECORD, HEADS.heads)), ("POST", "/v1/announce"),
-        encode(Announcement(RECORD, HEADS.heads)), b"", None,
+    "talk": (
+        lambda client: client.talk(b"message"), ("POST", "/v1/talk"), b"message", encode(Reply(True, (RECORD,))),
+        Reply(True, (RECORD,)),
+    ),
+    "head": (
+        lambda client: client.head(LOG), ("GET", f"/v1/head/{LOG}"), b"", encode(HEADS.heads[0]), HEADS.heads[0],
     ),
     "identities": (
         lambda client: client.identities([NAMESPACE]), ("POST", "/v1/identities"),
@@ -113,7 +116,7 @@ ASKS: dict[str, tuple[Ask, tuple[str, str], bytes, bytes, Any]] = {
     ),
 }  # fmt: skip
 # Those whose answer is a message.
-DECODED = sorted(set(ASKS) - {"announce", "manifest"})
+DECODED = sorted(set(ASKS) - {"manifest"})
 
 
 async def ask(server: Hostile, what: str) -> Any:
@@ -283,7 +286,7 @@ def send_without_end(visit: Visit, head: bytes, piece: bytes) -> None:
         visit.send(piece)
 
 
-@pytest.mark.parametrize("what", ["heads", "manifest", "announce"])
+@pytest.mark.parametrize("what", ["heads", "manifest", "talk"])
 @pytest.mark.parametrize("framing", ["length", "chunks", "until the end"])
 async def test_an_answer_that_is_too_large_is_cut_off(what: str, framing: str) -> None:
     head, piece = {
@@ -316,7 +319,7 @@ async def test_a_compressed_answer_is_never_expanded(coding: str) -> None:
         await ask(server, "heads")
 
 
-@pytest.mark.parametrize("what", ["heads", "manifest", "announce", "tickets"])
+@pytest.mark.parametrize("what", ["heads", "manifest", "talk", "tickets"])
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed(what: str, status: int) -> None:
     with hostile(answering(answer(ASKS[what][3]))) as elsewhere:
@@ -332,7 +335,7 @@ async def test_a_redirect_is_not_followed(what: str, status: int) -> None:
 # ── refusals ────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("what", sorted(set(ASKS) - {"manifest", "tickets"}))
+@pytest.mark.parametrize("what", sorted(set(ASKS) - {"manifest", "tickets", "head"}))
 async def test_what_a_peer_does_not_have_is_an_error_of_its_own(what: str) -> None:
     with hostile(answering(answer(b"not here", 404))) as server, pytest.raises(PeerError) as caught:
         await ask(server, what)
@@ -340,7 +343,7 @@ async def test_what_a_peer_does_not_have_is_an_error_of_its_own(what: str) -> No
     assert type(caught.value) is PeerError
 
 
-@pytest.mark.parametrize("what", ["manifest", "tickets"])
+@pytest.mark.parametrize("what", ["manifest", "tickets", "head"])
 async def test_what_a_peer_may_well_not_have_is_none(what: str) -> None:
     with hostile(answering(answer(b"not here", 404))) as server:
         assert await ask(server, what) is None

@@ -12,10 +12,10 @@ from p2phub.core.errors import PeerUnreachable
 from p2phub.core.ids import NodeId
 from p2phub.net.peerclient import PeerClient
 from p2phub.node import calls as module
+from p2phub.node.calling import call_peer
 from p2phub.node.calls import Call, Calls
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
-from p2phub.node.replicate import call_peer
 from p2phub.protocol.messages import ReconcileQuery
 from p2phub.store.peers import Peer
 from p2phub.testing.hostile import counting, open_home, serving

@@ -9,10 +9,10 @@ import trio
 
 from p2phub.core.errors import NotFound
 from p2phub.net.door import Response
+from p2phub.node.calling import ban_peer
 from p2phub.node.events import ignore
 from p2phub.node.explain import swarm_info
 from p2phub.node.fetch import fetch
-from p2phub.node.replicate import ban_peer
 from p2phub.node.results import SwarmInfo, SwarmProvider
 from p2phub.testing.hostile import answering, open_home, open_linked, serving, silent, wait_for
 

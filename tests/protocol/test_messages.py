@@ -19,9 +19,7 @@ from p2phub.core.ids import ContentId, LogId, NamespaceId
 from p2phub.core.noderecord import sign_node_record
 from p2phub.protocol import messages
 from p2phub.protocol.messages import (
-    ANNOUNCED_HEADS_MAX,
     ANSWER_SIZE_MAX,
-    FRAME_SIZE_MAX,
     HAVE_ROOTS_MAX,
     IDENTITIES_MAX,
     LARGE_QUERY_SIZE_MAX,
@@ -32,7 +30,6 @@ from p2phub.protocol.messages import (
     TICKET_TTL_S,
     TICKETS_PER_QUERY_MAX,
     TREE_PAGES_MAX,
-    Announcement,
     Bucket,
     BucketsQuery,
     BulkAnswer,
@@ -83,7 +80,6 @@ EXAMPLES: list[Struct] = [
     Heads((), 0),
     Heads((HEAD, HEAD), 128),
     NodeRecords((RECORD,), 1),
-    Announcement(RECORD, (HEAD,)),
     IdentityChain(values.rotated_identity().chain),
     IdentitiesQuery((NamespaceId(bytes(32)),)),
     Identities((IdentityChain(values.identity().chain), None)),
@@ -153,9 +149,6 @@ REFUSED: dict[str, Struct] = {
     "records of no log": RecordsQuery(()),
     "records of too many logs": RecordsQuery((LogRange(LOG, 0, 1),) * (RANGES_MAX + 1)),
     "no record of a log": RecordsQuery((LogRange(LOG, 0, 0),)),
-    "too many announced heads": Announcement(
-        b"", (LogHead(NamespaceId(bytes(32)), 1, b""),) * (ANNOUNCED_HEADS_MAX + 1)
-    ),
     "an identity without documents": IdentityChain(()),
     "an identity with too many documents": IdentityChain(values.identity().chain * (CHAIN_MAX + 1)),
     "entries before the first": RecordsQuery((LogRange(LOG, -1, 1),)),
@@ -198,7 +191,6 @@ def test_it_refuses(what: str) -> None:
         (HaveQuery((ROOT,) * HAVE_ROOTS_MAX), LARGE_QUERY_SIZE_MAX),
         (TreesQuery((PageRef(ROOT, FILE_SIZE_MAX),) * TREE_PAGES_MAX), LARGE_QUERY_SIZE_MAX),
         (SpansQuery((ByteRange(ROOT, FILE_SIZE_MAX, SPAN_BYTES_MAX),) * SPANS_MAX), LARGE_QUERY_SIZE_MAX),
-        (Announcement(RECORD, (HEAD,) * ANNOUNCED_HEADS_MAX), FRAME_SIZE_MAX),
         (ReconcileQuery(bytes(32), *[MapQuery(bytes(32), ("f" * 63,) * PREFIXES_MAX)] * 2), FRAME_SIZE_MAX),
         (BucketsQuery(bytes(32), (Bucket("f" * 63, bytes(256), bytes(32)),) * BUCKETS_MAX), FRAME_SIZE_MAX),
         (IdentitiesQuery((NamespaceId(bytes(32)),) * IDENTITIES_MAX), FRAME_SIZE_MAX),

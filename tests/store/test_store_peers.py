@@ -148,7 +148,7 @@ def test_no_more_strangers_are_kept_than_the_limit(peers: Peers, monkeypatch: py
 def test_failures_are_counted_until_the_peer_answers(peers: Peers) -> None:
     peers.add(Address(node(), "typed.example", 1))
     for number in range(3):
-        peers.note_failure(node(), f"no answer {number}")
+        peers.note_failure(node(), f"no answer {number}", TIME)
     peer = peers.get(node())
     assert peer is not None
     assert (peer.failures, peer.last_error, peer.last_seen) == (3, "no answer 2", None)
@@ -157,6 +157,41 @@ def test_failures_are_counted_until_the_peer_answers(peers: Peers) -> None:
     assert peer is not None
 
     assert (peer.failures, peer.last_error, peer.last_seen) == (0, None, TIME)
+
+
+def waits(peers: Peers, now: float, count: int) -> list[int]:
+    """Return the seconds until the next try after each of `count` failures, each as soon as it may be."""
+    found = []
+    for _ in range(count):
+        found.append(peers.note_failure(node(), "no answer", now))
+        now += found[-1]
+    return found
+
+
+def test_a_peer_that_does_not_answer_is_called_less_and_less(peers: Peers) -> None:
+    peers.add(Address(node(), "typed.example", 1))
+    assert waits(peers, TIME, 14)[:5] == [30, 60, 120, 240, 480]
+    # It may have been typed wrong: that is not to cost for ever.
+    assert waits(peers, TIME, 1) == [24 * 3600]
+    peers.note_seen(node(), TIME)
+    assert waits(peers, TIME, 5) == [30, 60, 120, 120, 120]
+    assert waits(peers, TIME + 10 * 24 * 3600, 3)[-1] == 3600
+
+
+def test_a_peer_is_callable_when_its_time_has_come_or_it_was_added_again(peers: Peers) -> None:
+    peers.add(Address(node(), "typed.example", 1))
+    peers.note_record(record("seen"))
+    peers.note_record(record("unseen"))
+    peers.note_seen(node("seen"), TIME)
+    assert peers.callable(TIME, added=True) == [node()]
+    assert peers.callable(TIME, added=False) == [node("seen")]
+    peers.note_failure(node(), "no answer", TIME)
+    peers.ban(node("seen"), "it lied", TIME)
+    assert peers.callable(TIME, added=True) == peers.callable(TIME, added=False) == []
+    assert peers.callable(TIME + 31, added=True) == [node()]
+    peers.add(Address(node(), "typed.example", 2))
+
+    assert peers.callable(TIME, added=True) == [node()]
 
 
 def test_bytes_received_add_up(peers: Peers) -> None:
@@ -171,7 +206,7 @@ def test_bytes_received_add_up(peers: Peers) -> None:
 
 def test_of_a_peer_that_is_not_known_nothing_is_noted(peers: Peers) -> None:
     peers.note_seen(node(), TIME)
-    peers.note_failure(node(), "x")
+    peers.note_failure(node(), "x", TIME)
     peers.note_received(node(), 5)
 
     assert peers.get(node()) is None

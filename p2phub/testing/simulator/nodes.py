@@ -13,6 +13,7 @@ import trio
 
 from p2phub.core.checkpoint import Head, parse_head
 from p2phub.core.encoding import decode
+from p2phub.core.envelope import Envelope
 from p2phub.core.errors import InvalidData
 from p2phub.core.ids import LogId, ManifestId, NodeId
 from p2phub.core.names import Address
@@ -23,7 +24,8 @@ from p2phub.node.node import Node, create_identity, open_node, own_identity, pub
 from p2phub.node.replicate import replicate
 from p2phub.node.serve import open_peer_door
 from p2phub.node.settings import Settings
-from p2phub.protocol.messages import FRAME_SIZE_MAX, Announcement
+from p2phub.protocol.messages import FRAME_SIZE_MAX
+from p2phub.protocol.talk import Push, Talk
 from p2phub.store.keys import keep_key
 
 from .network import Host
@@ -145,7 +147,7 @@ class SimulatedNode:
             )  # fmt: skip
 
         entry = publish_record(node, make)
-        node.note_change()
+        node.note_news(entry.record.log, entry.record.index)
         state = node.store.logs.state(entry.record.log)
         assert state is not None
         self.say(f"publishes {model}, record {entry.record.index} of log {str(state.log)[:8]}")
@@ -189,11 +191,13 @@ class SimulatedNode:
 
 
 def _heads_in(request: Request) -> Iterator[tuple[LogId, int]]:
-    """Yield log and size of each head that an announcement carries."""
-    if request.path == "/v1/announce":
+    """Yield log and size of each head that is told whole."""
+    if request.path == "/v1/talk":
         with contextlib.suppress(InvalidData):
-            for announced in decode(request.body, Announcement, size_max=FRAME_SIZE_MAX).heads:
-                head = parse_head(announced.head)
+            payload = decode(request.body, Envelope, size_max=FRAME_SIZE_MAX).payload
+            said = decode(payload, Talk, size_max=FRAME_SIZE_MAX).say
+            for whole in said.whole if isinstance(said, Push) else ():
+                head = parse_head(whole.head.head)
                 yield head.log, head.size
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import content, documents, logs, maps, names, primitives, wire
+from . import content, documents, logs, maps, names, primitives, talks, wire
 from .plain import Json, render
 
 FILES: dict[str, Callable[[], Json]] = {
@@ -30,6 +30,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "names.json": names.name_texts,
     "messages.json": names.peer_messages,
     "fingerprints.json": maps.maps,
+    "talk.json": talks.talks,
     "bulk.json": wire.bulk,
     "certificate.json": wire.certificates,
     "disk.json": wire.disk_files,

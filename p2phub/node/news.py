@@ -1,0 +1,182 @@
+"""Put news into messages, and take in what messages bring: gossip on the disk (spec/gossip.md §4).
+
+    logs that changed ──compose──▶ Push ──▶ another node ──take──▶ verified, kept ──▶ news there
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from p2phub.core.checkpoint import Head, open_head, parse_head
+from p2phub.core.encoding import encode
+from p2phub.core.errors import ForkedLog, InvalidData
+from p2phub.core.identity import Identity, open_identity
+from p2phub.core.ids import LogId, NamespaceId
+from p2phub.protocol.gossip import Mark
+from p2phub.protocol.messages import IdentityChain, LogHead
+from p2phub.protocol.talk import PUSH_SIZE_MAX, Push, Wanted, Whole, Word
+from p2phub.store.logs import LogPart, LogState
+from p2phub.store.store import Store
+
+log = logging.getLogger(__name__)
+
+ENTRIES_SIZE_MAX = 24 * 1024  # bytes of entries of one log in a message; who needs more asks for them
+IDENTITY_SIZE_MAX = 16 * 1024  # bytes of an identity in a message
+WANTED_MAX = 64  # logs that are asked for by name; who misses more compares catalogues
+_WHOLE_SIZE = 256  # bytes that a log takes beside its head, identity and entries, at most
+
+
+@dataclass
+class Message:
+    """News as it is sent."""
+
+    push: Push
+    marks: dict[LogId, Mark] = field(default_factory=dict)  # how far each log in it is
+    left: dict[LogId, Mark] = field(default_factory=dict)  # logs that had no room
+
+
+@dataclass
+class Taken:
+    """What became of a message."""
+
+    news: dict[LogId, int] = field(default_factory=dict)  # logs that came further, and how far they were before
+    new_logs: int = 0  # of these, logs that were never heard of
+    known: dict[LogId, Mark] = field(default_factory=dict)  # logs that the sender has
+    wanted: list[Wanted] = field(default_factory=list)
+    is_behind: bool = False  # the sender has more than it sent
+    holds: bool = True  # all that came whole is here now
+    was_news: bool = False
+    wrong: InvalidData | None = None  # what the sender should have found out
+
+
+def compose(store: Store, whole: dict[LogId, int], word: tuple[LogId, ...]) -> Message:
+    """Return the message that tells of these logs.
+
+    whole: logs to send, and from which record on they are likely to be needed.
+    """
+    message = Message(Push())
+    parts: list[Whole] = []
+    room = PUSH_SIZE_MAX
+    for log_id, start in whole.items():
+        state = store.logs.state(log_id)
+        if state is None or not state.head or store.logs.fork(log_id):
+            continue
+        if room < len(state.head) + _WHOLE_SIZE:
+            message.left[log_id] = (state.size, state.version)
+            continue
+        part = _whole(store, state, start, room - len(state.head) - _WHOLE_SIZE)
+        room -= len(encode(part))
+        parts.append(part)
+        message.marks[log_id] = (state.size, state.version)
+    words: list[Word] = []
+    for log_id in word:
+        state = store.logs.state(log_id)
+        if state is None or not state.head or store.logs.fork(log_id):
+            continue
+        if room < _WHOLE_SIZE:
+            message.left[log_id] = (state.size, state.version)
+            continue
+        words.append(Word(log_id, state.size, state.version))
+        room -= len(encode(words[-1]))
+        message.marks[log_id] = (state.size, state.version)
+    message.push = Push(tuple(parts), tuple(words))
+    return message
+
+
+def _whole(store: Store, state: LogState, start: int, room: int) -> Whole:
+    """Return a log with what proves it, as far as there is room."""
+    head = LogHead(state.namespace, state.version, state.head)
+    chain = None
+    if start == 0 or state.version > 1:
+        identity = store.logs.identity(state.namespace)
+        chain = IdentityChain(identity.chain) if identity else None
+        size = len(encode(chain)) if chain else 0
+        if size > min(room, IDENTITY_SIZE_MAX):
+            chain, size = None, 0
+        room -= size
+    size_max = min(room, ENTRIES_SIZE_MAX)
+    entries: list[bytes] = []
+    if start < state.size:
+        entries = store.logs.entries(state.log, start, size_max=size_max)[: state.size - start]
+    # Some of them would bring nobody further than the head that they belong to.
+    if len(entries) < state.size - start or sum(len(data) + 8 for data in entries) > size_max:
+        return Whole(head, identity=chain)
+    return Whole(head, start, tuple(entries), chain)
+
+
+def take(store: Store, push: Push, *, now: float, may_begin: bool = True) -> Taken:
+    """Verify and keep what a message brings; returns what became of it.
+
+    now: seconds since 1970. may_begin: logs that were never heard of may be taken in.
+    """
+    taken = Taken()
+    for whole in push.whole:
+        try:
+            _take_whole(store, whole, taken, now, may_begin)
+        except ForkedLog as exc:
+            # The publisher's fault. What proves it is kept by now.
+            log.warning("%s", exc)
+        except InvalidData as exc:
+            taken.wrong = exc
+            taken.holds = False
+    for index, word in enumerate(push.word):
+        taken.known[word.log] = (word.size, word.version)
+        state = store.logs.state(word.log)
+        if state and state.size >= word.size and state.version >= word.version:
+            continue
+        if store.logs.fork(word.log) or (state is None and not may_begin):
+            continue
+        if len(taken.wanted) >= WANTED_MAX:
+            taken.is_behind = True
+            break
+        taken.wanted.append(Wanted(index, state.size if state else 0))
+    return taken
+
+
+def _take_whole(store: Store, whole: Whole, taken: Taken, now: float, may_begin: bool) -> None:
+    head = parse_head(whole.head.head)
+    version = whole.head.version
+    taken.known[head.log] = (head.size, version)
+    state = store.logs.state(head.log)
+    before = (state.size, state.version) if state else (0, 0)
+    if store.logs.fork(head.log):
+        return
+    is_known = before[0] >= head.size and before[1] >= version
+    if state and is_known and (head.size < state.size or head.root == state.root):
+        return
+    identity = _identity(store, whole, head)
+    if identity is None or (state is None and not may_begin):
+        taken.is_behind = taken.is_behind or identity is None
+        taken.was_news, taken.holds = True, False
+        return
+    head = open_head(head.text, log=head.log, key=identity.logs[head.log])
+    # With entries behind a gap nothing could be done.
+    entries = whole.entries if whole.start <= before[0] else ()
+    (outcome,) = store.logs.extend_many([LogPart(identity, head, whole.start, entries)], now=now)
+    if isinstance(outcome, Exception):
+        raise outcome
+    state = store.logs.state(head.log)
+    after = (state.size, state.version) if state else (0, 0)
+    if after > before:
+        taken.was_news = True
+        taken.new_logs += before == (0, 0)
+        if state and state.head:
+            taken.news[head.log] = before[0]
+    if after[0] < identity.counted(head.log, head.size):
+        taken.is_behind = taken.was_news = True
+        taken.holds = False
+
+
+def _identity(store: Store, whole: Whole, head: Head) -> Identity | None:
+    """Return the identity that names the key of a log, None if it neither came nor is here. Raises InvalidData."""
+    namespace: NamespaceId = whole.head.namespace
+    known = store.logs.identity(namespace)
+    if known and head.log in known.logs and known.current.version >= whole.head.version:
+        return known
+    if whole.identity is None:
+        return None
+    identity = open_identity(whole.identity.documents)
+    if identity.namespace != namespace or head.log not in identity.logs:
+        raise InvalidData("the identity is not of the namespace, or does not name the log's key")
+    return identity
