@@ -79,12 +79,18 @@ class Peers:
             if row:
                 # What the user typed stays: the record may name addresses that we cannot reach.
                 endpoints = _merge(_split(row["typed"]), endpoints)
-            connection.execute(
-                "INSERT INTO peers (node, typed, addresses, record, record_time, added, failures, received, bans,"
-                " banned_until) VALUES (?, '', ?, ?, ?, 0, 0, 0, 0, 0) ON CONFLICT (node) DO UPDATE SET"
-                " addresses = excluded.addresses, record = excluded.record, record_time = excluded.record_time",
-                (record.node, _join(endpoints), signed.data, record.time),
-            )
+            # No upsert: SQLite would let its way with conflicts be that of the triggers which it fires.
+            if row:
+                connection.execute(
+                    "UPDATE peers SET addresses = ?, record = ?, record_time = ? WHERE node = ?",
+                    (_join(endpoints), signed.data, record.time, record.node),
+                )
+            else:
+                connection.execute(
+                    "INSERT INTO peers (node, typed, addresses, record, record_time, added, failures, received, bans,"
+                    " banned_until) VALUES (?, '', ?, ?, ?, 0, 0, 0, 0, 0)",
+                    (record.node, _join(endpoints), signed.data, record.time),
+                )
         return True
 
     def note_seen(self, node: NodeId, now: float) -> None:

@@ -142,6 +142,10 @@ def test_no_more_strangers_are_kept_than_the_limit(peers: Peers, monkeypatch: py
     assert len(peers.all()) == 5
 
 
+def test_a_record_may_come_again_and_again_before_anybody_looks_what_changed(peers: Peers) -> None:
+    assert [peers.note_record(record(time=TIME + number)) for number in range(3)] == [True, True, True]
+
+
 # ── how it goes ─────────────────────────────────────────────────────────────
 
 
