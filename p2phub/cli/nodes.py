@@ -16,6 +16,7 @@ from .text import human_bytes, human_files, human_time, say
 
 if TYPE_CHECKING:
     from p2phub.node.node import Node
+    from p2phub.node.results import Status
 
 PEER_PORT = 8627  # the peer door's default; spec/transport.md §1
 LOCAL_PORT = 8628  # the local door's default; spec/local-api.md §1
@@ -175,6 +176,8 @@ def status(as_json: bool) -> None:
         ("home", result.home),
         ("store", result.store),
         ("peers", f"{result.peers} known, {result.peers_seen} seen in the last five minutes"),
+        ("neighbours", f"{len(result.neighbours)}" if result.serving else ""),
+        ("own log", _confirmed(result)),
         ("catalogue", f"{result.models} repositories, {result.records} records in {result.logs} logs"),
         ("forked logs", ", ".join(result.forked_logs)),
         ("manifests", str(result.manifests)),
@@ -184,3 +187,16 @@ def status(as_json: bool) -> None:
     for label, value in rows:
         if value:
             say(f"{label:>13}  {value}")
+
+
+def _confirmed(result: Status) -> str:
+    """Say who has the own log, as people read it."""
+    if not result.own_records:
+        return ""
+    records = "1 record" if result.own_records == 1 else f"{result.own_records} records"
+    holders = [each for each in result.confirmed if each.records >= result.own_records]
+    if not holders:
+        return f"{records}; no other node has confirmed to have all of them yet"
+    shown = ", ".join(f"{each.node[:12]}… ({human_time(each.time)})" for each in holders[:3])
+    more = f" and {len(holders) - 3} more" if len(holders) > 3 else ""
+    return f"{records}, all of them confirmed by {shown}{more}"

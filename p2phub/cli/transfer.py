@@ -14,7 +14,7 @@ from .running import from_option, json_option, offline_option, peer_option, prin
 from .text import human_bytes, human_files, human_seconds, provider_name, say
 
 if TYPE_CHECKING:
-    from p2phub.node.results import FetchResult
+    from p2phub.node.results import FetchResult, PublishResult
 
 
 @click.command()
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     metavar="URL",
     help="Where else the files can be fetched; {path} stands for the path of a file. Can be repeated.",
 )
+@click.option(
+    "--wait", type=click.IntRange(0, 100), default=0, metavar="N", help="Wait until N other nodes confirm to have it."
+)
 @json_option
 def publish(
     folder: Path,
@@ -46,9 +49,11 @@ def publish(
     profile: str | None,
     kind: str,
     origin_urls: tuple[str, ...],
+    wait: int,
     as_json: bool,
 ) -> None:
     """Publish the files of DIR as MODEL, signed with your key."""
+    from p2phub.core.errors import NotFound
     from p2phub.node.operations import PublishFolder
 
     operation = PublishFolder(
@@ -60,11 +65,21 @@ def publish(
         profile=profile,  # type: ignore[arg-type]
         kind=kind,  # type: ignore[arg-type]
         origin_urls=origin_urls,
+        wait=wait,
     )
     result = run(operation)
     if as_json:
         print_json(result)
-        return
+    else:
+        _say_published(result)
+    if len(result.confirmed) < wait:
+        raise NotFound(
+            f"it is published, but only {len(result.confirmed)} of {wait} other nodes confirmed that they have it",
+            hint="`p2phub status` shows who has; `p2phub peers ls` when each last answered",
+        )
+
+
+def _say_published(result: PublishResult) -> None:
     full = f"{result.namespace}/{result.model}" + (f"@{result.version}" if result.version else "")
     if result.new:
         say(f"published {full}")
@@ -72,6 +87,9 @@ def publish(
         say(f"nothing new: {full} is published already")
     say(f"  revision {result.revision}")
     say(f"  {human_files(result.files)}, {human_bytes(result.size)}, {human_bytes(result.written)} written")
+    if result.confirmed:
+        nodes = "1 other node has" if len(result.confirmed) == 1 else f"{len(result.confirmed)} other nodes have"
+        say(f"  {nodes} the record")
 
 
 @click.command()

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.ids import NodeId
 from p2phub.core.limits import LinkSettings
@@ -14,6 +16,7 @@ from p2phub.core.names import parse_address
 from p2phub.core.search import Model
 
 from . import branches, housekeeping, inspect, limits
+from .confirm import wait_confirmed
 from .disk import on_disk
 from .events import Notice, Tell
 from .explain import swarm_info
@@ -98,7 +101,7 @@ async def run(node: Node, operation: Operation, tell: Tell) -> Any:
 async def _publish(node: Node, op: PublishFolder, tell: Tell) -> PublishResult:
     from .publish import publish  # loads what reads cards and weights, which only publishing does
 
-    return await publish(
+    result = await publish(
         node,
         Path(op.folder),
         op.name,
@@ -110,6 +113,9 @@ async def _publish(node: Node, op: PublishFolder, tell: Tell) -> PublishResult:
         kind=op.kind,
         origin_urls=op.origin_urls,
     )
+    if not op.wait:
+        return result
+    return replace(result, confirmed=[str(each) for each in await wait_confirmed(node, op.wait, tell)])
 
 
 async def _fetch(node: Node, op: Fetch, tell: Tell) -> FetchResult:

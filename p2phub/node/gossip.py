@@ -18,21 +18,20 @@ from p2phub.core.errors import HubError, InvalidData, PeerBusy, PeerViolation
 from p2phub.core.ids import LogId, NodeId
 from p2phub.core.names import parse_endpoint
 from p2phub.core.noderecord import open_node_record
-from p2phub.core.records import log_id
 from p2phub.protocol.gossip import Mark, Telling
 from p2phub.protocol.membership import Ask, Command, Contact, Exchange, Leave, Origin
 from p2phub.protocol.talk import TOLD_MAX, Heard, Push, Reply, Say, sign_talk
 from p2phub.protocol.talk import Ask as SayAsk
 from p2phub.protocol.talk import Exchange as SayExchange
 from p2phub.protocol.talk import Leave as SayLeave
-from p2phub.store.keys import load_key
 from p2phub.store.peers import Peer
 
 from .calling import ban_peer, converse
+from .confirm import note_held, own_log
 from .disk import on_disk
 from .neighbours import contact_of, cost_network, slot_network
 from .news import Message, compose, take
-from .node import Node, own_identity
+from .node import Node
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +115,7 @@ async def _look_for_candidates(node: Node) -> None:
             found[origin] = [peer for each in some if (peer := peers.get(each))]  # type: ignore[index]
         known = {each: peers.get(each) for each in (*members.active, *members.candidates())}
         gone = [each for each, peer in known.items() if peer is not None and peer.banned_until > now]
-        return found, gone, _own_log(node)
+        return found, gone, own_log(node)
 
     found, gone, node.neighbours.own_log = await on_disk(look)
     for each in gone:
@@ -124,15 +123,6 @@ async def _look_for_candidates(node: Node) -> None:
     for origin, peers in found.items():
         for peer in peers:
             members.know(contact_of(peer), origin)
-
-
-def _own_log(node: Node) -> LogId | None:
-    """Return the log that this home publishes in, None if it publishes nothing."""
-    try:
-        namespace = own_identity(node).namespace
-        return log_id(namespace, load_key(node.settings.layout.keys / "publish.key").public_key)
-    except HubError:
-        return None
 
 
 def _follow(node: Node, nursery: trio.Nursery, commands: Iterable[Command]) -> None:
@@ -294,6 +284,9 @@ async def _tell(node: Node, nursery: trio.Nursery, telling: Telling) -> None:
             wanted[log_] = (message.marks[log_], want.size)
     now = trio.current_time()
     neighbours.gossip.told(telling, wanted=wanted, was_news=reply.was_news, now=now)
+    own = neighbours.own_log
+    if own in message.marks and own not in wanted and (own in telling.word or reply.holds):
+        await note_held(node, telling.to, message.marks[own][0])
     if not reply.neighbour and neighbours.members.is_active(telling.to):
         neighbours.members.left(telling.to, now)
         neighbours.update_links()

@@ -18,11 +18,12 @@ from p2phub.core.upstream import Foreign
 from p2phub.store.peers import Peer
 from p2phub.store.store import Store
 
+from .confirm import own_confirmations
 from .disk import on_disk
 from .events import Tell
 from .node import Node
 from .resolve import Target, load_manifest, own_namespace, resolve
-from .results import FileInfo, LogLine, PeerInfo, RepositoryInfo, Status
+from .results import ConfirmedBy, FileInfo, LogLine, PeerInfo, RepositoryInfo, Status
 
 
 async def search(node: Node, query: Query) -> list[Model]:
@@ -210,6 +211,7 @@ async def status(node: Node) -> Status:
 
     models, logs, forked, records, manifests = await on_disk(count)
     namespace = await on_disk(own_namespace, node)
+    own_records, confirmations = await on_disk(own_confirmations, node)
     return Status(
         node_id=str(node.id),
         namespace=str(namespace) if namespace else None,
@@ -229,4 +231,7 @@ async def status(node: Node) -> Status:
         uploaded=node.uploaded,
         uploads=node.links.uploads,
         limits=[limit for limit in (await node.links.refresh()).limits if limit != Limit(limit.link)],
+        neighbours=[str(each) for each in node.neighbours.members.active],
+        own_records=own_records,
+        confirmed=[ConfirmedBy(str(each.node), each.size, each.time) for each in confirmations],
     )

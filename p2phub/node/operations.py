@@ -63,6 +63,7 @@ class PublishFolder(Operation, tag="publish", frozen=True):
     profile: Profile | None = None
     kind: Kind = "model"
     origin_urls: Published = ()
+    wait: Annotated[int, Meta(ge=0, le=100)] = 0  # other nodes that are to confirm that they have it
 
 
 class Fetch(Operation, tag="fetch", frozen=True):

@@ -22,6 +22,7 @@ class PublishResult(Struct, frozen=True):
     written: int  # bytes that had to be written to the store
     new: bool  # False: exactly this was published before
     log_index: int | None
+    confirmed: list[str] = []  # node ids, if others were waited for
 
 
 class ProviderSummary(Struct, frozen=True):
@@ -254,6 +255,14 @@ class SwarmInfo(Struct, frozen=True):
     providers: list[SwarmProvider]
 
 
+class ConfirmedBy(Struct, frozen=True):
+    """Another node that said to have the own log."""
+
+    node: str
+    records: int
+    time: int  # seconds since 1970
+
+
 class Status(Struct, frozen=True):
     """The node as a whole."""
 
@@ -275,6 +284,9 @@ class Status(Struct, frozen=True):
     uploaded: int  # bytes since the start
     uploads: int  # running now
     limits: list[Limit]  # of classes of links that have any
+    neighbours: list[str]  # node ids of those with which news is exchanged
+    own_records: int  # in the log that this home publishes in
+    confirmed: list[ConfirmedBy]  # who said to have how many of them, the latest first
 
 
 class StoredRepository(Struct, frozen=True):

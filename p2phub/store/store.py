@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from .blobs import Blobs
 from .catalogue import Catalogue
+from .confirmations import Confirmations
 from .database import REBUILT, Database
 from .digests import Digests
 from .keeping import Keeping
@@ -35,6 +36,7 @@ class Store:
         self.listing = Listing(self.database)
         self.logs = Logs(layout, self.database, self.catalogue)
         self.peers = Peers(self.database)
+        self.confirmations = Confirmations(self.database)
         self.log_states = LogStates(self.database)
         self.log_digests = Digests(self.database, self.log_states)
         self.node_states = NodeStates(self.database)

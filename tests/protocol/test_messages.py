@@ -20,6 +20,7 @@ from p2phub.core.noderecord import sign_node_record
 from p2phub.protocol import messages
 from p2phub.protocol.messages import (
     ANSWER_SIZE_MAX,
+    FRAME_SIZE_MAX,
     HAVE_ROOTS_MAX,
     IDENTITIES_MAX,
     LARGE_QUERY_SIZE_MAX,

@@ -1,0 +1,121 @@
+"""A publisher learns who has what it published, and from nobody else's word."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+import trio
+
+from p2phub.core.checkpoint import sign_head
+from p2phub.core.encoding import encode
+from p2phub.core.errors import NotFound
+from p2phub.net.door import Response
+from p2phub.node import confirm, inspect, replicate
+from p2phub.node.confirm import wait_confirmed
+from p2phub.node.dispatch import run
+from p2phub.node.events import Notice, Progress, ignore
+from p2phub.node.node import create_identity
+from p2phub.node.operations import PublishFolder
+from p2phub.protocol.messages import LogHead
+from p2phub.testing import values
+from p2phub.testing.hostile import open_home, serving, wait_for
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "README.md").write_text("# Parrot\n")
+    return tmp_path / "folder"
+
+
+async def test_a_lone_command_tells_its_peers_and_waits_until_they_have_it(tmp_path, folder):
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        others = [await stack.enter_async_context(open_home(tmp_path / f"other {number}")) for number in range(3)]
+        create_identity(node)
+        for other in others:
+            node.store.peers.add(await stack.enter_async_context(serving(other)))
+        result = await run(node, PublishFolder(str(folder), "parrot", wait=2), ignore)
+        status = await inspect.status(node)
+        has = [len(other.store.logs.states()) for other in others]
+
+    assert 2 <= len(result.confirmed) == sum(has)
+    assert set(result.confirmed) <= {str(other.id) for other in others}
+    assert {each.node for each in status.confirmed if each.records == status.own_records == 1} == set(result.confirmed)
+
+
+async def test_a_node_learns_by_gossip_who_has_its_log(tmp_path, folder):
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        other = await stack.enter_async_context(open_home(tmp_path / "other"))
+        create_identity(node)
+        node.store.peers.add(await stack.enter_async_context(serving(other)))
+        await stack.enter_async_context(serving(node))
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        for each in (node, other):
+            nursery.start_soon(replicate.replicate, each)
+        await run(node, PublishFolder(str(folder), "parrot"), ignore)
+
+        async def is_confirmed() -> bool:
+            status = await inspect.status(node)
+            return [(each.node, each.records) for each in status.confirmed] == [(str(other.id), 1)]
+
+        await wait_for(is_confirmed, "the confirmation")
+        status = await inspect.status(node)
+        nursery.cancel_scope.cancel()
+
+    assert status.neighbours == [str(other.id)]
+    assert abs(status.confirmed[0].time - time.time()) < 60
+
+
+async def test_it_is_said_who_is_waited_for_and_when_too_few_confirm(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(confirm, "CONFIRM_MAX_S", 1.0)
+    told = []
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        other = await stack.enter_async_context(open_home(tmp_path / "other"))
+        create_identity(node)
+        node.store.peers.add(await stack.enter_async_context(serving(other)))
+        result = await run(node, PublishFolder(str(folder), "parrot", wait=3), told.append)
+
+    assert result.confirmed == [str(other.id)]
+    waiting = [event.waiting_for for event in told if isinstance(event, Progress) and event.stage == "waiting"]
+    assert waiting[0] == "3 more of 3 nodes to confirm that they have it"
+    assert [event.text for event in told if isinstance(event, Notice)] == ["1 of 3 nodes confirmed it within 1 s"]
+
+
+async def test_without_peers_nobody_is_waited_for(tmp_path, folder):
+    async with open_home(tmp_path / "node") as node:
+        create_identity(node)
+        with pytest.raises(NotFound, match="no peers are known"):
+            await run(node, PublishFolder(str(folder), "parrot", wait=1), ignore)
+
+
+async def test_a_head_that_was_not_signed_here_confirms_nothing(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(confirm, "CONFIRM_MAX_S", 1.0)
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        liar = await stack.enter_async_context(open_home(tmp_path / "liar"))
+        create_identity(node)
+        await run(node, PublishFolder(str(folder), "parrot"), ignore)
+        (state,) = node.store.logs.states()
+        forged = sign_head(state.log, 1, bytes(32), values.key("stranger")).text
+
+        def wrap(handler):
+            async def answer(request):
+                if request.path.startswith("/v1/head/"):
+                    return Response(200, encode(LogHead(state.namespace, 1, forged)))
+                return await handler(request)
+
+            return answer
+
+        node.store.peers.add(await stack.enter_async_context(serving(liar, wrap=wrap)))
+        with pytest.raises(NotFound, match="banned"):
+            await wait_confirmed(node, 1, ignore)
+        status = await inspect.status(node)
+
+    assert status.confirmed == []
