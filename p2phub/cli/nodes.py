@@ -32,6 +32,7 @@ LOCAL_PORT = 8628  # the local door's default; spec/local-api.md §1
 @click.option("--plain", is_flag=True, help="No TLS between nodes, for a closed cluster; hashes are always checked.")
 @click.option("--cluster", metavar="LABEL", help="Of the nodes on one fast network with this one (P2PHUB_CLUSTER).")
 @click.option("--site", metavar="LABEL", help="Of the nodes behind the same link to the outside (P2PHUB_SITE).")
+@click.option("--no-lan", is_flag=True, help="Do not look for nodes in the local network (P2PHUB_LAN=off).")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Write JSON to this file once the node answers.")
 def node(
     listen: str,
@@ -41,6 +42,7 @@ def node(
     plain: bool,
     cluster: str | None,
     site: str | None,
+    no_lan: bool,
     ready_file: Path | None,
 ) -> None:
     """Run a node: serve what is here, replicate the catalogue, answer on this machine."""
@@ -64,7 +66,13 @@ def node(
 
     work = partial(
         run_daemon,
-        replace(chosen, advertise=advertise, cluster=cluster or chosen.cluster, site=site or chosen.site),
+        replace(
+            chosen,
+            advertise=advertise,
+            cluster=cluster or chosen.cluster,
+            site=site or chosen.site,
+            lan=chosen.lan and not no_lan,
+        ),
         listen=parse_endpoint(listen),
         local=parse_endpoint(local),
         peers=[parse_address(address) for address in peers_given],

@@ -53,7 +53,7 @@ def publish(
     as_json: bool,
 ) -> None:
     """Publish the files of DIR as MODEL, signed with your key."""
-    from p2phub.core.errors import NotFound
+    from p2phub.core.errors import HubError
     from p2phub.node.operations import PublishFolder
 
     operation = PublishFolder(
@@ -73,7 +73,7 @@ def publish(
     else:
         _say_published(result)
     if len(result.confirmed) < wait:
-        raise NotFound(
+        raise HubError(
             f"it is published, but only {len(result.confirmed)} of {wait} other nodes confirmed that they have it",
             hint="`p2phub status` shows who has; `p2phub peers ls` when each last answered",
         )

@@ -18,6 +18,7 @@ from p2phub.core.errors import HubError, Offline
 from p2phub.core.names import Address
 from p2phub.net.localdoor import bind_local, serve_local
 from p2phub.node.disk import on_disk
+from p2phub.node.lan import discover
 from p2phub.node.node import Node, open_node
 from p2phub.node.replicate import replicate
 from p2phub.node.serve import open_peer_door
@@ -65,7 +66,7 @@ async def run_daemon(
             async with trio.open_nursery() as nursery:
                 with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                     try:
-                        await open_peer_door(node, *listen, nursery)
+                        bound = await open_peer_door(node, *listen, nursery)
                         token = secrets.token_urlsafe(32)
                         hosts = _own_hosts(endpoint)
                         app = local_app(control_app(node, token, hosts), HubDoor(node, token, hosts, nursery))
@@ -76,6 +77,7 @@ async def run_daemon(
                         nursery.cancel_scope.cancel()
                     else:
                         nursery.start_soon(replicate, node)
+                        nursery.start_soon(discover, node, *bound)
                         ready(node, f"http://{endpoint}")
                         async for number in signals:
                             log.info("stopping on %s", signal.Signals(number).name)

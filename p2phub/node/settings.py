@@ -22,6 +22,7 @@ class Settings:
     advertise: tuple[str, ...] = ()  # HOST:PORT that others should call; empty: what it is bound to
     cluster: str | None = None
     site: str | None = None
+    lan: bool = True  # find nodes in the local network, and be found
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -33,6 +34,7 @@ class Settings:
             only_tls=_is_on(environment, "P2PHUB_ONLY_TLS"),
             cluster=_label(environment, "P2PHUB_CLUSTER"),
             site=_label(environment, "P2PHUB_SITE"),
+            lan=_is_on(environment, "P2PHUB_LAN", default=True),
         )
 
 
@@ -52,9 +54,11 @@ def _label(environment: Mapping[str, str], name: str) -> str | None:
     return label
 
 
-def _is_on(environment: Mapping[str, str], name: str) -> bool:
+def _is_on(environment: Mapping[str, str], name: str, *, default: bool = False) -> bool:
     value = environment.get(name, "").strip().lower()
-    if value in ("", "0", "false", "no", "off"):
+    if value == "":
+        return default
+    if value in ("0", "false", "no", "off"):
         return False
     if value in ("1", "true", "yes", "on"):
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlite3 import Row
+from sqlite3 import Connection, Row
 
 from msgspec import Struct
 
@@ -64,6 +64,20 @@ class Peers:
                 (address.node, _join(typed), _join(_merge(typed, others))),
             )
 
+    def note_found(self, address: Address) -> None:
+        """Remember where a peer was found; it has yet to prove that it is there."""
+        with self._database.write() as connection:
+            row = connection.execute("SELECT addresses FROM peers WHERE node = ?", (address.node,)).fetchone()
+            if row is None and not self._has_room(connection, address.node):
+                return
+            # First: it is near.
+            endpoints = _join(_merge([(address.host, address.port)], _split(row["addresses"]) if row else []))
+            connection.execute(
+                "INSERT INTO peers (node, typed, addresses, record_time, added, failures, received, bans, banned_until)"
+                " VALUES (?, '', ?, 0, 0, 0, 0, 0, 0) ON CONFLICT (node) DO UPDATE SET addresses = excluded.addresses",
+                (address.node, endpoints),
+            )
+
     def note_record(self, signed: SignedNodeRecord) -> bool:
         """Keep a verified node record; returns whether it is newer than what was here."""
         record = signed.record
@@ -71,10 +85,8 @@ class Peers:
             row = connection.execute("SELECT * FROM peers WHERE node = ?", (record.node,)).fetchone()
             if row and row["record_time"] >= record.time:
                 return False
-            if row is None:
-                (count,) = connection.execute("SELECT count(*) FROM peers WHERE added = 0").fetchone()
-                if count >= PEERS_MAX:
-                    return False
+            if row is None and not self._has_room(connection, record.node):
+                return False
             endpoints = [parse_endpoint(address) for address in record.addresses]
             if row:
                 # What the user typed stays: the record may name addresses that we cannot reach.
@@ -142,6 +154,21 @@ class Peers:
         """Forget a peer, its bans too; returns whether it was known."""
         with self._database.write() as connection:
             return connection.execute("DELETE FROM peers WHERE node = ?", (node,)).rowcount > 0
+
+    def _has_room(self, connection: Connection, node: NodeId) -> bool:
+        """Say whether `node`, which nobody added, may be kept; in its stead one that never answered is forgotten."""
+        (count,) = connection.execute("SELECT count(*) FROM peers WHERE added = 0").fetchone()
+        if count < PEERS_MAX:
+            return True
+        # The next by id: so it is no matter who came first, nor what a record says of itself.
+        row = connection.execute(
+            "SELECT node FROM peers WHERE added = 0 AND last_seen IS NULL AND bans = 0 ORDER BY node < ?, node LIMIT 1",
+            (node,),
+        ).fetchone()
+        if row is None:
+            return False
+        connection.execute("DELETE FROM peers WHERE node = ?", (row["node"],))
+        return True
 
     def forget_old(self, now: float) -> None:
         """Forget the peers that nobody added and that were not seen for long."""

@@ -131,15 +131,35 @@ def test_the_same_record_twice_is_no_news(peers: Peers) -> None:
 def test_no_more_strangers_are_kept_than_the_limit(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PEERS_MAX", 3)
     peers.add(Address(node("friend"), "friend.example", 1))
-    kept = [peers.note_record(record(f"stranger {number}")) for number in range(5)]
-
-    assert kept == [True, True, True, False, False]
+    for number in range(3):
+        assert peers.note_record(record(f"stranger {number}"))
+    peers.note_seen(node("stranger 0"), TIME)
+    peers.note_seen(node("stranger 1"), TIME)
+    # One that never answered makes room, one that did does not.
+    assert peers.note_record(record("stranger 3"))
+    left = ("friend", "stranger 0", "stranger 1", "stranger 3")
+    assert {peer.node for peer in peers.all()} == {node(name) for name in left}
+    peers.note_seen(node("stranger 3"), TIME)
+    assert not peers.note_record(record("stranger 4"))
+    peers.note_found(Address(node("stranger 4"), "192.0.2.9", 1))
+    assert peers.get(node("stranger 4")) is None
     # Those who are known are kept up to date, and the user may add more.
     assert peers.note_record(record("stranger 1", time=TIME + 1))
     assert peers.note_record(record("friend"))
     peers.add(Address(node("stranger 4"), "friend.example", 1))
     assert peers.note_record(record("stranger 4"))
     assert len(peers.all()) == 5
+
+
+def test_where_a_peer_was_found_is_tried_first_and_what_is_known_of_it_stays(peers: Peers) -> None:
+    peers.note_record(record(addresses=("192.0.2.1:1",)))
+    peers.note_found(Address(node(), "10.0.0.7", 2))
+    peer = peers.get(node())
+    assert peer is not None
+
+    assert peer.endpoints == (("10.0.0.7", 2), ("192.0.2.1", 1))
+    assert not peer.added
+    assert peer.record is not None
 
 
 def test_a_record_may_come_again_and_again_before_anybody_looks_what_changed(peers: Peers) -> None:
