@@ -316,6 +316,7 @@ class Link:
         self.endpoint = ("", 0)  # where it listens
         self.rate: float | None = None  # bytes a second towards whoever called, over all connections
         self.carried = 0  # bytes towards whoever called
+        self.carried_back = 0  # bytes towards the node behind the link
         self.cut_at: int | None = None  # the link breaks once it has carried so much
         self.stall_at: int | None = None  # the same, but it falls silent
         self.drip_at: int | None = None  # the same, but from there on it carries one byte at a time
@@ -382,6 +383,8 @@ class Link:
                 if self.drip_at is not None and self.carried + len(data) > self.drip_at:
                     data = await self._drip(data, target)
                 self.carried += len(data)
+            else:
+                self.carried_back += len(data)
             await target.send_all(data)
             if is_answer and self.stall_at is not None and self.carried >= self.stall_at:
                 self.stall()

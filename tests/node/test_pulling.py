@@ -1,0 +1,230 @@
+"""What one node takes over from another, and what it costs: real nodes, real sockets, every byte counted."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from p2phub.core.checkpoint import sign_head
+from p2phub.core.encoding import decode, encode
+from p2phub.core.errors import PeerError, PeerViolation
+from p2phub.core.merkle import LOG_TREE, root
+from p2phub.net.peerclient import PeerClient
+from p2phub.node import maps, serve
+from p2phub.node.maps import refresh_maps
+from p2phub.node.node import Node
+from p2phub.node.pulling import pull
+from p2phub.node.replicate import call_peer
+from p2phub.protocol import messages
+from p2phub.protocol.messages import ANSWER_SIZE_MAX, FRAME_SIZE_MAX, BucketsQuery, Heads, Records
+from p2phub.store import digests
+from p2phub.testing.heads import fill_with_heads
+from p2phub.testing.hostile import Link, Wrap, counting, on_answer, open_home, open_link, serving
+from p2phub.testing.releases import MadeLog, make_log
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def give(node: Node, made: MadeLog, size: int | None = None) -> None:
+    """Let a node have the first `size` records of a log, or all."""
+    size = len(made.entries) if size is None else size
+    head = sign_head(made.head.log, size, root(LOG_TREE, [entry.leaf for entry in made.entries[:size]]), made.key)
+    node.store.logs.add_identity(made.identity)
+    state = node.store.logs.state(made.head.log)
+    start = state.size if state else 0
+    node.store.logs.extend(made.identity, head, made.data[start:size], now=node.clock())
+
+
+@asynccontextmanager
+async def calling(node: Node, other: Node, *, wrap: Wrap = lambda handler: handler) -> AsyncIterator[PeerClient]:
+    """Give a client of `node` for `other`."""
+    async with serving(other, wrap=wrap) as address:
+        node.store.peers.add(address)
+        peer = node.store.peers.get(other.id)
+        assert peer is not None
+        async with call_peer(node, peer) as client:
+            yield client
+
+
+def sizes(node: Node) -> dict[bytes, int]:
+    return {state.log: state.size for state in node.store.logs.states()}
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
+    async with open_home(tmp_path / "a") as a, open_home(tmp_path / "b") as b:
+        yield a, b
+
+
+async def carried(node: Node, link: Link, client: PeerClient) -> tuple[int, int]:
+    """Pull; returns how many records came, and how many bytes passed in both directions."""
+    before = link.carried + link.carried_back
+    count = await pull(node, client)
+    return count, link.carried + link.carried_back - before
+
+
+async def test_equality_costs_one_question_and_differences_little_more_than_their_records(
+    pair: tuple[Node, Node],
+) -> None:
+    giver, taker = pair
+    asked: Counter[str] = Counter()
+    made = [make_log(number, 2) for number in range(30)]
+    for node in pair:
+        fill_with_heads(node.store, 3000)
+        for log in made:
+            give(node, log, 1)
+    for log in made:
+        give(giver, log)
+    async with (
+        serving(giver, wrap=counting(asked)) as address,
+        open_link(address.host, address.port) as link,
+    ):
+        taker.store.peers.add(link.address(giver))
+        peer = taker.store.peers.get(giver.id)
+        assert peer is not None
+        async with call_peer(taker, peer) as client:
+            count, size = await carried(taker, link, client)
+            first = dict(asked)
+            asked.clear()
+            nothing, size_equal = await carried(taker, link, client)
+
+    assert count == 30
+    assert size <= 1.5 * sum(len(log.data[1]) for log in made) + 30_000
+    assert max(first[path] for path in ("/v1/reconcile", "/v1/heads", "/v1/records")) <= 4
+    assert nothing == 0
+    assert size_equal <= 1000
+    assert asked == {"/v1/reconcile": 1}
+    assert giver.store.log_digests.root() == taker.store.log_digests.root()
+
+
+async def test_each_takes_what_the_other_has_until_both_are_equal(pair: tuple[Node, Node]) -> None:
+    a, b = pair
+    rng = random.Random(1)
+    for number in range(60):
+        made = make_log(number, 5)
+        for node in pair:
+            if rng.random() < 0.7:
+                give(node, made, rng.randint(1, 5))
+    async with calling(a, b) as client:
+        await pull(a, client)
+    async with calling(b, a) as client:
+        await pull(b, client)
+    for node in pair:
+        await refresh_maps(node)
+
+    assert sizes(a) == sizes(b)
+    assert a.store.log_digests.root() == b.store.log_digests.root()
+    assert a.store.log_digests.root().count == len(sizes(a)) > 50
+
+
+async def test_what_does_not_fit_one_answer_comes_in_several(
+    pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maps, "HEADS_ANSWER_SIZE", 2000)
+    monkeypatch.setattr(maps, "RECORDS_ANSWER_SIZE", 3000)
+    monkeypatch.setattr(digests, "BATCH", 7)
+    giver, taker = pair
+    asked: Counter[str] = Counter()
+    for number in range(25):
+        give(giver, make_log(number, 1 + number % 7))
+    async with calling(taker, giver, wrap=counting(asked)) as client:
+        count = await pull(taker, client)
+
+    assert sizes(taker) == sizes(giver)
+    assert count == sum(sizes(giver).values())
+    assert asked["/v1/heads"] >= 4
+    assert asked["/v1/records"] >= 10
+    assert asked["/v1/identities"] >= 2
+
+
+async def test_a_log_that_the_peer_does_not_have_keeps_no_other_from_coming(pair: tuple[Node, Node]) -> None:
+    giver, taker = pair
+    for number in range(12):
+        give(giver, make_log(number, 3))
+    fill_with_heads(giver.store, 3)
+
+    def lose(body: bytes) -> bytes:
+        answer = decode(body, Records, size_max=ANSWER_SIZE_MAX)
+        return encode(Records(((), *answer.entries[1:])))
+
+    async with calling(taker, giver, wrap=on_answer("/v1/records", lose)) as client:
+        with pytest.raises(PeerError) as caught:
+            await pull(taker, client)
+
+    assert not isinstance(caught.value, PeerViolation)
+    assert sum(size == 3 for size in sizes(taker).values()) == 11
+
+
+async def test_a_peer_that_goes_on_sending_the_same_is_left(pair: tuple[Node, Node]) -> None:
+    giver, taker = pair
+    for number in range(3):
+        give(giver, make_log(number, 1))
+
+    def again(body: bytes) -> bytes:
+        heads = decode(body, Heads, size_max=ANSWER_SIZE_MAX)
+        return encode(Heads(heads.heads, 0))
+
+    async with calling(taker, giver, wrap=on_answer("/v1/heads", again)) as client:
+        with pytest.raises(PeerViolation):
+            await pull(taker, client)
+
+
+async def test_nodes_learn_of_nodes_that_they_never_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A greeting tells of nobody else.
+    monkeypatch.setattr(serve, "NODES_MAX", 1)
+    async with AsyncExitStack() as stack:
+        nodes = [await stack.enter_async_context(open_home(tmp_path / str(number))) for number in range(4)]
+        addresses = [await stack.enter_async_context(serving(node)) for node in nodes]
+        # Each knows the one after it.
+        for node, address in zip(nodes, addresses[1:], strict=False):
+            node.store.peers.add(address)
+        for node in reversed(nodes):
+            for peer in node.store.peers.all():
+                if peer.added:
+                    async with call_peer(node, peer) as client:
+                        await pull(node, client)
+        known = {peer.node for peer in nodes[0].store.peers.all()}
+
+    assert known == {node.id for node in nodes[1:]}
+
+
+async def test_questions_fit_their_frame_and_answers_their_limit_whatever_is_in_the_maps(
+    pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    giver, taker = pair
+    fill_with_heads(giver.store, 3000)
+    fill_with_heads(taker.store, 3000, name="other")
+    seen: list[tuple[int, int]] = []
+
+    def watch(handler):  # type: ignore[no-untyped-def]
+        async def answer(request):  # type: ignore[no-untyped-def]
+            response = await handler(request)
+            seen.append((len(request.body), len(response.body)))
+            return response
+
+        return answer
+
+    # Nobody knows the publishers, so that nothing comes of it.
+    async with calling(taker, giver, wrap=watch) as client:
+        with pytest.raises(PeerError):
+            await pull(taker, client)
+
+    assert len(seen) > 5
+    assert max(size for size, _ in seen) <= FRAME_SIZE_MAX
+    assert max(size for _, size in seen) <= messages.HEADS_ANSWER_SIZE + 10_000
+
+
+async def test_a_question_about_everything_is_answered_in_bounded_pieces(pair: tuple[Node, Node]) -> None:
+    giver, taker = pair
+    fill_with_heads(giver.store, 3000)
+    async with calling(taker, giver) as client:
+        await client.reconcile(messages.ReconcileQuery(bytes(32), messages.MapQuery(bytes(32), ())))
+        page = await client.heads(BucketsQuery(bytes(32), (messages.Bucket(""),) * 128))
+
+    assert page.complete == 0
+    assert sum(len(head.head) for head in page.heads) <= messages.HEADS_ANSWER_SIZE
