@@ -20,7 +20,7 @@ import trio
 from p2phub.core.choices import DEFAULT_BRANCH, Kind, LinkMode, Profile
 from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.names import HashRef, parse_reference
-from p2phub.core.search import Model, Query, Sort
+from p2phub.core.search import Page, Query, Sort, check_query, parse_metric
 from p2phub.gateway.client import Call, Daemon, find_daemon
 from p2phub.net.threads import run_abortable
 from p2phub.node.disk import from_thread, on_disk
@@ -124,21 +124,70 @@ async def publish(
 async def search(
     text: str = "",
     *,
-    kind: str | None = None,
+    kind: Kind | None = None,
     task: str | None = None,
     library: str | None = None,
     license: str | None = None,
     publisher: str | None = None,
+    languages: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    base_models: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    tensor_types: Sequence[str] = (),
+    architecture: str | None = None,
+    variants: Sequence[str] = (),
+    metrics: Sequence[str] = (),
     parameters_min: int | None = None,
     parameters_max: int | None = None,
+    size_min: int | None = None,
+    size_max: int | None = None,
+    fits: int | None = None,
+    replicas_min: int | None = None,
+    here: bool = False,
     sort: Sort = "relevance",
     limit: int = 20,
+    cursor: str | None = None,
+    facets: bool = False,
     home: PathLike | None = None,
     offline: bool = False,
-) -> list[Model]:
-    """Return the repositories of the replicated catalogue that match, best first. license: an SPDX id."""
-    query = Query(text, kind, task, library, license, publisher, parameters_min, parameters_max, sort, limit)
-    found: list[Model] = await _run(Search(query), home, offline, ignore, ())
+) -> Page:
+    """Return a page of the repositories in the replicated catalogue that match all conditions.
+
+    The page can be gone through like a list. `page.cursor`, given with the same conditions, asks for the next one.
+    license: an SPDX id. variants: names such as `Q4_K_M`; `*` is any. metrics: such as `DATASET/METRIC>=60`.
+    size_min, size_max: bytes of all files. fits: bytes that the smallest variant may have.
+    replicas_min: other nodes that were seen to hold it. here: only what is whole in the store.
+    facets: also count the values of each facet (`page.counts`). Raises InvalidData for a wrong metric or cursor.
+    """
+    query = Query(
+        text=text,
+        kind=kind,
+        task=task,
+        library=library,
+        license=license,
+        publisher=publisher,
+        languages=tuple(languages),
+        tags=tuple(tags),
+        base_models=tuple(base_models),
+        datasets=tuple(datasets),
+        tensor_types=tuple(tensor_types),
+        architecture=architecture,
+        variants=tuple(variants),
+        metrics=tuple(parse_metric(metric) for metric in metrics),
+        parameters_min=parameters_min,
+        parameters_max=parameters_max,
+        size_min=size_min,
+        size_max=size_max,
+        fits=fits,
+        replicas_min=replicas_min,
+        here=here,
+        sort=sort,
+        limit=limit,
+        cursor=cursor,
+        facets=facets,
+    )
+    check_query(query)
+    found: Page = await _run(Search(query), home, offline, ignore, ())
     return found
 
 

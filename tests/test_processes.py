@@ -82,7 +82,7 @@ def test_a_release_reaches_a_node_two_hops_away_and_comes_from_both_who_have_it(
     alice, bob, carol = (node.home for node in cluster.nodes)
     name = f"{cluster.namespace}/parrot"
     release = alice.json("publish", str(cluster.model), "parrot@1.0.0", "-m", "first")
-    found = wait_until(lambda: carol.json("search", "parrot"), "the release to reach carol")
+    found = wait_until(lambda: carol.json("search", "parrot")["models"], "the release to reach carol")
     bob.run("fetch", f"{name}@1.0.0", "--to", str(tmp_path / "bob"))
     result = carol.json("fetch", name, "--to", str(tmp_path / "carol"))
 
@@ -188,7 +188,7 @@ def test_the_command_line_does_the_whole_job_without_a_daemon(cluster, model, tm
     with home.node() as node:
         reader = Home(tmp_path / "reader")
         peer = ("--peer", node.address)
-        found = reader.json("search", "alone", *peer)
+        found = reader.json("search", "alone", *peer)["models"]
         result = reader.json("fetch", f"{published['namespace']}/alone", "--to", str(tmp_path / "out"), *peer)
     # The node is gone; what was fetched is here.
     reader.run("verify", str(tmp_path / "out"))

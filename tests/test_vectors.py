@@ -24,10 +24,10 @@ from p2phub.core.merkle import FILE_TREE, LOG_TREE, TreeHash
 from p2phub.core.noderecord import open_node_record
 from p2phub.core.paths import check_path, check_paths
 from p2phub.core.records import NO_PREVIOUS, SKEW_MAX_S, Summary, log_id, open_entry, read_entry
+from p2phub.core.search import Query
 from p2phub.core.signing import SigningKey, check_public_key, check_signature, signed_message
 from p2phub.core.upstream import Foreign
 from p2phub.protocol import messages, talk
-from p2phub.store.catalogue import Query
 from p2phub.store.keys import load_key
 from p2phub.store.layout import Layout
 from p2phub.store.partial import saved_chunks
@@ -307,7 +307,7 @@ def test_catalogue(case: Any, turn: int, retired_first: bool, tmp_path: Path) ->
         mirrors = {name: store.mirrors.attested(lab, publishers, name) for name in names}
         assert {name: row.manifest.hex() for name, row in mirrors.items() if row} == expected["mirrors"]
         assert store.mirrors.attestations(lab, set()) == []
-        newest = [model.revision for model in catalogue.search(Query())]
+        newest = [model.revision for model in store.search.find(Query())]
         assert newest == ([str(ManifestId(unhex(expected["newest"])))] if expected["newest"] else [])
 
 

@@ -132,7 +132,7 @@ def show_main_job(work: Path, nodes: list[QuickNode], folder: Path | None) -> No
     step(f"A published {name}@1.0.0: {published['files']} files, {human_bytes(published['size'])}")
     wait_for_news(third, name, published["revision"])
     step("C's catalogue knows it, two hops away")
-    for model in third.run("search", name):
+    for model in third.run("search", name)["models"]:
         print(f"          found {model['namespace'][:12]}…/{model['model']}: {model['title'] or model['kind']}")
     fetched = second.run("fetch", reference)
     step(f"B fetched it from A: {rate(fetched)}")
@@ -150,7 +150,7 @@ def show_main_job(work: Path, nodes: list[QuickNode], folder: Path | None) -> No
 
 def wait_for_news(node: QuickNode, name: str, revision: str) -> None:
     deadline = time.monotonic() + NEWS_TIMEOUT_S
-    while not any(model["revision"] == revision for model in node.run("search", name)):
+    while not any(model["revision"] == revision for model in node.run("search", name)["models"]):
         if time.monotonic() > deadline:
             raise Failure(f"node {node.name} did not hear of the release within {NEWS_TIMEOUT_S:.0f} s")
         time.sleep(0.2)

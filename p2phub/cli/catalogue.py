@@ -1,4 +1,4 @@
-"""Commands that ask and change the catalogue: search, info, ls, log, branch, yank."""
+"""Commands that ask and change the catalogue: info, ls, log, branch, yank."""
 
 from __future__ import annotations
 
@@ -7,84 +7,7 @@ import fnmatch
 import click
 
 from .running import json_option, offline_option, peer_option, print_json, run
-from .text import human_bytes, human_count, human_time, parse_range, say
-
-
-@click.command()
-@click.argument("text", nargs=-1)
-@click.option("--kind", type=click.Choice(["model", "dataset"]))
-@click.option("--task", help="Such as text-generation.")
-@click.option("--library", help="Such as transformers.")
-@click.option("--license", "license_", help="SPDX id, such as Apache-2.0.")
-@click.option("--publisher", metavar="NAMESPACE")
-@click.option("--params", metavar="RANGE", help="Number of parameters: 1B-8B, 1B- or -500M.")
-@click.option(
-    "--sort",
-    type=click.Choice(["relevance", "newest", "size", "parameters", "name"]),
-    default="relevance",
-    show_default=True,
-)
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
-@offline_option
-@peer_option
-@json_option
-def search(
-    text: tuple[str, ...],
-    kind: str | None,
-    task: str | None,
-    library: str | None,
-    license_: str | None,
-    publisher: str | None,
-    params: str | None,
-    sort: str,
-    limit: int,
-    offline: bool,
-    peer: tuple[str, ...],
-    as_json: bool,
-) -> None:
-    """Search the catalogue that this node replicates; without TEXT, list it."""
-    from p2phub.core.licenses import to_spdx
-    from p2phub.core.search import Query
-    from p2phub.node.operations import Search
-
-    low = high = None
-    if params:
-        try:
-            low, high = parse_range(params)
-        except ValueError as exc:
-            raise click.BadParameter(f"'{params}' is no range such as 1B-8B", param_hint="--params") from exc
-    query = Query(
-        text=" ".join(text)[:1000],
-        kind=kind,
-        task=task,
-        library=library,
-        # People write the existing hub's ids as well.
-        license=(to_spdx(license_) or license_) if license_ else None,
-        publisher=publisher,
-        parameters_min=low,
-        parameters_max=high,
-        sort=sort,  # type: ignore[arg-type]
-        limit=limit,
-    )
-    found = run(Search(query), offline=offline, peers=peer, news=True)
-    if as_json:
-        print_json(found)
-        return
-    if not found:
-        say("nothing found", err=True)
-    for model in found:
-        name = f"{model.namespace}/{model.model}" + (f"@{model.version}" if model.version else "")
-        facts = [
-            model.task,
-            f"{human_count(model.parameters)} parameters" if model.parameters else None,
-            human_bytes(model.size),
-            model.license,
-            human_time(model.time)[:10],
-        ]
-        say(name)
-        say("  " + ", ".join(fact for fact in facts if fact))
-        if model.title or model.excerpt:
-            say(f"  {_shorten(model.title or model.excerpt, 100)}")
+from .text import human_bytes, human_time, say, shorten
 
 
 @click.command()
@@ -171,7 +94,7 @@ def log(name: str, limit: int, offline: bool, peer: tuple[str, ...], as_json: bo
         place = f"{line.index:>5}  {human_time(line.time)}"
         say(f"{place}  {line.type:<7}  {line.model}  {what:<12} {revision}{refused}")
         if line.message:
-            say(f"       {_shorten(line.message, 100)}")
+            say(f"       {shorten(line.message, 100)}")
 
 
 @click.command()
@@ -209,8 +132,3 @@ def yank(name: str, message: str, as_json: bool) -> None:
         print_json(result)
     else:
         say(f"yanked {result.model}@{result.version}")
-
-
-def _shorten(text: str, length: int) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1] + "…"

@@ -20,7 +20,7 @@ import click
 _COMMANDS = {
     "publish": "transfer:publish",
     "fetch": "transfer:fetch",
-    "search": "catalogue:search",
+    "search": "search:search",
     "info": "catalogue:info",
     "ls": "catalogue:ls",
     "log": "catalogue:log",

@@ -98,6 +98,32 @@ def parse_range(text: str) -> tuple[int | None, int | None]:
     return (parse_count(low) if low.strip() else None, parse_count(high) if high.strip() else None)
 
 
+def parse_bytes(text: str) -> int:
+    """Return the bytes that `500MB`, `1.5 GiB` or `1000` write. Raises ValueError if it is none below 2^63."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgtp])(i?))?b?", text.strip().lower())
+    if not match:
+        raise ValueError(f"'{text}' is no size such as 500MB")
+    number, prefix, binary = match.groups()
+    size = float(number) * (1024 if binary else 1000) ** (" kmgtp".index(prefix) if prefix else 0)
+    if size >= 2**63:
+        raise ValueError(f"{text} is out of range")
+    return int(size)
+
+
+def parse_byte_range(text: str) -> tuple[int | None, int | None]:
+    """Return the bounds that `1GB-8GB`, `1GB-` or `-500MB` write. Raises ValueError."""
+    low, separator, high = text.partition("-")
+    if not separator or not (low.strip() or high.strip()):
+        raise ValueError("a range is two sizes, or one, with a hyphen")
+    return (parse_bytes(low) if low.strip() else None, parse_bytes(high) if high.strip() else None)
+
+
+def shorten(text: str, length: int) -> str:
+    """Return `text` on one line of at most so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
 def provider_name(node: str | None, origin: str | None) -> str:
     """Return a provider as people know it: the beginning of a node's id, or the host of an origin."""
     return printable(origin) if origin else f"{(node or '')[:12]}…"

@@ -46,6 +46,13 @@ class Score(Struct, frozen=True, forbid_unknown_fields=True):
     value: Annotated[str, Meta(pattern=r"\A-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?\Z", max_length=40)]  # decimal
 
 
+class VariantSize(Struct, frozen=True, forbid_unknown_fields=True):
+    """One choice among the files, such as a quantization."""
+
+    name: Word
+    size: Count  # bytes of its files
+
+
 class Summary(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What search needs to know of a release, without its manifest."""
 
@@ -64,6 +71,7 @@ class Summary(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     architecture: Word | None = None
     parameters: Count | None = None
     tensor_types: Words = ()
+    variants: Annotated[tuple[VariantSize, ...], Meta(max_length=64)] = ()
 
 
 class _Position(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):

@@ -13,7 +13,7 @@ from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.ids import NodeId
 from p2phub.core.limits import LinkSettings
 from p2phub.core.names import parse_address
-from p2phub.core.search import Model
+from p2phub.core.search import Page
 
 from . import branches, housekeeping, inspect, limits
 from .confirm import wait_confirmed
@@ -159,7 +159,7 @@ async def _fetch_file(node: Node, op: FetchFile, tell: Tell) -> FileResult:
     return FileResult(str(held.path), held.size)
 
 
-async def _search(node: Node, op: Search, tell: Tell) -> list[Model]:
+async def _search(node: Node, op: Search, tell: Tell) -> Page:
     # A daemon hears news by itself; a lone command asks for them first.
     if not node.endpoints:
         await ask_for_news(node, tell, timeout_s=SEARCH_SYNC_S)

@@ -13,7 +13,7 @@ from p2phub.core.limits import Limit
 from p2phub.core.manifest import Manifest
 from p2phub.core.names import NameRef, is_namespace_id, parse_reference
 from p2phub.core.records import Attest, Branch, Publish, Record, Yank, read_entry
-from p2phub.core.search import Model, Query
+from p2phub.core.search import Page, Query
 from p2phub.core.upstream import Foreign
 from p2phub.store.peers import Peer
 from p2phub.store.store import Store
@@ -26,9 +26,9 @@ from .resolve import Target, load_manifest, own_namespace, resolve
 from .results import ConfirmedBy, FileInfo, LogLine, PeerInfo, RepositoryInfo, Status
 
 
-async def search(node: Node, query: Query) -> list[Model]:
-    """Return the repositories that match."""
-    return await on_disk(node.store.catalogue.search, query)
+async def search(node: Node, query: Query) -> Page:
+    """Return a page of the repositories that match. Raises InvalidData."""
+    return await on_disk(node.store.search.find, query)
 
 
 async def info(node: Node, reference: str, tell: Tell, *, refresh: bool) -> RepositoryInfo:
@@ -207,7 +207,7 @@ async def status(node: Node) -> Status:
         states = node.store.logs.states()
         forked = [str(state.log) for state in states if node.store.logs.fork(state.log)]
         records = sum(state.size for state in states)
-        return node.store.catalogue.count(), len(states), forked, records, len(node.store.manifests.all())
+        return node.store.search.count(), len(states), forked, records, len(node.store.manifests.all())
 
     models, logs, forked, records, manifests = await on_disk(count)
     namespace = await on_disk(own_namespace, node)

@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 from p2phub.core.choices import DEFAULT_BRANCH, Kind, LinkClass, LinkMode, Profile
 from p2phub.core.limits import RATE_MAX, LinkSettings
 from p2phub.core.origins import GIVEN_MAX, ORIGIN_URLS_MAX
-from p2phub.core.search import Model, Query
+from p2phub.core.search import Page, Query
 
 from .results import (
     Adopted,
@@ -223,7 +223,7 @@ RESULTS: dict[type[Operation], Any] = {
     PublishFolder: PublishResult,
     Fetch: FetchResult,
     FetchFile: FileResult,
-    Search: list[Model],
+    Search: Page,
     Info: RepositoryInfo,
     Log: list[LogLine],
     Verify: VerifyResult,

@@ -25,7 +25,7 @@ from p2phub.core.modelcard import parse_card
 from p2phub.core.names import NameRef, is_branch, is_namespace_id, is_version, parse_reference
 from p2phub.core.origins import ORIGIN_URLS_MAX, check_published
 from p2phub.core.paths import check_paths
-from p2phub.core.records import Entry, Publish, Record, Score, Summary
+from p2phub.core.records import Entry, Publish, Record, Score, Summary, VariantSize
 from p2phub.store.disk import disk_errors
 
 from .disk import from_thread, on_disk
@@ -444,7 +444,13 @@ def summarize(manifest: Manifest) -> Summary:
         architecture=_word(facts.architecture),
         parameters=facts.parameters,
         tensor_types=_words(tuple(count.dtype for count in facts.tensor_types)),
+        variants=tuple(_variant_size(manifest, variant) for variant in manifest.variants),
     )
+
+
+def _variant_size(manifest: Manifest, variant: Variant) -> VariantSize:
+    paths = set(variant.paths)
+    return VariantSize(variant.name[:128], sum(file.size for file in manifest.files if file.path in paths))
 
 
 def _word(text: str | None) -> str | None:

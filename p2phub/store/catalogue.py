@@ -1,6 +1,6 @@
-"""What the records say, ready to be asked: branches, versions, search (spec/records.md §5, spec/store.md §5).
+"""What the records say, ready to be asked: branches, versions (spec/records.md §5, spec/store.md §5).
 
-    logs ──apply, entry by entry──▶ releases, branches, versions ──▶ models ──▶ full-text index
+    logs ──apply, entry by entry──▶ releases, branches, versions ──▶ SearchIndex
 
 Everything here follows from the logs alone, in whatever order they come in: each log
 has its own row for a branch or a version, and reading chooses among the rows.
@@ -8,8 +8,6 @@ has its own row for a branch or a version, and reading chooses among the rows.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable, Iterable
 from sqlite3 import Connection, Row
 from typing import Any
@@ -18,13 +16,10 @@ from msgspec import Struct
 
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
 from p2phub.core.records import Attest, Branch, Entry, Publish, Yank
-from p2phub.core.search import Model, Query
 
 from .database import Database
 from .mirrors import apply_attestation, forget_attestations
-
-# Ranking looks at the newest matches only: a common word would take a second over a million rows.
-RANKED_MATCHES_MAX = 2000
+from .searchindex import SearchIndex
 
 
 class Claim(Struct, frozen=True):
@@ -41,8 +36,9 @@ class Claim(Struct, frozen=True):
 class Catalogue:
     """The state that the logs add up to."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, index: SearchIndex) -> None:
         self._database = database
+        self._index = index
 
     # ── writing, called by Logs ─────────────────────────────────────────────
 
@@ -55,6 +51,7 @@ class Catalogue:
                 refusal = self._publish(connection, record, entry.leaf)
             case Branch():
                 self._move_branch(connection, record, record.branch, record.manifest, record.depth, entry.leaf)
+                self._index.touch(record.namespace, record.model)
             case Yank():
                 connection.execute(
                     "INSERT OR REPLACE INTO yanks (namespace, model, version, log, message, time, leaf)"
@@ -62,6 +59,7 @@ class Catalogue:
                     (record.namespace, record.model, record.version, record.log, record.message, record.time,
                      entry.leaf),
                 )  # fmt: skip
+                self._index.touch(record.namespace, record.model)
             case Attest():
                 apply_attestation(connection, record, entry.leaf)
         if refusal:
@@ -73,7 +71,10 @@ class Catalogue:
     def forget(self, connection: Connection, namespace: NamespaceId) -> None:
         """Undo all that entries of `namespace` said."""
         connection.execute("DELETE FROM refusals WHERE log IN (SELECT log FROM logs WHERE namespace = ?)", (namespace,))
-        for table in ("releases", "branches", "versions", "yanks", "models"):
+        models = connection.execute("SELECT DISTINCT model FROM releases WHERE namespace = ?", (namespace,)).fetchall()
+        for row in models:
+            self._index.touch(namespace, row["model"])
+        for table in ("releases", "branches", "versions", "yanks"):
             connection.execute(f"DELETE FROM {table} WHERE namespace = ?", (namespace,))
         forget_attestations(connection, namespace)
 
@@ -106,13 +107,7 @@ class Catalogue:
              record.branch, record.version, record.time, leaf),
         )  # fmt: skip
         self._move_branch(connection, record, record.branch, record.manifest, record.depth, leaf)
-        self._describe(connection, record)
-        # Of logs that do not agree the earliest word counts, whichever was heard first.
-        connection.execute(
-            "UPDATE models SET kind = (SELECT kind FROM releases"
-            " WHERE namespace = ?1 AND model = ?2 ORDER BY time, leaf LIMIT 1) WHERE namespace = ?1 AND model = ?2",
-            (record.namespace, record.model),
-        )
+        self._index.touch(record.namespace, record.model, record)
         return None
 
     def _move_branch(
@@ -129,29 +124,6 @@ class Catalogue:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (record.namespace, record.model, branch, record.log, record.index, manifest, depth, record.time, leaf),
         )
-
-    def _describe(self, connection: Connection, record: Publish) -> None:
-        """Let the newest release describe the repository in search."""
-        newer = connection.execute(
-            "SELECT 1 FROM releases WHERE namespace = ? AND model = ? AND (time, idx, log) > (?, ?, ?) LIMIT 1",
-            (record.namespace, record.model, record.time, record.index, record.log),
-        ).fetchone()
-        if newer:
-            return
-        summary = record.summary
-        connection.execute("DELETE FROM models WHERE namespace = ? AND model = ?", (record.namespace, record.model))
-        connection.execute(
-            "INSERT INTO models (namespace, model, kind, manifest, version, time, files, size, parameters, task,"
-            " library, license, languages, tags, base_models, datasets, tensor_types, architecture, title, excerpt,"
-            " publisher) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                record.namespace, record.model, record.kind, record.manifest, record.version, record.time,
-                summary.files, summary.size, summary.parameters, summary.task, summary.library, summary.license,
-                _join(summary.languages), _join(summary.tags), _join(summary.base_models), _join(summary.datasets),
-                _join(summary.tensor_types), summary.architecture, summary.title, summary.excerpt,
-                str(record.namespace),
-            ),
-        )  # fmt: skip
 
     # ── names ───────────────────────────────────────────────────────────────
 
@@ -206,9 +178,11 @@ class Catalogue:
 
     def kind(self, namespace: NamespaceId, model: str) -> str | None:
         """Return whether the repository is a model or a dataset, None if there is none."""
+        # Of logs that do not agree the earliest word counts, whichever was heard first.
         with self._database.read() as connection:
             row = connection.execute(
-                "SELECT kind FROM models WHERE namespace = ? AND model = ?", (namespace, model)
+                "SELECT kind FROM releases WHERE namespace = ? AND model = ? ORDER BY time, leaf LIMIT 1",
+                (namespace, model),
             ).fetchone()
         return row["kind"] if row else None
 
@@ -234,58 +208,6 @@ class Catalogue:
             rows = connection.execute("SELECT idx, reason FROM refusals WHERE log = ?", (log,)).fetchall()
         return {row["idx"]: row["reason"] for row in rows}
 
-    def count(self) -> int:
-        """Return how many repositories the catalogue knows."""
-        with self._database.read() as connection:
-            (count,) = connection.execute("SELECT count(*) FROM models").fetchone()
-        return int(count)
-
-    # ── search ──────────────────────────────────────────────────────────────
-
-    def search(self, query: Query) -> list[Model]:
-        """Return the repositories that match `query`, best first."""
-        conditions, values = ["1"], []
-        for column in ("kind", "task", "library", "license", "publisher"):
-            value = getattr(query, column)
-            if value is not None:
-                conditions.append(f"{column} = ? COLLATE NOCASE")
-                values.append(value)
-        if query.parameters_min is not None:
-            conditions.append("parameters >= ?")
-            values.append(query.parameters_min)
-        if query.parameters_max is not None:
-            conditions.append("parameters <= ?")
-            values.append(query.parameters_max)
-        where = " AND ".join(conditions)
-        words = match_expression(query.text)
-        order = {
-            "relevance": "time DESC, id",
-            "newest": "time DESC, id",
-            "size": "size DESC, id",
-            "parameters": "parameters DESC, id",
-            "name": "model COLLATE NOCASE, id",
-        }[query.sort]
-        with self._database.read() as connection:
-            if not words:
-                rows = connection.execute(
-                    f"SELECT * FROM models WHERE {where} ORDER BY {order} LIMIT ?", (*values, query.limit)
-                ).fetchall()
-            elif query.sort == "relevance":
-                # Ids grow with time, so the highest are the newest.
-                rows = connection.execute(
-                    "SELECT models.* FROM (SELECT rowid, rank FROM models_fts WHERE models_fts MATCH ?"
-                    " AND rank MATCH 'bm25(10, 2, 5, 1, 3, 2, 2, 1, 2, 2, 2)' ORDER BY rowid DESC LIMIT ?) AS hits"
-                    f" JOIN models ON models.id = hits.rowid WHERE {where} ORDER BY hits.rank, {order} LIMIT ?",
-                    (words, RANKED_MATCHES_MAX, *values, query.limit),
-                ).fetchall()
-            else:
-                rows = connection.execute(
-                    "SELECT * FROM models WHERE id IN (SELECT rowid FROM models_fts WHERE models_fts MATCH ?)"
-                    f" AND {where} ORDER BY {order} LIMIT ?",
-                    (words, *values, query.limit),
-                ).fetchall()
-        return [model_of(row) for row in rows]
-
 
 def _choose(rows: Iterable[Row], order: Callable[[Row], Any], *, newest: bool) -> Claim | None:
     ranked = sorted(rows, key=order, reverse=newest)
@@ -296,42 +218,3 @@ def _choose(rows: Iterable[Row], order: Callable[[Row], Any], *, newest: bool) -
     conflicts = sum(1 for row in ranked[1:] if row["manifest"] != best["manifest"])
     depth = best["depth"] if "depth" in best.keys() else 0  # noqa: SIM118 (a Row is no mapping)
     return Claim(manifest, LogId(best["log"]), best["idx"], best["time"], depth, conflicts)
-
-
-def match_expression(text: str) -> str:
-    """Return the FTS5 expression that finds all words of `text`, the last one as a prefix too.
-
-    Words are quoted, so nothing that people type is taken for an operator.
-    """
-    # Composed, because a letter and its accent are two characters otherwise. An underscore is no letter for FTS5.
-    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFC", text))
-    return " ".join(f'"{word}"' for word in words[:-1]) + (f' "{words[-1]}"*' if words else "")
-
-
-def _join(words: Iterable[str]) -> str:
-    return " ".join(re.sub(r"\s", "_", word) for word in words)
-
-
-def model_of(row: Row) -> Model:
-    return Model(
-        namespace=row["publisher"],
-        model=row["model"],
-        kind=row["kind"],
-        revision=str(ManifestId(row["manifest"])),
-        version=row["version"],
-        time=row["time"],
-        files=row["files"],
-        size=row["size"],
-        parameters=row["parameters"],
-        task=row["task"],
-        library=row["library"],
-        license=row["license"],
-        languages=row["languages"].split(),
-        tags=row["tags"].split(),
-        base_models=row["base_models"].split(),
-        datasets=row["datasets"].split(),
-        tensor_types=row["tensor_types"].split(),
-        architecture=row["architecture"],
-        title=row["title"],
-        excerpt=row["excerpt"],
-    )

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from p2phub.core.errors import NoSpace, StoreError
@@ -367,12 +367,72 @@ MIGRATIONS = (
         PRIMARY KEY (node, log)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    DROP TRIGGER models_added;
+    DROP TRIGGER models_removed;
+    DROP TABLE models_fts;
+    DROP TABLE models;
+    CREATE TABLE models (              -- one row a repository that search shows
+        id         INTEGER PRIMARY KEY, -- grows with the time of the release
+        publisher  INTEGER NOT NULL,   -- in facets
+        model      TEXT NOT NULL,
+        log        BLOB NOT NULL,      -- where the release stands that describes it
+        idx        INTEGER NOT NULL,
+        created    INTEGER NOT NULL,   -- time of the first release, seconds since 1970
+        size       INTEGER NOT NULL,   -- bytes
+        needs      INTEGER NOT NULL,   -- bytes of its smallest variant
+        parameters INTEGER NOT NULL,   -- -1: not known
+        replicas   INTEGER NOT NULL,   -- nodes that were seen to hold it
+        facets     BLOB NOT NULL       -- ids in facets, 4 bytes each, in the order of this machine
+    ) STRICT;
+    CREATE INDEX models_by_name ON models (model COLLATE NOCASE, publisher);
+    CREATE INDEX models_by_created ON models (created);
+    CREATE INDEX models_by_size ON models (size);
+    CREATE INDEX models_by_parameters ON models (parameters);
+    CREATE INDEX models_by_replicas ON models (replicas);
+    CREATE VIRTUAL TABLE search USING fts5 (
+        tokens, content='', columnsize=0, detail='none', tokenize='ascii'
+    );
+    CREATE TABLE facets (              -- values that repositories have
+        id         INTEGER PRIMARY KEY, -- modulo 16: which facet
+        facet      INTEGER NOT NULL,
+        value      TEXT COLLATE NOCASE NOT NULL,
+        count      INTEGER NOT NULL,   -- repositories
+        UNIQUE (facet, value)
+    ) STRICT;
+    CREATE INDEX facets_by_count ON facets (facet, count);
+    CREATE TABLE scores (              -- results that cards claim
+        id         INTEGER NOT NULL,   -- in models
+        metric     INTEGER NOT NULL,   -- in facets
+        value      REAL NOT NULL,
+        PRIMARY KEY (id, metric, value)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX scores_by_value ON scores (metric, value);
+    CREATE TABLE vocabulary (          -- words that occur, about in the order of how often
+        id         INTEGER PRIMARY KEY,
+        word       TEXT NOT NULL UNIQUE
+    ) STRICT;
+    CREATE TABLE holders (             -- nodes that were seen to hold all of a manifest
+        manifest   BLOB NOT NULL,
+        node       BLOB NOT NULL,
+        time       INTEGER NOT NULL,   -- when last, seconds since 1970
+        PRIMARY KEY (manifest, node)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE search_state (
+        generation INTEGER NOT NULL,   -- counts how often the tables were emptied
+        filled     INTEGER NOT NULL    -- 1: all that the releases say is in them
+    ) STRICT;
+    INSERT INTO search_state SELECT 1, NOT EXISTS (SELECT 1 FROM releases);
+    """,
 )
 
 REBUILT = (  # tables that `store rebuild` fills again
     "content", "chunk_lists", "sources", "manifests", "manifest_files", "identities", "logs", "entries",
-    "releases", "branches", "versions", "yanks", "refusals", "models", "attestations",
+    "releases", "branches", "versions", "yanks", "refusals", "attestations",
 )  # fmt: skip
+
+
+Ending = tuple[Callable[[sqlite3.Connection], None], Callable[[], None]]
 
 
 class _Open:
@@ -403,6 +463,10 @@ class Database:
         with self._errors():
             yield self._connection()
 
+    def at_end(self, commit: Callable[[sqlite3.Connection], None], rolled_back: Callable[[], None]) -> None:
+        """Call one of these when the transaction of this thread ends: the first while it can still write."""
+        self._local.endings = [*self._endings(), (commit, rolled_back)]
+
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Give a connection inside a transaction, committed at the end and rolled back on an error."""
@@ -413,11 +477,29 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                self._before_commit(connection)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                    for _, rolled_back in self._endings():
+                        rolled_back()
+                elif self._endings():
+                    # It was committed in the middle, to keep what its error is about.
+                    connection.execute("BEGIN IMMEDIATE")
+                    self._before_commit(connection)
+                    connection.execute("COMMIT")
                 raise
+            finally:
+                self._local.endings = []
+
+    def _endings(self) -> list[Ending]:
+        endings: list[Ending] = getattr(self._local, "endings", [])
+        return endings
+
+    def _before_commit(self, connection: sqlite3.Connection) -> None:
+        for commit, _ in self._endings():
+            commit(connection)
 
     def close(self) -> None:
         """Close the connections of all threads."""

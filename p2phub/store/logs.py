@@ -176,6 +176,19 @@ class Logs:
                 entries.append(data)
         return entries
 
+    def entry(self, log: LogId, index: int) -> bytes | None:
+        """Return the encoded entry at `index`, None if it is not here or cannot be read."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT offset, length FROM entries WHERE log = ? AND idx = ?", (log, index)
+            ).fetchone()
+        try:
+            with open(self._layout.log(log), "rb") as file:
+                data = os.pread(file.fileno(), row["length"], row["offset"]) if row else b""
+        except OSError:
+            return None
+        return data if row and len(data) == row["length"] else None
+
     def fork(self, log: LogId) -> tuple[bytes, bytes] | None:
         """Return the two heads that prove `log` to be forked, None if it is not known to be."""
         with self._database.read() as connection:

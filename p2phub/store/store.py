@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from p2phub.core.ids import LogId
+
 from .blobs import Blobs
 from .catalogue import Catalogue
 from .confirmations import Confirmations
@@ -17,6 +19,8 @@ from .manifests import Manifests
 from .mirrors import Mirrors
 from .peers import Peers
 from .rates import Rates
+from .search import Search
+from .searchindex import SearchIndex
 from .settings import StoredSettings
 from .states import LogStates, NodeStates
 from .uploads import Uploads
@@ -32,7 +36,9 @@ class Store:
         self.database = Database(layout.index)
         self.blobs = Blobs(layout, self.database)
         self.manifests = Manifests(layout, self.database)
-        self.catalogue = Catalogue(self.database)
+        self.index = SearchIndex(self.database, self._entry)
+        self.catalogue = Catalogue(self.database, self.index)
+        self.search = Search(self.database, self._entry)
         self.listing = Listing(self.database)
         self.logs = Logs(layout, self.database, self.catalogue)
         self.peers = Peers(self.database)
@@ -46,6 +52,7 @@ class Store:
         self.mirrors = Mirrors(self.database)
         self.uploads = Uploads(layout.uploads)
         self.settings = StoredSettings(self.database)
+        self.index.refill()
 
     def close(self) -> None:
         self.database.close()
@@ -64,6 +71,7 @@ class Store:
         with self.database.write() as connection:
             for table in REBUILT:
                 connection.execute(f"DELETE FROM {table}")
+            self.index.clear(connection)
         progress("reading manifests")
         manifests = self.manifests.list_again()
         progress("reading logs")
@@ -71,3 +79,6 @@ class Store:
         progress("hashing objects")
         objects, damaged = self.blobs.list_again(self.manifests.profiles())
         return {"manifests": manifests, "records": records, "objects": objects, "damaged": damaged}
+
+    def _entry(self, log: LogId, index: int) -> bytes | None:
+        return self.logs.entry(log, index)

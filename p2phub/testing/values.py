@@ -36,6 +36,7 @@ from p2phub.core.records import (
     Record,
     Score,
     Summary,
+    VariantSize,
     Yank,
     log_id,
     sign_record,
@@ -210,6 +211,7 @@ def log(name: str = "publisher") -> list[Entry]:
 
 def _summary() -> Summary:
     card, facts = _card(), _facts()
+    sizes = {file.path: file.size for file in full_manifest().files}
     return Summary(
         files=len(full_manifest().files),
         size=full_manifest().size,
@@ -226,6 +228,10 @@ def _summary() -> Summary:
         architecture=facts.architecture,
         parameters=facts.parameters,
         tensor_types=tuple(count.dtype for count in facts.tensor_types),
+        variants=tuple(
+            VariantSize(variant.name, sum(sizes[path] for path in variant.paths))
+            for variant in full_manifest().variants
+        ),
     )
 
 

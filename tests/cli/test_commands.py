@@ -67,7 +67,10 @@ def test_every_command_explains_itself(home):
         ("search", "--params", "many"),
         ("search", "--params", "1e999-"),
         ("search", "--params", "-"),
-        ("search", "--limit", "0"),
+        ("search", "--limit", "-1"),
+        ("search", "--fits", "much"),
+        ("search", "--size", "1GB"),
+        ("search", "--metric", ">=60"),
         ("branch", "small", "main"),
         ("branch", "small", "main", "1.0.0", "--delete"),
         ("peers", "add"),
@@ -127,7 +130,7 @@ def test_offline_does_what_it_can_without_the_network(seed, copy_home, tmp_path)
     known.call("fetch", seed.name, "--to", str(tmp_path / "out"), env=offline)
 
     assert tree(tmp_path / "out") == tree(seed.folder)
-    assert known.ask("search", "mood", env=offline)
+    assert known.ask("search", "mood", env=offline)["models"]
     assert known.ask("info", seed.name, env=offline)["revision"] == seed.revision
     assert known.ask("ls", seed.name, "--offline")
     assert known.ask("log", seed.name, "--offline")
@@ -146,8 +149,8 @@ def test_json_is_one_document_on_stdout_for_every_command(seed, copy_home, tmp_p
     runs = {
         ("id", "show"): dict,
         ("publish", str(folder), "own@1.0.0"): dict,
-        ("search",): list,
-        ("search", "nothing-like-it"): list,
+        ("search", "--facets"): dict,
+        ("search", "nothing-like-it"): dict,
         ("info", seed.name): dict,
         ("ls", seed.name): list,
         ("log", seed.name): list,
@@ -216,9 +219,20 @@ def test_search_filters_by_every_facet(seed, copy_home):
         ("--sort", "size", "--limit", "1"): {"mood"},
         ("--sort", "name", "--limit", "1"): {"mood"},
         ("--params", "1B-"): set(),
+        ("--size", "-1MB"): {"sentences"},
+        ("--size", "1TB-"): set(),
+        ("--fits", "1"): {"mood", "sentences"},
+        ("--fits", "1B"): set(),
+        ("--here",): {"mood"},
+        ("--replicas", "1"): set(),
+        ("--has-variant",): set(),
+        ("--metric", "accuracy>=0.5"): set(),
+        ("--language", "en", "--language", "xx"): set(),
         ('"unbalanced OR (', "*"): set(),
     }
-    found = {query: {model["model"] for model in home.ask("search", *query, "--offline")} for query in queries}
+    found = {
+        query: {model["model"] for model in home.ask("search", *query, "--offline")["models"]} for query in queries
+    }
 
     assert found == queries
 

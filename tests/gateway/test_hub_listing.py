@@ -9,7 +9,6 @@ import trio
 from doorkit import open_door
 
 from p2phub.gateway.hub import listing as hub_listing
-from p2phub.store import listing as store_listing
 from p2phub.testing.hostile import open_home
 from p2phub.testing.samples import publish_crowd
 
@@ -74,8 +73,7 @@ async def test_conditions_are_kept_over_all_pages(door, query, matches):
 
 
 async def test_a_page_is_full_and_not_the_last_one(door, monkeypatch):
-    for module in (store_listing, hub_listing):
-        monkeypatch.setattr(module, "PAGE_MAX", 100)
+    monkeypatch.setattr(hub_listing, "SEARCH_LIMIT_MAX", 100)
     names, pages = await every(door)
 
     assert (len(names), pages) == (COUNT, 6)

@@ -13,6 +13,7 @@ import pytest
 
 from p2phub.core.errors import Conflict, HubError, InvalidData, InvalidName, NotFound, StoreError
 from p2phub.core.ids import ManifestId
+from p2phub.core.search import Query
 from p2phub.node import inspect
 from p2phub.node.branches import move_branch, yank
 from p2phub.node.events import Notice, ignore
@@ -20,7 +21,6 @@ from p2phub.node.fetch import fetch
 from p2phub.node.housekeeping import collect_garbage, disk_use, list_repositories
 from p2phub.node.node import Node, create_identity, own_identity
 from p2phub.node.publish import publish
-from p2phub.store.catalogue import Query
 from p2phub.testing.hostile import open_home
 from p2phub.testing.processes import tree
 

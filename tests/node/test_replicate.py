@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.ids import NamespaceId
+from p2phub.core.search import Query
 from p2phub.net.door import Response
 from p2phub.node import inspect, replicate
 from p2phub.node.branches import move_branch, yank
@@ -23,7 +24,6 @@ from p2phub.node.publish import publish
 from p2phub.node.replicate import sync_all
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Heads, Nodes, Records
 from p2phub.store import database
-from p2phub.store.catalogue import Query
 from p2phub.testing.hostile import answering, on_answer, open_home, serving, silent, wait_for
 
 pytestmark = pytest.mark.timeout(120)

@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from storekit import TIME, Writer, revision, summary, two_keys_identity
 
-from p2phub.core.records import Entry
-from p2phub.core.search import SEARCH_LIMIT_MAX, Model, Query
-from p2phub.store.catalogue import RANKED_MATCHES_MAX, Catalogue, Claim
+from p2phub.core.ids import LogId
+from p2phub.core.records import Entry, Score, VariantSize
+from p2phub.core.search import SEARCH_LIMIT_MAX, Model, Query, Result, VariantInfo
+from p2phub.store.catalogue import Catalogue, Claim
 from p2phub.store.database import REBUILT, Database
+from p2phub.store.search import Search
+from p2phub.store.searchindex import SearchIndex
 from p2phub.testing import values
 
 TWO = two_keys_identity("laptop", "server")
@@ -25,11 +28,18 @@ class Known:
 
     def __init__(self, path: Path) -> None:
         self.database = Database(path)
-        self.catalogue = Catalogue(self.database)
+        self.entries: dict[tuple[LogId, int], bytes] = {}
+        self.index = SearchIndex(self.database, self.entry)
+        self.catalogue = Catalogue(self.database, self.index)
+        self.search = Search(self.database, self.entry)
+
+    def entry(self, log: LogId, index: int) -> bytes | None:
+        return self.entries.get((log, index))
 
     def apply(self, *entries: Entry) -> Known:
         with self.database.write() as connection:
             for entry in entries:
+                self.entries[entry.record.log, entry.record.index] = entry.data
                 self.catalogue.apply(connection, entry)
         return self
 
@@ -37,10 +47,11 @@ class Known:
         with self.database.write() as connection:
             for table in REBUILT:
                 connection.execute(f"DELETE FROM {table}")
+            self.index.clear(connection)
         return self
 
     def find(self, text: str = "", **conditions: Any) -> list[str]:
-        return [model.model for model in self.catalogue.search(Query(text=text, **conditions))]
+        return [model.model for model in self.search.find(Query(text=text, **conditions))]
 
 
 @pytest.fixture
@@ -91,7 +102,7 @@ def test_the_first_claim_of_a_version_counts_and_the_second_is_refused_and_shown
     # Nothing of what was refused has an effect.
     assert tip(known, writer).manifest == revision("c")
     assert known.catalogue.publishers_of(revision("b")) == []
-    assert "Impostor" not in {model.title for model in known.catalogue.search(Query())}
+    assert "Impostor" not in {model.title for model in known.search.find(Query())}
     assert list(known.catalogue.versions(writer.namespace, "parrot")) == ["1.0.0", "1.1.0"]
 
 
@@ -161,7 +172,7 @@ def test_repositories_of_one_name_do_not_mix(known: Known, writer: Writer) -> No
     assert known.catalogue.kind(writer.namespace, "parrot") == "model"
     assert known.catalogue.kind(other.namespace, "parrot") == "dataset"
     assert known.catalogue.kind(writer.namespace, "finch") is None
-    assert known.catalogue.count() == 2
+    assert known.search.count() == 2
 
 
 @given(
@@ -234,7 +245,7 @@ def answers(known: Known, logs: Sequence[Writer]) -> dict[str, Any]:
     """Return what the catalogue says when it is asked everything."""
     catalogue, namespace = known.catalogue, TWO.namespace
     found: dict[str, Any] = {
-        "search": [msgspec.to_builtins(model) for model in catalogue.search(Query(sort="name"))],
+        "search": [msgspec.to_builtins(model) for model in known.search.find(Query(sort="name"))],
         "red": known.find("red", sort="name"),
         "publishers": {name: sorted(catalogue.publishers_of(revision(name))) for name in "abc"},
         "refusals": [catalogue.refusals(writer.log) for writer in logs],
@@ -429,23 +440,11 @@ def test_no_more_comes_than_was_asked_for(known: Known, writer: Writer, limit: i
     assert len(known.find(text, sort=sort, limit=limit)) == min(3, limit)
 
 
-def test_a_word_that_is_everywhere_is_ranked_over_the_newest(known: Known, writer: Writer) -> None:
-    count = RANKED_MATCHES_MAX + 50
-    entries = [writer.publish(f"{number}", model=f"parrot-{number}") for number in range(count - 1)]
-    known.apply(writer.publish("first", model="parrot-first"), *entries)
-    found = known.find("parrot", limit=SEARCH_LIMIT_MAX)
-
-    assert len(found) == SEARCH_LIMIT_MAX
-    assert all(int(name.removeprefix("parrot-")) >= 49 for name in found)
-    # A rare word is found however old its model is.
-    assert known.find("parrot first") == ["parrot-first"]
-
-
 # ── what search says of a repository ────────────────────────────────────────
 
 
 def only(known: Known) -> Model:
-    [model] = known.catalogue.search(Query())
+    [model] = known.search.find(Query())
     return model
 
 
@@ -471,6 +470,8 @@ def test_a_model_is_described_by_all_that_its_summary_says(known: Known, writer:
         files=3, size=1234, title="Parrot", excerpt="It repeats.", task="text-generation", library="transformers",
         license="MIT", languages=("en", "fr"), tags=("birds",), base_models=("acme/finch",), datasets=("acme/song",),
         architecture="ParrotForCausalLM", parameters=7_000_000_000, tensor_types=("BF16", "F32"),
+        scores=(Score("qa", "acme/quiz", "f1", "61.5"),), 
+        variants=(VariantSize("Q4_K_M", 400), VariantSize("F16", 834)),
     )  # fmt: skip
     known.apply(writer.publish("a", version="1.0.0", time=TIME, summary=about))
 
@@ -479,6 +480,8 @@ def test_a_model_is_described_by_all_that_its_summary_says(known: Known, writer:
         time=TIME, files=3, size=1234, parameters=7_000_000_000, task="text-generation", library="transformers",
         license="MIT", languages=["en", "fr"], tags=["birds"], base_models=["acme/finch"], datasets=["acme/song"],
         tensor_types=["BF16", "F32"], architecture="ParrotForCausalLM", title="Parrot", excerpt="It repeats.",
+        created=TIME, variants=[VariantInfo("Q4_K_M", 400), VariantInfo("F16", 834)],
+        results=[Result("qa/acme/quiz/f1", "61.5")],
     )  # fmt: skip
 
 

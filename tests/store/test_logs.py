@@ -272,7 +272,7 @@ def test_good_records_before_a_bad_one_are_not_kept_half(store: Store) -> None:
         store.logs.extend(writer.identity, writer.head(), [*writer.data(0, 4), b"bad"], now=TIME + 100)
 
     assert store.logs.state(writer.log) is None
-    assert store.catalogue.count() == 0
+    assert store.search.count() == 0
 
 
 @pytest.mark.parametrize("ahead_s", [0, SKEW_MAX_S, SKEW_MAX_S + 1])
@@ -313,11 +313,11 @@ def test_what_a_key_signed_beyond_its_retirement_stops_counting_when_that_is_kno
     writer.publish("late", model="late", version="9.9.9")
     assert writer.give(store) == 14
     assert store.catalogue.version(before.namespace, "late", "9.9.9") is not None
-    count = store.catalogue.count()
+    count = store.search.count()
 
     assert store.logs.add_identity(identity)
     assert store.catalogue.version(before.namespace, "late", "9.9.9") is None
-    assert store.catalogue.count() < count
+    assert store.search.count() < count
 
 
 def test_a_head_must_be_signed_by_the_key_of_a_log_of_the_identity(store: Store) -> None:

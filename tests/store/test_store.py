@@ -14,7 +14,7 @@ from p2phub.core import manifest as manifests
 from p2phub.core.errors import ForkedLog
 from p2phub.core.ids import ContentId, ManifestId
 from p2phub.core.manifest import FileEntry, Manifest
-from p2phub.store.catalogue import Query
+from p2phub.core.search import Query
 from p2phub.store.store import Store
 from p2phub.testing import values
 from p2phub.testing.processes import flip_byte
@@ -59,8 +59,8 @@ def everything(store: Store, writers: list[Writer]) -> dict[str, Any]:
         "logs": store.logs.states(),
         "entries": [store.logs.entries(writer.log, 0, size_max=10**9) for writer in writers],
         "identities": [store.logs.identity(writer.namespace) for writer in writers],
-        "search": [msgspec.to_builtins(model) for model in catalogue.search(Query(sort="name"))],
-        "words": [model.title for model in catalogue.search(Query(text="words"))],
+        "search": [msgspec.to_builtins(model) for model in store.search.find(Query(sort="name"))],
+        "words": [model.title for model in store.search.find(Query(text="words"))],
         "branches": [catalogue.branches(*model) for model in models],
         "versions": [catalogue.versions(*model) for model in models],
         "yanked": [catalogue.yanked(*model, "1.0.0") for model in models],

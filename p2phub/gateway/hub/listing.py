@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from contextlib import suppress
 from typing import Any
@@ -13,15 +12,23 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from p2phub.core.choices import Kind
-from p2phub.core.errors import HubError, NotFound
+from p2phub.core.errors import HubError, InvalidData, NotFound
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import Manifest
 from p2phub.core.names import parse_reference
+from p2phub.core.search import (
+    CONDITIONS_MAX,
+    CURSOR_LENGTH_MAX,
+    SEARCH_LIMIT_MAX,
+    VALUE_LENGTH_MAX,
+    Model,
+    Query,
+    Sort,
+)
 from p2phub.node.disk import on_disk
 from p2phub.node.events import ignore
 from p2phub.node.node import Node
 from p2phub.node.resolve import find_namespace, load_manifest
-from p2phub.store.listing import PAGE_MAX, WORDS_MAX, Listed, ListQuery, Order
 
 from .describe import moment, repository_info, summary_tags
 from .errors import Refusal
@@ -33,11 +40,14 @@ MANIFESTS_AT_ONCE = 8  # asked of peers for one page
 MANIFESTS_TIMEOUT_S = 6.0  # for those of one page; what did not come is shown by its summary
 PAGE_FULL_MAX = 100  # repositories in a page that shows their files
 # What we keep no count of: all are 0, so that the newest come first.
-_ORDERS: dict[str, Order] = {
-    "lastModified": "modified", "createdAt": "created", "downloads": "modified", "likes": "modified",
-    "trendingScore": "modified", "last_modified": "modified", "created_at": "created", "trending_score": "modified",
+_ORDERS: dict[str, Sort] = {
+    "lastModified": "newest", "createdAt": "created", "downloads": "newest", "likes": "newest",
+    "trendingScore": "newest", "last_modified": "newest", "created_at": "created", "trending_score": "newest",
 }  # fmt: skip
 _FROM_MANIFEST = {"siblings", "safetensors", "config", "cardData", "usedStorage"}
+# What a filter with a prefix means; of the first a repository has one at most.
+_SINGLE = {"license": "license", "library": "library", "pipeline_tag": "task", "task_categories": "task"}
+_SEVERAL = {"dataset": "datasets", "base_model": "base_models", "language": "languages"}
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
@@ -52,28 +62,28 @@ class ListingRequests:
         fields = query_fields(request)
         expand = values(fields, "expand")
         full = is_true(fields, "full") or is_true(fields, "config") or bool(_FROM_MANIFEST & set(expand))
-        largest = PAGE_FULL_MAX if full or is_true(fields, "cardData") else PAGE_MAX
+        largest = PAGE_FULL_MAX if full or is_true(fields, "cardData") else SEARCH_LIMIT_MAX
         limit = number(fields, "limit", default=largest, largest=largest)
-        query = await self._query(fields, kind)
+        query = await self._query(fields, kind, limit)
         if query is None:
             return JSONResponse([])
-        found = await on_disk(self._node.store.listing.page, query, limit + 1)
-        shown = found[:limit]
-        manifests = await self._manifests(shown) if full or is_true(fields, "cardData") else {}
-        rows = [_row(listed, kind, manifests.get(listed.model.revision)) for listed in shown]
-        headers = None
-        if len(found) > limit:
-            headers = next_page(request, _encode_cursor(query.order, shown[-1].place))
+        try:
+            found = await on_disk(self._node.store.search.find, query)
+        except InvalidData as exc:
+            raise Refusal(400, str(exc)) from exc
+        manifests = await self._manifests(found.models) if full or is_true(fields, "cardData") else {}
+        rows = [_row(model, kind, manifests.get(model.revision)) for model in found.models]
+        headers = next_page(request, found.cursor) if found.cursor else None
         return JSONResponse([select(row, expand) for row in rows], headers=headers)
 
-    async def _query(self, fields: list[tuple[str, str]], kind: Kind) -> ListQuery | None:
+    async def _query(self, fields: list[tuple[str, str]], kind: Kind, limit: int) -> Query | None:
         """Return what is asked for; None if nothing can match. Raises Refusal."""
-        texts = values(fields, "search")
+        text = " ".join(values(fields, "search"))
         filters = [*values(fields, "filter"), *values(fields, "tags")]
         for name in ("library", "language", "license", "task_categories"):
             filters += [f"{name}:{word}" for word in values(fields, name)]
-        if max(len(texts), len(filters)) > WORDS_MAX or any(len(text) > 1000 for text in (*texts, *filters)):
-            raise Refusal(400, f"more than {WORDS_MAX} filters, or one of more than 1000 characters")
+        if len(filters) > CONDITIONS_MAX or any(len(word) > 1000 for word in (text, *filters)):
+            raise Refusal(400, f"more than {CONDITIONS_MAX} filters, or a text of more than 1000 characters")
         sort = value(fields, "sort") or "lastModified"
         if sort not in _ORDERS:
             raise Refusal(400, f"cannot sort by {sort}")
@@ -88,19 +98,25 @@ class ListingRequests:
         if is_true(fields, "gated") or {name for name, _ in fields} & {"inference", "inference_provider", "apps"}:
             return None
         smallest, largest = _parameters(value(fields, "num_parameters"))
-        return ListQuery(
+        conditions = _conditions(filters, value(fields, "pipeline_tag"))
+        if conditions is None:
+            return None
+        cursor = value(fields, "cursor")
+        if cursor is not None and len(cursor) > CURSOR_LENGTH_MAX:
+            raise Refusal(400, "the cursor is none of ours")
+        return Query(
+            text=text,
             kind=kind,
-            texts=tuple(texts),
-            publisher=publisher,
-            filters=tuple(filters),
-            task=value(fields, "pipeline_tag"),
+            publisher=str(publisher) if publisher else None,
             parameters_min=smallest,
             parameters_max=largest,
-            order=_ORDERS[sort],
-            after=_decode_cursor(value(fields, "cursor"), _ORDERS[sort]),
+            sort=_ORDERS[sort],
+            limit=limit,
+            cursor=cursor,
+            **conditions,
         )
 
-    async def _manifests(self, page: list[Listed]) -> dict[str, Manifest]:
+    async def _manifests(self, page: list[Model]) -> dict[str, Manifest]:
         """Return the manifests of a page by revision, as far as they are here or come from peers in time."""
         found: dict[str, Manifest] = {}
         limiter = trio.CapacityLimiter(MANIFESTS_AT_ONCE)
@@ -112,14 +128,13 @@ class ListingRequests:
 
         with trio.move_on_after(MANIFESTS_TIMEOUT_S):
             async with trio.open_nursery() as nursery:
-                for text in {listed.model.revision for listed in page}:
+                for text in {model.revision for model in page}:
                     nursery.start_soon(load, text)
         return found
 
 
-def _row(listed: Listed, kind: Kind, manifest: Manifest | None) -> dict[str, Any]:
+def _row(model: Model, kind: Kind, manifest: Manifest | None) -> dict[str, Any]:
     """Return how a repository is shown: by its manifest if that is given, else by its summary."""
-    model = listed.model
     name = f"{model.namespace}/{model.model}"
     revision = ManifestId.parse(model.revision)
     row: dict[str, Any] = {
@@ -128,7 +143,7 @@ def _row(listed: Listed, kind: Kind, manifest: Manifest | None) -> dict[str, Any
         "author": model.namespace,
         "sha": revision.commit,
         "lastModified": moment(model.time),
-        "createdAt": moment(listed.created),
+        "createdAt": moment(model.created),
         "private": False,
         "gated": False,
         "disabled": False,
@@ -147,7 +162,7 @@ def _row(listed: Listed, kind: Kind, manifest: Manifest | None) -> dict[str, Any
         row["description"] = model.excerpt
     if manifest is not None:
         repository = Repository(name, kind, NamespaceId.parse(model.namespace), model.model)
-        whole = repository_info(Commit(repository, revision, manifest), created=listed.created, blobs=False)
+        whole = repository_info(Commit(repository, revision, manifest), created=model.created, blobs=False)
         row = {**whole, "lastModified": row["lastModified"], "trendingScore": 0}
     return row
 
@@ -163,18 +178,22 @@ def _parameters(text: str | None) -> tuple[int | None, int | None]:
     return bounds["min"], bounds["max"]
 
 
-def _encode_cursor(order: Order, place: tuple[int, int]) -> str:
-    return base64.urlsafe_b64encode(f"{order}:{place[0]}:{place[1]}".encode()).decode().rstrip("=")
-
-
-def _decode_cursor(text: str | None, order: Order) -> tuple[int, int] | None:
-    if text is None:
+def _conditions(filters: list[str], task: str | None) -> dict[str, Any] | None:
+    """Return the conditions of a query that `license:mit` and the like mean; None if no repository can meet them."""
+    single: dict[str, set[str]] = {"task": {task.lower()} if task else set()}
+    several: dict[str, list[str]] = {}
+    for word in filters:
+        prefix, colon, rest = word.partition(":")
+        if colon and prefix in _SINGLE:
+            single.setdefault(_SINGLE[prefix], set()).add(rest.lower())
+        elif colon and prefix in _SEVERAL:
+            several.setdefault(_SEVERAL[prefix], []).append(rest)
+        else:
+            several.setdefault("filters", []).append(word)
+    texts = [text for found in (*single.values(), *several.values()) for text in found]
+    if any(len(found) > 1 for found in single.values()) or not all(0 < len(text) <= VALUE_LENGTH_MAX for text in texts):
         return None
-    try:
-        plain = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
-    except ValueError as exc:
-        raise Refusal(400, "the cursor is none of ours") from exc
-    match = re.fullmatch(rf"{order}:([0-9]{{1,18}}):([0-9]{{1,18}})", plain)
-    if match is None:
-        raise Refusal(400, "the cursor is none of ours")
-    return int(match[1]), int(match[2])
+    return {
+        **{name: found.pop() for name, found in single.items() if found},
+        **{name: tuple(found) for name, found in several.items()},
+    }

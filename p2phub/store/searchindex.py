@@ -1,0 +1,415 @@
+"""What search reads, kept up with what the logs say (spec/search.md §2).
+
+    Catalogue ──touch──▶ names that changed ──before the commit──▶ rows, tokens, counts
+
+A row of `models` is one repository, as the release that describes it says; what that release says in words stays in
+its log, and is read there when it is shown or taken out again. All by which a repository is found are tokens of one
+full-text table without content. The first letter says what a token is:
+
+    n h w   a word of the name; else of title, tags and facts; else of the excerpt
+    x g     the name without what stands between its words; three characters in a row of that
+    f z p   a value of a facet; how many bits its size has, of its smallest variant; how many its parameters have
+
+Ids of rows grow with the time of the release, so that the full-text index can be read from the newest match on. It
+takes rows fast in the order of their ids only: so everything is written at the end of a transaction.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from sqlite3 import Connection, Row
+
+import cbor2
+import msgspec
+
+from p2phub.core.ids import LogId, NamespaceId
+from p2phub.core.records import Publish, Score, Summary
+from p2phub.core.search import FACETS, Facet
+from p2phub.core.words import trigrams, words
+
+from .database import Database
+
+EPOCH = 1_577_836_800  # seconds: 2020-01-01 00:00 UTC; what is older counts as of then
+PLACES = 4  # ids for the releases of one second; more take those of later seconds
+CACHED_MAX = 200_000  # values of facets, and words, that are remembered
+REFILLED_AT_ONCE = 500  # repositories in a transaction, when all of them are looked at again
+
+ANY_VARIANT = "*"  # a value of the facet `variant`: there are some
+
+ReadEntry = Callable[[LogId, int], bytes | None]  # the entry of a log at an index; None: it cannot be read
+
+
+class SearchIndex:
+    """The tables of search, as far as they are written."""
+
+    def __init__(self, database: Database, read_entry: ReadEntry) -> None:
+        self._database = database
+        self._read_entry = read_entry
+        self._local = threading.local()
+        self._facets = FacetValues()
+        self._vocabulary: set[str] = set()  # words that are in the table, some of them
+        self._generation = 0  # of the tables, when the two above were filled
+
+    def touch(self, namespace: NamespaceId, model: str, release: Publish | None = None) -> None:
+        """Look again at a repository when the transaction ends: because of `release`, or of what else was said."""
+        batch: _Batch | None = getattr(self._local, "batch", None)
+        if batch is None:
+            batch = self._local.batch = _Batch()
+            self._database.at_end(self._write, self._forget)
+        batch.touched[namespace, model] = release is not None and batch.touched.get((namespace, model), True)
+        if release is not None:
+            batch.summaries[bytes(release.log), release.index] = release.summary
+
+    def refill(self) -> None:
+        """Look again at all repositories if that was never done, as after an upgrade; readers see them come."""
+        with self._database.read() as connection:
+            (filled,) = connection.execute("SELECT filled FROM search_state").fetchone()
+            rows = [] if filled else connection.execute("SELECT DISTINCT namespace, model FROM releases").fetchall()
+        for start in range(0, len(rows), REFILLED_AT_ONCE):
+            with self._database.write():
+                for row in rows[start : start + REFILLED_AT_ONCE]:
+                    self.touch(NamespaceId(row["namespace"]), row["model"])
+        if not filled:
+            with self._database.write() as connection:
+                connection.execute("UPDATE search_state SET filled = 1")
+
+    @staticmethod
+    def clear(connection: Connection) -> None:
+        """Empty the tables, inside a transaction that also empties what they are filled from."""
+        connection.execute("INSERT INTO search (search) VALUES ('delete-all')")
+        for table in ("models", "scores", "facets", "vocabulary"):
+            connection.execute(f"DELETE FROM {table}")
+        connection.execute("UPDATE search_state SET generation = generation + 1, filled = 1")
+
+    # ── at the end of a transaction ─────────────────────────────────────────
+
+    def _write(self, connection: Connection) -> None:
+        batch: _Batch = self._local.batch
+        self._local.batch = None
+        (generation,) = connection.execute("SELECT generation FROM search_state").fetchone()
+        if generation != self._generation:
+            self._forget()
+            self._generation = generation
+        self._facets.begin(connection)
+        batch.has_holders = connection.execute("SELECT EXISTS (SELECT 1 FROM holders)").fetchone()[0]
+        for (namespace, model), only_releases in batch.touched.items():
+            self._refresh(connection, batch, namespace, model, only_releases)
+        batch.write(connection)
+        self._learn_words(connection, batch)
+
+    def _forget(self) -> None:
+        """Trust nothing that was remembered: it may have been rolled back."""
+        self._local.batch = None
+        self._facets.clear()
+        self._vocabulary.clear()
+
+    def _refresh(
+        self, connection: Connection, batch: _Batch, namespace: NamespaceId, model: str, only_releases: bool
+    ) -> None:
+        """Let the row of a repository say what its releases say now."""
+        publisher = batch.publishers.get(namespace)
+        if publisher is None:
+            publisher = batch.publishers[namespace] = self._facets.number(connection, "publisher", str(namespace))
+        newest = _newest_releases(connection, namespace, model)
+        if only_releases and len(newest) == 1 and (newest[0]["log"], newest[0]["idx"]) in batch.summaries:
+            # As nearly all are: its first release came just now.
+            self._add(connection, batch, model, publisher, newest[0], newest[0])
+            return
+        row = connection.execute(
+            "SELECT * FROM models WHERE model = ?1 COLLATE NOCASE AND publisher = ?2 AND model = ?1", (model, publisher)
+        ).fetchone()
+        release = described_by(connection, namespace, model)
+        first = _first_release(connection, namespace, model) if release is not None else None
+        if release is not None and first is not None and row is not None:
+            kind = self._facets.number(connection, "kind", first["kind"])
+            same = (row["log"], row["idx"], row["created"]) == (release["log"], release["idx"], first["time"])
+            if same and kind in array("I", row["facets"]):
+                return
+        if row is not None:
+            self._remove(connection, batch, row)
+        if release is not None and first is not None:
+            self._add(connection, batch, model, publisher, release, first)
+
+    def _add(self, connection: Connection, batch: _Batch, model: str, publisher: int, release: Row, first: Row) -> None:
+        summary = self._summary(batch, release["log"], release["idx"])
+        if summary is None:
+            return
+        values = facet_values(summary, kind=first["kind"])
+        found = [self._facets.number(connection, facet, value) for facet, value in values]
+        ids = list(dict.fromkeys([publisher, *found]))
+        parameters = -1 if summary.parameters is None else summary.parameters
+        replicas = _replicas(connection, release["manifest"]) if batch.has_holders else 0
+        number = _insert(
+            connection,
+            release["time"],
+            (publisher, model, release["log"], release["idx"], first["time"], summary.size, least_size(summary),
+             parameters, replicas, array("I", ids).tobytes()),
+        )  # fmt: skip
+        batch.tokens.append((number, True, tokens(model, summary, ids)))
+        batch.counts.update(ids)
+        for score in summary.scores:
+            if math.isfinite(value := float(score.value)):
+                for name in metric_names(score):
+                    batch.scores.append((number, self._facets.number(connection, "metric", name), value))
+
+    def _remove(self, connection: Connection, batch: _Batch, row: Row) -> None:
+        summary = self._summary(batch, row["log"], row["idx"])
+        ids = array("I", row["facets"]).tolist()
+        # Without its words its tokens stay, and lead to a row that is not there.
+        if summary is not None:
+            batch.tokens.append((row["id"], False, tokens(row["model"], summary, ids)))
+        batch.counts.subtract(ids)
+        connection.execute("DELETE FROM models WHERE id = ?", (row["id"],))
+        connection.execute("DELETE FROM scores WHERE id = ?", (row["id"],))
+
+    def _summary(self, batch: _Batch, log: bytes, index: int) -> Summary | None:
+        known = batch.summaries.get((log, index))
+        if known is not None:
+            return known
+        data = self._read_entry(LogId(log), index)
+        return read_summary(data) if data is not None else None
+
+    def _learn_words(self, connection: Connection, batch: _Batch) -> None:
+        """Keep the words that are new, so that a beginning of one leads to it; the frequent ones first."""
+        new = Counter(
+            token[1:]
+            for _, is_new, found in batch.tokens
+            if is_new
+            for token in found
+            if token[0] in "nhw" and token[1:] not in self._vocabulary
+        )
+        connection.executemany(
+            "INSERT OR IGNORE INTO vocabulary (word) VALUES (?)", [(word,) for word, _ in new.most_common()]
+        )
+        if len(self._vocabulary) > CACHED_MAX:
+            self._vocabulary.clear()
+        self._vocabulary.update(new)
+
+
+class FacetValues:
+    """The numbers that stand for values of facets. Numbers divided by 16 leave the place of the facet in FACETS."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], int] = {}
+        self._last = 0  # that was given, or a larger one
+
+    def begin(self, connection: Connection) -> None:
+        """Look, in a transaction, which numbers are given."""
+        (self._last,) = connection.execute("SELECT coalesce(max(id), 0) FROM facets").fetchone()
+
+    def number(self, connection: Connection, facet: Facet, value: str) -> int:
+        """Return the number of a value, a new one if it has none. Inside a transaction."""
+        number = self._known.get((facet, value))
+        if number is None:
+            number = find_facet(connection, facet, value)
+            if number is None:
+                number = (self._last // len(_CODE_SPACE) + 1) * len(_CODE_SPACE) + _CODES[facet]
+                self._last = number
+                connection.execute(
+                    "INSERT INTO facets (id, facet, value, count) VALUES (?, ?, ?, 0)", (number, _CODES[facet], value)
+                )
+            if len(self._known) > CACHED_MAX:
+                self._known.clear()
+            self._known[facet, value] = number
+        return number
+
+    def clear(self) -> None:
+        self._known.clear()
+
+
+class _Batch:
+    """What one transaction changes."""
+
+    def __init__(self) -> None:
+        # In their order, and whether all that happened to them is that releases came.
+        self.touched: dict[tuple[NamespaceId, str], bool] = {}
+        self.publishers: dict[NamespaceId, int] = {}
+        self.has_holders = True  # any manifest is known to be held by another node
+        self.summaries: dict[tuple[bytes, int], Summary] = {}  # that need not be read from a log
+        self.tokens: list[tuple[int, bool, list[str]]] = []  # id; added, or taken out; which
+        self.scores: list[tuple[int, int, float]] = []
+        self.counts: Counter[int] = Counter()
+
+    def write(self, connection: Connection) -> None:
+        for number, is_new, found in sorted(self.tokens, key=lambda item: item[:2]):
+            if is_new:
+                connection.execute("INSERT INTO search (rowid, tokens) VALUES (?, ?)", (number, " ".join(found)))
+            else:
+                connection.execute(
+                    "INSERT INTO search (search, rowid, tokens) VALUES ('delete', ?, ?)", (number, " ".join(found))
+                )
+        connection.executemany("INSERT OR IGNORE INTO scores (id, metric, value) VALUES (?, ?, ?)", self.scores)
+        connection.executemany(
+            "UPDATE facets SET count = count + ? WHERE id = ?",
+            [(change, number) for number, change in self.counts.items() if change],
+        )
+
+
+def read_summary(data: bytes) -> Summary:
+    """Return the summary in the entry of a release, which was checked when it came in."""
+    return msgspec.convert(cbor2.loads(cbor2.loads(data)["payload"])["summary"], type=Summary)
+
+
+# ── what a release is found by ──────────────────────────────────────────────
+
+_CODES: dict[str, int] = {facet: code for code, facet in enumerate(FACETS)}
+_CODE_SPACE = range(16)
+
+
+def facet_of(number: int) -> Facet:
+    """Return the facet of which `number` is a value."""
+    return FACETS[number % len(_CODE_SPACE)]
+
+
+def find_facet(connection: Connection, facet: Facet, value: str) -> int | None:
+    """Return the number of a value of a facet, in whatever case it is written; None if nothing has it."""
+    row = connection.execute("SELECT id FROM facets WHERE facet = ? AND value = ?", (_CODES[facet], value)).fetchone()
+    return row[0] if row else None
+
+
+def facet_code(facet: Facet) -> int:
+    """Return how the table `facets` names a facet."""
+    return _CODES[facet]
+
+
+def facet_values(summary: Summary, *, kind: str) -> list[tuple[Facet, str]]:
+    """Return the values of facets that a release has, its publisher left out."""
+    found: list[tuple[Facet, str]] = [("kind", kind)]
+    single: tuple[tuple[Facet, str | None], ...] = (
+        ("task", summary.task), ("library", summary.library), ("license", summary.license),
+        ("architecture", summary.architecture),
+    )  # fmt: skip
+    found += [(facet, value) for facet, value in single if value]
+    several: tuple[tuple[Facet, tuple[str, ...]], ...] = (
+        ("language", summary.languages), ("tag", summary.tags), ("base_model", summary.base_models),
+        ("dataset", summary.datasets), ("tensor_type", summary.tensor_types),
+        ("variant", (ANY_VARIANT, *(variant.name for variant in summary.variants)) if summary.variants else ()),
+        ("metric", tuple(name for score in summary.scores for name in metric_names(score))),
+    )  # fmt: skip
+    return found + [(facet, value) for facet, values in several for value in values]
+
+
+def metric_names(score: Score) -> tuple[str, str, str]:
+    """Return how people may name what was measured: by the metric, on a dataset, for a task."""
+    on_dataset = f"{score.dataset}/{score.metric}"
+    return score.metric, on_dataset, f"{score.task}/{on_dataset}"
+
+
+def least_size(summary: Summary) -> int:
+    """Return the bytes that have to fit: of the smallest variant, or of all files."""
+    return min((variant.size for variant in summary.variants), default=summary.size)
+
+
+def tokens(model: str, summary: Summary, facets: list[int]) -> list[str]:
+    """Return all by which a release is found, each token once."""
+    name = words(model)
+    squeezed = "".join(name)
+    # Each word once, where it counts most.
+    letters = dict.fromkeys(words(summary.excerpt), "w")
+    letters.update(dict.fromkeys(words(_headline(summary)), "h"))
+    letters.update(dict.fromkeys(name, "n"))
+    numbers = [f"z{least_size(summary).bit_length()}"]
+    if summary.parameters is not None:
+        numbers.append(f"p{summary.parameters.bit_length()}")
+    return [
+        *[letter + word for word, letter in letters.items()],
+        "x" + squeezed,
+        *["g" + gram for gram in sorted(trigrams(squeezed))],
+        *[f"f{number}" for number in facets],
+        *numbers,
+    ]
+
+
+def _headline(summary: Summary) -> str:
+    single = (summary.title, summary.task or "", summary.library or "", summary.architecture or "")
+    variants = (variant.name for variant in summary.variants)
+    lists = (*summary.languages, *summary.tags, *summary.base_models, *summary.datasets, *variants)
+    return " ".join((*single, *lists))
+
+
+# ── which release describes a repository ────────────────────────────────────
+
+
+def described_by(connection: Connection, namespace: NamespaceId, model: str) -> Row | None:
+    """Return the release that search shows, None if the repository is not there (spec/search.md §2)."""
+    newest: Row | None = None
+    for row in _releases(connection, namespace, model):
+        newest = newest or row
+        if row["version"] is None:
+            return row if is_there(connection, namespace, model) else None
+        if not _is_yanked(connection, namespace, model, row["version"]):
+            return row
+    return newest if newest is not None and is_there(connection, namespace, model) else None
+
+
+def _newest_releases(connection: Connection, namespace: NamespaceId, model: str) -> list[Row]:
+    """Return at most two releases: one row says that there is no other."""
+    return connection.execute(
+        "SELECT log, idx, manifest, kind, time FROM releases WHERE namespace = ? AND model = ? LIMIT 2",
+        (namespace, model),
+    ).fetchall()
+
+
+def _releases(connection: Connection, namespace: NamespaceId, model: str) -> Iterator[Row]:
+    return connection.execute(
+        "SELECT log, idx, manifest, version, time FROM releases WHERE namespace = ? AND model = ?"
+        " ORDER BY time DESC, idx DESC, log DESC",
+        (namespace, model),
+    )
+
+
+def _first_release(connection: Connection, namespace: NamespaceId, model: str) -> Row:
+    row: Row = connection.execute(
+        "SELECT kind, time FROM releases WHERE namespace = ? AND model = ? ORDER BY time, leaf LIMIT 1",
+        (namespace, model),
+    ).fetchone()
+    return row
+
+
+def _is_yanked(connection: Connection, namespace: NamespaceId, model: str, version: str) -> bool:
+    found = connection.execute(
+        "SELECT 1 FROM yanks WHERE namespace = ? AND model = ? AND version = ? LIMIT 1", (namespace, model, version)
+    )
+    return found.fetchone() is not None
+
+
+def is_there(connection: Connection, namespace: NamespaceId, model: str) -> bool:
+    """Say whether a branch stands, or a version that was not yanked."""
+    found = connection.execute(
+        "SELECT 1 FROM branches WHERE namespace = ?1 AND model = ?2 AND manifest IS NOT NULL UNION ALL"
+        " SELECT 1 FROM versions AS v WHERE namespace = ?1 AND model = ?2 AND NOT EXISTS (SELECT 1 FROM yanks AS y"
+        " WHERE y.namespace = ?1 AND y.model = ?2 AND y.version = v.version) LIMIT 1",
+        (namespace, model),
+    )
+    return found.fetchone() is not None
+
+
+def _insert(connection: Connection, time: int, columns: tuple[object, ...]) -> int:
+    """Add a row of models with an id that nobody has: of the second `time` if one is left, else of one soon after."""
+    number = start = max(1, (time - EPOCH) * PLACES)
+    width = PLACES
+    while True:
+        done = connection.execute(
+            "INSERT OR IGNORE INTO models (id, publisher, model, log, idx, created, size, needs, parameters, replicas,"
+            " facets) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (number, *columns),
+        )
+        if done.rowcount:
+            return number
+        (last,) = connection.execute(
+            "SELECT max(id) FROM models WHERE id BETWEEN ? AND ?", (start, start + width - 1)
+        ).fetchone()
+        number = start if last is None else last + 1
+        if number == start + width:
+            # Wider and wider, or a crowd of one second would be gone through one by one.
+            number = start = start + width
+            width *= 2
+
+
+def _replicas(connection: Connection, manifest: bytes) -> int:
+    (count,) = connection.execute("SELECT count(*) FROM holders WHERE manifest = ?", (manifest,)).fetchone()
+    return int(count)

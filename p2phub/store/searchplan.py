@@ -1,0 +1,277 @@
+"""Turn a query into what the index can be asked: tokens, conditions on rows, small sets (spec/search.md §2, §3).
+
+A *clause* is some tokens of which one must be there. All clauses of a tier must hold, and all values of facets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from sqlite3 import Connection
+
+from p2phub.core.errors import InvalidName
+from p2phub.core.ids import NamespaceId
+from p2phub.core.search import Facet, MetricBound, Query, Sort
+from p2phub.core.words import distinct, squeeze, trigrams, words
+
+from .searchindex import find_facet
+
+WORDS_MAX = 16  # different words that are looked for; spec/search.md §2
+BEGINNINGS_MAX = 24  # words that the last one may be the beginning of; spec/search.md §2
+BEGINNINGS_LOOKED_AT_MAX = 2000
+PART_LENGTH_MIN = 3  # characters of a part of a name; spec/search.md §2
+PARTS_MAX = 32  # of a name that are looked up; the rest is compared
+SMALL_MAX = 2000  # repositories in a set that is gone through one by one
+SMALL_WITH_WORDS_MAX = 300  # the same, where it can be helped and each has to be read from its log
+_USUAL_BITS = range(28, 37)  # of sizes and counts of parameters; a range over all of them excludes little
+
+Clause = tuple[str, ...]
+
+_ANY_FACETS: tuple[Facet, ...] = ("library", "task", "architecture", "tag", "language")
+_NAMESPACE = re.compile(r"\b[a-z2-7]{52}\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to look for, the newest first."""
+
+    match: str  # expression of the full-text index; empty: everything
+    tier: list[Clause]  # the words of it, for what is looked at one by one
+    parts: tuple[str, ...]  # that the name has to contain
+
+
+@dataclass
+class Plan:
+    """What must hold for a repository to be found."""
+
+    sort: Sort
+    tiers: list[list[Clause]] = field(default_factory=lambda: [[]])  # the best first
+    parts: tuple[str, ...] = ()  # that the names of the last tier contain; empty: there is no such tier
+    facets: list[tuple[int, ...]] = field(default_factory=list)  # each: numbers of values of which it has one
+    numbers: list[Clause] = field(default_factory=list)
+    conditions: list[str] = field(default_factory=list)  # on a row of models, called m
+    values: list[int | float] = field(default_factory=list)  # of the conditions
+    small: set[int] | None = None  # the ids of all that can be found, if they are few
+    metrics: tuple[int, ...] = ()  # by whose values it can be sorted
+    complete: bool = True  # False: `small` had to leave out some
+
+    @property
+    def has_words(self) -> bool:
+        return self.tiers != [[]]
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing was asked for but an order."""
+        return not (self.has_words or self.facets or self.numbers or self.conditions or self.small is not None)
+
+    def steps(self) -> list[Step]:
+        """Return what to look for, one after the other: the tiers for relevance, else all words anywhere."""
+        if self.sort != "relevance":
+            return [self.anywhere()]
+        return [self._step(place, better=self.tiers[:place]) for place in range(len(self.tiers))]
+
+    def anywhere(self) -> Step:
+        """Return what finds all that match, but for parts of names."""
+        return self._step(len(self.tiers) - (2 if self.parts else 1), better=[])
+
+    def _step(self, place: int, *, better: list[list[Clause]]) -> Step:
+        facets = (tuple(f"f{number}" for number in numbers) for numbers in self.facets)
+        clauses = [*self.tiers[place], *self.numbers, *facets]
+        if not clauses:
+            return Step("", [], ())
+        match = f"({_conjunction(clauses)})" + "".join(f" NOT ({_conjunction(tier)})" for tier in better)
+        has_parts = self.parts and place == len(self.tiers) - 1
+        return Step(match, self.tiers[place], self.parts if has_parts else ())
+
+
+def make_plan(connection: Connection, query: Query) -> Plan | None:
+    """Return how to find what `query` asks for; None if nothing can match."""
+    plan = Plan(query.sort)
+    text, publishers = _take_namespaces(query)
+    if not _add_facets(connection, plan, query, publishers):
+        return None
+    _add_numbers(plan, query)
+    if not _add_metrics(connection, plan, query.metrics):
+        return None
+    _add_words(connection, plan, text)
+    _add_small(connection, plan, query)
+    return plan
+
+
+# ── facets ──────────────────────────────────────────────────────────────────
+
+
+def _take_namespaces(query: Query) -> tuple[str, list[str]]:
+    """Return the text without ids of namespaces, and these: they are publishers and not words."""
+    publishers = [query.publisher.lower()] if query.publisher else []
+    for found in _NAMESPACE.findall(query.text):
+        try:
+            publishers.append(str(NamespaceId.parse(found.lower())))
+        except InvalidName:
+            return query.text, publishers
+    return (_NAMESPACE.sub(" ", query.text) if publishers else query.text), publishers
+
+
+def _add_facets(connection: Connection, plan: Plan, query: Query, publishers: Sequence[str]) -> bool:
+    single: tuple[tuple[Facet, str | None], ...] = (
+        ("kind", query.kind), ("task", query.task), ("library", query.library), ("license", query.license),
+        ("architecture", query.architecture),
+    )  # fmt: skip
+    several: tuple[tuple[Facet, Iterable[str]], ...] = (
+        ("publisher", publishers), ("language", query.languages), ("tag", query.tags),
+        ("base_model", query.base_models), ("dataset", query.datasets), ("tensor_type", query.tensor_types),
+        ("variant", query.variants),
+    )  # fmt: skip
+    wanted = [(facet, value) for facet, value in single if value is not None]
+    wanted += [(facet, value) for facet, values in several for value in values]
+    for facet, value in wanted:
+        number = find_facet(connection, facet, value)
+        if number is None:
+            return False
+        plan.facets.append((number,))
+    for value in query.filters:
+        numbers = [number for facet in _ANY_FACETS if (number := find_facet(connection, facet, value)) is not None]
+        if not numbers:
+            return False
+        plan.facets.append(tuple(numbers))
+    return True
+
+
+def _add_metrics(connection: Connection, plan: Plan, bounds: Sequence[MetricBound]) -> bool:
+    for bound in bounds:
+        number = find_facet(connection, "metric", bound.metric)
+        if number is None:
+            return False
+        plan.facets.append((number,))
+        plan.metrics += (number,)
+        if bound.low is None and bound.high is None:
+            continue
+        low, high = _limits(bound)
+        plan.conditions.append("EXISTS (SELECT 1 FROM scores WHERE id = m.id AND metric = ? AND value BETWEEN ? AND ?)")
+        plan.values += (number, low, high)
+    return True
+
+
+def _limits(bound: MetricBound) -> tuple[float, float]:
+    return (
+        float("-inf") if bound.low is None else bound.low,
+        float("inf") if bound.high is None else bound.high,
+    )
+
+
+# ── numbers ─────────────────────────────────────────────────────────────────
+
+
+def _add_numbers(plan: Plan, query: Query) -> None:
+    def add(condition: str, value: int | None) -> None:
+        if value is not None:
+            plan.conditions.append(condition)
+            plan.values.append(value)
+
+    if query.parameters_max is not None or query.parameters_min is not None:
+        add("m.parameters >= ?", query.parameters_min or 0)
+        add("m.parameters <= ?", query.parameters_max)
+        _add_bits(plan, "p", query.parameters_min or 0, query.parameters_max)
+    add("m.size >= ?", query.size_min)
+    add("m.size <= ?", query.size_max)
+    add("m.needs <= ?", query.fits)
+    # What a variant needs is never more than all of its repository.
+    limits = [limit for limit in (query.size_max, query.fits) if limit is not None]
+    if limits:
+        _add_bits(plan, "z", 0, min(limits))
+
+
+def _add_bits(plan: Plan, letter: str, low: int, high: int | None) -> None:
+    """Let tokens exclude most of what is out of a range, if it excludes much at all."""
+    bits = range(low.bit_length(), 64 if high is None else high.bit_length() + 1)
+    if not set(_USUAL_BITS) <= set(bits):
+        plan.numbers.append(tuple(f"{letter}{number}" for number in bits))
+
+
+# ── words ───────────────────────────────────────────────────────────────────
+
+
+def _add_words(connection: Connection, plan: Plan, text: str) -> None:
+    found = distinct(words(text), WORDS_MAX)
+    if not found:
+        return
+    whole, last = found[:-1], found[-1]
+    endings = _beginning_with(connection, last)
+
+    def tier(letters: str) -> list[Clause]:
+        """Return what has all words in places of these letters."""
+        choices = [*([word] for word in whole), endings]
+        return [tuple(letter + word for word in choice for letter in letters) for choice in choices]
+
+    plan.tiers = [[("x" + squeeze(text),)], tier("n"), tier("nh"), tier("nhw")]
+    parts = [word for word in found if len(word) >= PART_LENGTH_MIN and word.isascii()]
+    if parts and all(word.isascii() for word in found):
+        grams = sorted(set().union(*map(trigrams, parts)))[:PARTS_MAX]
+        plan.tiers.append([("g" + gram,) for gram in grams])
+        plan.parts = tuple(found)
+
+
+def _beginning_with(connection: Connection, beginning: str) -> list[str]:
+    """Return the word itself and the most frequent of those that begin with it."""
+    found = connection.execute(
+        "SELECT word FROM (SELECT id, word FROM vocabulary WHERE word > ?1 AND word < ?2 ORDER BY word LIMIT ?3)"
+        " ORDER BY id LIMIT ?4",
+        (beginning, beginning + "\U0010ffff", BEGINNINGS_LOOKED_AT_MAX, BEGINNINGS_MAX),
+    ).fetchall()
+    return [beginning, *(row["word"] for row in found)]
+
+
+def _conjunction(clauses: Iterable[Clause]) -> str:
+    return " AND ".join(_disjunction(clause) for clause in clauses)
+
+
+def _disjunction(clause: Clause) -> str:
+    quoted = [f'"{token}"' for token in clause]
+    return quoted[0] if len(quoted) == 1 else "(" + " OR ".join(quoted) + ")"
+
+
+# ── small sets ──────────────────────────────────────────────────────────────
+
+
+def _add_small(connection: Connection, plan: Plan, query: Query) -> None:
+    """Note the ids of all that can be found, where the index knows only those."""
+    if query.replicas_min:
+        rows = connection.execute(
+            "SELECT id FROM models WHERE replicas >= ? ORDER BY replicas DESC, id DESC LIMIT ?",
+            (query.replicas_min, SMALL_MAX + 1),
+        ).fetchall()
+        _narrow(plan, [row["id"] for row in rows])
+    if query.here:
+        rows = connection.execute(
+            "SELECT DISTINCT m.id FROM manifests"
+            " CROSS JOIN releases AS r ON r.manifest = manifests.manifest"
+            " CROSS JOIN models AS m ON m.model = r.model COLLATE NOCASE AND m.log = r.log AND m.idx = r.idx"
+            f" WHERE {IS_HERE.format('manifests.manifest')} ORDER BY m.id DESC LIMIT ?",
+            (SMALL_MAX + 1,),
+        ).fetchall()
+        _narrow(plan, [row["id"] for row in rows])
+    bounds = [bound for bound in query.metrics if bound.low is not None or bound.high is not None]
+    for bound, number in zip(query.metrics, plan.metrics, strict=True):
+        if bound not in bounds:
+            continue
+        most = SMALL_WITH_WORDS_MAX if plan.has_words else SMALL_MAX
+        rows = connection.execute(
+            "SELECT id FROM scores WHERE metric = ? AND value BETWEEN ? AND ? LIMIT ?",
+            (number, *_limits(bound), most + 1),
+        ).fetchall()
+        if len(rows) <= most:
+            _narrow(plan, [row["id"] for row in rows])
+
+
+def _narrow(plan: Plan, ids: Sequence[int]) -> None:
+    plan.complete = plan.complete and len(ids) <= SMALL_MAX
+    kept = set(ids[:SMALL_MAX])
+    plan.small = kept if plan.small is None else plan.small & kept
+
+
+# All files of a manifest are in the store.
+IS_HERE = (
+    "NOT EXISTS (SELECT 1 FROM manifest_files AS f LEFT JOIN content AS c ON c.root = f.root"
+    " WHERE f.manifest = {} AND f.size > 0 AND c.root IS NULL)"
+)
