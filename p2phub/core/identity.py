@@ -134,6 +134,12 @@ def open_identity(chain: Sequence[SignedDocument]) -> Identity:
     return Identity(namespace_id(chain[0].document), before, tuple(chain))
 
 
+def read_identity(chain: Sequence[SignedDocument]) -> Identity:
+    """Return the identity that `chain` proves, for a chain that `open_identity` accepted before."""
+    current = decode(chain[-1].document, IdentityDocument, size_max=DOCUMENT_SIZE_MAX)
+    return Identity(namespace_id(chain[0].document), current, tuple(chain))
+
+
 def namespace_id(first_document: bytes) -> NamespaceId:
     """Return the namespace that begins with this document."""
     return NamespaceId(blake3(first_document, derive_key_context=_NAMESPACE_CONTEXT).digest())

@@ -157,13 +157,28 @@ def open_entry(data: bytes, *, namespace: NamespaceId, key: PublicKey, index: in
 
     Raises InvalidData: no record, a signature by another key, or a record of another place.
     """
+    entry = open_signed_entry(data, namespace=namespace, log=log_id(namespace, key), key=key, index=index)
+    check_follows(entry, previous)
+    return entry
+
+
+def open_signed_entry(data: bytes, *, namespace: NamespaceId, log: LogId, key: PublicKey, index: int) -> Entry:
+    """Return the entry that `data` encodes, checked as `open_entry` does but for what it follows.
+
+    log: that of `key`. Whoever takes many at once checks later that each follows the one before it.
+    """
     envelope = decode(data, Envelope, size_max=ENVELOPE_SIZE_MAX)
     envelope.check(key, PURPOSE)
     record: Record = decode(envelope.payload, Record, size_max=PAYLOAD_SIZE_MAX)  # type: ignore[arg-type]
-    stands = (record.namespace, record.log, record.index, record.previous)
-    if stands != (namespace, log_id(namespace, key), index, previous):
+    if (record.namespace, record.log, record.index) != (namespace, log, index):
         raise InvalidData(f"the record was signed for another place than index {index} of this log")
     return Entry(record, data, LOG_TREE.leaf(data))
+
+
+def check_follows(entry: Entry, previous: bytes) -> None:
+    """Raise InvalidData unless `entry` was signed to follow the leaf `previous`."""
+    if entry.record.previous != previous:
+        raise InvalidData(f"record {entry.record.index} was signed to follow another than the one before it")
 
 
 def read_entry(data: bytes) -> Entry:

@@ -72,6 +72,12 @@ def check_public_key(key: bytes) -> None:
 
     The identity point, for one, verifies a signature of anything.
     """
+    _check_point(bytes(key))
+
+
+# One key often has all roles of an identity, and it takes as long as a signature.
+@lru_cache(maxsize=4096)
+def _check_point(key: bytes) -> None:
     y = int.from_bytes(key, "little") & (2**255 - 1)
     if len(key) != 32 or y >= _FIELD:
         raise InvalidSignature("public key is not in canonical form")

@@ -182,7 +182,7 @@ def publish_record(node: Node, make: MakeRecord) -> Entry:
     """Sign what `make` returns and append it to this home's own log. Raises NotFound if there is no identity or key."""
     identity = own_identity(node)
     # An index that was lost does not know it any more, and peers will ask for it.
-    node.store.logs.add_identity(identity)
+    node.store.logs.add_identity(identity, own=True)
     key = load_key(node.settings.layout.keys / "publish.key")
     return node.store.logs.append_own(identity.namespace, key, make)
 
@@ -197,5 +197,5 @@ def create_identity(node: Node) -> Identity:
     document = new_document(key.public_key, created=int(node.clock()))
     identity = open_identity([sign_document(document, [key])])
     write_file(path, encode(IdentityChain(identity.chain)), mode=0o644)
-    node.store.logs.add_identity(identity)
+    node.store.logs.add_identity(identity, own=True)
     return identity

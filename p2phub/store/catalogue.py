@@ -22,6 +22,13 @@ from .mirrors import apply_attestation, forget_attestations
 from .searchindex import SearchIndex
 
 
+class Numbers(Struct, frozen=True):
+    """What the index calls the long ids by of which an entry speaks."""
+
+    log: int  # in logs
+    publisher: int  # in identities
+
+
 class Claim(Struct, frozen=True):
     """What a branch or version name stands for, and who said so."""
 
@@ -42,88 +49,76 @@ class Catalogue:
 
     # ── writing, called by Logs ─────────────────────────────────────────────
 
-    def apply(self, connection: Connection, entry: Entry) -> None:
+    def apply(self, connection: Connection, entry: Entry, numbers: Numbers) -> None:
         """Add what `entry` says, inside the transaction that adds it to its log."""
         record = entry.record
-        refusal = None
         match record:
             case Publish():
-                refusal = self._publish(connection, record, entry.leaf)
+                repository = _repository(connection, numbers.publisher, record.model)
+                refusal = self._publish(connection, record, repository, numbers)
+                if refusal:
+                    connection.execute(
+                        "INSERT OR REPLACE INTO refusals (log, idx, reason) VALUES (?, ?, ?)",
+                        (record.log, record.index, refusal),
+                    )
             case Branch():
-                self._move_branch(connection, record, record.branch, record.manifest, record.depth, entry.leaf)
+                repository = _repository(connection, numbers.publisher, record.model)
+                _move_branch(connection, record, repository, numbers)
                 self._index.touch(record.namespace, record.model)
             case Yank():
+                repository = _repository(connection, numbers.publisher, record.model)
                 connection.execute(
-                    "INSERT OR REPLACE INTO yanks (namespace, model, version, log, message, time, leaf)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (record.namespace, record.model, record.version, record.log, record.message, record.time,
-                     entry.leaf),
-                )  # fmt: skip
+                    "INSERT OR REPLACE INTO yank_rows (repository, version, log_number, idx, message, time)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (repository, record.version, numbers.log, record.index, record.message, record.time),
+                )
                 self._index.touch(record.namespace, record.model)
             case Attest():
                 apply_attestation(connection, record, entry.leaf)
-        if refusal:
-            connection.execute(
-                "INSERT OR REPLACE INTO refusals (log, idx, reason) VALUES (?, ?, ?)",
-                (record.log, record.index, refusal),
-            )
 
-    def forget(self, connection: Connection, namespace: NamespaceId) -> None:
-        """Undo all that entries of `namespace` said."""
+    def forget(self, connection: Connection, namespace: NamespaceId, publisher: int) -> None:
+        """Undo all that entries of `namespace`, which has the number `publisher`, said."""
         connection.execute("DELETE FROM refusals WHERE log IN (SELECT log FROM logs WHERE namespace = ?)", (namespace,))
-        models = connection.execute("SELECT DISTINCT model FROM releases WHERE namespace = ?", (namespace,)).fetchall()
+        models = connection.execute("SELECT model FROM repositories WHERE publisher = ?", (publisher,)).fetchall()
         for row in models:
             self._index.touch(namespace, row["model"])
-        for table in ("releases", "branches", "versions", "yanks"):
-            connection.execute(f"DELETE FROM {table} WHERE namespace = ?", (namespace,))
+        for table in ("release_rows", "branch_rows", "version_rows", "yank_rows"):
+            connection.execute(
+                f"DELETE FROM {table} WHERE repository IN (SELECT number FROM repositories WHERE publisher = ?)",
+                (publisher,),
+            )
+        connection.execute("DELETE FROM repositories WHERE publisher = ?", (publisher,))
         forget_attestations(connection, namespace)
 
-    def _publish(self, connection: Connection, record: Publish, leaf: bytes) -> str | None:
+    def _publish(self, connection: Connection, record: Publish, repository: int, numbers: Numbers) -> str | None:
         """Take in a release; returns why it may not count, or None."""
         # Of this log only: what another log says must not depend on which of them came first.
         known = connection.execute(
-            "SELECT kind FROM releases WHERE namespace = ? AND model = ? AND log = ? LIMIT 1",
-            (record.namespace, record.model, record.log),
+            "SELECT kind FROM release_rows WHERE repository = ? AND log_number = ? LIMIT 1", (repository, numbers.log)
         ).fetchone()
         if known and known["kind"] != record.kind:
             return f"{record.model} is a {known['kind']}, not a {record.kind}"
-        if record.version:
+        if known and record.version:
             first = connection.execute(
-                "SELECT manifest FROM versions WHERE namespace = ? AND model = ? AND version = ? AND log = ?",
-                (record.namespace, record.model, record.version, record.log),
+                "SELECT manifest FROM version_rows JOIN release_rows USING (repository, log_number, idx)"
+                " WHERE version_rows.repository = ? AND version_rows.version = ? AND version_rows.log_number = ?",
+                (repository, record.version, numbers.log),
             ).fetchone()
             if first and first["manifest"] != record.manifest:
                 return f"version {record.version} of {record.model} was published before with other content"
+        if record.version:
             connection.execute(
-                "INSERT OR IGNORE INTO versions (namespace, model, version, log, idx, manifest, time, leaf)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (record.namespace, record.model, record.version, record.log, record.index, record.manifest,
-                 record.time, leaf),
-            )  # fmt: skip
+                "INSERT OR IGNORE INTO version_rows (repository, version, log_number, idx) VALUES (?, ?, ?, ?)",
+                (repository, record.version, numbers.log, record.index),
+            )
         connection.execute(
-            "INSERT INTO releases (log, idx, namespace, model, kind, manifest, branch, version, time, leaf)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (record.log, record.index, record.namespace, record.model, record.kind, record.manifest,
-             record.branch, record.version, record.time, leaf),
-        )  # fmt: skip
-        self._move_branch(connection, record, record.branch, record.manifest, record.depth, leaf)
+            "INSERT INTO release_rows (repository, log_number, idx, kind, manifest, version, time)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (repository, numbers.log, record.index, record.kind, record.manifest, record.version, record.time),
+        )
+        _move_branch(connection, record, repository, numbers)
         self._index.touch(record.namespace, record.model, record)
         return None
-
-    def _move_branch(
-        self,
-        connection: Connection,
-        record: Publish | Branch,
-        branch: str,
-        manifest: ManifestId | None,
-        depth: int,
-        leaf: bytes,
-    ) -> None:
-        connection.execute(
-            "INSERT OR REPLACE INTO branches (namespace, model, branch, log, idx, manifest, depth, time, leaf)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (record.namespace, record.model, branch, record.log, record.index, manifest, depth, record.time, leaf),
-        )
 
     # ── names ───────────────────────────────────────────────────────────────
 
@@ -207,6 +202,25 @@ class Catalogue:
         with self._database.read() as connection:
             rows = connection.execute("SELECT idx, reason FROM refusals WHERE log = ?", (log,)).fetchall()
         return {row["idx"]: row["reason"] for row in rows}
+
+
+def _repository(connection: Connection, publisher: int, model: str) -> int:
+    """Return the number of a repository, a new one if nobody spoke of it before."""
+    key = (publisher, model)
+    row = connection.execute("SELECT number FROM repositories WHERE publisher = ? AND model = ?", key).fetchone()
+    if row is not None:
+        return int(row["number"])
+    number = connection.execute("INSERT INTO repositories (publisher, model) VALUES (?, ?)", key).lastrowid
+    assert number is not None
+    return number
+
+
+def _move_branch(connection: Connection, record: Publish | Branch, repository: int, numbers: Numbers) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO branch_rows (repository, branch, log_number, idx, manifest, depth, time)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (repository, record.branch, numbers.log, record.index, record.manifest, record.depth, record.time),
+    )
 
 
 def _choose(rows: Iterable[Row], order: Callable[[Row], Any], *, newest: bool) -> Claim | None:

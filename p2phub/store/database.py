@@ -424,12 +424,126 @@ MIGRATIONS = (
     ) STRICT;
     INSERT INTO search_state SELECT 1, NOT EXISTS (SELECT 1 FROM releases);
     """,
+    """
+    -- Numbers stand for the ids of 32 bytes in the large tables. What these say by id is in the views.
+    ALTER TABLE identities ADD COLUMN number INTEGER;
+    UPDATE identities SET number = rowid;
+    CREATE UNIQUE INDEX identities_by_number ON identities (number);
+    ALTER TABLE logs ADD COLUMN number INTEGER;
+    UPDATE logs SET number = rowid;
+    CREATE UNIQUE INDEX logs_by_number ON logs (number);
+    CREATE TABLE journals (            -- files that hold records of many logs
+        number     INTEGER PRIMARY KEY, -- of the file
+        bytes      INTEGER NOT NULL    -- of it that the index knows
+    ) STRICT;
+    CREATE TABLE entry_rows (
+        log_number INTEGER NOT NULL,   -- in logs
+        idx        INTEGER NOT NULL,
+        leaf       BLOB NOT NULL,
+        journal    INTEGER NOT NULL,   -- 0: the log's own file
+        offset     INTEGER NOT NULL,   -- bytes into the file
+        length     INTEGER NOT NULL,   -- bytes
+        PRIMARY KEY (log_number, idx)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE repositories (
+        number     INTEGER PRIMARY KEY,
+        publisher  INTEGER NOT NULL,   -- number in identities
+        model      TEXT NOT NULL,
+        UNIQUE (publisher, model)
+    ) STRICT;
+    CREATE TABLE release_rows (        -- one row a publish record that counts
+        repository INTEGER NOT NULL,
+        log_number INTEGER NOT NULL,
+        idx        INTEGER NOT NULL,
+        kind       TEXT NOT NULL,
+        manifest   BLOB NOT NULL,
+        version    TEXT,
+        time       INTEGER NOT NULL,   -- seconds since 1970
+        PRIMARY KEY (repository, log_number, idx)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX release_rows_by_manifest ON release_rows (manifest);
+    CREATE TABLE branch_rows (         -- the last word of each log on a branch
+        repository INTEGER NOT NULL,
+        branch     TEXT NOT NULL,
+        log_number INTEGER NOT NULL,
+        idx        INTEGER NOT NULL,
+        manifest   BLOB,               -- NULL: deleted
+        depth      INTEGER NOT NULL,
+        time       INTEGER NOT NULL,
+        PRIMARY KEY (repository, branch, log_number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE version_rows (        -- the first word of each log on a version
+        repository INTEGER NOT NULL,
+        version    TEXT NOT NULL,
+        log_number INTEGER NOT NULL,
+        idx        INTEGER NOT NULL,   -- of its release
+        PRIMARY KEY (repository, version, log_number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE yank_rows (           -- the last word of each log on a version that it yanked
+        repository INTEGER NOT NULL,
+        version    TEXT NOT NULL,
+        log_number INTEGER NOT NULL,
+        idx        INTEGER NOT NULL,
+        message    TEXT NOT NULL,
+        time       INTEGER NOT NULL,
+        PRIMARY KEY (repository, version, log_number)
+    ) STRICT, WITHOUT ROWID;
+
+    INSERT INTO entry_rows SELECT logs.number, idx, leaf, 0, offset, length FROM entries JOIN logs USING (log);
+    INSERT INTO repositories (publisher, model) SELECT DISTINCT identities.number, said.model FROM (
+        SELECT namespace, model FROM releases UNION SELECT namespace, model FROM branches
+        UNION SELECT namespace, model FROM yanks
+    ) AS said JOIN identities USING (namespace);
+    CREATE TEMP TABLE numbers AS SELECT namespace, model, repositories.number AS repository
+        FROM repositories JOIN identities ON identities.number = publisher;
+    INSERT INTO release_rows SELECT repository, logs.number, idx, kind, manifest, version, time
+        FROM releases JOIN numbers USING (namespace, model) JOIN logs USING (log);
+    INSERT INTO branch_rows SELECT repository, branch, logs.number, idx, manifest, depth, time
+        FROM branches JOIN numbers USING (namespace, model) JOIN logs USING (log);
+    INSERT INTO version_rows SELECT repository, version, logs.number, idx
+        FROM versions JOIN numbers USING (namespace, model) JOIN logs USING (log);
+    INSERT INTO yank_rows SELECT repository, version, logs.number,
+        (SELECT idx FROM entries WHERE entries.log = yanks.log AND entries.leaf = yanks.leaf), message, time
+        FROM yanks JOIN numbers USING (namespace, model) JOIN logs USING (log);
+    DROP TABLE numbers;
+    DROP TABLE entries;
+    DROP TABLE releases;
+    DROP TABLE branches;
+    DROP TABLE versions;
+    DROP TABLE yanks;
+
+    CREATE VIEW entries AS
+        SELECT logs.log, idx, leaf, journal, offset, length FROM logs JOIN entry_rows ON log_number = logs.number;
+    CREATE VIEW releases AS
+        SELECT logs.log, r.idx, identities.namespace, repositories.model, r.kind, r.manifest, r.version, r.time, e.leaf
+        FROM identities JOIN repositories ON repositories.publisher = identities.number
+        JOIN release_rows AS r ON r.repository = repositories.number
+        JOIN logs ON logs.number = r.log_number
+        LEFT JOIN entry_rows AS e ON e.log_number = r.log_number AND e.idx = r.idx;
+    CREATE VIEW branches AS
+        SELECT identities.namespace, repositories.model, r.branch, logs.log, r.idx, r.manifest, r.depth, r.time, e.leaf
+        FROM identities JOIN repositories ON repositories.publisher = identities.number
+        JOIN branch_rows AS r ON r.repository = repositories.number
+        JOIN logs ON logs.number = r.log_number
+        LEFT JOIN entry_rows AS e ON e.log_number = r.log_number AND e.idx = r.idx;
+    CREATE VIEW versions AS
+        SELECT identities.namespace, repositories.model, v.version, logs.log, v.idx, r.manifest, r.time, e.leaf
+        FROM identities JOIN repositories ON repositories.publisher = identities.number
+        JOIN version_rows AS v ON v.repository = repositories.number
+        JOIN release_rows AS r ON r.repository = v.repository AND r.log_number = v.log_number AND r.idx = v.idx
+        JOIN logs ON logs.number = v.log_number
+        LEFT JOIN entry_rows AS e ON e.log_number = v.log_number AND e.idx = v.idx;
+    CREATE VIEW yanks AS
+        SELECT identities.namespace, repositories.model, r.version, logs.log, r.message, r.time, e.leaf
+        FROM identities JOIN repositories ON repositories.publisher = identities.number
+        JOIN yank_rows AS r ON r.repository = repositories.number
+        JOIN logs ON logs.number = r.log_number
+        LEFT JOIN entry_rows AS e ON e.log_number = r.log_number AND e.idx = r.idx;
+    """,
 )
 
-REBUILT = (  # tables that `store rebuild` fills again
-    "content", "chunk_lists", "sources", "manifests", "manifest_files", "identities", "logs", "entries",
-    "releases", "branches", "versions", "yanks", "refusals", "attestations",
-)  # fmt: skip
+# Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.
+REBUILT = ("content", "chunk_lists", "sources", "manifests", "manifest_files")
 
 
 Ending = tuple[Callable[[sqlite3.Connection], None], Callable[[], None]]
@@ -500,6 +614,11 @@ class Database:
     def _before_commit(self, connection: sqlite3.Connection) -> None:
         for commit, _ in self._endings():
             commit(connection)
+
+    def keep_pages(self, size: int) -> None:
+        """Let the connection of this thread keep `size` bytes of pages in memory: it writes much."""
+        with self.read() as connection:
+            connection.execute(f"PRAGMA cache_size = {-size // 1024}")
 
     def close(self) -> None:
         """Close the connections of all threads."""

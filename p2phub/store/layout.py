@@ -45,6 +45,11 @@ class Layout(Struct, frozen=True):
         return self.home / "index.sqlite"
 
     @property
+    def journals(self) -> Path:
+        """Records that came from others, many logs in a file; known to this home's index alone."""
+        return self.home / "journals"
+
+    @property
     def keys(self) -> Path:
         return self.home / "keys"
 

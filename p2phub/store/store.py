@@ -55,6 +55,7 @@ class Store:
         self.index.refill()
 
     def close(self) -> None:
+        self.logs.close()
         self.database.close()
 
     def __enter__(self) -> Store:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from sqlite3 import Connection
 
 import pytest
 
@@ -19,6 +20,7 @@ from p2phub.core.ids import LogId, ManifestId
 from p2phub.core.merkle import LOG_TREE, Frontier
 from p2phub.core.records import NO_PREVIOUS, Branch, Entry, Publish, Record, Summary, Yank, log_id, sign_record
 from p2phub.core.signing import SigningKey
+from p2phub.store.catalogue import Numbers
 from p2phub.store.layout import Layout
 from p2phub.store.store import Store
 from p2phub.testing import values
@@ -111,6 +113,41 @@ class Writer:
         }
         self.entries.append(sign_record(type_(**(position | fields)), self.key))  # type: ignore[arg-type]
         return self.entries[-1]
+
+
+# ── the index alone ─────────────────────────────────────────────────────────
+
+
+def place_entry(connection: Connection, entry: Entry) -> Numbers:
+    """Let the index know the place of an entry, as if its log were here; returns what a catalogue needs to know."""
+    record = entry.record
+    connection.execute(
+        "INSERT OR IGNORE INTO identities (namespace, version, chain, number)"
+        " VALUES (?, 1, x'', (SELECT coalesce(max(number), 0) + 1 FROM identities))",
+        (record.namespace,),
+    )
+    connection.execute(
+        "INSERT OR IGNORE INTO logs (log, namespace, key, size, bytes, peaks, head, number)"
+        " VALUES (?, ?, x'', 0, 0, x'', x'', (SELECT coalesce(max(number), 0) + 1 FROM logs))",
+        (record.log, record.namespace),
+    )
+    row = connection.execute(
+        "SELECT logs.number AS log, identities.number AS publisher FROM logs JOIN identities USING (namespace)"
+        " WHERE log = ?",
+        (record.log,),
+    ).fetchone()
+    connection.execute(
+        "INSERT OR REPLACE INTO entry_rows (log_number, idx, leaf, journal, offset, length) VALUES (?, ?, ?, 0, 0, 0)",
+        (row["log"], record.index, entry.leaf),
+    )
+    return Numbers(row["log"], row["publisher"])
+
+
+def empty_catalogue(connection: Connection) -> None:
+    """Let the index forget all logs and what they say, but for search."""
+    for table in ("identities", "logs", "entry_rows", "repositories", "release_rows", "branch_rows", "version_rows",
+                  "yank_rows", "refusals"):  # fmt: skip
+        connection.execute(f"DELETE FROM {table}")
 
 
 # ── files ───────────────────────────────────────────────────────────────────

@@ -9,13 +9,13 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storekit import TIME, Writer, revision, summary, two_keys_identity
+from storekit import TIME, Writer, empty_catalogue, place_entry, revision, summary, two_keys_identity
 
 from p2phub.core.ids import LogId
 from p2phub.core.records import Entry, Score, VariantSize
 from p2phub.core.search import SEARCH_LIMIT_MAX, Model, Query, Result, VariantInfo
 from p2phub.store.catalogue import Catalogue, Claim
-from p2phub.store.database import REBUILT, Database
+from p2phub.store.database import Database
 from p2phub.store.search import Search
 from p2phub.store.searchindex import SearchIndex
 from p2phub.testing import values
@@ -40,13 +40,12 @@ class Known:
         with self.database.write() as connection:
             for entry in entries:
                 self.entries[entry.record.log, entry.record.index] = entry.data
-                self.catalogue.apply(connection, entry)
+                self.catalogue.apply(connection, entry, place_entry(connection, entry))
         return self
 
     def clear(self) -> Known:
         with self.database.write() as connection:
-            for table in REBUILT:
-                connection.execute(f"DELETE FROM {table}")
+            empty_catalogue(connection)
             self.index.clear(connection)
         return self
 

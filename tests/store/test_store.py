@@ -34,7 +34,7 @@ def publish_files(store: Store, folder: Path) -> ManifestId:
     )
 
 
-def fill_store(store: Store, folder: Path) -> tuple[ManifestId, list[Writer]]:
+def fill_store(store: Store, folder: Path, *, in_own_files: bool = False) -> tuple[ManifestId, list[Writer]]:
     manifest = publish_files(store, folder)
     laptop, server = Writer(TWO, values.key("laptop")), Writer(TWO, values.key("server"))
     alone = Writer().grow(3)
@@ -47,8 +47,17 @@ def fill_store(store: Store, folder: Path) -> tuple[ManifestId, list[Writer]]:
     server.publish("e", model="finch", summary=summary(title="Other words"))
     writers = [laptop, server, alone]
     for writer in writers:
+        if in_own_files:
+            write_own_files(store, writer)
         writer.give(store)
     return manifest, writers
+
+
+def write_own_files(store: Store, writer: Writer) -> None:
+    """Let a log be as one that is written in this home: it stays in a file of its own."""
+    store.logs.add_identity(writer.identity, own=True)
+    first = writer.data()[0]
+    write_old(store.layout.log(writer.log), len(first).to_bytes(4, "big") + first)
 
 
 def everything(store: Store, writers: list[Writer]) -> dict[str, Any]:
@@ -159,8 +168,9 @@ def test_damaged_objects_are_counted_and_not_handed_out(filled: Filled) -> None:
 
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "cut", "empty", "noise", "a folder"])
-def test_a_damaged_file_costs_only_what_it_said(filled: Filled, damage: str) -> None:
-    store, manifest, writers = filled
+def test_a_damaged_file_costs_only_what_it_said(tmp_path: Path, damage: str) -> None:
+    store = open_store(tmp_path / "own")
+    manifest, writers = fill_store(store, tmp_path / "files", in_own_files=True)
     laptop, server, alone = writers
     paths = {
         "manifest": store.layout.manifest(manifest),

@@ -1,0 +1,239 @@
+"""Files that hold the records of many logs, one batch after the other (spec/store.md §4).
+
+A node follows more logs than it can have files, and a sync for each would take most of the
+time. So what comes of other publishers goes to the end of one file, in frames:
+
+    kind (1 byte) │ length (u32, big-endian) │ payload
+
+A frame says by itself what it belongs to: a record and a head name their log, an identity
+its namespace. Each batch begins with a mark, by which a reader finds its way again behind
+damage. A file only grows: what a crash left at its end stays, and the next batch follows it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from sqlite3 import Connection
+
+from msgspec import Struct
+
+from p2phub.core.checkpoint import HEAD_SIZE_MAX
+from p2phub.core.envelope import ENVELOPE_SIZE_MAX
+from p2phub.core.errors import StoreError
+
+from .disk import FileWriter, disk_errors, sync_folder
+
+ENTRY, HEAD, IDENTITY = b"e", b"h", b"i"  # kinds of frames; spec/store.md §4
+JOURNAL_SIZE = 256 * 1024 * 1024  # bytes; a batch that begins behind them begins a new file
+MARK = b"\np2phub batch 1\n"  # before each batch; spec/store.md §4
+IDENTITY_SIZE_MAX = 4 * 1024 * 1024  # bytes of a chain; spec/peer-protocol.md §4
+
+_FRAME = struct.Struct(">cI")
+_SIZES_MAX = {ENTRY: ENVELOPE_SIZE_MAX, HEAD: HEAD_SIZE_MAX, IDENTITY: IDENTITY_SIZE_MAX}
+_NAME = re.compile(r"[0-9]{8}")
+_READ_SIZE = 4 * 1024 * 1024  # bytes read at once
+
+
+class Place(Struct, frozen=True):
+    """Where bytes lie."""
+
+    journal: int  # number of the file; 0: the log's own file
+    offset: int  # bytes into it
+    length: int  # bytes
+
+
+class Frame(Struct, frozen=True):
+    """Something that a journal holds; whether it is right nobody checked."""
+
+    kind: bytes
+    data: bytes
+    place: Place  # of `data`
+
+
+class Batch:
+    """Frames that are to be written together."""
+
+    def __init__(self, number: int, start: int) -> None:
+        self.number = number
+        self.start = start  # byte of the file at which the batch will stand
+        self._pieces = [MARK]
+        self._end = start + len(MARK)
+
+    def add(self, kind: bytes, data: bytes) -> Place:
+        """Add a frame; returns where `data` will lie."""
+        header = _FRAME.pack(kind, len(data))
+        place = Place(self.number, self._end + len(header), len(data))
+        self._pieces += (header, data)
+        self._end += len(header) + len(data)
+        return place
+
+    @property
+    def data(self) -> bytes:
+        """All frames; empty if there are none."""
+        return b"".join(self._pieces) if len(self._pieces) > 1 else b""
+
+
+class Journals:
+    """The journal files of one home. Safe to use from several threads and processes at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[int, int] = {}  # descriptors for reading, by number
+        self._lock = threading.Lock()
+
+    # ── writing, inside a write transaction of the index ────────────────────
+
+    def begin(self, connection: Connection) -> Batch:
+        """Return an empty batch, which will stand behind everything that was ever written."""
+        number, known = self._current(connection)
+        return Batch(number, max(known, self._size(number)))
+
+    def write(self, connection: Connection, batch: Batch) -> None:
+        """Bring a batch onto the disk. Raises StoreError; then nothing of it is there."""
+        data = batch.data
+        if not data:
+            return
+        path = self.path(batch.number)
+        with disk_errors(path):
+            file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                FileWriter(file).write(memoryview(data), batch.start)
+                os.fdatasync(file)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(file, batch.start)
+                raise
+            finally:
+                os.close(file)
+        connection.execute("UPDATE journals SET bytes = ? WHERE number = ?", (batch.start + len(data), batch.number))
+
+    def tail(self, connection: Connection) -> list[Frame]:
+        """Return what the newest file holds behind what the index knows: a crash came before the commit."""
+        row = connection.execute("SELECT number, bytes FROM journals ORDER BY number DESC LIMIT 1").fetchone()
+        if row is None or self._size(row["number"]) <= row["bytes"]:
+            return []
+        return list(self.frames(row["number"], row["bytes"]))
+
+    def adopt(self, connection: Connection, number: int, size: int) -> None:
+        """Let the index know a file, up to its first `size` bytes."""
+        connection.execute("INSERT OR IGNORE INTO journals (number, bytes) VALUES (?, ?)", (number, size))
+
+    # ── reading ─────────────────────────────────────────────────────────────
+
+    def path(self, number: int) -> Path:
+        return self._folder / f"{number:08}"
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the files that are there, sorted."""
+        with disk_errors(self._folder):
+            try:
+                names = os.listdir(self._folder)
+            except FileNotFoundError:
+                return []
+            return sorted(int(name) for name in names if _NAME.fullmatch(name))
+
+    def read(self, place: Place) -> bytes:
+        """Return the bytes at a place; fewer if they are not there. Raises StoreError."""
+        path = self.path(place.journal)
+        with disk_errors(path):
+            try:
+                file = self._reader(place.journal)
+            except FileNotFoundError:
+                return b""
+            return os.pread(file, place.length, place.offset)
+
+    def frames(self, number: int, start: int = 0) -> Iterator[Frame]:
+        """Yield what the file `number` holds from byte `start` on; what is damaged is passed over."""
+        path = self.path(number)
+        with disk_errors(path), open(path, "rb") as file:
+            at, data = start, b""
+            file.seek(start)
+            while True:
+                more = file.read(_READ_SIZE)
+                data += more
+                used = 0
+                for frame, end in _parse(data, number, at, is_whole=not more):
+                    used = end
+                    if frame is not None:
+                        yield frame
+                at, data = at + used, data[used:]
+                if not more:
+                    return
+
+    def close(self) -> None:
+        """Close the files that are open for reading."""
+        with self._lock:
+            for file in self._files.values():
+                os.close(file)
+            self._files.clear()
+
+    # ── helpers ─────────────────────────────────────────────────────────────
+
+    def _current(self, connection: Connection) -> tuple[int, int]:
+        """Return number and known size of the file that is written to, a new one if there is none or it is full."""
+        row = connection.execute("SELECT number, bytes FROM journals ORDER BY number DESC LIMIT 1").fetchone()
+        if row is not None and row["bytes"] < JOURNAL_SIZE and self.path(row["number"]).exists():
+            return row["number"], row["bytes"]
+        with disk_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        # Files that an index which was lost knew are for a rebuild to read, and are not written to.
+        number = max([0, *self.numbers(), row["number"] if row is not None else 0]) + 1
+        path = self.path(number)
+        with disk_errors(path):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        sync_folder(self._folder)
+        connection.execute("INSERT INTO journals (number, bytes) VALUES (?, 0)", (number,))
+        return number, 0
+
+    def _size(self, number: int) -> int:
+        try:
+            return self.path(number).stat().st_size
+        except FileNotFoundError:
+            return 0
+        except OSError as exc:
+            raise StoreError(f"cannot use {self.path(number)}: {exc.strerror}", path=str(self.path(number))) from exc
+
+    def _reader(self, number: int) -> int:
+        with self._lock:
+            file = self._files.get(number)
+            if file is None:
+                file = self._files[number] = os.open(self.path(number), os.O_RDONLY | os.O_CLOEXEC)
+            return file
+
+
+def _parse(data: bytes, number: int, at: int, *, is_whole: bool) -> Iterator[tuple[Frame | None, int]]:
+    """Yield each frame in `data`, which stands at byte `at` of the file, and the byte of `data` behind it.
+
+    is_whole: nothing follows; otherwise a frame that goes on behind `data` is left for later.
+    """
+    position = 0
+    while position < len(data):
+        if data.startswith(MARK, position):
+            position += len(MARK)
+            yield None, position
+            continue
+        kind, length = _FRAME.unpack_from(data, position) if position + _FRAME.size <= len(data) else (b"", 0)
+        start = position + _FRAME.size
+        if length <= _SIZES_MAX.get(kind, -1) and start + length <= len(data):
+            position = start + length
+            yield Frame(kind, data[start:position], Place(number, at + start, length)), position
+            continue
+        if not is_whole and (not kind or length <= _SIZES_MAX.get(kind, -1)):
+            return
+        # Damage: nothing can be made out until the next batch.
+        found = data.find(MARK, position + 1)
+        if found < 0:
+            # The mark may have begun at the end.
+            rest = len(data) if is_whole else max(position + 1, len(data) - len(MARK))
+            yield None, rest
+            if not is_whole:
+                return
+            found = rest
+        position = found
+        yield None, position

@@ -1,0 +1,490 @@
+"""Add to logs and identities, inside a transaction of the index (spec/store.md §4).
+
+    Arrival ──follows ours?──▶ entries: own file │ batch of a journal ──▶ index ──▶ listener
+
+A log that has a file of its own, as those have that are written here, stays in it. All others
+go to the journals. Whatever is wrong is found before the first byte is written, so that one
+log that is refused leaves nothing behind in a transaction that others share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from sqlite3 import Connection, Row
+from typing import Protocol
+
+from p2phub.core import merkle
+from p2phub.core.checkpoint import Head, parse_head
+from p2phub.core.encoding import decode, encode
+from p2phub.core.envelope import ENVELOPE_SIZE_MAX
+from p2phub.core.errors import ForkedLog, HashMismatch, InvalidData, StoreError
+from p2phub.core.identity import Identity, open_identity, read_identity
+from p2phub.core.ids import ID_SIZE, LogId, NamespaceId, PublicKey
+from p2phub.core.merkle import LOG_TREE, Frontier
+from p2phub.core.records import NO_PREVIOUS, Entry, check_follows, log_id, open_entry, read_entry
+from p2phub.protocol.messages import IdentityChain
+
+from .arrivals import Arrival
+from .catalogue import Numbers
+from .disk import disk_errors, write_file
+from .journals import ENTRY, HEAD, IDENTITY, IDENTITY_SIZE_MAX, Batch, Journals, Place
+from .layout import Layout
+
+OWN_FILE = 0  # as the number of a journal: the log has a file of its own
+
+_LENGTH = struct.Struct(">I")  # before each entry in a log's own file; spec/store.md §4
+
+
+class Listener(Protocol):
+    """Told of every entry, in order, inside the transaction that adds it."""
+
+    def apply(self, connection: Connection, entry: Entry, numbers: Numbers) -> None: ...
+
+    def forget(self, connection: Connection, namespace: NamespaceId, publisher: int) -> None:
+        """Undo all that entries of `namespace` said, so that those which still count are told again."""
+
+
+class LogWriter:
+    """What may be done to logs in a transaction; tells `listener` what their entries say."""
+
+    def __init__(self, layout: Layout, journals: Journals, listener: Listener) -> None:
+        self._layout = layout
+        self._journals = journals
+        self._listener = listener
+
+    # ── identities ──────────────────────────────────────────────────────────
+
+    def put_identity(self, connection: Connection, identity: Identity, batch: Batch | None) -> tuple[Identity, bool]:
+        """Keep a checked identity, unless a newer one is here; returns the newest, and whether it is new.
+
+        batch: where it is written; None: to a file of its own, as one's own identity is.
+        Raises InvalidData if it disagrees with what was here: a namespace has one history.
+        """
+        chain = encode(IdentityChain(identity.chain))
+        row = connection.execute("SELECT chain FROM identities WHERE namespace = ?", (identity.namespace,)).fetchone()
+        if row is not None and row["chain"] == chain:
+            return identity, False
+        if row is not None:
+            known = decode_identity(row["chain"])
+            common = min(len(known.chain), len(identity.chain))
+            if [d.document for d in known.chain[:common]] != [d.document for d in identity.chain[:common]]:
+                raise InvalidData(f"two different identity documents of {identity.namespace} have one version")
+            if len(identity.chain) <= len(known.chain):
+                return known, False
+        if batch is None:
+            write_file(self._layout.identity(identity.namespace), chain)
+        else:
+            batch.add(IDENTITY, chain)
+        self.index_identity(connection, identity, chain)
+        if row is not None:
+            self._recount(connection, identity)
+        return identity, True
+
+    def index_identity(self, connection: Connection, identity: Identity, chain: bytes) -> None:
+        """Note an identity in the index only."""
+        connection.execute(
+            "INSERT INTO identities (namespace, version, chain, number)"
+            " VALUES (?, ?, ?, (SELECT coalesce(max(number), 0) + 1 FROM identities))"
+            " ON CONFLICT (namespace) DO UPDATE SET version = excluded.version, chain = excluded.chain",
+            (identity.namespace, identity.current.version, chain),
+        )
+
+    # ── logs ────────────────────────────────────────────────────────────────
+
+    def row(self, connection: Connection, log: LogId) -> Row | None:
+        """Return what the index says of a log."""
+        row: Row | None = connection.execute("SELECT * FROM logs WHERE log = ?", (log,)).fetchone()
+        return row
+
+    def take(self, connection: Connection, arrival: Arrival, batch: Batch) -> int:
+        """Append what arrived of another's log, as far as its head goes; returns how many entries were new.
+
+        Raises InvalidData or ForkedLog before anything of the log is written.
+        """
+        identity, _ = self.put_identity(connection, arrival.identity, batch)
+        log, key, head = arrival.log, arrival.key, arrival.head
+        if identity is not arrival.identity and log not in identity.logs:
+            raise InvalidData(f"log {log} is not of a key that {identity.namespace} still names")
+        row = self.row(connection, log)
+        if row is None:
+            # A lost index knows nothing of the own log; its file does.
+            row = self.take_in_file(connection, identity.namespace, key, None)
+        frontier = frontier_of(row)
+        if head is not None and head.size <= frontier.size:
+            self.keep_head(connection, head, row, identity, batch)
+            return 0
+        self.check_not_frozen(connection, log)
+        # What a retired key signed after it was retired does not count, and is not kept.
+        limit = identity.size_max(log)
+        goals = [size for size in (limit, head.size if head else None) if size is not None]
+        room = max(0, min(goals) - frontier.size) if goals else None
+        entries, error = _behind(arrival, frontier.size, room)
+        previous = self.leaf(connection, row, frontier.size - 1)
+        for entry in entries:
+            try:
+                check_follows(entry, previous)
+            except InvalidData:
+                # No peer can make this up: it was signed to follow another record than ours.
+                if row is not None and head is not None:
+                    self.note_fork(connection, head, row)
+                raise
+            frontier.append(entry.leaf)
+            previous = entry.leaf
+        if error is not None:
+            raise error
+        note = row["head"] if row is not None else b""
+        if head is not None and frontier.size == head.size:
+            if frontier.root() != head.root:
+                if row is not None:
+                    self.note_fork(connection, head, row)
+                raise HashMismatch("the records are not those that the head covers")
+            note = head.text
+        if entries or (row is not None and note != row["head"]):
+            self.append(connection, identity.namespace, key, row, frontier, entries, note, batch)
+        return len(entries)
+
+    def append(
+        self,
+        connection: Connection,
+        namespace: NamespaceId,
+        key: PublicKey,
+        row: Row | None,
+        frontier: Frontier,
+        entries: Sequence[Entry],
+        head: bytes,
+        batch: Batch | None,
+    ) -> None:
+        """Write checked entries to the log's own file or, if it has none, to `batch`, and index them.
+
+        frontier: with `entries`. batch: None if the log is to have a file of its own.
+        """
+        log = log_id(namespace, key)
+        size = row["bytes"] if row is not None else 0
+        if batch is None or size:
+            places = self._write_own_file(log, size, entries, head)
+            size += sum(_LENGTH.size + len(entry.data) for entry in entries)
+        else:
+            places = [batch.add(ENTRY, entry.data) for entry in entries]
+            if head and (row is None or head != row["head"]):
+                batch.add(HEAD, head)
+        numbers = self.index_log(connection, namespace, key, frontier, size, head)
+        self.index_entries(connection, numbers, entries, places)
+
+    def index_log(
+        self, connection: Connection, namespace: NamespaceId, key: PublicKey, frontier: Frontier, size: int, head: bytes
+    ) -> Numbers:
+        """Note the state of a log in the index only. size: bytes of its own file, 0 if it has none."""
+        row = connection.execute(
+            "INSERT INTO logs (log, namespace, key, size, bytes, peaks, head, number)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(number), 0) + 1 FROM logs))"
+            " ON CONFLICT (log) DO UPDATE"
+            " SET size = excluded.size, bytes = excluded.bytes, peaks = excluded.peaks, head = excluded.head"
+            " RETURNING number, (SELECT number FROM identities WHERE namespace = ?2) AS publisher",
+            (log_id(namespace, key), namespace, key, frontier.size, size, b"".join(frontier.peaks), head),
+        ).fetchone()
+        assert row["publisher"] is not None, "a log without an identity"
+        return Numbers(row["number"], row["publisher"])
+
+    def index_entries(
+        self,
+        connection: Connection,
+        numbers: Numbers,
+        entries: Sequence[Entry],
+        places: Sequence[Place],
+        *,
+        replace: bool = False,
+    ) -> None:
+        """Note where entries lie, and tell the listener what they say. replace: the index may know the same already."""
+        verb = "INSERT OR REPLACE" if replace else "INSERT"
+        connection.executemany(
+            f"{verb} INTO entry_rows (log_number, idx, leaf, journal, offset, length) VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (numbers.log, entry.record.index, entry.leaf, place.journal, place.offset, place.length)
+                for entry, place in zip(entries, places, strict=True)
+            ],
+        )
+        for entry in entries:
+            self._listener.apply(connection, entry, numbers)
+
+    def forget(self, connection: Connection, namespace: NamespaceId, publisher: int) -> None:
+        """Undo all that entries of `namespace`, which has the number `publisher`, said."""
+        self._listener.forget(connection, namespace, publisher)
+
+    # ── heads and forks ─────────────────────────────────────────────────────
+
+    def keep_head(
+        self, connection: Connection, head: Head, row: Row | None, identity: Identity | None, batch: Batch
+    ) -> None:
+        """Keep `head`, not longer than ours, if it is the newest. Raises ForkedLog if it is of another history."""
+        if row is None:
+            return
+        if self.root_at(connection, row, head.size) != head.root:
+            self.note_fork(connection, head, row)
+        if identity and identity.counted(head.log, head.size) < head.size:
+            return  # it covers what a retired key signed too late
+        if head.size > (parse_head(row["head"]).size if row["head"] else 0):
+            if row["bytes"]:
+                self._write_own_head(head.log, head.text)
+            else:
+                batch.add(HEAD, head.text)
+            connection.execute("UPDATE logs SET head = ? WHERE log = ?", (head.text, head.log))
+
+    def check_not_frozen(self, connection: Connection, log: LogId) -> None:
+        """Raise ForkedLog if nothing more is taken of a log."""
+        row = connection.execute("SELECT ours, theirs FROM forks WHERE log = ?", (log,)).fetchone()
+        if row is not None:
+            raise _forked(log, row["ours"], row["theirs"])
+
+    def note_fork(self, connection: Connection, head: Head, row: Row) -> None:
+        """Keep the evidence that `head` is of another history than the log of `row`, and raise ForkedLog.
+
+        The caller's transaction is to be committed all the same.
+        """
+        ours = row["head"]
+        connection.execute(
+            "INSERT OR IGNORE INTO forks (log, ours, theirs) VALUES (?, ?, ?)", (head.log, ours, head.text)
+        )
+        raise _forked(head.log, ours, head.text)
+
+    def root_at(self, connection: Connection, row: Row, size: int) -> bytes:
+        """Return the root that the log of `row` had when it had `size` records."""
+        if size == row["size"]:
+            return frontier_of(row).root()
+        leaves = connection.execute(
+            "SELECT leaf FROM entry_rows WHERE log_number = ? AND idx < ? ORDER BY idx", (row["number"], size)
+        )
+        return merkle.root(LOG_TREE, (leaf["leaf"] for leaf in leaves))
+
+    def leaf(self, connection: Connection, row: Row | None, index: int) -> bytes:
+        """Return the leaf hash at `index` of the log of `row`; that before index 0 if there is none."""
+        if row is None or index < 0:
+            return NO_PREVIOUS
+        leaf: bytes = connection.execute(
+            "SELECT leaf FROM entry_rows WHERE log_number = ? AND idx = ?", (row["number"], index)
+        ).fetchone()["leaf"]
+        return leaf
+
+    # ── own files ───────────────────────────────────────────────────────────
+
+    def own_row(self, connection: Connection, namespace: NamespaceId, key: PublicKey) -> Row | None:
+        """Return the row of the log that is written here, which now has all of its entries in its own file.
+
+        What the file knows beyond the index is taken in: a peer may have seen it. Raises ForkedLog if the file is
+        of another history than what came from peers.
+        """
+        row = self.row(connection, log_id(namespace, key))
+        if row is not None and not row["bytes"]:
+            row = self._move_to_own_file(connection, row)
+        return self.take_in_file(connection, namespace, key, row)
+
+    def take_in_file(
+        self,
+        connection: Connection,
+        namespace: NamespaceId,
+        key: PublicKey,
+        row: Row | None,
+        *,
+        size_max: int | None = None,
+    ) -> Row | None:
+        """Index the entries that stand in the log's own file behind those of `row`; returns the row as it is then.
+
+        size_max: entries that count, if not all do; the others are left out.
+        """
+        log = log_id(namespace, key)
+        offset = row["bytes"] if row is not None else 0
+        frontier = frontier_of(row)
+        previous = self.leaf(connection, row, frontier.size - 1)
+        entries: list[Entry] = []
+        places: list[Place] = []
+        for at, data in own_file_entries(self._layout.log(log), offset):
+            if frontier.size == size_max:
+                break
+            try:
+                entry = open_entry(data, namespace=namespace, key=key, index=frontier.size, previous=previous)
+            except InvalidData:
+                break
+            frontier.append(entry.leaf)
+            entries.append(entry)
+            places.append(Place(OWN_FILE, at, len(data)))
+            offset = at + len(data)
+            previous = entry.leaf
+        if not entries:
+            return row
+        numbers = self.index_log(connection, namespace, key, frontier, offset, row["head"] if row is not None else b"")
+        self.index_entries(connection, numbers, entries, places)
+        return self.row(connection, log)
+
+    def _move_to_own_file(self, connection: Connection, row: Row) -> Row:
+        """Copy a log that came from peers to its own file, before the next entry of it is signed here."""
+        log = LogId(row["log"])
+        path = self._layout.log(log)
+        data = b"".join(_LENGTH.pack(len(entry)) + entry for entry in self.entries(connection, row))
+        there = b"".join(_LENGTH.pack(len(entry)) + entry for _, entry in own_file_entries(path, 0))
+        if not data.startswith(there) and not there.startswith(data):
+            raise ForkedLog(
+                f"the file of log {log} and what came from peers are two histories", ours=row["head"], theirs=b""
+            )
+        if len(there) < len(data):
+            write_file(path, data, mode=0o644)
+        if row["head"]:
+            self._write_own_head(log, row["head"])
+        offset = 0
+        places = connection.execute(
+            "SELECT idx, length FROM entry_rows WHERE log_number = ? ORDER BY idx", (row["number"],)
+        ).fetchall()
+        for place in places:
+            connection.execute(
+                "UPDATE entry_rows SET journal = ?, offset = ? WHERE log_number = ? AND idx = ?",
+                (OWN_FILE, offset + _LENGTH.size, row["number"], place["idx"]),
+            )
+            offset += _LENGTH.size + place["length"]
+        connection.execute("UPDATE logs SET bytes = ? WHERE log = ?", (offset, log))
+        moved = self.row(connection, log)
+        assert moved is not None
+        return moved
+
+    def _write_own_file(self, log: LogId, offset: int, entries: Sequence[Entry], head: bytes) -> list[Place]:
+        path = self._layout.log(log)
+        places: list[Place] = []
+        at = offset
+        for entry in entries:
+            places.append(Place(OWN_FILE, at + _LENGTH.size, len(entry.data)))
+            at += _LENGTH.size + len(entry.data)
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            size = os.fstat(file).st_size
+            try:
+                blob = b"".join(_LENGTH.pack(len(entry.data)) + entry.data for entry in entries)
+                if os.pwrite(file, blob, offset) != len(blob):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fdatasync(file)
+                if head:
+                    self._write_own_head(log, head)
+            except BaseException:
+                # What failed is not to be found and taken in later.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(file, max(size, offset))
+                raise
+            finally:
+                os.close(file)
+        return places
+
+    def _write_own_head(self, log: LogId, head: bytes) -> None:
+        write_file(self._layout.log(log).with_suffix(".head"), head, mode=0o644)
+
+    # ── reading ─────────────────────────────────────────────────────────────
+
+    def entries(self, connection: Connection, row: Row, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield the encoded entries of the log of `row` from index `start` on, before `end`.
+
+        It ends early at one that is not on the disk as it was written.
+        """
+        log = LogId(row["log"])
+        own: int | None = None
+        try:
+            for place in connection.execute(
+                "SELECT leaf, journal, offset, length FROM entry_rows WHERE log_number = ? AND idx >= ? AND idx < ?"
+                " ORDER BY idx",
+                (row["number"], start, end if end is not None else row["size"]),
+            ):
+                where = Place(place["journal"], place["offset"], place["length"])
+                if where.journal != OWN_FILE:
+                    data = self._journals.read(where)
+                else:
+                    path = self._layout.log(log)
+                    with disk_errors(path):
+                        if own is None:
+                            own = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                        data = os.pread(own, where.length, where.offset)
+                # A disk may give back other bytes than it was given.
+                if LOG_TREE.leaf(data) != place["leaf"]:
+                    return
+                yield data
+        finally:
+            if own is not None:
+                os.close(own)
+
+    # ── helpers ─────────────────────────────────────────────────────────────
+
+    def _recount(self, connection: Connection, identity: Identity) -> None:
+        """Let only the entries that `identity` lets count have a say, if it is not so already."""
+        rows = connection.execute(
+            "SELECT * FROM logs WHERE namespace = ? ORDER BY log", (identity.namespace,)
+        ).fetchall()
+        counted = [
+            identity.counted(LogId(row["log"]), row["size"]) if row["log"] in identity.logs else 0 for row in rows
+        ]
+        if counted == [row["size"] for row in rows]:
+            return
+        (publisher,) = connection.execute(
+            "SELECT number FROM identities WHERE namespace = ?", (identity.namespace,)
+        ).fetchone()
+        self._listener.forget(connection, identity.namespace, publisher)
+        for row, size in zip(rows, counted, strict=True):
+            for data in self.entries(connection, row, end=size):
+                self._listener.apply(connection, read_entry(data), Numbers(row["number"], publisher))
+
+
+def decode_identity(chain: bytes) -> Identity:
+    """Return the identity that the index keeps as `chain`."""
+    return read_identity(decode(chain, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents)
+
+
+def check_identity(chain: bytes) -> Identity:
+    """Return the identity that `chain` proves; raises InvalidData."""
+    return open_identity(decode(chain, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents)
+
+
+def frontier_of(row: Row | None) -> Frontier:
+    """Return the right edge of the tree of the log of `row`."""
+    if row is None:
+        return Frontier(LOG_TREE)
+    peaks: bytes = row["peaks"]
+    size: int = row["size"]
+    return Frontier(LOG_TREE, size, [peaks[at : at + ID_SIZE] for at in range(0, len(peaks), ID_SIZE)])
+
+
+def own_file_entries(path: Path, start: int) -> Iterable[tuple[int, bytes]]:
+    """Return the entries of a log's own file from byte `start` on with their places, up to one that is cut short."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(start)
+            data = file.read()
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise StoreError(f"cannot read {path}: {exc.strerror}", path=str(path)) from exc
+    at = 0
+    while at + _LENGTH.size <= len(data):
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        if length > ENVELOPE_SIZE_MAX or at + length > len(data):
+            return
+        yield start + at, data[at : at + length]
+        at += length
+
+
+def _behind(arrival: Arrival, size: int, room: int | None) -> tuple[Sequence[Entry], InvalidData | None]:
+    """Return the entries of `arrival` that follow the first `size` of its log, at most `room`.
+
+    Beside them stands why there are no more, if that is because the next one is wrong.
+    """
+    skip = size - arrival.start
+    checked = arrival.checked
+    if not 0 <= skip <= len(checked.entries):
+        return (), None
+    entries = checked.entries[skip:]
+    if room is not None and len(entries) >= room:
+        return entries[:room], None
+    return entries, checked.error
+
+
+def _forked(log: LogId, ours: bytes, theirs: bytes) -> ForkedLog:
+    text = f"log {log} was signed with two histories; nothing new is taken from it"
+    return ForkedLog(text, ours=ours, theirs=theirs)

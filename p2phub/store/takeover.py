@@ -1,0 +1,128 @@
+"""Run the taking over of logs: threads that verify, and one that writes (spec/store.md §4).
+
+    callers ──parts──▶ queue ──verified, in order──▶ one transaction and one sync for many
+
+One thread of a process writes what comes of other logs, so that its connection's pages stay
+in memory and what several callers brought goes into one transaction. While it writes, the
+others verify what comes next.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from p2phub.core.errors import InvalidData
+
+from .arrivals import Arrival, LogPart, Outcome, PartCheck, start_checks
+
+VERIFYING_THREADS = max(1, min(4, os.cpu_count() or 1))
+WINDOW_ENTRIES = 2048  # checked and written together, if they come together
+WINDOW_BYTES = 8 * 1024 * 1024
+WINDOWS_AHEAD = 3  # of one caller that are checked before the first of them is written
+TRANSACTION_ENTRIES = 8192  # at most, but for one window more
+
+Write = Callable[[Sequence[Arrival | InvalidData]], list[Outcome]]
+
+
+class _Window:
+    """Parts of one caller that are written together."""
+
+    def __init__(self, checks: list[PartCheck]) -> None:
+        self.checks = checks
+        self.entry_count = sum(check.entry_count for check in checks)
+        self.outcomes: Future[list[Outcome]] = Future()
+
+    @property
+    def is_checked(self) -> bool:
+        return all(future.done() for check in self.checks for future in check.results)
+
+
+class Takeover:
+    """Takes over parts of logs: checks them in threads and gives them to `write`, many at once, in one thread."""
+
+    def __init__(self, write: Write, prepare_thread: Callable[[], None]) -> None:
+        """prepare_thread: called first in the thread that calls `write`."""
+        self._write = write
+        self._prepare_thread = prepare_thread
+        self._lock = threading.Lock()
+        self._queue: deque[_Window] = deque()
+        self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None  # verify; write
+
+    def take(self, parts: Sequence[LogPart], sizes: Callable[[LogPart], int], now: float) -> list[Outcome]:
+        """Return what came of each part, once all are on the disk. Raises StoreError.
+
+        sizes: how many records of the log of a part are here.
+        """
+        outcomes: list[Outcome] = []
+        waiting: deque[_Window] = deque()
+        for checks in _windows(parts, sizes):
+            waiting.append(self._begin(checks, now))
+            if len(waiting) > WINDOWS_AHEAD:
+                outcomes += waiting.popleft().outcomes.result()
+        for window in waiting:
+            outcomes += window.outcomes.result()
+        return outcomes
+
+    def close(self) -> None:
+        """End the threads, once they have done what was asked of them."""
+        with self._lock:
+            threads, self._threads = self._threads, None
+        for pool in threads or ():
+            pool.shutdown()
+
+    def _begin(self, checks: list[PartCheck], now: float) -> _Window:
+        window = _Window(checks)
+        with self._lock:
+            if self._threads is None:
+                # Only now: most commands take nothing over.
+                self._threads = (
+                    ThreadPoolExecutor(VERIFYING_THREADS, "verify"),
+                    ThreadPoolExecutor(1, "take over", initializer=self._prepare_thread),
+                )
+            verifying, writing = self._threads
+            start_checks(verifying, checks, now)
+            self._queue.append(window)
+            writing.submit(self._write_next)
+        return window
+
+    def _write_next(self) -> None:
+        """Write the first window and those behind it that are checked as well."""
+        windows: list[_Window] = []
+        entry_count = 0
+        with self._lock:
+            while self._queue and (not windows or (entry_count < TRANSACTION_ENTRIES and self._queue[0].is_checked)):
+                windows.append(self._queue.popleft())
+                entry_count += windows[-1].entry_count
+        if not windows:
+            return  # an earlier call took it along
+        try:
+            arrivals = [check.wait() for window in windows for check in window.checks]
+            outcomes = self._write(arrivals)
+        except BaseException as exc:
+            for window in windows:
+                window.outcomes.set_exception(exc)
+            return
+        for window in windows:
+            count = len(window.checks)
+            window.outcomes.set_result(outcomes[:count])
+            del outcomes[:count]
+
+
+def _windows(parts: Sequence[LogPart], sizes: Callable[[LogPart], int]) -> Iterator[list[PartCheck]]:
+    checks: list[PartCheck] = []
+    entry_count = size = 0
+    for part in parts:
+        # What is here already need not be verified again.
+        skip = min(max(0, sizes(part) - part.start), len(part.entries))
+        checks.append(PartCheck(part, skip))
+        entry_count += checks[-1].entry_count + 1
+        size += sum(map(len, part.entries))
+        if entry_count >= WINDOW_ENTRIES or size >= WINDOW_BYTES:
+            yield checks
+            checks, entry_count, size = [], 0, 0
+    if checks:
+        yield checks
