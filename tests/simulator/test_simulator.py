@@ -12,7 +12,8 @@ import trio
 
 from p2phub.testing.simulator import SimulatedNode, Trace, Weather, World, simulate
 from p2phub.testing.simulator.__main__ import main
-from p2phub.testing.simulator.scenarios import SCENARIOS, Measure, partition
+from p2phub.testing.simulator.measures import Measure
+from p2phub.testing.simulator.scenarios import SCENARIOS, partition
 from p2phub.testing.simulator.world import Unmet
 
 ROOT = Path(__file__).parent.parent.parent

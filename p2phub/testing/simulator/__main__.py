@@ -9,8 +9,9 @@ import time
 from collections.abc import Sequence
 from typing import cast
 
+from .measures import Measure
 from .network import Weather
-from .scenarios import SCENARIOS, Measure, Scenario
+from .scenarios import SCENARIOS, Scenario
 from .trace import KINDS, Kind, Trace
 from .world import Unmet, simulate
 

@@ -13,36 +13,14 @@ import trio
 
 from p2phub.core.checkpoint import Head
 
+from . import attacks
+from .measures import COPIES_MAX, HEAL_MAX_S, SETTLE_S, SPREAD_MAX_S, SPREAD_SHARE, Measure
 from .nodes import SimulatedNode
 from .world import Unmet, World
 
-SETTLE_S = 30.0  # virtual seconds in which nodes that just started find each other
-SPREAD_MAX_S = 10.0  # until a release is known to nearly all
-SPREAD_SHARE = 0.99  # of all nodes
-COPIES_MAX = 3.0  # of one push that a node receives, on average
-HEAL_MAX_S = 180.0  # until all nodes are equal after a partition
 PARTITION_S = 3600.0
 CHURN_SHARE = 0.3  # of all nodes that end and begin again each minute
 CHURN_S = 300.0
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One number that a scenario found."""
-
-    name: str
-    value: float
-    unit: str = ""
-    most: float | None = None  # its limit
-
-    @property
-    def is_met(self) -> bool:
-        return self.most is None or self.value <= self.most
-
-    def __str__(self) -> str:
-        limit = "" if self.most is None else f" (at most {self.most:g})"
-        unit = f" {self.unit}" if self.unit else ""
-        return f"{self.name} {self.value:.4g}{unit}{limit}{'' if self.is_met else ' MISSED'}"
 
 
 @dataclass(frozen=True)
@@ -163,5 +141,12 @@ SCENARIOS = {
         Scenario("spread", "a release is published and reaches every node", spread),
         Scenario("partition", "the network is cut for an hour; both sides publish", partition),
         Scenario("churn", "nodes end and begin again all the time while others publish", churn),
+        Scenario("withheld", "most nodes withhold what is newest", attacks.withheld),
+        Scenario("forked", "one key signs two histories", attacks.forked, nodes=10),
+        Scenario("moved", "records are sent in places for which they were not signed", attacks.moved),
+        Scenario("fast-clock", "a publisher's clock is 11 minutes ahead", attacks.fast_clock, nodes=6),
+        Scenario("oversize", "nodes send more than any message may have", attacks.oversize, nodes=12),
+        Scenario("pretended", "nodes tell of others at an address of a bystander", attacks.pretended, nodes=10),
+        Scenario("flood", "a node publishes in the names of many fresh keys", attacks.flood, nodes=10),
     )
 }

@@ -1,0 +1,160 @@
+"""Scenarios in which some nodes are hostile or wrong: what they must not achieve (spec/simulation.md §5)."""
+
+from __future__ import annotations
+
+import trio
+
+from p2phub.core.checkpoint import Head
+
+from .liars import Bystander, FastClock, Flooder, Liar, Pretender, RecordMover, Shouter, Twin, Withholder
+from .measures import SETTLE_S, SPREAD_MAX_S, Measure
+from .nodes import SimulatedNode
+from .world import Unmet, World
+
+CALLS_MAX = 3.0  # calls at a bystander that one honest node makes in ten minutes, on average
+
+
+async def withheld(world: World, count: int) -> list[Measure]:
+    """Most nodes withhold what is newest; the others learn of it all the same."""
+    await world.add(count - 3 * count // 5)
+    await world.add(3 * count // 5, Withholder)
+    await world.run(SETTLE_S)
+    first = world.nodes[0].publish("parrot")
+    await world.wait_until(lambda: _have(world.nodes, first), 300, "that all have the first release")
+    for node in world.nodes:
+        if isinstance(node, Withholder):
+            node.withhold()
+    second = world.nodes[0].publish("parrot")
+    took_s = await world.wait_until(lambda: _have(honest(world), second), 600, "that honest nodes have the second")
+    return [Measure("honest nodes know it after", took_s, "s", 180.0), _banned(world)]
+
+
+async def forked(world: World, count: int) -> list[Measure]:
+    """One key signs two histories on two machines; all find out and freeze the log."""
+    await world.add(count - 1)
+    (twin,) = await world.add(1, Twin)
+    await world.run(SETTLE_S)
+    publisher = world.nodes[0]
+    world.cut([node for node in world.nodes if node is not twin], [twin])
+    head = publisher.publish("parrot")
+    twin.copy_identity(publisher)
+    other = twin.publish("parrot")
+    assert (other.log, other.size) == (head.log, head.size)
+    assert other.root != head.root
+    await world.run(60)
+    world.heal()
+
+    def all_know() -> bool:
+        return all(node.node.store.logs.fork(head.log) is not None for node in world.nodes)
+
+    took_s = await world.wait_until(all_know, 1800, "that all nodes have the proof of the fork")
+    publisher.publish("parrot")
+    await world.run(120)
+    for node in honest(world):
+        if node is not publisher and node.heads()[head.log][0] > 1:
+            raise Unmet(f"{node.name} took a record of a frozen log", world)
+    return [Measure("all have the proof after", took_s, "s", 300.0)]
+
+
+async def moved(world: World, count: int) -> list[Measure]:
+    """Some nodes send records in places for which they were not signed; nobody believes them."""
+    await world.add(count - count // 4)
+    await world.add(count // 4, RecordMover)
+    await world.run(SETTLE_S)
+    for number in range(5):
+        head = world.nodes[0].publish(f"model-{number}")
+        await world.run(2)
+    took_s = await _spread(world, head)
+    return [Measure("honest nodes know it after", took_s, "s", 180.0), _lies(world)]
+
+
+async def fast_clock(world: World, count: int) -> list[Measure]:
+    """A publisher's clock is 11 minutes ahead; what it publishes is taken once it is not of the future any more."""
+    await world.add(count - 1)
+    (fast,) = await world.add(1, FastClock)
+    await world.run(SETTLE_S)
+    head = fast.publish("parrot")
+    await world.run(30)
+    if any(node.has(head) for node in honest(world)):
+        raise Unmet("a record of the future was taken", world)
+    fast.skew_s = 0.0
+    fast.say("sets its clock right")
+    await fast.kill()
+    await fast.start()
+    other = world.nodes[1].publish("owl")
+    wait_s = await world.wait_until(lambda: _have(honest(world), other), 60, "that others go on")
+    took_s = await world.wait_until(lambda: _have(honest(world), head), 7200, "that the record is taken in the end")
+    return [
+        Measure("others' news take", wait_s, "s", SPREAD_MAX_S),
+        Measure("the record is taken after", took_s, "s", 3 * 3600.0),
+    ]
+
+
+async def oversize(world: World, count: int) -> list[Measure]:
+    """Some nodes send more than any message may have; the others drop them and go on."""
+    await world.add(count - count // 4)
+    await world.add(count // 4, Shouter)
+    await world.run(SETTLE_S)
+    head = world.nodes[0].publish("parrot")
+    took_s = await _spread(world, head)
+    return [Measure("honest nodes know it after", took_s, "s", SPREAD_MAX_S), _lies(world)]
+
+
+async def pretended(world: World, count: int) -> list[Measure]:
+    """Some nodes tell of made-up nodes at the address of a bystander; nobody is led to attack it."""
+    bystander = Bystander(world, "victim", "198.51.100.7")
+    world.nursery.start_soon(bystander.listen)
+    Pretender.victim = bystander.host
+    await world.add(count - 2)
+    await world.add(2, Pretender)
+    await world.run(600)
+    names = {node.name for node in honest(world)}
+    calls = [calls for name, calls in bystander.calls.items() if name in names]
+    head = world.nodes[0].publish("parrot")
+    took_s = await _spread(world, head)
+    return [
+        Measure("calls at the bystander a node", sum(calls) / len(names), "", CALLS_MAX),
+        Measure("most of one node", max(calls, default=0)),
+        Measure("honest nodes know a release after", took_s, "s", SPREAD_MAX_S),
+    ]
+
+
+async def flood(world: World, count: int, *, publishers: int = 300) -> list[Measure]:
+    """A node publishes in the names of many fresh keys; others' releases arrive as fast as ever."""
+    await world.add(count - 1)
+    (flooder,) = await world.add(1, Flooder)
+    await world.run(SETTLE_S)
+    times = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flooder.flood, publishers, 20.0)
+        for number in range(5):
+            await world.run(2)
+            head = world.nodes[number % (count - 1)].publish(f"model-{number}")
+            times.append(await _spread(world, head))
+    kept = max(len(node.heads()) for node in honest(world))
+    return [Measure("honest nodes know a release after", max(times), "s", SPREAD_MAX_S), Measure("logs kept", kept)]
+
+
+def honest(world: World) -> list[SimulatedNode]:
+    """Return the nodes that keep to the protocol."""
+    return [node for node in world.nodes if not isinstance(node, Liar)]
+
+
+def _have(nodes: list[SimulatedNode], head: Head) -> bool:
+    return all(node.has(head) for node in nodes)
+
+
+async def _spread(world: World, head: Head) -> float:
+    return await world.wait_until(lambda: _have(honest(world), head), 600, "that honest nodes have the release")
+
+
+def _lies(world: World) -> Measure:
+    return Measure("lies told", sum(node.lies for node in world.nodes if isinstance(node, Liar)))
+
+
+def _banned(world: World) -> Measure:
+    """Return how many honest nodes are banned by some honest node: none may be."""
+    ids = {node.id: node.name for node in honest(world)}
+    peers = [peer for node in honest(world) for peer in node.node.store.peers.all()]
+    banned = {ids[peer.node] for peer in peers if peer.bans and peer.node in ids}
+    return Measure("honest nodes that were banned", len(banned), "", 0)

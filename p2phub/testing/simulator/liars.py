@@ -1,0 +1,183 @@
+"""Nodes that do not keep to the protocol, or whose machine is wrong (spec/simulation.md §5).
+
+Each is a real node that does one thing otherwise. Where it can, it lies through its store,
+whatever the questions are that peers ask of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from sqlite3 import Connection
+from typing import Any
+
+import trio
+
+from p2phub.core.certificate import certificate
+from p2phub.core.errors import HubError
+from p2phub.core.identity import new_document, open_identity, sign_document
+from p2phub.core.ids import LogId, ManifestId, NamespaceId, NodeId
+from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, sign_node_record
+from p2phub.core.records import Publish, Record, Summary
+from p2phub.core.signing import SigningKey
+from p2phub.net.door import Handler, Request, Response
+from p2phub.net.peerclient import open_peer
+from p2phub.node.node import Node
+from p2phub.protocol.messages import ANSWER_SIZE_MAX, FRAME_SIZE_MAX
+
+from .network import Host
+from .nodes import PORT, SimulatedNode
+from .sockets import on_host
+
+
+class Liar(SimulatedNode):
+    """A node that is not to be trusted."""
+
+    lies = 0  # that it told
+
+
+class Withholder(Liar):
+    """Takes nothing more from a moment on: to all who ask it, what is newer does not exist."""
+
+    def withhold(self) -> None:
+        """Begin."""
+        self.say("withholds all that is newer")
+        self.node.store.logs.extend = lambda *_, **__: 0  # type: ignore[method-assign]
+
+
+class Twin(Liar):
+    """Has the publishing key of another node, and signs a history of its own with it."""
+
+    def copy_identity(self, other: SimulatedNode) -> None:
+        """Copy identity and key of another node, but not its log."""
+        theirs, ours = other.node.settings.layout, self.node.settings.layout
+        ours.keys.mkdir(parents=True, exist_ok=True)
+        for path in (theirs.own_identity, theirs.keys / "publish.key"):
+            target = ours.home / path.relative_to(theirs.home)
+            target.write_bytes(path.read_bytes())
+            target.chmod(path.stat().st_mode & 0o777)
+
+
+class RecordMover(Liar):
+    """Sends in place of the last record of a log one that was signed for another index."""
+
+    def live(self, node: Node) -> Any:
+        entries = node.store.logs.entries
+
+        def moved(log: LogId, start: int, **limits: int) -> list[bytes]:
+            found = entries(log, start, **limits)
+            if start + len(found) > 1:
+                found[-1:] = entries(log, 0, **limits)[:1]
+                self.lies += 1
+            return found
+
+        node.store.logs.entries = moved  # type: ignore[method-assign]
+        return super().live(node)
+
+
+class FastClock(Liar):
+    """Its clock is 11 minutes ahead: a minute more than is borne with."""
+
+    skew_s = 11 * 60.0
+
+
+class Shouter(Liar):
+    """Answers everything with more bytes than any answer may have, and sends queries that are too large."""
+
+    def wrap(self, handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            if request.path == "/v1/hello":
+                return await handler(request)
+            self.lies += 1
+            return Response(200, bytes(ANSWER_SIZE_MAX + 1))
+
+        return answer
+
+    async def live(self, node: Node) -> None:
+        """Shout at all peers, beside what a node does."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(super().live, node)
+            while True:
+                for peer in node.store.peers.all():
+                    for host, port in peer.endpoints:
+                        nursery.start_soon(self._shout, host, port)
+                await trio.sleep(10.0)
+
+    async def _shout(self, host: str, port: int) -> None:
+        with contextlib.suppress(OSError, trio.BrokenResourceError, trio.TooSlowError), trio.fail_after(60):
+            stream = await trio.open_tcp_stream(host, port)
+            async with stream:
+                size = 64 * FRAME_SIZE_MAX
+                await stream.send_all(b"POST /v1/hello HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
+                for _ in range(64):
+                    await stream.send_all(bytes(FRAME_SIZE_MAX))
+
+
+class Pretender(Liar):
+    """Shows peers ever new nodes that it made up, all to be reached at one address: that of a victim."""
+
+    victim: Host
+    pause_s = 1.0  # between two
+
+    async def live(self, node: Node) -> None:
+        """Pretend, beside what a node does."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(super().live, node)
+            number = 0
+            while True:
+                for peer in node.store.peers.all():
+                    number += 1
+                    for host, port in peer.endpoints:
+                        nursery.start_soon(self._show, peer.node, host, port, number)
+                await trio.sleep(self.pause_s)
+
+    async def _show(self, peer: NodeId, host: str, port: int, number: int) -> None:
+        key = SigningKey(self._seed(f"pretended {number}"))
+        record = NodeRecord(
+            schema=1, node=NodeId(key.public_key), addresses=(f"{self.victim.address}:{PORT}",),
+            certificate=certificate(key), time=int(self.clock()), ttl=TTL_MAX_S,
+        )  # fmt: skip
+        with contextlib.suppress(HubError):
+            async with open_peer(peer, host, port, plain=self.world.plain) as client:
+                await client.hello(sign_node_record(record, key).data)
+
+
+class Flooder(Liar):
+    """Publishes in the names of ever new publishers."""
+
+    async def flood(self, count: int, rate: float) -> None:
+        """Publish one record of each of `count` publishers, `rate` a second."""
+        logs = self.node.store.logs
+        for number in range(count):
+            key = SigningKey(self._seed(f"flood {number}"))
+            identity = open_identity([sign_document(new_document(key.public_key, created=int(self.clock())), [key])])
+            logs.add_identity(identity)
+            logs.append_own(identity.namespace, key, partial(self._spam, identity.namespace))
+            self.node.note_change()
+            await trio.sleep(1.0 / rate)
+
+    def _spam(self, namespace: NamespaceId, connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
+        return Publish(
+            namespace=namespace, log=log, index=index, previous=previous, time=int(self.clock()), model="spam",
+            kind="model", manifest=ManifestId(bytes(32)), depth=1, branch="main", summary=Summary(files=1, size=1),
+        )  # fmt: skip
+
+
+class Bystander:
+    """A host that has nothing to do with nodes, and counts who calls it."""
+
+    def __init__(self, world: Any, name: str, address: str) -> None:
+        self.host: Host = world.network.add_host(name, address)
+        self.calls: dict[str, int] = {}  # by the name of the caller
+        self._world = world
+
+    async def listen(self) -> None:
+        """Take all calls and close them; runs until cancelled."""
+        with on_host(self.host):
+            (listener,) = await trio.open_tcp_listeners(PORT, host=self.host.address)
+        await trio.serve_listeners(self._take, [listener])
+
+    async def _take(self, stream: trio.SocketStream) -> None:
+        caller = self._world.network.host_at(stream.socket.getpeername()[0])
+        self.calls[caller.name] = self.calls.get(caller.name, 0) + 1
+        await stream.aclose()
