@@ -194,3 +194,11 @@ def test_nodes_are_in_the_map_until_their_record_expires_and_the_own_one_too(sto
     assert later == last == {own.public_key: node_digest(second.data)}
     assert again[key.public_key] == node_digest(newer.data)
     assert store.node_states.records([key.public_key, own.public_key]) == [second.data]
+
+
+def test_a_record_may_change_again_and_again_before_anybody_looks(store: Store) -> None:
+    for later in range(3):
+        key, newest = record("one", time=NOW + later)
+        store.peers.note_record(newest)
+
+    assert node_items(store, NOW) == {key.public_key: node_digest(newest.data)}
