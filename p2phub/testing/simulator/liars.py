@@ -35,6 +35,10 @@ class Liar(SimulatedNode):
 
     lies = 0  # that it told
 
+    def others(self) -> list[SimulatedNode]:
+        """Return the nodes that it may harm: it knows them all."""
+        return [node for node in self.world.nodes if not isinstance(node, Liar)]
+
 
 class Withholder(Liar):
     """Takes nothing more from a moment on: to all who ask it, what is newer does not exist."""
@@ -98,14 +102,13 @@ class Shouter(Liar):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(super().live, node)
             while True:
-                for peer in node.store.peers.all():
-                    for host, port in peer.endpoints:
-                        nursery.start_soon(self._shout, host, port)
+                for peer in self.others():
+                    nursery.start_soon(self._shout, peer.host.address)
                 await trio.sleep(10.0)
 
-    async def _shout(self, host: str, port: int) -> None:
+    async def _shout(self, address: str) -> None:
         with contextlib.suppress(OSError, trio.BrokenResourceError, trio.TooSlowError), trio.fail_after(60):
-            stream = await trio.open_tcp_stream(host, port)
+            stream = await trio.open_tcp_stream(address, PORT)
             async with stream:
                 size = 64 * FRAME_SIZE_MAX
                 await stream.send_all(b"POST /v1/hello HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
@@ -117,7 +120,7 @@ class Pretender(Liar):
     """Shows peers ever new nodes that it made up, all to be reached at one address: that of a victim."""
 
     victim: Host
-    pause_s = 1.0  # between two
+    pause_s = 3.0  # between two for one peer
 
     async def live(self, node: Node) -> None:
         """Pretend, beside what a node does."""
@@ -125,20 +128,19 @@ class Pretender(Liar):
             nursery.start_soon(super().live, node)
             number = 0
             while True:
-                for peer in node.store.peers.all():
+                for peer in self.others():
                     number += 1
-                    for host, port in peer.endpoints:
-                        nursery.start_soon(self._show, peer.node, host, port, number)
+                    nursery.start_soon(self._show, peer, number)
                 await trio.sleep(self.pause_s)
 
-    async def _show(self, peer: NodeId, host: str, port: int, number: int) -> None:
+    async def _show(self, peer: SimulatedNode, number: int) -> None:
         key = SigningKey(self._seed(f"pretended {number}"))
         record = NodeRecord(
             schema=1, node=NodeId(key.public_key), addresses=(f"{self.victim.address}:{PORT}",),
             certificate=certificate(key), time=int(self.clock()), ttl=TTL_MAX_S,
         )  # fmt: skip
         with contextlib.suppress(HubError):
-            async with open_peer(peer, host, port, plain=self.world.plain) as client:
+            async with open_peer(peer.id, peer.host.address, PORT, plain=self.world.plain) as client:
                 await client.hello(sign_node_record(record, key).data)
 
 
