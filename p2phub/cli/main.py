@@ -36,6 +36,7 @@ _COMMANDS = {
     "limits": "limits:limits",
     "id": "identity:identity",
     "store": "storage:storage",
+    "mirror": "mirrors:mirror",
 }
 _ALIASES = {"pull": "fetch", "download": "fetch"}
 

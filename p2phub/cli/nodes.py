@@ -33,6 +33,15 @@ LOCAL_PORT = 8628  # the local door's default; spec/local-api.md §1
 @click.option("--cluster", metavar="LABEL", help="Of the nodes on one fast network with this one (P2PHUB_CLUSTER).")
 @click.option("--site", metavar="LABEL", help="Of the nodes behind the same link to the outside (P2PHUB_SITE).")
 @click.option("--no-lan", is_flag=True, help="Do not look for nodes in the local network (P2PHUB_LAN=off).")
+@click.option(
+    "--upstream", metavar="URL", help="The hub to ask for what no peer has (P2PHUB_UPSTREAM); its token: HF_TOKEN."
+)
+@click.option(
+    "--upstream-token-file", type=click.Path(path_type=Path), help="Where its token is, if not in HF_TOKEN."
+)
+@click.option(
+    "--share-restricted", is_flag=True, help="Let peers have what that hub does not give to everybody, too."
+)
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Write JSON to this file once the node answers.")
 def node(
     listen: str,
@@ -43,6 +52,9 @@ def node(
     cluster: str | None,
     site: str | None,
     no_lan: bool,
+    upstream: str | None,
+    upstream_token_file: Path | None,
+    share_restricted: bool,
     ready_file: Path | None,
 ) -> None:
     """Run a node: serve what is here, replicate the catalogue, answer on this machine."""
@@ -51,7 +63,8 @@ def node(
     from p2phub.gateway.daemon import run_daemon
     from p2phub.node.running import run_to_end
 
-    chosen = settings(plain=plain)
+    said = {"P2PHUB_UPSTREAM": upstream, "P2PHUB_UPSTREAM_TOKEN_FILE": upstream_token_file}
+    chosen = settings(plain=plain, more={name: str(value) for name, value in said.items() if value})
     for endpoint in advertise:
         parse_endpoint(endpoint)
     for label in filter(None, (cluster, site)):
@@ -72,6 +85,7 @@ def node(
             cluster=cluster or chosen.cluster,
             site=site or chosen.site,
             lan=chosen.lan and not no_lan,
+            share_restricted=share_restricted or chosen.share_restricted,
         ),
         listen=parse_endpoint(listen),
         local=parse_endpoint(local),

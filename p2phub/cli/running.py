@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +29,14 @@ from_option = click.option(
 )
 
 
-def settings(*, offline: bool = False, plain: bool = False) -> Settings:
-    """Return the settings that the environment and the options give. Raises InvalidName."""
+def settings(*, offline: bool = False, plain: bool = False, more: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings that the environment and the options give. Raises InvalidName.
+
+    more: what options say of variables in the environment.
+    """
     from p2phub.node.settings import Settings
 
-    chosen = Settings.from_environment()
+    chosen = Settings.from_environment({**os.environ, **(more or {})})
     return replace(chosen, offline=chosen.offline or offline, plain=chosen.plain or plain)
 
 

@@ -88,7 +88,7 @@ class OriginConnection(ContentConnection):
         self._web.deadline = time.monotonic() + DEADLINE_MIN_S
         # Not HEAD: what is signed for GET alone refuses it.
         with self._blame(), self._answer(root, (0, 0)) as response:
-            if response.status == 206 and (part := _content_range(response)) and part[2] is not None:
+            if response.status == 206 and (part := content_range(response)) and part[2] is not None:
                 return part[2]
             if response.status == 416 and header(response, "content-range") == "bytes */0":
                 return 0
@@ -190,23 +190,23 @@ class OriginConnection(ContentConnection):
             case 200 | 206:
                 return
             case 429 | 503 if status == 429 or retry_after:
-                wait_s = _wait_s(retry_after)
-                raise Refused(PeerBusy(f"{self} is busy ({_phrase(status)})", peer=self.peer, retry_after_s=wait_s))
+                wait_s = wait_s_of(retry_after)
+                raise Refused(PeerBusy(f"{self} is busy ({phrase(status)})", peer=self.peer, retry_after_s=wait_s))
             case 401 | 403 | 451:
-                raise self._not_there(root, f"refuses access to {{}} ({_phrase(status)})")
+                raise self._not_there(root, f"refuses access to {{}} ({phrase(status)})")
             case 404 | 410:
-                raise self._not_there(root, f"does not have {{}} ({_phrase(status)})")
+                raise self._not_there(root, f"does not have {{}} ({phrase(status)})")
             case 416:
-                raise self._not_there(root, f"has a shorter file for {{}} ({_phrase(status)})")
+                raise self._not_there(root, f"has a shorter file for {{}} ({phrase(status)})")
             case _ if status >= 500 or status in (408, 425):
-                raise Refused(PeerUnreachable(f"{self} answered {_phrase(status)}", peer=self.peer))
+                raise Refused(PeerUnreachable(f"{self} answered {phrase(status)}", peer=self.peer))
             case _:
-                raise self._not_there(root, f"answered {_phrase(status)} for {{}}")
+                raise self._not_there(root, f"answered {phrase(status)} for {{}}")
 
     def _check_whole(self, run: ByteRange, response: httpcore.Response) -> None:
         """Check that the whole file follows."""
         if response.status != 200:
-            raise self._not_there(run.root, f"answered {_phrase(response.status)} for {{}}, which was asked for whole")
+            raise self._not_there(run.root, f"answered {phrase(response.status)} for {{}}, which was asked for whole")
         length = header(response, "content-length")
         if length and length != str(run.length):
             raise self._not_there(run.root, f"has {one_line(length)[:20]} bytes for {{}}, which has {run.length}")
@@ -216,7 +216,7 @@ class OriginConnection(ContentConnection):
         """Check that the part follows that was asked for."""
         if response.status == 200:
             raise Refused(OnlyWhole(f"{self} gives no parts of files", peer=self.peer, root=run.root))
-        part = _content_range(response)
+        part = content_range(response)
         if part is None:
             raise self._not_there(run.root, "answered with a part of {} and does not say which")
         size = self._files[run.root].size
@@ -245,7 +245,7 @@ class OriginConnection(ContentConnection):
         return self._web.reason(exc, str(self), is_answered=self._is_answered)
 
 
-def _content_range(response: httpcore.Response) -> tuple[int, int, int | None] | None:
+def content_range(response: httpcore.Response) -> tuple[int, int, int | None] | None:
     """Return first and last byte of an answer and the size of the file, if it says so; None if it says nothing."""
     match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/(?:([0-9]{1,18})|\*)", header(response, "content-range"))
     if not match:
@@ -253,18 +253,18 @@ def _content_range(response: httpcore.Response) -> tuple[int, int, int | None] |
     return int(match[1]), int(match[2]), int(match[3]) if match[3] else None
 
 
-def _wait_s(retry_after: str) -> float:
+def wait_s_of(retry_after: str, most_s: float = RETRY_AFTER_MAX_S) -> float:
     """Return the seconds that `Retry-After`, a number or a date, asks for."""
     if retry_after.isascii() and retry_after.isdigit():
-        return min(float(retry_after), RETRY_AFTER_MAX_S)
+        return min(float(retry_after), most_s)
     try:
         wait_s = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
     except (ValueError, OverflowError):
         return 1.0
-    return min(max(wait_s, 1.0), RETRY_AFTER_MAX_S)
+    return min(max(wait_s, 1.0), most_s)
 
 
-def _phrase(status: int) -> str:
+def phrase(status: int) -> str:
     """Return a status as people read it."""
     try:
         return f"{status} {HTTPStatus(status).phrase.lower()}"

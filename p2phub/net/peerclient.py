@@ -43,6 +43,8 @@ from p2phub.protocol.messages import (
     TicketsQuery,
     Trees,
     TreesQuery,
+    UpstreamFiles,
+    UpstreamQuery,
 )
 from p2phub.protocol.talk import Reply
 
@@ -146,6 +148,16 @@ class PeerClient:
             given += answer.given or (False,) * len(answer.held)
             is_fetching = is_fetching or answer.fetching
         return Have(tuple(held), tuple(given) if any(given) else (), is_fetching)
+
+    async def upstream_files(self, files: Sequence[bytes], wanting: NodeId | None) -> UpstreamFiles:
+        """Return what the peer has of files that another hub lists by these hashes; the roots are its word alone.
+
+        wanting: ourselves, if we will fetch them there unless the peer does.
+        """
+        answer = await self._ask("upstream", UpstreamQuery(tuple(files), wanting), UpstreamFiles)
+        if len(answer.roots) != len(files) or len(answer.states) != len(files):
+            raise self._violation(f"answered for {len(answer.roots)} files instead of {len(files)}")
+        return answer
 
     async def trees(self, pages: Sequence[PageRef]) -> Trees:
         """Return the first of the asked pages of chunk lists, as many as fit; unchecked."""

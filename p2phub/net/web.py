@@ -18,7 +18,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes, urljoin
 
@@ -53,11 +53,12 @@ class Hop:
     url: Url
     public_only: bool  # a stranger chose it: no private network is entered for it
     first: Url  # where it began; a secret in it is told to that server alone
+    token: str | None = field(default=None, repr=False)  # a bearer's, for the server where it began alone
 
     @classmethod
-    def begin(cls, url: Url, *, is_given: bool) -> Hop:
+    def begin(cls, url: Url, *, is_given: bool, token: str | None = None) -> Hop:
         """Return the first hop to `url`. is_given: the owner of this node wrote it."""
-        return cls(url, not is_given, url)
+        return cls(url, not is_given, url, token)
 
 
 class Web:
@@ -157,6 +158,8 @@ class Web:
             headers.append(("range", f"bytes={byte_range[0]}-{byte_range[1]}"))
         if hop.first.user is not None and url.is_same_server(hop.first):
             headers.append(("authorization", f"Basic {base64.b64encode(b':'.join(_user(hop.first))).decode()}"))
+        if hop.token is not None and url.is_same_server(hop.first):
+            headers.append(("authorization", f"Bearer {hop.token}"))
         request = httpcore.Request("GET", _http_url(url), headers=headers)
         return self._pool(proxy, hop.public_only).handle_request(request)
 

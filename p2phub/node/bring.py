@@ -88,6 +88,15 @@ async def bring_file(
     return report, held.size if held else size
 
 
+async def bring_roots(node: Node, sizes: Mapping[ContentId, int], tell: Tell) -> DownloadReport:
+    """Bring single files of known sizes from peers. Raises as `bring_files` does."""
+    missing = await on_disk(_missing, node, sizes)
+    if not missing:
+        return DownloadReport()
+    await require_peers(node)
+    return await _bring(node, missing, sizes, Origins(), tell, Running(False))
+
+
 async def _bring(
     node: Node,
     roots: Sequence[ContentId],

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from p2phub.core.errors import InvalidName, NotFound
-from p2phub.core.ids import NodeId
+from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.core.limits import LinkSettings
 from p2phub.core.names import parse_address
 from p2phub.core.search import Page
@@ -32,6 +32,11 @@ from .operations import (
     Info,
     ListPeers,
     Log,
+    MirrorAdd,
+    MirrorList,
+    MirrorRemove,
+    MirrorTrust,
+    MirrorUpdate,
     MoveBranch,
     Operation,
     PublishFolder,
@@ -66,6 +71,7 @@ from .results import (
     FileResult,
     Freed,
     LogLine,
+    MirrorInfo,
     PeerInfo,
     PinResult,
     PublishResult,
@@ -74,6 +80,7 @@ from .results import (
     Status,
     StoredRepository,
     SwarmInfo,
+    TrustedMirrors,
     VerifyResult,
     YankResult,
 )
@@ -277,6 +284,37 @@ async def _store_adopt(node: Node, op: StoreAdopt, tell: Tell) -> Adopted:
     return await adopt(node, Path(op.folder), tell)
 
 
+async def _mirror_add(node: Node, op: MirrorAdd, tell: Tell) -> MirrorInfo:
+    from . import mirroring  # loads what publishing does
+
+    return await mirroring.add(node, op.reference, op.kind, tell)
+
+
+async def _mirror_list(node: Node, op: MirrorList, tell: Tell) -> list[MirrorInfo]:
+    from . import mirroring
+
+    return await mirroring.show(node)
+
+
+async def _mirror_update(node: Node, op: MirrorUpdate, tell: Tell) -> list[MirrorInfo]:
+    from . import mirroring
+
+    return await mirroring.update(node, op.reference, op.kind, tell)
+
+
+async def _mirror_remove(node: Node, op: MirrorRemove, tell: Tell) -> MirrorInfo:
+    from . import mirroring
+
+    return await mirroring.remove(node, op.reference, op.kind)
+
+
+async def _mirror_trust(node: Node, op: MirrorTrust, tell: Tell) -> TrustedMirrors:
+    from . import mirroring
+
+    namespace = NamespaceId.parse(op.namespace) if op.namespace else None
+    return await mirroring.trust(node, namespace, is_trusted=op.trusted)
+
+
 _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = {
     PublishFolder: _publish,
     Fetch: _fetch,
@@ -305,4 +343,9 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     StoreView: _store_view,
     StoreAdopt: _store_adopt,
     StoreRebuild: _store_rebuild,
+    MirrorAdd: _mirror_add,
+    MirrorList: _mirror_list,
+    MirrorUpdate: _mirror_update,
+    MirrorRemove: _mirror_remove,
+    MirrorTrust: _mirror_trust,
 }

@@ -111,6 +111,7 @@ async def collect_garbage(node: Node, *, unpinned: bool, tell: Tell = ignore) ->
         # What a command that was killed had begun to write.
         size += node.store.blobs.remove_leftovers(age_s=GC_AGE_S)
         size += node.store.uploads.remove_old(age_s=GC_AGE_S)
+        size += node.store.parts.remove_old(age_s=GC_AGE_S)
         return Freed(count, size), kept
 
     freed, kept = await on_disk(work)

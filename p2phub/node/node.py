@@ -38,6 +38,7 @@ from .links import Links, open_links
 from .neighbours import Neighbours
 from .results import SwarmProvider
 from .settings import Settings
+from .upstream import Hub
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Node:
     def __post_init__(self) -> None:
         self.started = self.clock()
         self.neighbours = Neighbours(self.id, self.rng)
+        self.hub = Hub(self.settings)  # another hub that has what nobody here has
 
     @property
     def id(self) -> NodeId:
@@ -164,6 +166,7 @@ async def open_node(
             yield node
         finally:
             node.calls.close()
+            node.hub.close()
     finally:
         store.close()
 

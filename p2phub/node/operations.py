@@ -30,6 +30,7 @@ from .results import (
     FileResult,
     Freed,
     LogLine,
+    MirrorInfo,
     PeerInfo,
     PinResult,
     PublishResult,
@@ -38,6 +39,7 @@ from .results import (
     Status,
     StoredRepository,
     SwarmInfo,
+    TrustedMirrors,
     VerifyResult,
     YankResult,
 )
@@ -212,10 +214,41 @@ class StoreRebuild(Operation, tag="store-rebuild", frozen=True):
     pass
 
 
+class MirrorAdd(Operation, tag="mirror-add", frozen=True):
+    """Fetch all of another hub's repository, keep it, and vouch for it."""
+
+    reference: Text  # hf://ORG/NAME[@REVISION]
+    kind: Kind | None = None
+
+
+class MirrorList(Operation, tag="mirror-ls", frozen=True):
+    pass
+
+
+class MirrorUpdate(Operation, tag="mirror-update", frozen=True):
+    """Fetch what changed since, of one mirror or (None) of all."""
+
+    reference: Text | None = None
+    kind: Kind | None = None
+
+
+class MirrorRemove(Operation, tag="mirror-rm", frozen=True):
+    reference: Text
+    kind: Kind | None = None
+
+
+class MirrorTrust(Operation, tag="mirror-trust", frozen=True):
+    """Take a publisher at his word about mirrors, or no longer; without one, show whom."""
+
+    namespace: Text | None = None
+    trusted: bool = True
+
+
 AnyOperation = (
     PublishFolder | Fetch | FetchFile | Search | Info | Log | Verify | MoveBranch | YankVersion | ListPeers
     | AddPeers | RemovePeer | ExplainSwarm | GetStatus | ShowLimits | SetLimit | SetRange | SetLabel | StoreList
     | StoreRemove | StoreCollect | StorePin | StoreUnpin | StoreUse | StoreView | StoreAdopt | StoreRebuild
+    | MirrorAdd | MirrorList | MirrorUpdate | MirrorRemove | MirrorTrust
 )  # fmt: skip
 
 # What each operation returns, so that both ends of the control API agree.
@@ -247,6 +280,11 @@ RESULTS: dict[type[Operation], Any] = {
     StoreView: CacheView,
     StoreAdopt: Adopted,
     StoreRebuild: RebuildResult,
+    MirrorAdd: MirrorInfo,
+    MirrorList: list[MirrorInfo],
+    MirrorUpdate: list[MirrorInfo],
+    MirrorRemove: MirrorInfo,
+    MirrorTrust: TrustedMirrors,
 }
 
 

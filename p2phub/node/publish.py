@@ -283,10 +283,7 @@ def describe_files(
     tell: Tell,
 ) -> Manifest:
     """Return the manifest of the files; the branch's tip itself if nothing changed since."""
-    facts, problems = derive({source.path: _Readable(source) for source in sources})
-    for problem in problems:
-        tell(Notice(problem))
-    card = _card(sources, tell)
+    card, facts, variants = describe(sources, entries, tell)
     tip_claim = node.store.catalogue.branch(namespace, model, branch)
     parents: tuple[ManifestId, ...] = ()
     depth = 1
@@ -305,11 +302,21 @@ def describe_files(
         parents=parents,
         base_models=_base_models(node, card),
         datasets=tuple(_known_revisions(node, card.datasets)) if card else (),
-        variants=_variants(entries),
+        variants=variants,
         card=card,
-        facts=facts if facts != Facts() else None,
+        facts=facts,
         origin_urls=tuple(origin_urls),
     )
+
+
+def describe(
+    sources: list[SourceFile], entries: list[FileEntry], tell: Tell
+) -> tuple[Card | None, Facts | None, tuple[Variant, ...]]:
+    """Return what the files say of themselves. sources: those that can be read."""
+    facts, problems = derive({source.path: _Readable(source) for source in sources})
+    for problem in problems:
+        tell(Notice(problem))
+    return _card(sources, tell), facts if facts != Facts() else None, _variants(entries)
 
 
 def _card(sources: list[SourceFile], tell: Tell) -> Card | None:
@@ -387,6 +394,8 @@ def append_release(
     revision: ManifestId,
 ) -> Entry | None:
     """Sign the record and return it, None if the catalogue says all of it already."""
+    # Whoever publishes says that everybody may have it.
+    node.store.mirrors.release([revision, *(file.root for file in manifest.files)])
     catalogue = node.store.catalogue
     tip = catalogue.branch(namespace, model, branch)
     named = version is None or catalogue.version(namespace, model, version) is not None

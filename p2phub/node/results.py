@@ -297,7 +297,29 @@ class StoredRepository(Struct, frozen=True):
     kind: str
     size: int  # bytes of all its files
     here: int  # bytes of them in the store
-    pinned: str | None  # why: "published" or "kept"
+    pinned: str | None  # why: "published", "kept" or "mirrored"
+
+
+class MirrorInfo(Struct, frozen=True):
+    """A revision of another hub's repository that is kept here."""
+
+    reference: str  # hf://…
+    hub: str
+    kind: str
+    name: str  # ORG/NAME
+    revision: str
+    commit: str | None  # that is whole here
+    manifest: str | None
+    files: int
+    size: int  # bytes
+    restricted: bool  # not everybody may have it
+    checked: int | None  # when the hub was last asked, in seconds since 1970
+
+
+class TrustedMirrors(Struct, frozen=True):
+    """The publishers, besides one's own, whose word about mirrors counts here."""
+
+    namespaces: list[str]
 
 
 class Freed(Struct, frozen=True):

@@ -27,6 +27,7 @@ from p2phub.net.bulkdoor import TicketOffice, serve_bulk
 from p2phub.net.door import FilePart, Handler, Request, Response, caller_of, serve_peers
 from p2phub.net.receivers import RECEIVER_WINDOW_S
 from p2phub.net.tls import server_context
+from p2phub.protocol.lease import EXPENSIVE
 from p2phub.protocol.messages import (
     FRAME_SIZE_MAX,
     HAVE_ANSWER_SIZE,
@@ -49,11 +50,13 @@ from p2phub.protocol.messages import (
     TicketsQuery,
     Trees,
     TreesQuery,
+    UpstreamQuery,
 )
 from p2phub.protocol.talk import open_talk
 from p2phub.store.blobs import Readable
 from p2phub.store.partial import pack_bits
 
+from . import mates
 from .disk import on_disk
 from .gossip import hear
 from .maps import REFRESHED_MAX, compare, heads_in, identities_of, records_in, records_of, refresh_maps
@@ -115,6 +118,7 @@ class PeerDoor:
             ("POST", r"/v1/have", self._have),
             ("POST", r"/v1/trees", self._trees),
             ("POST", r"/v1/spans", self._spans),
+            ("POST", r"/v1/upstream", self._upstream),
         ]
         if not node.settings.plain:
             self._routes.append(("POST", r"/v1/tickets", self._tickets))
@@ -198,8 +202,16 @@ class PeerDoor:
         query = decode(request.body, RecordsQuery, size_max=FRAME_SIZE_MAX)
         return Response(200, encode(await on_disk(records_of, self._store, query)))
 
+    async def _upstream(self, request: Request) -> Response:
+        query = decode(request.body, UpstreamQuery, size_max=LARGE_QUERY_SIZE_MAX)
+        is_near = await self._node.links.class_of(request.host) not in EXPENSIVE
+        return Response(200, encode(await mates.answer(self._node, query, is_near=is_near)))
+
     async def _manifest(self, request: Request, digits: str) -> Response:
-        data = await on_disk(self._store.manifests.data, ManifestId(bytes.fromhex(digits)))
+        revision = ManifestId(bytes.fromhex(digits))
+        data = await on_disk(self._store.manifests.data, revision)
+        if await on_disk(self._store.mirrors.withheld, [revision]):
+            data = None
         return Response(200, data) if data is not None else _text(404, "this manifest is not here")
 
     async def _have(self, request: Request) -> Response:
@@ -227,7 +239,11 @@ class PeerDoor:
     def _held_maps(self, roots: Sequence[ContentId]) -> Iterator[bool | bytes]:
         """Return what of each file is here: all, nothing, or a byte (0 or 1) for each chunk."""
         saved = self._store.blobs.held_maps(roots)
+        withheld = self._store.mirrors.withheld(roots)
         for root in roots:
+            if root in withheld:
+                yield False
+                continue
             arriving = self._node.arriving.get(root)
             # The saved bitmap of a running download is behind.
             if arriving is not None and 0 in arriving.have:
@@ -243,7 +259,8 @@ class PeerDoor:
             size = 0
             for begin in range(0, len(query.pages), LISTS_AT_ONCE):
                 refs = query.pages[begin : begin + LISTS_AT_ONCE]
-                lists = self._store.blobs.chunk_lists({ref.root for ref in refs})
+                asked = {ref.root for ref in refs}
+                lists = self._store.blobs.chunk_lists(asked - self._store.mirrors.withheld(asked))
                 for ref in refs:
                     page = None
                     if ref.root in lists:
@@ -316,8 +333,12 @@ class PeerDoor:
         self, spans: tuple[ByteRange, ...], found: dict[ContentId, Readable], files: dict[ContentId, int]
     ) -> ByteRange | None:
         """Find the files of `spans`, and keep the first ones open; returns the first span that is not here whole."""
-        held = self._store.blobs.find_all({span.root for span in spans})
+        asked = {span.root for span in spans}
+        held = self._store.blobs.find_all(asked)
+        withheld = self._store.mirrors.withheld(asked)
         for span in spans:
+            if span.root in withheld:
+                return span
             readable = found.get(span.root)
             if readable is None:
                 readable = self._store.blobs.open_found(span.root, held.get(span.root))

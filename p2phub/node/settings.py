@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from p2phub.core.errors import InvalidName
 from p2phub.core.labels import check_label
 from p2phub.store.layout import Layout
+
+TOKEN_SIZE_MAX = 1024  # characters
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,9 @@ class Settings:
     cluster: str | None = None
     site: str | None = None
     lan: bool = True  # find nodes in the local network, and be found
+    upstream: str | None = None  # URL of the hub that is asked for what no peer has; None: no hub is, by itself
+    upstream_token: str | None = field(default=None, repr=False)  # for it alone
+    share_restricted: bool = False  # let peers have what the hub does not give to everybody
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -35,12 +42,46 @@ class Settings:
             cluster=_label(environment, "P2PHUB_CLUSTER"),
             site=_label(environment, "P2PHUB_SITE"),
             lan=_is_on(environment, "P2PHUB_LAN", default=True),
+            upstream=environment.get("P2PHUB_UPSTREAM") or None,
+            upstream_token=_token(environment),
+            share_restricted=_is_on(environment, "P2PHUB_SHARE_RESTRICTED"),
         )
 
 
 def with_given_origins(given: Sequence[str], environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """Return `given` and the URLs of origins that P2PHUB_FROM holds, apart by white space (spec/cli.md §3)."""
     return (*given, *environment.get("P2PHUB_FROM", "").split())
+
+
+def read_token(path: Path) -> str:
+    """Return the token in the file `path`. Raises InvalidName, whose text repeats nothing of it."""
+    try:
+        text = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "it is no text"
+        raise InvalidName(f"cannot read a token from {path}: {why}") from exc
+    return _checked_token(text, str(path))
+
+
+def _token(environment: Mapping[str, str]) -> str | None:
+    """Return the token for the upstream (spec/mirrors.md §2)."""
+    if token := environment.get("P2PHUB_UPSTREAM_TOKEN"):
+        return _checked_token(token, "P2PHUB_UPSTREAM_TOKEN")
+    if path := environment.get("P2PHUB_UPSTREAM_TOKEN_FILE"):
+        return read_token(Path(path).expanduser())
+    # A token is of the hub that the tools of this shell are set up for, which may be the local door of a node.
+    upstream, endpoint = (environment.get(name, "") for name in ("P2PHUB_UPSTREAM", "HF_ENDPOINT"))
+    if (token := environment.get("HF_TOKEN")) and endpoint.rstrip("/") in ("", upstream.rstrip("/")):
+        with contextlib.suppress(InvalidName):  # it was set for other programs
+            return _checked_token(token, "HF_TOKEN")
+    return None
+
+
+def _checked_token(token: str, name: str) -> str:
+    token = token.strip()
+    if not token.isascii() or not token.isprintable() or " " in token or not 0 < len(token) <= TOKEN_SIZE_MAX:
+        raise InvalidName(f"{name} holds no token")
+    return token
 
 
 def _label(environment: Mapping[str, str], name: str) -> str | None:

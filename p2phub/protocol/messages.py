@@ -47,6 +47,10 @@ Salt = Annotated[bytes, Meta(min_length=SALT_SIZE, max_length=SALT_SIZE)]
 Prefix = Annotated[str, Meta(pattern=r"\A[0-9a-f]*\Z", max_length=DEPTH_MAX - 1)]  # hex digits of a key
 
 
+# What a hub lists a file by: the 20 bytes of git, or SHA-256; spec/peer-protocol.md §8.
+ListedHash = Annotated[bytes, Meta(min_length=20, max_length=32)]
+
+
 class Hello(Struct, frozen=True, forbid_unknown_fields=True):
     """A node introduces itself."""
 
@@ -185,6 +189,20 @@ class Have(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     # For the same files, the areas of AREA_SIZE that it sent to somebody lately; left out if there are none.
     given: Annotated[tuple[bool | bytes, ...], Meta(max_length=HAVE_ROOTS_MAX)] = ()
     fetching: bool = False  # it downloads one of these files now, so that it will have more soon
+
+
+class UpstreamQuery(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Asks what the peer has, or fetches, of files that another hub lists by these hashes."""
+
+    files: Annotated[tuple[ListedHash, ...], Meta(min_length=1, max_length=HAVE_ROOTS_MAX)]
+    wanting: NodeId | None = None  # who asks, if it will fetch them from the hub unless somebody else does
+
+
+class UpstreamFiles(Struct, frozen=True, forbid_unknown_fields=True):
+    """For each of the files, in order: its root if it is here, and whether it will be soon."""
+
+    roots: Annotated[tuple[ContentId | None, ...], Meta(min_length=1, max_length=HAVE_ROOTS_MAX)]
+    states: Annotated[bytes, Meta(min_length=1, max_length=HAVE_ROOTS_MAX)]  # 0 nothing, 1 wanted, 2 being fetched
 
 
 class PageRef(Struct, frozen=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ import stat
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -420,14 +420,36 @@ class Blobs:
                 break
         else:
             return False
-        target = self._layout.object(root)
-        with disk_errors(target):
-            os.fchmod(file.file, 0o444)
-            self.save_chunk_list(root, result.chunks)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file.path, target)
-            self._list(root, Stamp.of(os.fstat(file.file)), result.sha256, None)
+        self._adopt(file.file, file.path, result)
         return True
+
+    def take(self, path: Path, profile: Profile, is_right: Callable[[Scan], bool]) -> Ingested | None:
+        """Make the file at `path`, which nobody else uses, an object if `is_right` says so of what it holds.
+
+        `sync` makes it outlive a crash of the machine.
+        """
+        with disk_errors(path):
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            result = scan(file, path, profile)
+            if not is_right(result):
+                return None
+            written = 0
+            if not self._is_kept(result.root, in_place=False):
+                self._adopt(file, path, result)
+                written = result.chunks.size
+            return Ingested(result.root, result.chunks.size, result.sha256, written)
+        finally:
+            os.close(file)
+
+    def _adopt(self, file: int, path: Path, result: Scan) -> None:
+        target = self._layout.object(result.root)
+        with disk_errors(target):
+            os.fchmod(file, 0o444)
+            self.save_chunk_list(result.root, result.chunks)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+            self._list(result.root, Stamp.of(os.fstat(file)), result.sha256, None)
 
     def add_small(self, files: Sequence[tuple[ContentId, bytes]]) -> None:
         """Make objects of small files whose bytes were verified; cheaper than a partial for each."""

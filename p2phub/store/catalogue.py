@@ -74,7 +74,7 @@ class Catalogue:
                 )
                 self._index.touch(record.namespace, record.model)
             case Attest():
-                apply_attestation(connection, record, entry.leaf)
+                apply_attestation(connection, record)
 
     def forget(self, connection: Connection, namespace: NamespaceId, publisher: int) -> None:
         """Undo all that entries of `namespace`, which has the number `publisher`, said."""

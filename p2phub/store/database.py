@@ -540,6 +540,16 @@ MIGRATIONS = (
         JOIN logs ON logs.number = r.log_number
         LEFT JOIN entry_rows AS e ON e.log_number = r.log_number AND e.idx = r.idx;
     """,
+    """
+    ALTER TABLE attestations DROP COLUMN leaf;
+    DROP TABLE upstream_content;
+    CREATE TABLE upstream_content (    -- files that had the hash that was listed
+        id         BLOB PRIMARY KEY,   -- SHA-256, or the 20 bytes that git calls it by
+        root       BLOB NOT NULL,
+        sha256     BLOB NOT NULL,
+        profile    TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.

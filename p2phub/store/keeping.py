@@ -44,7 +44,7 @@ class Keeping:
             return connection.execute("DELETE FROM pins WHERE manifest = ?", (manifest,)).rowcount > 0
 
     def pins(self) -> dict[ManifestId, str]:
-        """Return the pinned manifests with the reason, 'published' or 'kept'."""
+        """Return the pinned manifests with the reason, 'published', 'kept' or 'mirrored'."""
         with self._database.read() as connection:
             rows = connection.execute("SELECT manifest, reason FROM pins").fetchall()
         return {ManifestId(row["manifest"]): row["reason"] for row in rows}

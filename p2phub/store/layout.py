@@ -67,6 +67,11 @@ class Layout(Struct, frozen=True):
         """Files that clients sent and that were not committed yet."""
         return self.store / "uploads"
 
+    @property
+    def upstream(self) -> Path:
+        """Files that come from another hub and are not whole yet."""
+        return self.store / "upstream"
+
     def object(self, root: ContentId) -> Path:
         return self._sharded("objects", root.hex())
 

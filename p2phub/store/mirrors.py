@@ -52,7 +52,6 @@ class UpstreamContent(Struct, frozen=True):
 
     root: ContentId
     sha256: bytes
-    size: int  # bytes
     profile: Profile  # how it was cut
 
 
@@ -79,7 +78,8 @@ class Mirrors:
         """Return what `publishers` attested of a repository, the newest first."""
         with self._database.read() as connection:
             rows = connection.execute(
-                f"SELECT * FROM attestations WHERE {_OF_REPOSITORY} ORDER BY time DESC, leaf DESC", _key(repository)
+                f"SELECT * FROM attestations WHERE {_OF_REPOSITORY} ORDER BY time DESC, idx DESC, log DESC",
+                _key(repository),
             ).fetchall()
         return [_attestation(row) for row in rows if row["namespace"] in publishers]
 
@@ -156,21 +156,20 @@ class Mirrors:
         """Note what the file with the hash `identifier` (SHA-256 or git's) is here."""
         with self._database.write() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO upstream_content (id, profile, root, sha256, size) VALUES (?, ?, ?, ?, ?)",
-                (identifier, content.profile, content.root, content.sha256, content.size),
+                "INSERT OR REPLACE INTO upstream_content (id, root, sha256, profile) VALUES (?, ?, ?, ?)",
+                (identifier, content.root, content.sha256, content.profile),
             )
 
-    def contents(self, identifiers: Iterable[bytes]) -> dict[bytes, list[UpstreamContent]]:
+    def contents(self, identifiers: Iterable[bytes]) -> dict[bytes, UpstreamContent]:
         """Return what the files with these hashes are here; what is known need not be in the store any more."""
-        found: dict[bytes, list[UpstreamContent]] = {}
+        found: dict[bytes, UpstreamContent] = {}
         left = iter(identifiers)
         with self._database.read() as connection:
             while some := tuple(islice(left, PARAMETERS_MAX)):
                 marks = ", ".join("?" * len(some))
                 rows = connection.execute(f"SELECT * FROM upstream_content WHERE id IN ({marks})", some)
                 for row in rows:
-                    content = UpstreamContent(ContentId(row["root"]), row["sha256"], row["size"], row["profile"])
-                    found.setdefault(row["id"], []).append(content)
+                    found[row["id"]] = UpstreamContent(ContentId(row["root"]), row["sha256"], row["profile"])
         return found
 
     # ── what the owner wants ────────────────────────────────────────────────
@@ -247,14 +246,14 @@ class Mirrors:
         return found
 
 
-def apply_attestation(connection: Connection, record: Attest, leaf: bytes) -> None:
+def apply_attestation(connection: Connection, record: Attest) -> None:
     """Take in what a publisher attests."""
     connection.execute(
         "INSERT OR REPLACE INTO attestations"
-        " (log, idx, namespace, hub, kind, owner, model, commit_id, manifest, names, time, leaf)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " (log, idx, namespace, hub, kind, owner, model, commit_id, manifest, names, time)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (record.log, record.index, record.namespace, record.hub, record.kind, record.owner, record.model,
-         record.commit, record.manifest, json.dumps(record.names), record.time, leaf),
+         record.commit, record.manifest, json.dumps(record.names), record.time),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from .listing import Listing
 from .logs import Logs
 from .manifests import Manifests
 from .mirrors import Mirrors
+from .parts import Parts
 from .peers import Peers
 from .rates import Rates
 from .search import Search
@@ -51,6 +52,7 @@ class Store:
         self.keeping = Keeping(self.database)
         self.mirrors = Mirrors(self.database)
         self.uploads = Uploads(layout.uploads)
+        self.parts = Parts(layout.upstream)
         self.settings = StoredSettings(self.database)
         self.index.refill()
 

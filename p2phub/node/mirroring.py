@@ -1,0 +1,289 @@
+"""Keep copies of other hubs' repositories, and say who vouches for them (spec/mirrors.md §4, §5).
+
+    hf://org/name@main ──look up──▶ commit ──list──▶ files ──bring each──▶ manifest ──attest──▶ log
+
+The manifest follows from the commit alone, so that all who mirror it make the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from sqlite3 import Connection
+
+import trio
+
+from p2phub.core import manifest as manifests
+from p2phub.core.choices import Kind
+from p2phub.core.errors import HubError, NotFound
+from p2phub.core.ids import LogId, ManifestId, NamespaceId
+from p2phub.core.manifest import FileEntry, Manifest, Origin
+from p2phub.core.records import Attest, Entry, Record
+from p2phub.core.upstream import NAMES_MAX, Foreign, Listing, is_commit, parse_foreign
+
+from .arrivals import bring, bring_from_peers, find_here, may_share, wanting
+from .disk import from_thread, on_disk
+from .events import Notice, Progress, Tell
+from .node import Node, publish_record
+from .publish import SourceFile, describe
+from .resolve import own_namespace
+from .results import MirrorInfo, TrustedMirrors
+from .upstream import list_commit, look_up
+
+TRUST_SETTING = "mirror-trust"  # name in the index
+TICK_S = 0.1  # seconds between reports of how far it is
+TASKS_MAX = 64  # files that are waited for at once
+
+
+async def add(node: Node, text: str, kind: Kind | None, tell: Tell) -> MirrorInfo:
+    """Fetch all of a foreign repository, keep it, and vouch for it; `text` is `hf://ORG/NAME[@REVISION]`.
+
+    Raises InvalidName, NotFound, AccessDenied, InvalidData, PeerError, StoreError, Offline.
+    """
+    repository, revision = parse_foreign(text, node.hub.name, kind)
+    # Asked first, so that a name that means nothing is not kept.
+    await look_up(node, repository, revision, tell)
+    await on_disk(node.store.mirrors.track, repository, revision)
+    return await _refresh(node, repository, revision, tell)
+
+
+async def update(node: Node, text: str | None, kind: Kind | None, tell: Tell) -> list[MirrorInfo]:
+    """Fetch what changed since of one mirror, or of all; returns how they stand. Raises as `add`, at the end."""
+    wanted = parse_foreign(text, node.hub.name, kind) if text is not None else None
+    tracked = [mirror for mirror in await on_disk(node.store.mirrors.tracked) if mirror.repository.hub == node.hub.name]
+    chosen = [mirror for mirror in tracked if wanted in (None, (mirror.repository, mirror.revision))]
+    if wanted and not chosen:
+        raise NotFound(f"{text} is no mirror here", hint="`p2phub mirror ls` lists them, `p2phub mirror add` makes one")
+    failure: HubError | None = None
+    found = []
+    for mirror in chosen:
+        node.hub.answers.pop((mirror.repository, mirror.revision), None)
+        try:
+            found.append(await _refresh(node, mirror.repository, mirror.revision, tell))
+        except HubError as exc:
+            failure = failure or exc
+            tell(Notice(f"{mirror.repository}@{mirror.revision}: {exc}"))
+    if failure is not None:
+        raise failure
+    return found
+
+
+async def remove(node: Node, text: str, kind: Kind | None) -> MirrorInfo:
+    """Keep a mirror no longer; its files go with the garbage, and what was attested stays said. Raises NotFound."""
+    repository, revision = parse_foreign(text, node.hub.name, kind)
+    known = [
+        m for m in await on_disk(node.store.mirrors.tracked) if (m.repository, m.revision) == (repository, revision)
+    ]
+    if not known or not await on_disk(node.store.mirrors.untrack, repository, revision):
+        raise NotFound(f"{text} is no mirror here", hint="`p2phub mirror ls` lists them")
+    if known[0].manifest is not None:
+        await _unpin(node, known[0].manifest)
+    return await _info(node, repository, revision)
+
+
+async def show(node: Node) -> list[MirrorInfo]:
+    """Return the mirrors that this node keeps."""
+    return [await _info(node, m.repository, m.revision) for m in await on_disk(node.store.mirrors.tracked)]
+
+
+async def trust(node: Node, namespace: NamespaceId | None, *, is_trusted: bool) -> TrustedMirrors:
+    """Take the publisher `namespace` at his word about mirrors, or no longer (None: change nothing)."""
+
+    def change(old: list[str] | None) -> list[str]:
+        names = set(old or ())
+        if namespace is not None:
+            names = names | {str(namespace)} if is_trusted else names - {str(namespace)}
+        return sorted(names)
+
+    def work() -> TrustedMirrors:
+        return TrustedMirrors(node.store.settings.change(TRUST_SETTING, list[str], change))
+
+    return await on_disk(work)
+
+
+def trusted(node: Node) -> set[NamespaceId]:
+    """Return the publishers whose attestations count here: one's own, and those whom the owner trusts."""
+    names = node.store.settings.get(TRUST_SETTING, list[str]) or []
+    own = own_namespace(node)
+    return {NamespaceId.parse(name) for name in names} | ({own} if own else set())
+
+
+# ── one commit ──────────────────────────────────────────────────────────────
+
+
+async def finish(
+    node: Node, repository: Foreign, listing: Listing, names: Sequence[str], tell: Tell
+) -> ManifestId | None:
+    """Make the manifest of a commit and vouch for it, if all its files are here; None if they are not.
+
+    names: branches and tags that stand for the commit.
+    """
+    commit, shared = listing.info.commit, may_share(node, listing)
+    entries = await find_here(node, repository, listing.files, shared=shared)
+    if len(entries) < len(listing.files):
+        return None
+    known = await on_disk(node.store.mirrors.manifest, repository, commit)
+    if known is None or await on_disk(node.store.manifests.data, known) is None:
+        ordered = [entries[file.path] for file in listing.files]
+        manifest = await on_disk(_describe, node, repository, listing, ordered, from_thread(tell))
+        data = manifests.encode(manifest)
+        known = manifests.manifest_id(data)
+        if not shared:
+            # Before it can be found.
+            await on_disk(node.store.mirrors.withhold, [known])
+        await on_disk(node.store.blobs.sync)
+        await on_disk(node.store.manifests.add, data)
+        await on_disk(node.store.mirrors.set_manifest, repository, commit, known)
+    if shared:
+        await on_disk(node.store.mirrors.release, [known])
+        entry = await on_disk(_attest, node, repository, listing, known, tuple(names)[:NAMES_MAX])
+        if entry is not None:
+            node.note_news(entry.record.log, entry.record.index)
+    return known
+
+
+async def _refresh(node: Node, repository: Foreign, revision: str, tell: Tell) -> MirrorInfo:
+    """Bring a mirror to where its hub is now."""
+    info = await look_up(node, repository, revision, tell)
+    listing = await list_commit(node, repository, info, tell)
+    if listing.info.is_restricted and not node.settings.share_restricted:
+        tell(Notice(f"not everybody may have {repository}: peers are not given it, and nobody is told of it"))
+    await _bring_all(node, repository, listing, tell)
+    names = () if is_commit(revision) else (revision,)
+    manifest = await finish(node, repository, listing, names, tell)
+    if manifest is None:
+        raise NotFound(f"files of {repository} went while it was mirrored", hint="`p2phub mirror update` fetches them")
+    tracked = await on_disk(node.store.mirrors.tracked)
+    before = next((m.manifest for m in tracked if (m.repository, m.revision) == (repository, revision)), None)
+    await on_disk(node.store.keeping.pin, manifest, "mirrored")
+    await on_disk(node.store.mirrors.note_kept, repository, revision, info.commit, is_restricted=info.is_restricted)
+    if before not in (None, manifest):
+        await _unpin(node, before)
+    return await _info(node, repository, revision)
+
+
+async def _bring_all(node: Node, repository: Foreign, listing: Listing, tell: Tell) -> None:
+    """Bring all files of a commit into the store."""
+    shared = may_share(node, listing)
+    here = await find_here(node, repository, listing.files, shared=shared)
+    missing = {file.path: file for file in listing.files if file.path not in here}
+    total = sum({file.id: file.size for file in missing.values()}.values())
+    failure: HubError | None = None
+    tasks = trio.CapacityLimiter(TASKS_MAX)
+
+    async def one(path: str) -> None:
+        nonlocal failure
+        async with tasks:
+            if failure is not None:
+                return
+            try:
+                await bring(node, repository, listing, missing[path], tell)
+            except HubError as exc:
+                failure = failure or exc
+            else:
+                del missing[path]
+
+    async def report() -> None:
+        start = trio.current_time()
+        while True:
+            left = sum({file.id: file.size for file in missing.values()}.values())
+            part = sum(arriving.size for file, arriving in node.hub.arriving.items())
+            done = min(total, total - left + part)
+            tell(Progress("fetching", done, total, rate=done / max(trio.current_time() - start, 1e-6)))
+            await trio.sleep(TICK_S)
+
+    async with wanting(node, missing.values() if shared else ()), trio.open_nursery() as beside:
+        beside.start_soon(report)
+        if shared and missing and not node.settings.offline:
+            await bring_from_peers(node, list(missing.values()), tell)
+        async with trio.open_nursery() as nursery:
+            for path in list(missing):
+                nursery.start_soon(one, path)
+        beside.cancel_scope.cancel()
+    await on_disk(node.store.blobs.sync)
+    if failure is not None:
+        raise failure
+
+
+async def _unpin(node: Node, manifest: ManifestId) -> None:
+    """Let go what no mirror keeps any more."""
+
+    def work() -> None:
+        kept = {mirror.manifest for mirror in node.store.mirrors.tracked()}
+        if manifest not in kept and node.store.keeping.pins().get(manifest) == "mirrored":
+            node.store.keeping.unpin(manifest)
+
+    await on_disk(work)
+
+
+async def _info(node: Node, repository: Foreign, revision: str) -> MirrorInfo:
+    def work() -> MirrorInfo:
+        tracked = node.store.mirrors.tracked()
+        mirror = next((m for m in tracked if (m.repository, m.revision) == (repository, revision)), None)
+        commit = mirror.commit if mirror else None
+        listing = node.store.mirrors.listing(repository, commit) if commit else None
+        return MirrorInfo(
+            reference=f"{repository}@{revision}",
+            hub=repository.hub,
+            kind=repository.kind,
+            name=repository.name,
+            revision=revision,
+            commit=commit,
+            manifest=str(mirror.manifest) if mirror and mirror.manifest else None,
+            files=len(listing.files) if listing else 0,
+            size=listing.size if listing else 0,
+            restricted=bool(mirror and mirror.is_restricted),
+            checked=mirror.time if mirror and mirror.time else None,
+        )
+
+    return await on_disk(work)
+
+
+def _describe(node: Node, repository: Foreign, listing: Listing, entries: list[FileEntry], tell: Tell) -> Manifest:
+    sources = []
+    for entry in entries:
+        held = node.store.blobs.find(entry.root)
+        if held is not None:
+            sources.append(SourceFile(entry.path, held.path, held.size))
+    card, facts, variants = describe(sources, entries, tell)
+    return Manifest(
+        schema=1,
+        kind=repository.kind,
+        created=listing.info.created,
+        files=tuple(entries),
+        variants=variants,
+        card=card,
+        facts=facts,
+        origin=Origin(repository.hub, repository.name, listing.info.commit),
+    )
+
+
+def _attest(
+    node: Node, repository: Foreign, listing: Listing, manifest: ManifestId, names: tuple[str, ...]
+) -> Entry | None:
+    """Vouch for a mirror; returns the entry, None if there is nobody who could, or it was said already."""
+    own = own_namespace(node)
+    if own is None:
+        return None
+    commit = listing.info.commit
+    said = [node.store.mirrors.attested(repository, {own}, word) for word in (commit, *names)]
+    if all(row is not None and (row.commit, row.manifest) == (commit, manifest) for row in said):
+        return None
+
+    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
+        return Attest(
+            namespace=own,
+            log=log,
+            index=index,
+            previous=previous,
+            time=int(node.clock()),
+            model=repository.model,
+            claim="mirror-of",
+            kind=repository.kind,
+            manifest=manifest,
+            hub=repository.hub,
+            owner=repository.owner,
+            commit=commit,
+            names=names,
+        )
+
+    return publish_record(node, make)
