@@ -117,4 +117,3 @@ def _split(items: Sequence[Item], depth: int) -> Iterator[Sequence[Item]]:
         end = bisect_left(digits, digit + 1, begin)
         yield items[begin:end]
         begin = end
-

@@ -47,33 +47,39 @@ _JOINED_SIZE_MAX = 64 * 1024  # bytes of a body that goes out in one write with 
 _GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
-async def serve_connection(app: Application, stream: trio.SocketStream, writers: trio.CapacityLimiter) -> None:
-    """Answer on `stream` until either side has had enough, and close it. writers: threads that write bodies."""
-    raw = socket.socket(fileno=stream.socket.detach())
-    connection = Connection(app, raw, writers)
-    try:
-        while await connection.answer_one():
-            pass
-        await connection.linger()
-    except* _GONE as group:
-        log.debug("a client went away: %s", group.exceptions[0])
-    except* Exception:
-        log.exception("an answer failed")
-    finally:
-        raw.close()
-
-
 class Connection:
     """One connection of a client."""
 
-    def __init__(self, app: Application, raw: socket.socket, writers: trio.CapacityLimiter) -> None:
+    def __init__(
+        self,
+        app: Application,
+        stream: trio.SocketStream,
+        writers: trio.CapacityLimiter,
+        note_rest: Callable[[Connection, bool], None],
+    ) -> None:
+        """Take `stream` over. writers: threads that write bodies; note_rest: told whether there is no request."""
         self._app = app
-        self._socket = raw
-        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
+        self._socket = socket.socket(fileno=stream.socket.detach())
+        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._socket))
         self._writers = writers
+        self._note_rest = note_rest
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_SIZE_MAX)
-        self._ends = raw.getsockname()[:2], raw.getpeername()[:2]
         self._begin(b"GET")
+
+    async def run(self) -> None:
+        """Answer until either side has had enough, and close the connection."""
+        try:
+            self._ends = self._socket.getsockname()[:2], self._socket.getpeername()[:2]
+            while await self._answer_one():
+                pass
+            await self._linger()
+        except* _GONE as group:
+            log.debug("a client went away: %s", group.exceptions[0])
+        except* Exception:
+            log.exception("an answer failed")
+        finally:
+            self._note_rest(self, False)
+            self._socket.close()
 
     def _begin(self, method: bytes) -> None:
         self._has_body = method != b"HEAD"  # the answer
@@ -82,14 +88,17 @@ class Connection:
         self._is_read = False  # the request, to its end
         self._is_gone = False  # the client
         self._answered = trio.Event()
+        self._listening = trio.CancelScope()  # to a client that waits for its answer
 
-    async def answer_one(self) -> bool:
+    async def _answer_one(self) -> bool:
         """Answer one request; returns whether the connection can carry another."""
+        self._note_rest(self, True)
         try:
             request = await self._request()
         except h11.RemoteProtocolError as exc:
             await self._refuse(exc.error_status_hint)
             return False
+        self._note_rest(self, False)
         if request is None:
             return False
         self._begin(request.method)
@@ -119,7 +128,7 @@ class Connection:
         self._http.send_with_data_passthrough(h11.Data(data=_Sized(pipe.count)))  # type: ignore[arg-type]
         return pipe.count
 
-    async def linger(self) -> None:
+    async def _linger(self) -> None:
         """Say that nothing more comes, and take what the client still sends.
 
         A connection that is closed with bytes unread is reset, and the client may never see its answer.
@@ -193,11 +202,15 @@ class Connection:
         """Return when the client went away or has its answer."""
         # Who sent the next request already is here; it waits in the buffer, which gets no larger.
         if not self._is_gone and not self._answered.is_set() and self._http.trailing_data == (b"", False):
-            data = b""
-            with contextlib.suppress(*_GONE):
-                data = await self._stream.receive_some(_RECEIVE_SIZE)
-            self._http.receive_data(data)
-            self._is_gone = not data
+            data = None
+            with trio.CancelScope() as self._listening:
+                try:
+                    data = await self._stream.receive_some(_RECEIVE_SIZE)
+                except _GONE:
+                    data = b""
+            if data is not None:
+                self._http.receive_data(data)
+                self._is_gone = not data
         if not self._is_gone:
             await self._answered.wait()
 
@@ -227,6 +240,7 @@ class Connection:
             await self._stream.send_all(data)
         if not message.get("more_body", False):
             self._answered.set()
+            self._listening.cancel()
 
     async def _refuse(self, status: int) -> None:
         """Answer in the place of the application, if nothing was answered yet."""

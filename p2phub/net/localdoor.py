@@ -9,7 +9,9 @@ import trio
 from p2phub.core.errors import HubError
 from p2phub.core.names import format_endpoint
 
-from .asgi import WRITERS_MAX, Application, serve_connection
+from .asgi import WRITERS_MAX, Application, Connection
+
+CONNECTIONS_MAX = 1024  # open at once; spec/local-api.md §1
 
 
 async def serve_local(
@@ -19,14 +21,41 @@ async def serve_local(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer on the bound `listener`, which stays the caller's to close, until cancelled."""
-    writers = trio.CapacityLimiter(WRITERS_MAX)
-
-    async def serve(stream: trio.SocketStream) -> None:
-        await serve_connection(app, stream, writers)
-
+    door = _Door(app)
     own = trio.SocketListener(trio.socket.from_stdlib_socket(listener.dup()))
     task_status.started()
-    await trio.serve_listeners(serve, [own])
+    await trio.serve_listeners(door.serve, [own])
+
+
+class _Door:
+    """Counts connections and runs each. When there are too many, the one that rests longest makes room."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+        self._writers = trio.CapacityLimiter(WRITERS_MAX)
+        self._count = 0
+        # Connections without a request, in the order in which they began to rest.
+        self._resting: dict[Connection, trio.CancelScope] = {}
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        if self._count >= CONNECTIONS_MAX:
+            if not self._resting:
+                await trio.aclose_forcefully(stream)
+                return
+            self._resting.pop(next(iter(self._resting))).cancel()
+        self._count += 1
+        try:
+            with trio.CancelScope() as scope:
+
+                def note_rest(connection: Connection, rests: bool) -> None:
+                    if rests:
+                        self._resting[connection] = scope
+                    else:
+                        self._resting.pop(connection, None)
+
+                await Connection(self._app, stream, self._writers, note_rest).run()
+        finally:
+            self._count -= 1
 
 
 def bind_local(host: str, port: int) -> tuple[socket.socket, str]:

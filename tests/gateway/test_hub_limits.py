@@ -13,6 +13,7 @@ import trio
 from doorkit import TOKEN
 
 from p2phub.gateway.hub import requests, uploads, writing, xet
+from p2phub.testing.hostile import wait_for
 
 BODIES = [
     ("/api/repos/create", "application/json"),
@@ -217,3 +218,29 @@ async def test_no_path_leads_out(door, shelf, target):
 async def test_a_method_that_is_not_for_a_path_is_refused(door, shelf):
     for method, path in (("DELETE", f"/api/models/{shelf.name}"), ("POST", f"/{shelf.name}/resolve/main/config.json")):
         assert (await door.request(method, path)).status_code == 405
+
+
+async def test_many_bodies_that_come_slowly_do_not_fill_the_memory(door, shelf, monkeypatch):
+    monkeypatch.setattr(requests, "BODIES_SIZE_MAX", 2_500_000)
+    url = f"/api/models/{shelf.name}/paths-info/main"
+    body = b'{"paths": ["' + b"a" * 1_000_000 + b'"]}'
+    async with contextlib.AsyncExitStack() as stack:
+        slow = [
+            await stack.enter_async_context(await trio.open_tcp_stream(door.base_url.host, door.base_url.port))
+            for _ in range(2)
+        ]
+        kinds = {"content_type": "application/json", "content_length": str(len(body))}
+        for stream in slow:
+            begin = head(door, "POST", url, **kinds).encode().replace(b"\n", b"\r\n") + b"\r\n\r\n"
+            await stream.send_all(begin + body[:-1])
+        # What was sent is not yet what was read.
+        await wait_for(lambda: requests.held_bytes() == 2 * len(body) - 2, "two bodies to be here")
+        third = await door.post(url, content=body, headers={"content-type": "application/json"})
+        answers = []
+        for stream in slow:
+            await stream.send_all(body[-1:])
+            answers.append(await stream.receive_some())
+
+    assert (third.status_code, third.headers["retry-after"]) == (429, "2")
+    assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+    assert await is_well(door, shelf.name)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from clientkit import run_client
 
-from p2phub.testing.processes import Home
+from p2phub.testing.processes import Home, tree
 
 
 def test_torch_hub_loads_weights_by_url_and_checks_their_hash(writer, tmp_path):
@@ -77,3 +80,42 @@ def test_tables_and_tensors_are_read_through_the_file_system(shelf, tmp_path):
         )  # fmt: skip
 
     assert told.splitlines()[-3:] == ["(1000, 2)", "100", "True"]
+
+
+def test_tensorflow_hub_resolves_a_saved_model(writer, tmp_path):
+    node, _ = writer
+    model = tmp_path / "model"
+    (model / "variables").mkdir(parents=True)
+    (model / "assets" / "words").mkdir(parents=True)
+    (model / "saved_model.pb").write_bytes(os.urandom(300_000))
+    (model / "variables" / "variables.data-00000-of-00001").write_bytes(os.urandom(5_000_000))
+    (model / "variables" / "variables.index").write_bytes(os.urandom(1000))
+    (model / "assets" / "words" / "vocabulary.txt").write_text("un\ndeux\n")
+    namespace = node.home.ask("publish", str(model), "saved@1.0.0")["namespace"]
+    with Home(tmp_path / "cold").node(peers=(node.address,)) as cold:
+        told = run_client(
+            """
+            import sys, urllib.error
+            sys.path.append(sys.argv[2])
+            import tensorflow_files
+            tensorflow_files.set_up()
+            from tensorflow_hub.compressed_module_resolver import HttpCompressedFileResolver
+            from tensorflow_hub.uncompressed_module_resolver import HttpUncompressedFileResolver
+            resolve = HttpCompressedFileResolver()
+            assert resolve.is_supported(sys.argv[1] + "/1.0.0")
+            for handle, call, status in (
+                ("/9.9.9", resolve, 404), ("-not/1.0.0", resolve, 404), ("/1.0.0", HttpUncompressedFileResolver(), 501)
+            ):
+                try:
+                    call(sys.argv[1] + handle)
+                except urllib.error.HTTPError as exc:
+                    assert exc.code == status, (handle, exc)
+                else:
+                    raise AssertionError(handle)
+            print(resolve(sys.argv[1] + "/1.0.0"))
+            """,
+            tmp_path / "client", f"{cold.local_url}/{namespace}/saved", str(Path(__file__).parent),
+            TFHUB_CACHE_DIR=str(tmp_path / "cache"),
+        )  # fmt: skip
+
+    assert tree(Path(told.splitlines()[-1])) == tree(model)

@@ -297,3 +297,33 @@ async def test_a_client_that_goes_away_ends_its_answer() -> None:
             await stream.receive_some()
         with trio.fail_after(30):
             await ended.wait()
+
+
+async def test_connections_that_rest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2phub.net.localdoor.CONNECTIONS_MAX", 3)
+    async with door(echo) as address, contextlib.AsyncExitStack() as stack:
+        busy = await stack.enter_async_context(await trio.open_tcp_stream(*address))
+        await busy.send_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n")
+        resting = [await stack.enter_async_context(await trio.open_tcp_stream(*address)) for _ in range(2)]
+        for stream in resting:
+            await stream.send_all(GET + b"\r\n")
+            assert await stream.receive_some()
+
+        for _ in range(3):
+            assert b"GET /a" in await talk(address, GET + b"connection: close\r\n\r\n")
+        with trio.fail_after(30):
+            ended = await resting[0].receive_some()
+        await resting[1].send_all(GET + b"\r\n")
+        answer = await resting[1].receive_some()
+
+    assert ended == b""
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+async def test_when_all_are_at_work_nobody_else_gets_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2phub.net.localdoor.CONNECTIONS_MAX", 1)
+    async with door(echo) as address, await trio.open_tcp_stream(*address) as busy:
+        await busy.send_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n")
+        await trio.sleep(0.2)
+        with contextlib.suppress(trio.BrokenResourceError):
+            assert await talk(address, GET + b"\r\n") == b""

@@ -23,6 +23,7 @@ from .requests import PAGE_DEFAULT, is_true, next_page, number, query_fields, re
 from .trees import Tree, entry
 
 PATHS_MAX = 10_000  # in one request; spec/hub-api.md §7
+PATHS_SIZE_MAX = 4 * 1024 * 1024  # bytes of them: those of a manifest have less than one; spec/hub-api.md §7
 TREE_PAGE_MAX = 10_000  # entries: a whole manifest; llama.cpp does not ask for a second page
 EXPANDED_PAGE_MAX = 1000
 COMMITS_PAGE_MAX = 100
@@ -76,7 +77,7 @@ class ReadingRequests:
 
     async def paths_info(self, request: Request, kind: Kind, name: str, revision: str) -> Response:
         """Say of each path what it is; paths that are not there are left out."""
-        form = await read_form(request)
+        form = await read_form(request, size_max=PATHS_SIZE_MAX)
         paths = values(form, "paths")
         if len(paths) > PATHS_MAX:
             raise Refusal(400, f"{len(paths)} paths in one request, the limit is {PATHS_MAX}")

@@ -13,9 +13,12 @@ from starlette.requests import ClientDisconnect, Request
 from .errors import Refusal
 
 BODY_SIZE_MAX = 16 * 1024 * 1024  # bytes of a body that is read at once
+BODIES_SIZE_MAX = 128 * 1024 * 1024  # bytes of all bodies that are being read at once
 BODY_GAP_S = 30.0  # seconds in which some of the body must come
 FIELDS_MAX = 20_000  # of a query or form
 PAGE_DEFAULT = 1000  # entries in a page, if the client says nothing
+
+_held: trio.lowlevel.RunVar[int] = trio.lowlevel.RunVar("bytes_of_bodies")
 
 # A page in a browser has a foreign Host (DNS rebinding) or an Origin; a port may have been forwarded.
 _LOOPBACK = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?")
@@ -88,11 +91,24 @@ async def read_body(request: Request, *, size_max: int = BODY_SIZE_MAX) -> bytes
     """Return the body. Raises Refusal if it is longer than `size_max` bytes or stops coming."""
     check_length(request, size_max)
     body = bytearray()
-    async for piece in body_pieces(request):
-        body += piece
-        if len(body) > size_max:
-            raise too_large(size_max)
+    try:
+        async for piece in body_pieces(request):
+            body += piece
+            _held.set(held_bytes() + len(piece))
+            if len(body) > size_max:
+                raise too_large(size_max)
+            # Many that come slowly are as large as a few that come at once.
+            if held_bytes() > BODIES_SIZE_MAX:
+                headers = {"retry-after": "2", "connection": "close"}
+                raise Refusal(429, "too many large bodies at once", headers=headers)
+    finally:
+        _held.set(held_bytes() - len(body))
     return bytes(body)
+
+
+def held_bytes() -> int:
+    """Return the bytes of bodies that are being read now."""
+    return _held.get(0)
 
 
 def check_length(request: Request, size_max: int) -> None:
