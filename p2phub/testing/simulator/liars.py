@@ -154,8 +154,8 @@ class Flooder(Liar):
             key = SigningKey(self._seed(f"flood {number}"))
             identity = open_identity([sign_document(new_document(key.public_key, created=int(self.clock())), [key])])
             logs.add_identity(identity)
-            logs.append_own(identity.namespace, key, partial(self._spam, identity.namespace))
-            self.node.note_change()
+            entry = logs.append_own(identity.namespace, key, partial(self._spam, identity.namespace))
+            self.node.note_news(entry.record.log, 0)
             await trio.sleep(1.0 / rate)
 
     def _spam(self, namespace: NamespaceId, connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
