@@ -13,6 +13,7 @@ from p2phub.core.checkpoint import sign_head
 from p2phub.core.errors import PeerBusy, PeerError
 from p2phub.core.ids import LogId
 from p2phub.core.names import Address
+from p2phub.core.search import Query
 from p2phub.net.peerclient import PeerClient
 from p2phub.node import gossip, inspect, neighbours, replicate
 from p2phub.node.events import ignore
@@ -21,7 +22,6 @@ from p2phub.node.node import create_identity
 from p2phub.node.publish import publish
 from p2phub.protocol.messages import LogHead
 from p2phub.protocol.talk import Ask, Exchange, Push, Reply, Whole, Word, sign_talk
-from p2phub.store.catalogue import Query
 from p2phub.store.keys import load_key
 from p2phub.testing import values
 from p2phub.testing.hostile import counting, open_home, serving, wait_for

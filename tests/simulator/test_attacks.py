@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from p2phub.testing.simulator import World, attacks, simulate
 from p2phub.testing.simulator.measures import Measure
 
