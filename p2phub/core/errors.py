@@ -38,8 +38,8 @@ class InvalidName(HubError):
 class ForkedLog(HubError):
     """A publisher signed two histories of one log; carries both heads as evidence."""
 
-    def __init__(self, text: str, *, ours: bytes, theirs: bytes) -> None:
-        super().__init__(text)
+    def __init__(self, text: str, *, ours: bytes, theirs: bytes, hint: str | None = None) -> None:
+        super().__init__(text, hint=hint)
         self.ours = ours
         self.theirs = theirs
 

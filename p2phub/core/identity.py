@@ -26,6 +26,7 @@ PURPOSE = "identity"  # spec/signing.md §2
 DOCUMENT_SIZE_MAX = 16 * 1024  # bytes; spec/identity.md §1
 CHAIN_MAX = 1000  # documents; spec/identity.md §3
 KEYS_MAX = 16  # in one role; spec/identity.md §1
+EPOCHS_MAX = 64  # of all keys together; spec/identity.md §4
 
 _NAMESPACE_CONTEXT = "p2phub 1 namespace"  # spec/identity.md §2
 
@@ -46,6 +47,15 @@ class RetiredKey(Struct, frozen=True, forbid_unknown_fields=True):
     size: Annotated[int, Meta(ge=0, le=2**53)]
 
 
+class Epoch(Struct, frozen=True, forbid_unknown_fields=True):
+    """The end of a log of `key`: it had `size` records with this `root`. The key goes on in its log number `number`."""
+
+    key: PublicKey
+    number: Annotated[int, Meta(ge=1, le=EPOCHS_MAX)]
+    size: Annotated[int, Meta(ge=0, le=2**53)]
+    root: Hash
+
+
 class IdentityDocument(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Version `version` of a namespace's keys."""
 
@@ -58,6 +68,7 @@ class IdentityDocument(Struct, frozen=True, forbid_unknown_fields=True, omit_def
     previous: Hash | None = None  # BLAKE3 of the document before; None in version 1
     domains: Annotated[tuple[DomainName, ...], Meta(max_length=16)] = ()  # claimed, sorted
     retired: Annotated[tuple[RetiredKey, ...], Meta(max_length=64)] = ()
+    epochs: Annotated[tuple[Epoch, ...], Meta(max_length=EPOCHS_MAX)] = ()  # sorted by key, then by number
 
 
 class KeySignature(Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,9 +94,20 @@ class Identity(Struct, frozen=True):
 
     @property
     def logs(self) -> dict[LogId, PublicKey]:
-        """The logs of the namespace, those of retired keys included, with their keys."""
+        """The logs of the namespace, those that were closed and those of retired keys included, with their keys."""
         keys = [*self.current.publish.keys, *(retired.key for retired in self.current.retired)]
-        return {log_id(self.namespace, key): key for key in keys}
+        return {
+            log_id(self.namespace, key, epoch): key for key in keys for epoch in range(self._epochs_of(key) + 1)
+        }
+
+    def log_of(self, key: PublicKey) -> LogId:
+        """Return the log in which `key` signs now."""
+        return log_id(self.namespace, key, self._epochs_of(key))
+
+    @property
+    def closed(self) -> dict[LogId, Epoch]:
+        """The logs that go on no more, with their end."""
+        return {log_id(self.namespace, epoch.key, epoch.number - 1): epoch for epoch in self.current.epochs}
 
     def counted(self, log: LogId, size: int) -> int:
         """Return how many of the first `size` records of `log` count."""
@@ -95,9 +117,13 @@ class Identity(Struct, frozen=True):
     def size_max(self, log: LogId) -> int | None:
         """Return how many records of `log` count; None if all do."""
         for retired in self.current.retired:
-            if log_id(self.namespace, retired.key) == log:
+            if self.log_of(retired.key) == log:
                 return retired.size
-        return None
+        closed = self.closed.get(log)
+        return closed.size if closed else None
+
+    def _epochs_of(self, key: PublicKey) -> int:
+        return sum(epoch.key == key for epoch in self.current.epochs)
 
 
 def new_document(key: PublicKey, *, created: int) -> IdentityDocument:
@@ -158,6 +184,14 @@ def _check_document(document: IdentityDocument) -> None:
     retired = [key.key for key in document.retired]
     if retired != sorted(set(retired)) or set(retired) & set(document.publish.keys):
         raise InvalidData("retired keys are sorted, each stands once, and none publishes")
+    ends = [(epoch.key, epoch.number) for epoch in document.epochs]
+    numbered = [(key, number) for key in sorted({key for key, _ in ends}) for number in _numbers(key, ends)]
+    if ends != numbered or not {key for key, _ in ends} <= {*document.publish.keys, *retired}:
+        raise InvalidData("epochs are sorted, numbered from 1 for each key, and of keys that publish or did")
+
+
+def _numbers(key: PublicKey, ends: Sequence[tuple[PublicKey, int]]) -> range:
+    return range(1, 1 + sum(other == key for other, _ in ends))
 
 
 def _check_signatures(signed: SignedDocument, roles: Sequence[Role]) -> None:

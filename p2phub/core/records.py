@@ -138,9 +138,13 @@ class Entry(Struct, frozen=True):
     leaf: bytes  # 32 bytes
 
 
-def log_id(namespace: NamespaceId, key: PublicKey) -> LogId:
-    """Return the id of the log that `key` keeps in `namespace`."""
-    return LogId(blake3(namespace + key, derive_key_context=_LOG_CONTEXT).digest())
+def log_id(namespace: NamespaceId, key: PublicKey, epoch: int = 0) -> LogId:
+    """Return the id of the log that `key` keeps in `namespace`.
+
+    epoch: how many logs of the key were closed before this one; spec/identity.md §4.
+    """
+    material = namespace + key + (epoch.to_bytes(4, "big") if epoch else b"")
+    return LogId(blake3(material, derive_key_context=_LOG_CONTEXT).digest())
 
 
 def sign_record(record: Record, key: SigningKey) -> Entry:

@@ -15,6 +15,7 @@ import trio
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import HashMismatch, InvalidData, PeerBusy, PeerError, PeerUnreachable, PeerViolation
+from p2phub.core.forks import PROOF_SIZE_MAX, ForkProof
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.manifest import MANIFEST_SIZE_MAX, manifest_id
 from p2phub.core.names import format_endpoint
@@ -121,6 +122,10 @@ class PeerClient:
         if any(len(some) > asked.count for some, asked in zip(entries, ranges, strict=False)):
             raise self._violation("sent more records than it was asked for")
         return entries
+
+    async def fork(self, log: LogId) -> ForkProof:
+        """Return what proves that `log` forked; unchecked."""
+        return self._decode(await self._get(f"fork/{log}", size_max=PROOF_SIZE_MAX), ForkProof)  # type: ignore[arg-type]
 
     async def manifest(self, manifest: ManifestId) -> bytes | None:
         """Return the bytes of a manifest, checked against its hash; None if the peer has it not."""

@@ -205,7 +205,8 @@ async def status(node: Node) -> Status:
 
     def count() -> tuple[int, int, list[str], int, int]:
         states = node.store.logs.states()
-        forked = [str(state.log) for state in states if node.store.logs.fork(state.log)]
+        forks = node.store.forks
+        forked = [str(log) for log in sorted({*forks.suspected(), *(f.log for f in forks.all() if not f.is_settled)})]
         records = sum(state.size for state in states)
         return node.store.search.count(), len(states), forked, records, len(node.store.manifests.all())
 

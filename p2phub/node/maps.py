@@ -19,6 +19,7 @@ from p2phub.protocol.messages import (
     Identities,
     IdentitiesQuery,
     IdentityChain,
+    LogHead,
     MapAnswer,
     MapQuery,
     NodeRecords,
@@ -26,6 +27,7 @@ from p2phub.protocol.messages import (
     ReconcileQuery,
     Records,
     RecordsQuery,
+    StoppedLog,
 )
 from p2phub.protocol.reconcile import told
 from p2phub.store.digests import Digests
@@ -76,8 +78,9 @@ def _compare(digests: Digests, asked: MapQuery | None, salt: bytes) -> MapAnswer
 
 def heads_in(store: Store, query: BucketsQuery) -> Heads:
     """Return the heads in buckets that the asker does not have."""
-    heads, complete = _collect(store.log_digests, query, store.log_states.heads, lambda head: len(head.head) + 64)
-    return Heads(tuple(heads), complete)
+    found, complete = _collect(store.log_digests, query, store.log_states.heads, _size_of)
+    heads = tuple(shown for shown in found if isinstance(shown, LogHead))
+    return Heads(heads, complete, tuple(shown for shown in found if isinstance(shown, StoppedLog)))
 
 
 def records_in(store: Store, query: BucketsQuery) -> NodeRecords:
@@ -122,6 +125,10 @@ def have_of(digests: Digests, prefix: str, salt: bytes, *, have_max: int) -> Buc
     items = digests.items(prefix, have_max + 1)
     have = b"".join(short_item(item, salt) for item in items) if len(items) <= have_max else b""
     return Bucket(prefix, have)
+
+
+def _size_of(shown: LogHead | StoppedLog) -> int:
+    return 64 + (len(shown.head) if isinstance(shown, LogHead) else 64)
 
 
 def _collect(

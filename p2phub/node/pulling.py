@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from blake3 import blake3
 from msgspec.structs import replace
 
-from p2phub.core.checkpoint import Head, parse_head
+from p2phub.core.checkpoint import Head, open_head, parse_head
 from p2phub.core.errors import ForkedLog, InvalidData, PeerError, PeerViolation
 from p2phub.core.fingerprints import SALT_SIZE, range_of
 from p2phub.core.identity import Identity, open_identity
@@ -31,12 +31,14 @@ from p2phub.protocol.messages import (
     LogRange,
     MapQuery,
     ReconcileQuery,
+    StoppedLog,
 )
 from p2phub.protocol.reconcile import HAVE_MAX, Walk
 from p2phub.store.digests import Digests
 from p2phub.store.logs import LogPart
 
 from .disk import on_disk
+from .forks import prove_fork, take_proof
 from .maps import have_of, refresh_maps
 from .node import Node
 
@@ -170,10 +172,11 @@ async def _take_logs(node: Node, client: PeerClient, walk: Walk) -> int:
         buckets = await _next_buckets(node.store.log_digests, client, walk, of_nodes=False)
         while buckets:
             page = await client.heads(BucketsQuery(walk.salt, buckets))
-            heads = [_parse(client, announced) for announced in page.heads]
-            buckets = _rest(client, buckets, page.complete, [head.log for head in heads])
+            keys = [_parse(client, announced.head).log for announced in page.heads]
+            keys += [told.log for told in page.stopped]
+            buckets = _rest(client, buckets, page.complete, sorted(keys))
             try:
-                count += await take_heads(node, client, page.heads)
+                count += await take_heads(node, client, page.heads, page.stopped)
             except PeerViolation:
                 raise
             except PeerError as exc:
@@ -183,39 +186,52 @@ async def _take_logs(node: Node, client: PeerClient, walk: Walk) -> int:
     return count
 
 
-@dataclass
+@dataclass(eq=False)
 class _Goal:
-    """A log that the peer has another head of, and how far it is here."""
+    """A log of which the peer shows something else than what is here, and how far it is here."""
 
-    announced: LogHead
-    head: Head
-    size: int  # records that are here
+    namespace: NamespaceId
+    version: int  # of the identity document that the peer has
+    log: LogId
+    head: Head | None  # the peer's; None: it shows none, because the log goes on no more
+    reach: int  # records that the peer has
+    common: int | None = None  # records at which a fork froze the log, as far as we know
+    proof_wanted: bool = False  # the peer knows of a fork that is news
+    is_suspect: bool = False  # another history was met before, and nothing proves it yet
+    size: int = 0  # records that are here
     identity: Identity | None = None  # as far as it is here
     before: tuple[int, int] = (0, 0)  # records, and version of the identity, that were here
 
     @property
     def missing(self) -> int:
         """How many records are to be fetched."""
-        assert self.identity is not None
-        return self.identity.counted(self.head.log, self.head.size) - self.size
+        if self.identity is None or self.is_suspect:
+            return 0
+        if (end := self.identity.closed.get(self.log)) is not None:
+            # Only of who has all of the history that counts.
+            return end.size - self.size if self.head is None and self.common is None else 0
+        counted = self.identity.counted(self.log, self.reach)
+        return (counted if self.common is None else min(counted, self.common)) - self.size
 
 
-async def take_heads(node: Node, client: PeerClient, heads: Iterable[LogHead]) -> int:
+async def take_heads(
+    node: Node, client: PeerClient, heads: Iterable[LogHead], stopped: Iterable[StoppedLog] = ()
+) -> int:
     """Bring every log that is longer at the peer up to its head; returns how many records were new.
 
     Raises PeerError, after all logs that can be were taken, if the peer does not have what its
     heads cover, and PeerViolation if it sent what its publisher did not sign.
     """
-    goals = await on_disk(_goals, node, client, tuple(heads))
+    goals = await on_disk(_goals, node, client, tuple(heads), tuple(stopped))
     if not goals:
         return 0
-    before = {goal.head.log: goal.size for goal in goals}
     try:
         proven, is_known = await _prove(node, client, goals)
+        await _take_proofs(node, client, proven)
         count, is_complete = await _fetch(node, client, proven)
     finally:
-        for log_id in await on_disk(_changed, node, goals):
-            node.note_news(log_id, before[log_id], client.node)
+        for log_id, before in await on_disk(_changed, node, goals):
+            node.note_news(log_id, before, client.node)
     if not is_known:
         raise PeerError(f"{client} does not know the publishers of all its logs", peer=str(client.node))
     if not is_complete:
@@ -223,36 +239,53 @@ async def take_heads(node: Node, client: PeerClient, heads: Iterable[LogHead]) -
     return count
 
 
-def _goals(node: Node, client: PeerClient, heads: Iterable[LogHead]) -> list[_Goal]:
-    """Return what of `heads` is news."""
-    goals = []
+def _goals(node: Node, client: PeerClient, heads: Iterable[LogHead], stopped: Iterable[StoppedLog]) -> list[_Goal]:
+    """Return what of `heads` and `stopped` is news."""
+    shown = []
     for announced in heads:
-        head = _parse(client, announced)
-        state = node.store.logs.state(head.log)
-        # Without a head of its own this node could not pass the log on.
-        is_equal = state is not None and bool(state.head) and state.size == head.size and state.root == head.root
-        if (state and is_equal and state.version >= announced.version) or node.store.logs.fork(head.log):
-            continue
-        known = node.store.logs.identity(announced.namespace)
-        is_known = known and head.log in known.logs and known.current.version >= announced.version
-        before = (state.size, state.version) if state else (0, 0)
-        goals.append(_Goal(announced, head, before[0], known if is_known else None, before))
-    return goals
+        head = _parse(client, announced.head)
+        shown.append(_Goal(announced.namespace, announced.version, head.log, head, head.size))
+    for told in stopped:
+        is_forked = told.common is not None
+        goal = _Goal(told.namespace, told.version, told.log, None, told.held, told.common, proof_wanted=is_forked)
+        shown.append(goal)
+    return [goal for goal in shown if _is_news(node, goal)]
 
 
-def _changed(node: Node, goals: Iterable[_Goal]) -> list[LogId]:
-    """Return the logs that came further."""
+def _is_news(node: Node, goal: _Goal) -> bool:
+    """Fill in what is here of the log of `goal`; returns whether the peer has more of it."""
+    logs = node.store.logs
+    state, fork = logs.state(goal.log), node.store.forks.get(goal.log)
+    goal.before = (state.size, state.version) if state else (0, 0)
+    goal.size = goal.before[0]
+    goal.is_suspect = fork is None and logs.fork(goal.log) is not None
+    known = logs.identity(goal.namespace)
+    if known and goal.log in known.logs and known.current.version >= goal.version:
+        goal.identity = known
+    if fork is not None:
+        goal.proof_wanted = goal.proof_wanted and goal.common is not None and goal.common < fork.common
+        goal.common = fork.common if goal.common is None else min(goal.common, fork.common)
+    if goal.identity is None or goal.proof_wanted or goal.is_suspect or goal.missing > 0:
+        return True
+    if goal.head is None or goal.log in goal.identity.closed:
+        return False
+    # Without a head of its own this node could not pass the log on.
+    return not (state and state.head and state.size == goal.head.size and state.root == goal.head.root)
+
+
+def _changed(node: Node, goals: Iterable[_Goal]) -> list[tuple[LogId, int]]:
+    """Return the logs that came further, and how many records of each were here before."""
     changed = []
     for goal in goals:
-        state = node.store.logs.state(goal.head.log)
+        state = node.store.logs.state(goal.log)
         if state and (state.size, state.version) > goal.before:
-            changed.append(goal.head.log)
+            changed.append((goal.log, goal.before[0]))
     return changed
 
 
-def _parse(client: PeerClient, announced: LogHead) -> Head:
+def _parse(client: PeerClient, head: bytes) -> Head:
     try:
-        return parse_head(announced.head)
+        return parse_head(head)
     except InvalidData as exc:
         raise PeerViolation(f"{client} sent a head that is none", peer=str(client.node)) from exc
 
@@ -262,7 +295,7 @@ async def _prove(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
 
     Returns the goals that are proven, and whether the peer knew all that it was asked for.
     """
-    wanted = sorted({goal.announced.namespace for goal in goals if goal.identity is None})
+    wanted = sorted({goal.namespace for goal in goals if goal.identity is None})
     found: dict[NamespaceId, Identity] = {}
     is_known = True
     while wanted:
@@ -281,15 +314,42 @@ async def _prove(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
                 raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from exc
         wanted = wanted[len(chains) :]
     for goal in goals:
-        identity = found.get(goal.announced.namespace)
+        identity = found.get(goal.namespace)
         if goal.identity is not None or identity is None:
             continue
-        if identity.current.version < goal.announced.version:
+        if identity.current.version < goal.version:
             raise PeerViolation(f"{client} sent an identity that is older than it said", peer=str(client.node))
         # One that does not name the key: its publisher dropped the log, and the peer still has it.
-        if goal.head.log in identity.logs:
+        if goal.log in identity.logs:
             goal.identity = identity
     return [goal for goal in goals if goal.identity is not None], is_known
+
+
+async def _take_proofs(node: Node, client: PeerClient, goals: Iterable[_Goal]) -> None:
+    """Keep what proves forks, of those that the peer knows and of those that are suspected here."""
+    for goal in goals:
+        assert goal.identity is not None
+        if goal.log in goal.identity.closed:
+            continue
+        if goal.proof_wanted:
+            try:
+                await take_proof(node, client, goal.identity, goal.log)
+            except InvalidData as exc:
+                raise PeerViolation(f"{client} sent a proof that proves nothing", peer=str(client.node)) from exc
+        elif goal.is_suspect:
+            await _prove_fork(node, client, goal)
+
+
+async def _prove_fork(node: Node, client: PeerClient, goal: _Goal) -> None:
+    """Keep a proof that the peer's history of a log is another than ours, if it is and the peer has it."""
+    assert goal.identity is not None
+    head = None
+    if goal.head is not None:
+        try:
+            head = open_head(goal.head.text, log=goal.log, key=goal.identity.logs[goal.log])
+        except InvalidData as exc:
+            raise PeerViolation(f"{client} sent a head that nobody signed", peer=str(client.node)) from exc
+    await prove_fork(node, client, goal.identity, goal.log, goal.reach, head)
 
 
 async def _fetch(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tuple[int, bool]:
@@ -297,47 +357,58 @@ async def _fetch(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
     count = 0
     is_complete = True
     # Of these only the head, or the identity, is news.
-    parts = [_part(goal, ()) for goal in goals if goal.missing <= 0]
+    parts: list[tuple[_Goal, tuple[bytes, ...]]] = [
+        (goal, ()) for goal in goals if goal.missing <= 0 and goal.head is not None and not goal.is_suspect
+    ]
     open_goals = [goal for goal in goals if goal.missing > 0]
     while parts or open_goals:
-        asked: list[_Goal] = []
-        if open_goals:
-            asked = open_goals[:RANGES_MAX]
-            ranges = [LogRange(goal.head.log, goal.size, goal.missing) for goal in asked]
-            answered = await client.records(ranges)
-            parts += [_part(goal, entries) for goal, entries in zip(asked, answered, strict=False)]
+        asked = open_goals[:RANGES_MAX]
+        if asked:
+            answered = await client.records([LogRange(goal.log, goal.size, goal.missing) for goal in asked])
+            parts += zip(asked, answered, strict=False)
             asked = asked[: len(answered)]
-        count += await _keep(node, client, parts)
+        added, forked = await _keep(node, client, parts)
+        count += added
+        for goal in forked:
+            await _prove_fork(node, client, goal)
         parts = []
         open_goals = open_goals[len(asked) :]
         for goal in asked:
-            state = await on_disk(node.store.logs.state, goal.head.log)
-            before, goal.size = goal.size, state.size if state else 0
-            if goal.missing <= 0 or await on_disk(node.store.logs.fork, goal.head.log) is not None:
+            if goal in forked:
                 continue
-            if goal.size > before:
+            state = await on_disk(node.store.logs.state, goal.log)
+            before, goal.size = goal.size, state.size if state else 0
+            if goal.missing > 0 and goal.size > before:
                 open_goals.append(goal)  # cut short, to fit the answer
-            else:
+            elif goal.missing > 0:
                 is_complete = False
     return count, is_complete
 
 
-def _part(goal: _Goal, entries: tuple[bytes, ...]) -> LogPart:
-    assert goal.identity is not None
-    return LogPart(goal.identity, goal.head, goal.size, entries)
+async def _keep(
+    node: Node, client: PeerClient, parts: Sequence[tuple[_Goal, tuple[bytes, ...]]]
+) -> tuple[int, list[_Goal]]:
+    """Keep entries of logs, whatever becomes of others among them.
 
-
-async def _keep(node: Node, client: PeerClient, parts: Sequence[LogPart]) -> int:
-    """Keep parts of logs, whatever becomes of others among them; returns how many records were new."""
+    Returns how many were new, and the goals of which the peer has another history.
+    """
     count = 0
+    forked: list[_Goal] = []
     wrong: InvalidData | None = None
-    for outcome in await on_disk(node.store.logs.extend_many, parts, now=node.clock()):
+    taken = [
+        LogPart(goal.identity, goal.log, goal.head, goal.size, entries)
+        for goal, entries in parts
+        if goal.identity is not None
+    ]
+    outcomes = await on_disk(node.store.logs.extend_many, taken, now=node.clock())
+    for (goal, _), outcome in zip(parts, outcomes, strict=True):
         if isinstance(outcome, int):
             count += outcome
         elif isinstance(outcome, ForkedLog):
             log.warning("%s", outcome)
+            forked.append(goal)
         else:
             wrong = outcome
     if wrong is not None:
         raise PeerViolation(f"{client} sent a head or a record that is not right", peer=str(client.node)) from wrong
-    return count
+    return count, forked

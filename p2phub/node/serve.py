@@ -114,6 +114,7 @@ class PeerDoor:
             ("POST", r"/v1/records", self._records),
             ("POST", r"/v1/talk", self._talk),
             ("GET", r"/v1/head/([a-z2-7]{52})", self._head),
+            ("GET", r"/v1/fork/([a-z2-7]{52})", self._fork),
             ("GET", r"/v1/manifest/([0-9a-f]{64})", self._manifest),
             ("POST", r"/v1/have", self._have),
             ("POST", r"/v1/trees", self._trees),
@@ -206,6 +207,10 @@ class PeerDoor:
         query = decode(request.body, UpstreamQuery, size_max=LARGE_QUERY_SIZE_MAX)
         is_near = await self._node.links.class_of(request.host) not in EXPENSIVE
         return Response(200, encode(await mates.answer(self._node, query, is_near=is_near)))
+
+    async def _fork(self, request: Request, log_text: str) -> Response:
+        fork = await on_disk(self._store.forks.get, LogId.parse(log_text))
+        return Response(200, encode(fork.proof)) if fork else _text(404, "this log is not known to have forked")
 
     async def _manifest(self, request: Request, digits: str) -> Response:
         revision = ManifestId(bytes.fromhex(digits))

@@ -118,11 +118,22 @@ class BucketsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     buckets: Annotated[tuple[Bucket, ...], Meta(min_length=1, max_length=BUCKETS_MAX)]
 
 
-class Heads(Struct, frozen=True, forbid_unknown_fields=True):
+class StoppedLog(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A log that goes on no more: it forked, or its publisher closed it."""
+
+    namespace: NamespaceId
+    version: Annotated[int, Meta(ge=1, le=CHAIN_MAX)]  # of the newest identity document that the sender has
+    log: LogId
+    held: Annotated[int, Meta(ge=0, le=2**53)]  # records that count and that the sender has
+    common: Annotated[int, Meta(ge=0, le=2**53)] | None = None  # records at which a fork froze it; None: it was closed
+
+
+class Heads(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The heads in the buckets, in order, as many as fit; `complete` counts the buckets of which none is left out."""
 
     heads: Annotated[tuple[LogHead, ...], Meta(max_length=4096)]
     complete: Annotated[int, Meta(ge=0, le=BUCKETS_MAX)]
+    stopped: Annotated[tuple[StoppedLog, ...], Meta(max_length=4096)] = ()
 
 
 class NodeRecords(Struct, frozen=True, forbid_unknown_fields=True):

@@ -28,7 +28,9 @@ class LogPart(Struct, frozen=True):
     """Entries of one log, as a peer sent them, and what proves them."""
 
     identity: Identity  # checked, and names the key of the log
-    head: Head  # as far as the log goes at the peer; nobody checked its signature yet
+    log: LogId
+    # As far as the log goes at the peer, nobody checked its signature yet; None: as far as is known otherwise.
+    head: Head | None
     start: int  # index of the first entry
     entries: tuple[bytes, ...]  # none: only the head, or the identity, is news
 
@@ -81,7 +83,7 @@ class PartCheck:
         self.slices: list[_Slice] = []
         self.results: list[Future[list[tuple[Head | None, Checked]]]] = []
         self.places: list[int] = []  # of the slices in what their thread returns
-        log, identity = part.head.log, part.identity
+        log, identity = part.log, part.identity
         key = identity.logs.get(log)
         if key is None:
             self._error = InvalidData(f"log {log} is not of a key that {identity.namespace} names")
@@ -98,7 +100,7 @@ class PartCheck:
             return self._error
         results = [future.result()[place] for future, place in zip(self.results, self.places, strict=True)]
         head, first = results[0]
-        if head is None:
+        if head is None and self.part.head is not None:
             assert first.error is not None
             return first.error
         entries: list[Entry] = []
@@ -109,7 +111,7 @@ class PartCheck:
                 break
         part = self.part
         key = self.slices[0].key
-        return Arrival(part.identity, head.log, key, head, self._start, Checked(entries, error))
+        return Arrival(part.identity, part.log, key, head, self._start, Checked(entries, error))
 
 
 def start_checks(pool: Executor, checks: Iterable[PartCheck], now: float) -> None:

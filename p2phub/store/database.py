@@ -539,6 +539,31 @@ MIGRATIONS = (
         JOIN yank_rows AS r ON r.repository = repositories.number
         JOIN logs ON logs.number = r.log_number
         LEFT JOIN entry_rows AS e ON e.log_number = r.log_number AND e.idx = r.idx;
+    CREATE TABLE fork_proofs (         -- logs that forked, with what proves it to anybody
+        log        BLOB PRIMARY KEY,
+        namespace  BLOB NOT NULL,
+        common     INTEGER NOT NULL,   -- records that count
+        proof      BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE closed_logs (         -- what the newest identity documents say of logs that go on no more
+        log        BLOB PRIMARY KEY,
+        namespace  BLOB NOT NULL,
+        size       INTEGER NOT NULL,   -- records
+        root       BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX closed_logs_by_namespace ON closed_logs (namespace);
+    CREATE TRIGGER fork_proven AFTER INSERT ON fork_proofs BEGIN
+        INSERT INTO digests_changed (kind, key) SELECT 1, new.log
+            WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 1 AND key = new.log);
+    END;
+    CREATE TRIGGER fork_proven_again AFTER UPDATE ON fork_proofs BEGIN
+        INSERT INTO digests_changed (kind, key) SELECT 1, new.log
+            WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 1 AND key = new.log);
+    END;
+    CREATE TRIGGER log_closed AFTER INSERT ON closed_logs BEGIN
+        INSERT INTO digests_changed (kind, key) SELECT 1, new.log
+            WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 1 AND key = new.log);
+    END;
     """,
     """
     ALTER TABLE attestations DROP COLUMN leaf;

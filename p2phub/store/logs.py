@@ -22,8 +22,8 @@ from p2phub.core.checkpoint import Head, sign_head
 from p2phub.core.encoding import decode
 from p2phub.core.errors import ForkedLog, HubError, InvalidData
 from p2phub.core.identity import Identity
-from p2phub.core.ids import LogId, NamespaceId
-from p2phub.core.records import Entry, Record, log_id, sign_record
+from p2phub.core.ids import LogId, NamespaceId, PublicKey
+from p2phub.core.records import Entry, Record, sign_record
 from p2phub.core.signing import SigningKey
 from p2phub.protocol.messages import IdentityChain
 
@@ -141,6 +141,14 @@ class Logs:
         except HubError:
             return None
 
+    def leaves(self, log: LogId, size: int) -> list[bytes]:
+        """Return the leaf hashes of the first `size` entries of `log`."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT leaf FROM entries WHERE log = ? AND idx < ? ORDER BY idx", (log, size)
+            ).fetchall()
+        return [row["leaf"] for row in rows]
+
     def fork(self, log: LogId) -> tuple[bytes, bytes] | None:
         """Return the two heads that prove `log` to be forked, None if it is not known to be."""
         with self._database.read() as connection:
@@ -165,15 +173,15 @@ class Logs:
 
         `make` runs inside the transaction, so that what it checked still holds. The identity of `namespace` is here.
         """
-        log = log_id(namespace, key.public_key)
         with self._database.write() as connection:
-            row = self._writer.own_row(connection, namespace, key.public_key)
+            log = self._own_log(connection, namespace, key.public_key)
+            row = self._writer.own_row(connection, namespace, log, key.public_key)
             frontier = frontier_of(row)
             previous = self._writer.leaf(connection, row, frontier.size - 1)
             entry = sign_record(make(connection, log, frontier.size, previous), key)
             frontier.append(entry.leaf)
             head = sign_head(log, frontier.size, frontier.root(), key)
-            self._writer.append(connection, namespace, key.public_key, row, frontier, [entry], head.text, None)
+            self._writer.append(connection, namespace, log, key.public_key, row, frontier, [entry], head.text, None)
         return entry
 
     def extend(
@@ -189,7 +197,7 @@ class Logs:
         or the head is wrong, ForkedLog if the head or a signed entry does not agree with what
         is here, or did not before.
         """
-        part = LogPart(identity, head, self._size(head.log) if start is None else start, tuple(entries))
+        part = LogPart(identity, head.log, head, self._size(head.log) if start is None else start, tuple(entries))
         (outcome,) = self.extend_many([part], now=now)
         if isinstance(outcome, int):
             return outcome
@@ -202,7 +210,7 @@ class Logs:
         of one log; they are taken in order. When this returns, what was taken outlives a crash. Raises StoreError if
         the disk fails: then any of the parts may have been taken, and all may be given again.
         """
-        return self._takeover.take(parts, lambda part: self._size(part.head.log), now)
+        return self._takeover.take(parts, lambda part: self._size(part.log), now)
 
     def check_head(self, head: Head) -> None:
         """Compare a verified head that is not longer than ours. Raises ForkedLog if it is of another history."""
@@ -227,7 +235,24 @@ class Logs:
         """
         return Rebuild(self._layout, self._database, self._journals, self._writer).run()
 
+    def recount(self, connection: Connection, identity: Identity) -> None:
+        """Let only those entries of a namespace have a say that count, in the transaction that changed which do."""
+        self._writer.recount(connection, identity)
+
     # ── helpers ─────────────────────────────────────────────────────────────
+
+    def _own_log(self, connection: Connection, namespace: NamespaceId, key: PublicKey) -> LogId:
+        """Return the log in which `key` signs. Raises ForkedLog if it forked."""
+        row = connection.execute("SELECT chain FROM identities WHERE namespace = ?", (namespace,)).fetchone()
+        log = decode_identity(row["chain"]).log_of(key)
+        if connection.execute("SELECT 1 FROM fork_proofs WHERE log = ?", (log,)).fetchone() is not None:
+            raise ForkedLog(
+                f"log {log} was signed with two histories, and nothing new in it counts",
+                ours=b"",
+                theirs=b"",
+                hint="`p2phub id reopen` says which history counts, and goes on",
+            )
+        return log
 
     def _size(self, log: LogId) -> int:
         with self._database.read() as connection:

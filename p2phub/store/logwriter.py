@@ -26,12 +26,13 @@ from p2phub.core.errors import ForkedLog, HashMismatch, InvalidData, StoreError
 from p2phub.core.identity import Identity, open_identity, read_identity
 from p2phub.core.ids import ID_SIZE, LogId, NamespaceId, PublicKey
 from p2phub.core.merkle import LOG_TREE, Frontier
-from p2phub.core.records import NO_PREVIOUS, Entry, check_follows, log_id, open_entry, read_entry
+from p2phub.core.records import NO_PREVIOUS, Entry, check_follows, open_signed_entry, read_entry
 from p2phub.protocol.messages import IdentityChain
 
 from .arrivals import Arrival
 from .catalogue import Numbers
 from .disk import disk_errors, write_file
+from .forks import note_closed, size_max
 from .journals import ENTRY, HEAD, IDENTITY, IDENTITY_SIZE_MAX, Batch, Journals, Place
 from .layout import Layout
 
@@ -82,7 +83,7 @@ class LogWriter:
             batch.add(IDENTITY, chain)
         self.index_identity(connection, identity, chain)
         if row is not None:
-            self._recount(connection, identity)
+            self.recount(connection, identity)
         return identity, True
 
     def index_identity(self, connection: Connection, identity: Identity, chain: bytes) -> None:
@@ -93,6 +94,7 @@ class LogWriter:
             " ON CONFLICT (namespace) DO UPDATE SET version = excluded.version, chain = excluded.chain",
             (identity.namespace, identity.current.version, chain),
         )
+        note_closed(connection, identity)
 
     # ── logs ────────────────────────────────────────────────────────────────
 
@@ -113,14 +115,14 @@ class LogWriter:
         row = self.row(connection, log)
         if row is None:
             # A lost index knows nothing of the own log; its file does.
-            row = self.take_in_file(connection, identity.namespace, key, None)
+            row = self.take_in_file(connection, identity.namespace, log, key, None)
         frontier = frontier_of(row)
         if head is not None and head.size <= frontier.size:
             self.keep_head(connection, head, row, identity, batch)
             return 0
         self.check_not_frozen(connection, log)
-        # What a retired key signed after it was retired does not count, and is not kept.
-        limit = identity.size_max(log)
+        # What stands behind a fork, an end or a retirement does not count, and is not kept.
+        limit = size_max(connection, identity, log)
         goals = [size for size in (limit, head.size if head else None) if size is not None]
         room = max(0, min(goals) - frontier.size) if goals else None
         entries, error = _behind(arrival, frontier.size, room)
@@ -132,6 +134,8 @@ class LogWriter:
                 # No peer can make this up: it was signed to follow another record than ours.
                 if row is not None and head is not None:
                     self.note_fork(connection, head, row)
+                if row is not None:
+                    raise _forked(log, row["head"], b"") from None
                 raise
             frontier.append(entry.leaf)
             previous = entry.leaf
@@ -144,14 +148,17 @@ class LogWriter:
                     self.note_fork(connection, head, row)
                 raise HashMismatch("the records are not those that the head covers")
             note = head.text
+        if log in identity.closed and frontier.size == limit and frontier.root() != identity.closed[log].root:
+            raise HashMismatch("the records are not those with which the publisher closed the log")
         if entries or (row is not None and note != row["head"]):
-            self.append(connection, identity.namespace, key, row, frontier, entries, note, batch)
+            self.append(connection, identity.namespace, log, key, row, frontier, entries, note, batch)
         return len(entries)
 
     def append(
         self,
         connection: Connection,
         namespace: NamespaceId,
+        log: LogId,
         key: PublicKey,
         row: Row | None,
         frontier: Frontier,
@@ -163,7 +170,6 @@ class LogWriter:
 
         frontier: with `entries`. batch: None if the log is to have a file of its own.
         """
-        log = log_id(namespace, key)
         size = row["bytes"] if row is not None else 0
         if batch is None or size:
             places = self._write_own_file(log, size, entries, head)
@@ -172,11 +178,18 @@ class LogWriter:
             places = [batch.add(ENTRY, entry.data) for entry in entries]
             if head and (row is None or head != row["head"]):
                 batch.add(HEAD, head)
-        numbers = self.index_log(connection, namespace, key, frontier, size, head)
+        numbers = self.index_log(connection, namespace, log, key, frontier, size, head)
         self.index_entries(connection, numbers, entries, places)
 
     def index_log(
-        self, connection: Connection, namespace: NamespaceId, key: PublicKey, frontier: Frontier, size: int, head: bytes
+        self,
+        connection: Connection,
+        namespace: NamespaceId,
+        log: LogId,
+        key: PublicKey,
+        frontier: Frontier,
+        size: int,
+        head: bytes,
     ) -> Numbers:
         """Note the state of a log in the index only. size: bytes of its own file, 0 if it has none."""
         row = connection.execute(
@@ -185,7 +198,7 @@ class LogWriter:
             " ON CONFLICT (log) DO UPDATE"
             " SET size = excluded.size, bytes = excluded.bytes, peaks = excluded.peaks, head = excluded.head"
             " RETURNING number, (SELECT number FROM identities WHERE namespace = ?2) AS publisher",
-            (log_id(namespace, key), namespace, key, frontier.size, size, b"".join(frontier.peaks), head),
+            (log, namespace, key, frontier.size, size, b"".join(frontier.peaks), head),
         ).fetchone()
         assert row["publisher"] is not None, "a log without an identity"
         return Numbers(row["number"], row["publisher"])
@@ -225,8 +238,9 @@ class LogWriter:
             return
         if self.root_at(connection, row, head.size) != head.root:
             self.note_fork(connection, head, row)
-        if identity and identity.counted(head.log, head.size) < head.size:
-            return  # it covers what a retired key signed too late
+        limit = size_max(connection, identity, head.log) if identity else None
+        if limit is not None and limit < head.size:
+            return  # it covers what does not count
         if head.size > (parse_head(row["head"]).size if row["head"] else 0):
             if row["bytes"]:
                 self._write_own_head(head.log, head.text)
@@ -247,7 +261,9 @@ class LogWriter:
         """
         ours = row["head"]
         connection.execute(
-            "INSERT OR IGNORE INTO forks (log, ours, theirs) VALUES (?, ?, ?)", (head.log, ours, head.text)
+            "INSERT OR IGNORE INTO forks (log, ours, theirs) SELECT ?1, ?2, ?3"
+            " WHERE NOT EXISTS (SELECT 1 FROM fork_proofs WHERE log = ?1)",
+            (head.log, ours, head.text),
         )
         raise _forked(head.log, ours, head.text)
 
@@ -255,10 +271,7 @@ class LogWriter:
         """Return the root that the log of `row` had when it had `size` records."""
         if size == row["size"]:
             return frontier_of(row).root()
-        leaves = connection.execute(
-            "SELECT leaf FROM entry_rows WHERE log_number = ? AND idx < ? ORDER BY idx", (row["number"], size)
-        )
-        return merkle.root(LOG_TREE, (leaf["leaf"] for leaf in leaves))
+        return merkle.root(LOG_TREE, _leaves(connection, row, size))
 
     def leaf(self, connection: Connection, row: Row | None, index: int) -> bytes:
         """Return the leaf hash at `index` of the log of `row`; that before index 0 if there is none."""
@@ -271,21 +284,22 @@ class LogWriter:
 
     # ── own files ───────────────────────────────────────────────────────────
 
-    def own_row(self, connection: Connection, namespace: NamespaceId, key: PublicKey) -> Row | None:
+    def own_row(self, connection: Connection, namespace: NamespaceId, log: LogId, key: PublicKey) -> Row | None:
         """Return the row of the log that is written here, which now has all of its entries in its own file.
 
         What the file knows beyond the index is taken in: a peer may have seen it. Raises ForkedLog if the file is
         of another history than what came from peers.
         """
-        row = self.row(connection, log_id(namespace, key))
+        row = self.row(connection, log)
         if row is not None and not row["bytes"]:
             row = self._move_to_own_file(connection, row)
-        return self.take_in_file(connection, namespace, key, row)
+        return self.take_in_file(connection, namespace, log, key, row)
 
     def take_in_file(
         self,
         connection: Connection,
         namespace: NamespaceId,
+        log: LogId,
         key: PublicKey,
         row: Row | None,
         *,
@@ -295,7 +309,6 @@ class LogWriter:
 
         size_max: entries that count, if not all do; the others are left out.
         """
-        log = log_id(namespace, key)
         offset = row["bytes"] if row is not None else 0
         frontier = frontier_of(row)
         previous = self.leaf(connection, row, frontier.size - 1)
@@ -305,7 +318,8 @@ class LogWriter:
             if frontier.size == size_max:
                 break
             try:
-                entry = open_entry(data, namespace=namespace, key=key, index=frontier.size, previous=previous)
+                entry = open_signed_entry(data, namespace=namespace, log=log, key=key, index=frontier.size)
+                check_follows(entry, previous)
             except InvalidData:
                 break
             frontier.append(entry.leaf)
@@ -315,7 +329,8 @@ class LogWriter:
             previous = entry.leaf
         if not entries:
             return row
-        numbers = self.index_log(connection, namespace, key, frontier, offset, row["head"] if row is not None else b"")
+        note = row["head"] if row is not None else b""
+        numbers = self.index_log(connection, namespace, log, key, frontier, offset, note)
         self.index_entries(connection, numbers, entries, places)
         return self.row(connection, log)
 
@@ -412,15 +427,27 @@ class LogWriter:
 
     # ── helpers ─────────────────────────────────────────────────────────────
 
-    def _recount(self, connection: Connection, identity: Identity) -> None:
-        """Let only the entries that `identity` lets count have a say, if it is not so already."""
+    def recount(self, connection: Connection, identity: Identity) -> None:
+        """Let only those entries have a say that count, if it is not so already.
+
+        What does not agree with the end that the publisher gave a log is dropped first, so that
+        the history that counts can be taken from peers.
+        """
+        for log in identity.closed:
+            self._keep_to_end(connection, identity, log)
         rows = connection.execute(
             "SELECT * FROM logs WHERE namespace = ? ORDER BY log", (identity.namespace,)
         ).fetchall()
+        limits = [size_max(connection, identity, LogId(row["log"])) for row in rows]
         counted = [
-            identity.counted(LogId(row["log"]), row["size"]) if row["log"] in identity.logs else 0 for row in rows
+            (row["size"] if limit is None else min(row["size"], limit)) if row["log"] in identity.logs else 0
+            for row, limit in zip(rows, limits, strict=True)
         ]
-        if counted == [row["size"] for row in rows]:
+        has_forked = connection.execute(
+            "SELECT 1 FROM fork_proofs WHERE namespace = ? LIMIT 1", (identity.namespace,)
+        ).fetchone()
+        # A fork that was settled may let entries count again.
+        if counted == [row["size"] for row in rows] and not has_forked and not identity.closed:
             return
         (publisher,) = connection.execute(
             "SELECT number FROM identities WHERE namespace = ?", (identity.namespace,)
@@ -429,6 +456,49 @@ class LogWriter:
         for row, size in zip(rows, counted, strict=True):
             for data in self.entries(connection, row, end=size):
                 self._listener.apply(connection, read_entry(data), Numbers(row["number"], publisher))
+
+    def _keep_to_end(self, connection: Connection, identity: Identity, log: LogId) -> None:
+        """Drop what is here of a closed log beyond what it has in common with the history that counts."""
+        row, end = self.row(connection, log), identity.closed[log]
+        if row is None or (row["size"] >= end.size and self.root_at(connection, row, end.size) == end.root):
+            return
+        fork = connection.execute("SELECT common FROM fork_proofs WHERE log = ?", (log,)).fetchone()
+        if fork is not None:
+            common = min(fork["common"], end.size)
+        elif row["size"] >= end.size:
+            common = 0  # nothing says where it parts from ours
+        else:
+            return
+        if common < row["size"]:
+            self._cut(connection, row, common)
+
+    def _cut(self, connection: Connection, row: Row, size: int) -> None:
+        """Forget all but the first `size` entries of the log of `row`; what they said is told again by the caller."""
+        frontier = Frontier(LOG_TREE)
+        for leaf in _leaves(connection, row, size):
+            frontier.append(leaf)
+        last = connection.execute(
+            "SELECT offset + length AS end FROM entry_rows WHERE log_number = ? AND idx = ?", (row["number"], size - 1)
+        ).fetchone()
+        connection.execute("DELETE FROM entry_rows WHERE log_number = ? AND idx >= ?", (row["number"], size))
+        is_covered = row["head"] and parse_head(row["head"]).size <= size
+        connection.execute(
+            "UPDATE logs SET size = ?, bytes = ?, peaks = ?, head = ? WHERE log = ?",
+            (
+                size,
+                last["end"] if row["bytes"] and last else 0,
+                b"".join(frontier.peaks),
+                row["head"] if is_covered else b"",
+                row["log"],
+            ),
+        )
+
+
+def _leaves(connection: Connection, row: Row, size: int) -> Iterator[bytes]:
+    leaves = connection.execute(
+        "SELECT leaf FROM entry_rows WHERE log_number = ? AND idx < ? ORDER BY idx", (row["number"], size)
+    )
+    return (leaf["leaf"] for leaf in leaves)
 
 
 def decode_identity(chain: bytes) -> Identity:

@@ -290,11 +290,13 @@ class Rebuild:
         for (log_id,) in connection.execute("SELECT log FROM logs WHERE namespace = ?", (member.namespace,)).fetchall():
             if log_id not in known:
                 connection.execute("DELETE FROM logs WHERE log = ?", (log_id,))
+        # Forks and ends limit what counts.
+        self._writer.recount(connection, identity)
 
     def _replace_log(self, connection: Connection, identity: Identity, log: _Log) -> None:
         row = self._writer.row(connection, log.log)
         frontier = Frontier(LOG_TREE)
-        numbers = self._writer.index_log(connection, identity.namespace, log.key, frontier, 0, b"")
+        numbers = self._writer.index_log(connection, identity.namespace, log.log, log.key, frontier, 0, b"")
         head, previous, size = b"", NO_PREVIOUS, 0
         pending: list[Good] = []
         entries = [log.entries]
@@ -318,7 +320,7 @@ class Rebuild:
         self._index(connection, numbers, pending)
         connection.execute("DELETE FROM entry_rows WHERE log_number = ? AND idx >= ?", (numbers.log, frontier.size))
         if frontier.size:
-            self._writer.index_log(connection, identity.namespace, log.key, frontier, size, head)
+            self._writer.index_log(connection, identity.namespace, log.log, log.key, frontier, size, head)
         else:
             connection.execute("DELETE FROM logs WHERE log = ?", (log.log,))
 

@@ -6,11 +6,13 @@ from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from sqlite3 import Connection, Row
 
+from p2phub.core import merkle
 from p2phub.core.errors import InvalidData
-from p2phub.core.fingerprints import log_digest, node_digest
-from p2phub.core.ids import NamespaceId
+from p2phub.core.fingerprints import forked_digest, log_digest, node_digest
+from p2phub.core.ids import LogId, NamespaceId
+from p2phub.core.merkle import LOG_TREE
 from p2phub.core.noderecord import expiry_of
-from p2phub.protocol.messages import LogHead
+from p2phub.protocol.messages import LogHead, StoppedLog
 
 from .database import Database
 from .digests import Digest
@@ -18,8 +20,16 @@ from .digests import Digest
 _KEYS_AT_ONCE = 500  # parameters of one statement
 
 _LOGS = (
-    "SELECT logs.log, logs.namespace, logs.size, logs.head, coalesce(identities.version, 1) AS version"
+    "SELECT logs.log, logs.namespace, logs.size, logs.head, coalesce(identities.version, 1) AS version,"
+    " common, closed_logs.size AS end, closed_logs.root AS end_root"
     " FROM logs LEFT JOIN identities ON identities.namespace = logs.namespace"
+    " LEFT JOIN fork_proofs ON fork_proofs.log = logs.log LEFT JOIN closed_logs ON closed_logs.log = logs.log"
+)
+# Forks of logs of which no record is here.
+_FORKS = (
+    "SELECT fork_proofs.log, fork_proofs.namespace, 0 AS size, x'' AS head, coalesce(identities.version, 1) AS version,"
+    " common, NULL AS end, NULL AS end_root"
+    " FROM fork_proofs LEFT JOIN identities ON identities.namespace = fork_proofs.namespace"
 )
 
 
@@ -32,13 +42,17 @@ class LogStates:
         self._database = database
 
     def digests(self, connection: Connection, keys: Sequence[bytes], now: float) -> dict[bytes, Digest]:
-        return {row["log"]: (_digest(row), None) for row in _rows(connection, _LOGS, "logs.log", keys) if row["head"]}
+        found: dict[bytes, Digest] = {}
+        for row in _logs(connection, keys):
+            if (digest := _digest(connection, row)) is not None:
+                found[row["log"]] = digest, None
+        return found
 
-    def heads(self, keys: Sequence[bytes]) -> list[LogHead]:
-        """Return the heads of those of the logs `keys` that are here, sorted by log id."""
+    def heads(self, keys: Sequence[bytes]) -> list[LogHead | StoppedLog]:
+        """Return what is shown of those of the logs `keys` that are in the map, sorted by log id."""
         with self._database.read() as connection:
-            rows = sorted(_rows(connection, _LOGS, "logs.log", keys), key=lambda row: bytes(row["log"]))
-        return [LogHead(NamespaceId(row["namespace"]), row["version"], row["head"]) for row in rows if row["head"]]
+            rows = [row for row in _logs(connection, keys) if _digest(connection, row) is not None]
+        return [_shown(row) for row in sorted(rows, key=lambda row: bytes(row["log"]))]
 
 
 class NodeStates:
@@ -81,10 +95,39 @@ class NodeStates:
                 yield row
 
 
-def _digest(row: Row) -> bytes:
+def _logs(connection: Connection, keys: Sequence[bytes]) -> list[Row]:
+    rows = list(_rows(connection, _LOGS, "logs.log", keys))
+    missing = sorted(set(keys) - {row["log"] for row in rows})
+    return rows + list(_rows(connection, _FORKS, "fork_proofs.log", missing))
+
+
+def _digest(connection: Connection, row: Row) -> bytes | None:
+    """Return the digest of a log, None if it cannot be passed on."""
+    version: int = row["version"]
+    if row["end"] is not None:
+        is_whole = row["size"] >= row["end"] and _root_at(connection, row["log"], row["end"]) == row["end_root"]
+        return log_digest(version, row["end"], row["end_root"]) if is_whole else None
+    if row["common"] is not None:
+        return forked_digest(version, row["common"], min(row["size"], row["common"]))
+    if not row["head"]:
+        return None
     # Of a head that was checked when it came; its other lines are signatures.
     _, size, root, _ = row["head"].split(b"\n", 3)
-    return log_digest(row["version"], int(size), b64decode(root))
+    return log_digest(version, int(size), b64decode(root))
+
+
+def _shown(row: Row) -> LogHead | StoppedLog:
+    namespace, version = NamespaceId(row["namespace"]), row["version"]
+    if row["end"] is None and row["common"] is None:
+        return LogHead(namespace, version, row["head"])
+    end = row["common"] if row["end"] is None else row["end"]
+    common = row["common"] if row["end"] is None else None
+    return StoppedLog(namespace, version, LogId(row["log"]), min(row["size"], end), common)
+
+
+def _root_at(connection: Connection, log: bytes, size: int) -> bytes:
+    leaves = connection.execute("SELECT leaf FROM entries WHERE log = ? AND idx < ? ORDER BY idx", (log, size))
+    return merkle.root(LOG_TREE, (row["leaf"] for row in leaves))
 
 
 def _rows(connection: Connection, select: str, column: str, keys: Sequence[bytes]) -> Iterator[Row]:

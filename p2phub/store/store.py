@@ -11,6 +11,7 @@ from .catalogue import Catalogue
 from .confirmations import Confirmations
 from .database import REBUILT, Database
 from .digests import Digests
+from .forks import Forks
 from .keeping import Keeping
 from .layout import Layout
 from .listing import Listing
@@ -42,6 +43,7 @@ class Store:
         self.search = Search(self.database, self._entry)
         self.listing = Listing(self.database)
         self.logs = Logs(layout, self.database, self.catalogue)
+        self.forks = Forks(self.database, self.logs.recount)
         self.peers = Peers(self.database)
         self.confirmations = Confirmations(self.database)
         self.log_states = LogStates(self.database)

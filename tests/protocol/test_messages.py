@@ -54,6 +54,7 @@ from p2phub.protocol.messages import (
     Records,
     RecordsQuery,
     SpansQuery,
+    StoppedLog,
     Ticket,
     Tickets,
     TicketsQuery,
@@ -80,6 +81,7 @@ EXAMPLES: list[Struct] = [
     BucketsQuery(bytes(32), (Bucket(""), Bucket("f" * 63, bytes(4), bytes(32)))),
     Heads((), 0),
     Heads((HEAD, HEAD), 128),
+    Heads((), 1, (StoppedLog(NamespaceId(bytes(32)), 1, LOG, 5, 4), StoppedLog(HEAD.namespace, 2, LOG, 5))),
     NodeRecords((RECORD,), 1),
     IdentityChain(values.rotated_identity().chain),
     IdentitiesQuery((NamespaceId(bytes(32)),)),
@@ -112,7 +114,7 @@ def test_every_message_has_an_example() -> None:
     kinds = {value for value in vars(messages).values() if isinstance(value, type) and issubclass(value, Struct)}
     ours = {kind for kind in kinds if kind.__module__ == messages.__name__}
 
-    parts = {PageRef, ByteRange, Ticket, MapQuery, MapAnswer, Bucket, LogRange}
+    parts = {PageRef, ByteRange, Ticket, MapQuery, MapAnswer, Bucket, LogRange, StoppedLog}
 
     assert ours <= {type(example) for example in EXAMPLES} | parts
 

@@ -369,7 +369,7 @@ def test_the_newest_head_whose_records_are_all_here_is_kept(store: Store, size: 
 
 
 def part(writer: Writer, start: int = 0, end: int | None = None, head: Head | None = None) -> LogPart:
-    return LogPart(writer.identity, head or writer.head(), start, tuple(writer.data(start, end)))
+    return LogPart(writer.identity, writer.log, head or writer.head(), start, tuple(writer.data(start, end)))
 
 
 def writers_of(*names: str) -> list[Writer]:
@@ -429,7 +429,7 @@ def test_a_newer_identity_comes_with_a_part(store: Store) -> None:
     assert store.logs.extend_many([part(writer)], now=TIME + 100) == [13]
     assert store.catalogue.revisions(writer.namespace, "parrot", revision("revision 12").hex())
 
-    renewed = LogPart(identity, writer.head(), 13, ())
+    renewed = LogPart(identity, writer.log, writer.head(), 13, ())
     assert store.logs.extend_many([renewed], now=TIME + 100) == [0]
     assert store.logs.identity(writer.namespace) == identity
     assert not store.catalogue.revisions(writer.namespace, "parrot", revision("revision 12").hex())

@@ -1,0 +1,210 @@
+"""Logs of which two histories were signed: every node comes to the same end, whoever told it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from p2phub.core import merkle
+from p2phub.core.checkpoint import Head, sign_head
+from p2phub.core.encoding import decode, encode
+from p2phub.core.errors import PeerError, PeerViolation
+from p2phub.core.forks import ForkedEntries, ForkedHeads
+from p2phub.core.ids import ManifestId
+from p2phub.core.merkle import LOG_TREE
+from p2phub.core.records import Entry, Publish, Summary, log_id, sign_record
+from p2phub.net.door import Response
+from p2phub.net.peerclient import open_peer
+from p2phub.node.maps import refresh_maps
+from p2phub.node.node import Node
+from p2phub.node.pulling import pull
+from p2phub.protocol.messages import ANSWER_SIZE_MAX, Heads, Records, StoppedLog
+from p2phub.testing import values
+from p2phub.testing.hostile import Wrap, answering, on_answer, open_home, serving
+
+pytestmark = pytest.mark.timeout(120)
+
+KEY = values.key("publisher")
+IDENTITY = values.identity()
+LOG = log_id(IDENTITY.namespace, KEY.public_key)
+
+
+def history(size: int, *, start: Sequence[Entry] = (), word: str = "a") -> list[Entry]:
+    """Return a log that goes on from `start` to `size` records, each of a model called by `word` and its index."""
+    entries = list(start)
+    while len(entries) < size:
+        record = Publish(
+            namespace=IDENTITY.namespace, log=LOG, index=len(entries),
+            previous=entries[-1].leaf if entries else bytes(32), time=values.TIME, model=f"{word}-{len(entries)}",
+            kind="model", manifest=ManifestId(bytes(32)), depth=1, branch="main", summary=Summary(files=1, size=1),
+        )  # fmt: skip
+        entries.append(sign_record(record, KEY))
+    return entries
+
+
+def head(entries: Sequence[Entry]) -> Head:
+    return sign_head(LOG, len(entries), merkle.root(LOG_TREE, [entry.leaf for entry in entries]), KEY)
+
+
+SHARED = history(4)
+ONE = history(9, start=SHARED, word="one")
+OTHER = history(7, start=SHARED, word="other")
+
+
+def give(node: Node, entries: Sequence[Entry]) -> None:
+    node.store.logs.add_identity(IDENTITY)
+    node.store.logs.extend(IDENTITY, head(entries), [entry.data for entry in entries], now=node.clock(), start=0)
+
+
+def models(node: Node) -> set[str]:
+    """Return which of the records count."""
+    with node.store.database.read() as connection:
+        return {row["model"] for row in connection.execute("SELECT model FROM models")}
+
+
+def names(entries: Sequence[Entry]) -> set[str]:
+    return {entry.record.model for entry in entries}
+
+
+async def pull_from(node: Node, other: Node, *, wrap: Wrap = lambda handler: handler) -> PeerError | None:
+    """Let `node` pull from `other`; returns what it found fault with."""
+    error: PeerError | None = None
+    async with serving(other, wrap=wrap) as address, open_peer(other.id, address.host, address.port) as client:
+        try:
+            await pull(node, client)
+        except PeerError as exc:
+            error = exc
+    await refresh_maps(node)
+    return error
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path) -> AsyncIterator[list[Node]]:
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(open_home(tmp_path / str(number))) for number in range(4)]
+
+
+async def test_a_fork_is_proven_and_freezes_the_log_where_the_histories_part(nodes: list[Node]) -> None:
+    one, other, *_ = nodes
+    give(one, ONE)
+    give(other, OTHER)
+    assert await pull_from(one, other) is None
+    fork = one.store.forks.get(LOG)
+
+    assert fork is not None
+    assert isinstance(fork.proof, ForkedEntries)
+    assert fork.common == 4
+    assert not fork.is_settled
+    assert models(one) == names(SHARED)
+    assert one.store.forks.suspected() == []
+
+
+@pytest.mark.parametrize("held", [ONE, OTHER, SHARED[:2], []], ids=["one", "the other", "a beginning", "nothing"])
+async def test_who_hears_of_a_fork_freezes_at_the_same_record_whatever_it_had(
+    nodes: list[Node], held: list[Entry]
+) -> None:
+    one, other, third, fourth = nodes
+    give(one, ONE)
+    give(other, OTHER)
+    assert await pull_from(one, other) is None
+    if held:
+        give(third, held)
+    assert await pull_from(third, one) is None
+    # And on, from one that was told itself.
+    assert await pull_from(fourth, third) is None
+
+    for node in (third, fourth):
+        assert models(node) == names(SHARED)
+        assert node.store.forks.get(LOG) == one.store.forks.get(LOG)
+        assert node.store.log_digests.root() == one.store.log_digests.root()
+
+
+async def test_the_proof_with_the_fewest_common_records_counts(nodes: list[Node]) -> None:
+    one, other, third, _ = nodes
+    earlier = history(5, start=SHARED[:1], word="third")
+    give(one, ONE)
+    give(other, OTHER)
+    give(third, earlier)
+    assert await pull_from(one, other) is None
+    first = one.store.forks.get(LOG)
+    assert await pull_from(other, third) is None
+    assert await pull_from(one, other) is None
+    assert await pull_from(other, one) is None
+    second = one.store.forks.get(LOG)
+
+    assert first is not None
+    assert second is not None
+    assert (first.common, second.common) == (4, 1)
+    assert models(one) == models(other) == names(SHARED[:1])
+    assert one.store.log_digests.root() == other.store.log_digests.root()
+
+
+async def test_two_heads_prove_a_fork_where_the_peer_does_not_show_its_records(nodes: list[Node]) -> None:
+    one, other, third, _ = nodes
+    give(one, ONE)
+    give(other, OTHER)
+
+    def show_nothing(body: bytes) -> bytes:
+        answer = decode(body, Records, size_max=ANSWER_SIZE_MAX)
+        return encode(Records(tuple(() for _ in answer.entries)))
+
+    assert await pull_from(one, other, wrap=on_answer("/v1/records", show_nothing)) is None
+    fork = one.store.forks.get(LOG)
+    assert await pull_from(third, one) is None
+
+    assert fork is not None
+    assert isinstance(fork.proof, ForkedHeads)
+    # Of the seven records of the smaller head at most six are the same.
+    assert fork.common == 6
+    assert models(one) == models(third) == names(ONE[:6])
+    assert third.store.log_digests.root() == one.store.log_digests.root()
+
+
+async def test_a_frozen_log_takes_nothing_more(nodes: list[Node]) -> None:
+    one, other, third, _ = nodes
+    give(one, ONE)
+    give(other, OTHER)
+    assert await pull_from(one, other) is None
+    give(third, history(12, start=ONE, word="one"))
+    assert await pull_from(one, third) is None
+    state = one.store.logs.state(LOG)
+
+    assert state is not None
+    assert state.size == 9
+    assert models(one) == names(SHARED)
+
+
+async def test_what_proves_nothing_freezes_nothing_and_gets_its_sender_banned(nodes: list[Node]) -> None:
+    one, other, third, _ = nodes
+    give(one, ONE)
+    give(other, OTHER)
+    assert await pull_from(one, other) is None
+    give(third, ONE[:5])
+    lie = ForkedEntries((min(ONE[3].data, ONE[4].data), max(ONE[3].data, ONE[4].data)))
+    wrap = answering(f"/v1/fork/{LOG}", Response(200, encode(lie)))
+    lied = await pull_from(third, one, wrap=wrap)
+    missed = await pull_from(third, one, wrap=answering(f"/v1/fork/{LOG}", Response(404)))
+
+    assert isinstance(lied, PeerViolation)
+    assert type(missed) is PeerError
+    assert third.store.forks.all() == []
+    assert models(third) == names(ONE[:5])
+
+
+async def test_a_peer_cannot_freeze_a_log_by_saying_so(nodes: list[Node]) -> None:
+    one, _, third, _ = nodes
+    give(one, ONE)
+    give(third, ONE[:5])
+
+    def say_so(body: bytes) -> bytes:
+        heads = decode(body, Heads, size_max=ANSWER_SIZE_MAX)
+        stopped = StoppedLog(IDENTITY.namespace, 1, LOG, 0, 0)
+        return encode(Heads((), heads.complete, (stopped,)))
+
+    assert await pull_from(third, one, wrap=on_answer("/v1/heads", say_so)) is not None
+    assert models(third) == names(ONE[:5])
+    assert await pull_from(third, one) is None
+    assert models(third) == names(ONE)
