@@ -60,7 +60,7 @@ def compose(store: Store, whole: dict[LogId, int], word: tuple[LogId, ...]) -> M
     room = PUSH_SIZE_MAX
     for log_id, start in whole.items():
         state = store.logs.state(log_id)
-        if state is None or not state.head or store.logs.fork(log_id):
+        if state is None or not state.head or store.forks.is_stopped(log_id):
             continue
         if room < len(state.head) + _WHOLE_SIZE:
             message.left[log_id] = (state.size, state.version)
@@ -72,7 +72,7 @@ def compose(store: Store, whole: dict[LogId, int], word: tuple[LogId, ...]) -> M
     words: list[Word] = []
     for log_id in word:
         state = store.logs.state(log_id)
-        if state is None or not state.head or store.logs.fork(log_id):
+        if state is None or not state.head or store.forks.is_stopped(log_id):
             continue
         if room < _WHOLE_SIZE:
             message.left[log_id] = (state.size, state.version)
@@ -115,8 +115,10 @@ def take(store: Store, push: Push, *, now: float, may_begin: bool = True) -> Tak
         try:
             _take_whole(store, whole, taken, now, may_begin)
         except ForkedLog as exc:
-            # The publisher's fault. What proves it is kept by now.
+            # The publisher's fault. Who compares catalogues with the sender finds what proves it.
             log.warning("%s", exc)
+            taken.is_behind = taken.was_news = True
+            taken.holds = False
         except InvalidData as exc:
             taken.wrong = exc
             taken.holds = False
@@ -125,7 +127,7 @@ def take(store: Store, push: Push, *, now: float, may_begin: bool = True) -> Tak
         state = store.logs.state(word.log)
         if state and state.size >= word.size and state.version >= word.version:
             continue
-        if store.logs.fork(word.log) or (state is None and not may_begin):
+        if store.forks.is_stopped(word.log) or (state is None and not may_begin):
             continue
         if len(taken.wanted) >= WANTED_MAX:
             taken.is_behind = True
@@ -140,7 +142,7 @@ def _take_whole(store: Store, whole: Whole, taken: Taken, now: float, may_begin:
     taken.known[head.log] = (head.size, version)
     state = store.logs.state(head.log)
     before = (state.size, state.version) if state else (0, 0)
-    if store.logs.fork(head.log):
+    if store.forks.is_stopped(head.log):
         return
     is_known = before[0] >= head.size and before[1] >= version
     if state and is_known and (head.size < state.size or head.root == state.root):
@@ -153,7 +155,7 @@ def _take_whole(store: Store, whole: Whole, taken: Taken, now: float, may_begin:
     head = open_head(head.text, log=head.log, key=identity.logs[head.log])
     # With entries behind a gap nothing could be done.
     entries = whole.entries if whole.start <= before[0] else ()
-    (outcome,) = store.logs.extend_many([LogPart(identity, head, whole.start, entries)], now=now)
+    (outcome,) = store.logs.extend_many([LogPart(identity, head.log, head, whole.start, entries)], now=now)
     if isinstance(outcome, Exception):
         raise outcome
     state = store.logs.state(head.log)

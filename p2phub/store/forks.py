@@ -73,6 +73,14 @@ class Forks:
         with self._database.read() as connection:
             return [LogId(row["log"]) for row in connection.execute("SELECT log FROM forks ORDER BY log")]
 
+    def is_stopped(self, log: LogId) -> bool:
+        """Say whether nothing new is taken of `log`: it forked, or looks so, or was closed."""
+        with self._database.read() as connection:
+            return any(
+                connection.execute(f"SELECT 1 FROM {table} WHERE log = ?", (log,)).fetchone()
+                for table in ("forks", "fork_proofs", "closed_logs")
+            )
+
     def _select(self, where: str, *values: object) -> list[KnownFork]:
         with self._database.read() as connection:
             rows = connection.execute(
