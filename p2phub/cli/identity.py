@@ -1,4 +1,4 @@
-"""Commands about who publishes: id new, show, export."""
+"""Commands about who publishes: id new, show, export, reopen."""
 
 from __future__ import annotations
 
@@ -57,6 +57,20 @@ def export(target: Path | None) -> None:
         write_file(target.absolute(), data, mode=0o644)
 
 
+@identity.command("reopen")
+@click.option("--size", type=click.IntRange(0), help="Records of the history on this machine that count; default: all.")
+@json_option
+def reopen(size: int | None, as_json: bool) -> None:
+    """Say which history of your log counts, if it was signed with two, and go on in a new log.
+
+    That happens when a key signs on two machines, as after a backup was restored. What this machine has counts from
+    now on, everywhere, and what the other signed after the two parted does not.
+    """
+    from p2phub.node.conflicts import reopen_log
+
+    _show(_with_node(lambda node: reopen_log(node, size)), as_json)
+
+
 def _with_node(work: Callable[[Node], Identity]) -> Identity:
     from p2phub.node.disk import on_disk
     from p2phub.node.node import open_node
@@ -78,6 +92,7 @@ def _show(found: Identity, as_json: bool) -> None:
         "publish": list(document.publish.keys),
         "fresh": list(document.fresh.keys),
         "logs": list(found.logs),
+        "closed": list(found.closed),
         "domains": list(document.domains),
     }
     if as_json:

@@ -35,6 +35,7 @@ _COMMANDS = {
     "swarm": "nodes:swarm",
     "limits": "limits:limits",
     "id": "identity:identity",
+    "trust": "trust:trust",
     "store": "storage:storage",
     "mirror": "mirrors:mirror",
 }

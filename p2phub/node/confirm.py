@@ -15,7 +15,6 @@ import trio
 from p2phub.core.checkpoint import open_head
 from p2phub.core.errors import HubError, InvalidData, PeerViolation
 from p2phub.core.ids import LogId, NodeId
-from p2phub.core.records import log_id
 from p2phub.protocol.talk import sign_talk
 from p2phub.store.confirmations import Confirmation
 from p2phub.store.keys import load_key
@@ -76,8 +75,7 @@ def own_confirmations(node: Node) -> tuple[int, list[Confirmation]]:
 def own_log(node: Node) -> LogId | None:
     """Return the log that this home publishes in, None if it publishes nothing."""
     try:
-        namespace = own_identity(node).namespace
-        return log_id(namespace, load_key(node.settings.layout.keys / "publish.key").public_key)
+        return own_identity(node).log_of(load_key(node.settings.layout.keys / "publish.key").public_key)
     except HubError:
         return None
 

@@ -17,6 +17,7 @@ from p2phub.core.search import Page
 
 from . import branches, housekeeping, inspect, limits
 from .confirm import wait_confirmed
+from .conflicts import list_conflicts
 from .disk import on_disk
 from .events import Notice, Tell
 from .explain import swarm_info
@@ -30,6 +31,7 @@ from .operations import (
     FetchFile,
     GetStatus,
     Info,
+    ListConflicts,
     ListPeers,
     Log,
     MirrorAdd,
@@ -65,6 +67,7 @@ from .results import (
     Adopted,
     BranchResult,
     CacheView,
+    ConflictInfo,
     DiskUse,
     Done,
     FetchResult,
@@ -181,6 +184,10 @@ async def _log(node: Node, op: Log, tell: Tell) -> list[LogLine]:
     if not node.endpoints:
         await ask_for_news(node, tell, timeout_s=SEARCH_SYNC_S)
     return await inspect.log_lines(node, op.name)
+
+
+async def _conflicts(node: Node, op: ListConflicts, tell: Tell) -> list[ConflictInfo]:
+    return await list_conflicts(node, op.namespace)
 
 
 async def _verify(node: Node, op: Verify, tell: Tell) -> VerifyResult:
@@ -322,6 +329,7 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     Search: _search,
     Info: _info,
     Log: _log,
+    ListConflicts: _conflicts,
     Verify: _verify,
     MoveBranch: _move_branch,
     YankVersion: _yank,

@@ -15,6 +15,7 @@ from p2phub.core.names import NameRef, is_namespace_id, parse_reference
 from p2phub.core.records import Attest, Branch, Publish, Record, Yank, read_entry
 from p2phub.core.search import Page, Query
 from p2phub.core.upstream import Foreign
+from p2phub.store.logs import LogState
 from p2phub.store.peers import Peer
 from p2phub.store.store import Store
 
@@ -105,6 +106,7 @@ def _log_lines(node: Node, name: str) -> list[LogLine]:
     lines: list[LogLine] = []
     for state in node.store.logs.logs_of(namespace) if namespace else []:
         refusals = node.store.catalogue.refusals(state.log)
+        limit, why = _limit(node.store, state)
         start = 0
         while start < state.size:
             page = node.store.logs.entries(state.log, start, size_max=4 * 1024 * 1024)
@@ -113,11 +115,20 @@ def _log_lines(node: Node, name: str) -> list[LogLine]:
             for data in page:
                 record = read_entry(data).record
                 if model is None or record.model == model:
-                    lines.append(_line(record, refusals.get(record.index)))
+                    lines.append(_line(record, why if record.index >= limit else refusals.get(record.index)))
             start += len(page)
     if not lines:
         raise NotFound(f"no records of {name} are known here")
     return sorted(lines, key=lambda line: (line.time, line.index), reverse=True)
+
+
+def _limit(store: Store, state: LogState) -> tuple[int, str]:
+    """Return how many records of a log count, and why those behind them do not."""
+    fork, identity = store.forks.get(state.log), store.logs.identity(state.namespace)
+    limit = identity.size_max(state.log) if identity else None
+    if fork is not None and not fork.is_settled and (limit is None or fork.common < limit):
+        return fork.common, "the log was signed with two histories, which part before this record"
+    return (state.size if limit is None else limit), "the publisher has ended the log before this record"
 
 
 def first_publications(

@@ -178,7 +178,11 @@ def own_identity(node: Node) -> Identity:
         data = path.read_bytes()
     except FileNotFoundError as exc:
         raise NotFound("there is no publisher identity here", hint="`p2phub id new` makes one") from exc
-    return open_identity(decode(data, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents)
+    own = open_identity(decode(data, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents)
+    # Another machine with a root key may have renewed it.
+    known = node.store.logs.identity(own.namespace)
+    is_newer = known is not None and known.chain[: len(own.chain)] == own.chain
+    return known if known is not None and is_newer else own
 
 
 def publish_record(node: Node, make: MakeRecord) -> Entry:

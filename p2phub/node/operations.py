@@ -24,6 +24,7 @@ from .results import (
     Adopted,
     BranchResult,
     CacheView,
+    ConflictInfo,
     DiskUse,
     Done,
     FetchResult,
@@ -100,6 +101,12 @@ class Info(Operation, tag="info", frozen=True):
 
 class Log(Operation, tag="log", frozen=True):
     name: Text
+
+
+class ListConflicts(Operation, tag="conflicts", frozen=True):
+    """Where the keys of publishers do not agree."""
+
+    namespace: Text | None = None
 
 
 class Verify(Operation, tag="verify", frozen=True):
@@ -245,9 +252,9 @@ class MirrorTrust(Operation, tag="mirror-trust", frozen=True):
 
 
 AnyOperation = (
-    PublishFolder | Fetch | FetchFile | Search | Info | Log | Verify | MoveBranch | YankVersion | ListPeers
-    | AddPeers | RemovePeer | ExplainSwarm | GetStatus | ShowLimits | SetLimit | SetRange | SetLabel | StoreList
-    | StoreRemove | StoreCollect | StorePin | StoreUnpin | StoreUse | StoreView | StoreAdopt | StoreRebuild
+    PublishFolder | Fetch | FetchFile | Search | Info | Log | ListConflicts | Verify | MoveBranch | YankVersion
+    | ListPeers | AddPeers | RemovePeer | ExplainSwarm | GetStatus | ShowLimits | SetLimit | SetRange | SetLabel
+    | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin | StoreUse | StoreView | StoreAdopt | StoreRebuild
     | MirrorAdd | MirrorList | MirrorUpdate | MirrorRemove | MirrorTrust
 )  # fmt: skip
 
@@ -259,6 +266,7 @@ RESULTS: dict[type[Operation], Any] = {
     Search: Page,
     Info: RepositoryInfo,
     Log: list[LogLine],
+    ListConflicts: list[ConflictInfo],
     Verify: VerifyResult,
     MoveBranch: BranchResult,
     YankVersion: YankResult,

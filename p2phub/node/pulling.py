@@ -228,6 +228,7 @@ async def take_heads(
     try:
         proven, is_known = await _prove(node, client, goals)
         await _take_proofs(node, client, proven)
+        await on_disk(_measure, node, proven)
         count, is_complete = await _fetch(node, client, proven)
     finally:
         for log_id, before in await on_disk(_changed, node, goals):
@@ -271,6 +272,13 @@ def _is_news(node: Node, goal: _Goal) -> bool:
         return False
     # Without a head of its own this node could not pass the log on.
     return not (state and state.head and state.size == goal.head.size and state.root == goal.head.root)
+
+
+def _measure(node: Node, goals: Iterable[_Goal]) -> None:
+    """Look again how far logs are here: a new identity or proof may have ended some of them earlier."""
+    for goal in goals:
+        state = node.store.logs.state(goal.log)
+        goal.size = state.size if state else 0
 
 
 def _changed(node: Node, goals: Iterable[_Goal]) -> list[tuple[LogId, int]]:

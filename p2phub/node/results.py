@@ -165,6 +165,20 @@ class LogLine(Struct, frozen=True):
     refused: str | None  # why it does not count
 
 
+class ConflictInfo(Struct, frozen=True):
+    """Something about which the keys of one publisher do not agree."""
+
+    kind: str  # fork, version, branch, refused
+    namespace: str
+    text: str
+    log: str | None = None
+    index: int | None = None  # of the record: the first that does not count of a fork
+    model: str | None = None
+    name: str | None = None  # of the version or branch
+    counts: str | None = None  # revision
+    others: list[str] = []  # revisions that do not
+
+
 class ByteSpan(Struct, frozen=True):
     """Bytes `begin` to `end - 1` of a file."""
 

@@ -9,6 +9,7 @@ from p2phub.core.ids import LogId
 from .blobs import Blobs
 from .catalogue import Catalogue
 from .confirmations import Confirmations
+from .conflicts import Conflicts
 from .database import REBUILT, Database
 from .digests import Digests
 from .forks import Forks
@@ -43,6 +44,7 @@ class Store:
         self.search = Search(self.database, self._entry)
         self.listing = Listing(self.database)
         self.logs = Logs(layout, self.database, self.catalogue)
+        self.conflicts = Conflicts(self.database)
         self.forks = Forks(self.database, self.logs.recount)
         self.peers = Peers(self.database)
         self.confirmations = Confirmations(self.database)

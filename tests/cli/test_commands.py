@@ -21,6 +21,7 @@ from p2phub.testing.processes import Home, tree, wait_until
 COMMANDS = [
     "publish", "fetch", "pull", "download", "search", "info", "ls", "log", "cat", "verify", "branch", "yank", "node",
     "peers", "peers ls", "peers add", "peers rm", "status", "swarm", "id", "id new", "id show", "id export",
+    "id reopen", "trust", "trust conflicts",
     "limits", "limits set", "limits range", "limits label",
     "store", "store ls", "store rm", "store gc", "store pin", "store unpin", "store df", "store rebuild",
 ]  # fmt: skip

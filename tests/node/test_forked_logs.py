@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from p2phub.core import merkle
 from p2phub.core.checkpoint import Head, sign_head
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import PeerError, PeerViolation
+from p2phub.core.errors import Conflict, ForkedLog, NotFound, PeerError, PeerViolation
 from p2phub.core.forks import ForkedEntries, ForkedHeads
+from p2phub.core.identity import Role, new_document, open_identity, sign_document
 from p2phub.core.ids import ManifestId
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.records import Entry, Publish, Summary, log_id, sign_record
 from p2phub.net.door import Response
 from p2phub.net.peerclient import open_peer
+from p2phub.node import inspect
+from p2phub.node.conflicts import list_conflicts, reopen_log
+from p2phub.node.disk import on_disk
+from p2phub.node.events import ignore
 from p2phub.node.maps import refresh_maps
-from p2phub.node.node import Node
+from p2phub.node.node import Node, create_identity, own_identity
+from p2phub.node.publish import publish
 from p2phub.node.pulling import pull
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Heads, Records, StoppedLog
 from p2phub.testing import values
@@ -208,3 +216,129 @@ async def test_a_peer_cannot_freeze_a_log_by_saying_so(nodes: list[Node]) -> Non
     assert models(third) == names(ONE[:5])
     assert await pull_from(third, one) is None
     assert models(third) == names(ONE)
+
+
+# ── and how they go on ──────────────────────────────────────────────────────
+
+
+async def twins(stack: AsyncExitStack, tmp_path: Path) -> tuple[Node, Node]:
+    """Return two homes with one key, which published two models together and one more each."""
+    async with open_home(tmp_path / "a") as a:
+        create_identity(a)
+        await release(a, tmp_path, "common-1")
+        await release(a, tmp_path, "common-2")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "b" / "keys" / "node.key").unlink()
+    a, b = [await stack.enter_async_context(open_home(tmp_path / name)) for name in "ab"]
+    await release(a, tmp_path, "from-a")
+    await release(b, tmp_path, "from-b")
+    return a, b
+
+
+async def release(node: Node, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir(exist_ok=True)
+    (folder / "README.md").write_text(f"# {name}\n")
+    await publish(node, folder, name, ignore)
+
+
+async def test_a_publisher_says_which_history_counts_and_goes_on(nodes: list[Node], tmp_path: Path) -> None:
+    first, second, third, _ = nodes
+    async with AsyncExitStack() as stack:
+        a, b = await twins(stack, tmp_path)
+        # One has the history that will count, one the other, one knows nothing.
+        assert await pull_from(first, a) is None
+        assert await pull_from(second, b) is None
+        assert await pull_from(a, b) is None
+        assert models(a) == {"common-1", "common-2"}
+        with pytest.raises(ForkedLog) as caught:
+            await release(a, tmp_path, "too-late")
+        assert "reopen" in str(caught.value.hint)
+        (log,) = own_identity(a).logs
+        await on_disk(reopen_log, a)
+        counted = {"common-1", "common-2", "from-a"}
+        assert models(a) == counted
+        await release(a, tmp_path, "goes-on")
+        counted |= {"goes-on"}
+        assert await pull_from(first, a) is None
+        assert await pull_from(b, a) is None
+        # Those who never met the publisher hear of it from others.
+        for node, other in ((second, first), (second, first), (third, second)):
+            assert await pull_from(node, other) is None
+
+        for node in (a, first, second, third, b):
+            await refresh_maps(node)
+            assert models(node) == counted
+            assert node.store.log_digests.root().fingerprint == a.store.log_digests.root().fingerprint
+            assert node.store.log_digests.root().count == 2
+        conflicts = await list_conflicts(a, None)
+        status = await inspect.status(a)
+        assert [(conflict.kind, conflict.log) for conflict in conflicts] == [("fork", str(log))]
+        assert "closed" in conflicts[0].text
+        assert status.forked_logs == []
+        await release(b, tmp_path, "from-b-again")
+        assert models(b) == counted | {"from-b-again"}
+
+
+async def test_only_what_the_publisher_chose_counts_after_a_rebuild(nodes: list[Node], tmp_path: Path) -> None:
+    node, *_ = nodes
+    async with AsyncExitStack() as stack:
+        a, b = await twins(stack, tmp_path)
+        assert await pull_from(a, b) is None
+        await on_disk(reopen_log, a, 2)
+        assert await pull_from(node, a) is None
+        for each in (a, node):
+            assert models(each) == {"common-1", "common-2"}
+            await on_disk(each.store.rebuild, lambda _: None)
+            assert models(each) == {"common-1", "common-2"}
+
+
+async def test_a_log_that_did_not_fork_is_not_reopened(nodes: list[Node], tmp_path: Path) -> None:
+    node, *_ = nodes
+    with pytest.raises(NotFound):
+        reopen_log(node)
+    create_identity(node)
+    await release(node, tmp_path, "one")
+    with pytest.raises(Conflict):
+        reopen_log(node)
+
+
+async def test_what_does_not_count_says_why(nodes: list[Node]) -> None:
+    one, other, *_ = nodes
+    give(one, ONE)
+    give(other, OTHER)
+    assert await pull_from(one, other) is None
+    lines = await inspect.log_lines(one, str(IDENTITY.namespace))
+    conflicts = await list_conflicts(one, str(IDENTITY.namespace))
+    status = await inspect.status(one)
+
+    assert {line.index for line in lines if line.refused is None} == {0, 1, 2, 3}
+    assert all("two histories" in line.refused for line in lines if line.index >= 4)
+    assert [(conflict.kind, conflict.log, conflict.index) for conflict in conflicts] == [("fork", str(LOG), 4)]
+    assert status.forked_logs == [str(LOG)]
+
+
+async def test_versions_and_branches_that_two_keys_claim_are_shown(nodes: list[Node]) -> None:
+    node, *_ = nodes
+    keys = sorted((values.key(name) for name in ("one", "two")), key=lambda key: key.public_key)
+    role = Role(tuple(key.public_key for key in keys), 1)
+    first = new_document(keys[0].public_key, created=values.TIME)
+    identity = open_identity([sign_document(msgspec.structs.replace(first, publish=role), [keys[0]])])
+    node.store.logs.add_identity(identity)
+    for number, key in enumerate(keys):
+        log = log_id(identity.namespace, key.public_key)
+        record = Publish(
+            namespace=identity.namespace, log=log, index=0, previous=bytes(32), time=values.TIME + number,
+            model="parrot", kind="model", manifest=ManifestId(bytes([number]) * 32), depth=1, branch="main",
+            version="1.0", summary=Summary(files=1, size=1),
+        )  # fmt: skip
+        entry = sign_record(record, key)
+        signed = sign_head(log, 1, merkle.root(LOG_TREE, [entry.leaf]), key)
+        node.store.logs.extend(identity, signed, [entry.data], now=node.clock())
+    conflicts = await list_conflicts(node, None)
+    counts = {(c.kind, c.name): (c.counts, c.others) for c in conflicts}
+
+    one, two = (str(ManifestId(bytes([number]) * 32)) for number in (0, 1))
+    # The first word on a version counts, and the last on a branch.
+    assert counts == {("version", "1.0"): (one, [two]), ("branch", "main"): (two, [one])}
+    assert await list_conflicts(node, str(IDENTITY.namespace)) == []

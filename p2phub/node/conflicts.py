@@ -1,0 +1,103 @@
+"""Show what publishers' own keys do not agree about, and let a publisher say which history of his log counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from blake3 import blake3
+from msgspec.structs import replace
+
+from p2phub.core.encoding import encode
+from p2phub.core.errors import AccessDenied, Conflict, NotFound
+from p2phub.core.identity import Epoch, Identity, open_identity, sign_document
+from p2phub.core.ids import NamespaceId
+from p2phub.core.merkle import LOG_TREE, root
+from p2phub.core.names import is_namespace_id
+from p2phub.protocol.messages import IdentityChain
+from p2phub.store.conflicts import Disagreement
+from p2phub.store.disk import write_file
+from p2phub.store.forks import KnownFork
+from p2phub.store.keys import load_key
+from p2phub.store.store import Store
+
+from .disk import on_disk
+from .node import Node, own_identity
+from .results import ConflictInfo
+
+
+async def list_conflicts(node: Node, name: str | None) -> list[ConflictInfo]:
+    """Return the conflicts that are known: all, or those of the namespace `name`. Raises NotFound if it is none."""
+    if name is not None and not is_namespace_id(name):
+        raise NotFound(f"{name} is no namespace id", hint="`p2phub info NAME` shows it")
+    return await on_disk(_list, node.store, NamespaceId.parse(name) if name else None)
+
+
+def _list(store: Store, namespace: NamespaceId | None) -> list[ConflictInfo]:
+    forks = [fork for fork in store.forks.all() if namespace in (None, fork.namespace)]
+    return [
+        *(_of_fork(fork) for fork in forks),
+        *(_of_names(store, found) for found in store.conflicts.disagreements(namespace)),
+        *(
+            ConflictInfo("refused", str(refusal.namespace), refusal.reason, log=str(refusal.log), index=refusal.index)
+            for refusal in store.conflicts.refusals(namespace)
+        ),
+    ]
+
+
+def _of_fork(fork: KnownFork) -> ConflictInfo:
+    text = f"two histories were signed that have {fork.common} records in common"
+    text += "; its publisher has closed it since" if fork.is_settled else ", and only these count"
+    return ConflictInfo("fork", str(fork.namespace), text, log=str(fork.log), index=fork.common)
+
+
+def _of_names(store: Store, found: Disagreement) -> ConflictInfo:
+    look = store.catalogue.version if found.kind == "version" else store.catalogue.branch
+    chosen = look(found.namespace, found.model, found.name)
+    counts = str(chosen.manifest) if chosen and chosen.manifest else None
+    others = sorted({str(said) for said in found.claims.values() if said and str(said) != counts})
+    text = f"the keys of the publisher do not agree what {found.kind} {found.name} of {found.model} is"
+    return ConflictInfo(
+        found.kind, str(found.namespace), text, model=found.model, name=found.name, counts=counts, others=others
+    )
+
+
+def reopen_log(node: Node, size: int | None = None) -> Identity:
+    """Close this home's log, which forked, and go on in a new one; returns the new identity.
+
+    size: how many records of the history that is here count; None: all. Raises Conflict if the log did not fork
+    or is not so long, AccessDenied if the root keys are not here, NotFound if there is no identity.
+    """
+    identity = own_identity(node)
+    key = load_key(node.settings.layout.keys / "publish.key")
+    log = identity.log_of(key.public_key)
+    if node.store.forks.get(log) is None:
+        raise Conflict(f"log {log} has not forked", hint="`p2phub trust conflicts` shows which logs have")
+    roots = identity.current.root
+    if key.public_key not in roots.keys or roots.threshold > 1:
+        raise AccessDenied("the root keys of this identity are not here, and they have to say which history counts")
+    state = node.store.logs.state(log)
+    held = state.size if state else 0
+    size = held if size is None else size
+    if size > held:
+        raise Conflict(f"there are {held} records of log {log} here, not {size}")
+    end = Epoch(
+        key=key.public_key,
+        number=sum(epoch.key == key.public_key for epoch in identity.current.epochs) + 1,
+        size=size,
+        root=root(LOG_TREE, node.store.logs.leaves(log, size)),
+    )
+    document = replace(
+        identity.current,
+        version=identity.current.version + 1,
+        created=int(node.clock()),
+        previous=blake3(identity.chain[-1].document).digest(),
+        epochs=_sorted((*identity.current.epochs, end)),
+    )
+    renewed = open_identity((*identity.chain, sign_document(document, [key])))
+    write_file(node.settings.layout.own_identity, encode(IdentityChain(renewed.chain)), mode=0o644)
+    node.store.logs.add_identity(renewed, own=True)
+    return renewed
+
+
+def _sorted(epochs: Sequence[Epoch]) -> tuple[Epoch, ...]:
+    return tuple(sorted(epochs, key=lambda epoch: (epoch.key, epoch.number)))
