@@ -33,6 +33,7 @@ _COMMANDS = {
     "peers": "nodes:peers",
     "status": "nodes:status",
     "swarm": "nodes:swarm",
+    "providers": "nodes:providers",
     "limits": "limits:limits",
     "id": "identity:identity",
     "trust": "trust:trust",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .limits import describe
-from .running import json_option, offline_option, print_json, run, settings
+from .running import json_option, offline_option, peer_option, print_json, run, settings
 from .text import human_bytes, human_files, human_time, say
 
 if TYPE_CHECKING:
@@ -178,6 +178,33 @@ def swarm(reference: str, offline: bool, as_json: bool) -> None:
         say(f"{provider.name[:12]}…  {provider.state}{has}{rate}{gave}{why}")
     if not result.providers:
         say("no peers are known: p2phub peers add p2phub://NODEID@HOST:PORT", err=True)
+
+
+@click.command()
+@click.argument("reference", metavar="REF")
+@offline_option
+@peer_option
+@json_option
+def providers(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) -> None:
+    """Show which nodes have a repository, how much of it, and when they said so."""
+    from p2phub.node.operations import ListProviders
+
+    result = run(ListProviders(reference), offline=offline, peers=peer)
+    if as_json:
+        print_json(result)
+        return
+    for provider in result.providers:
+        say(provider.addresses[0] if provider.addresses else provider.node)
+        has = "all of it" if provider.has == 1 else f"{provider.has:.0%}" if provider.has is not None else "some of it"
+        why = f" ({provider.reason})" if provider.reason else ""
+        now = provider.state in ("offers", "fetching")
+        when = "now" if now else f"as it said {human_time(provider.time)}; it was not asked now"
+        if provider.state in ("busy", "gone"):
+            when = f"as it said {human_time(provider.time)}; it does not answer now{why}"
+        say(f"  {provider.link}, has {has}, {when}")
+    if not result.providers:
+        asked = "1 peer was" if result.asked == 1 else f"{result.asked} peers were"
+        say(f"no other node is known to have it; {asked} asked", err=True)
 
 
 @click.command()

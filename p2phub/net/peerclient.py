@@ -30,6 +30,7 @@ from p2phub.protocol.messages import (
     Identities,
     IdentitiesQuery,
     IdentityChain,
+    Inventory,
     LogHead,
     LogRange,
     NodeRecords,
@@ -106,6 +107,11 @@ class PeerClient:
         """Return the head that the peer has of `log`, unchecked; None if it has none."""
         answer = await self._exchange("GET", f"head/{log}", content=None, size_max=ANSWER_SIZE_MAX)
         return self._decode(answer, LogHead) if answer is not None else None
+
+    async def inventory(self, after: ManifestId | None) -> Inventory:
+        """Return what the peer has, of what sorts after `after`."""
+        query = f"?after={after.hex()}" if after else ""
+        return self._decode(await self._get(f"inventory{query}"), Inventory)
 
     async def identities(self, namespaces: Sequence[NamespaceId]) -> tuple[IdentityChain | None, ...]:
         """Return the identity documents of the first of `namespaces`, as many as fit; unchecked."""

@@ -15,7 +15,7 @@ from p2phub.core.limits import LinkSettings
 from p2phub.core.names import parse_address
 from p2phub.core.search import Page
 
-from . import branches, housekeeping, inspect, limits
+from . import branches, housekeeping, inspect, limits, whohas
 from .confirm import wait_confirmed
 from .conflicts import list_conflicts
 from .disk import on_disk
@@ -33,6 +33,7 @@ from .operations import (
     Info,
     ListConflicts,
     ListPeers,
+    ListProviders,
     Log,
     MirrorAdd,
     MirrorList,
@@ -77,6 +78,7 @@ from .results import (
     MirrorInfo,
     PeerInfo,
     PinResult,
+    Providers,
     PublishResult,
     RebuildResult,
     RepositoryInfo,
@@ -229,6 +231,10 @@ async def _swarm(node: Node, op: ExplainSwarm, tell: Tell) -> SwarmInfo:
     return await swarm_info(node, op.reference, tell)
 
 
+async def _providers(node: Node, op: ListProviders, tell: Tell) -> Providers:
+    return await whohas.providers(node, op.reference, tell)
+
+
 async def _status(node: Node, op: GetStatus, tell: Tell) -> Status:
     return await inspect.status(node)
 
@@ -337,6 +343,7 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     AddPeers: _add_peers,
     RemovePeer: _remove_peer,
     ExplainSwarm: _swarm,
+    ListProviders: _providers,
     GetStatus: _status,
     ShowLimits: _limits,
     SetLimit: _set_limit,

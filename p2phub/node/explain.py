@@ -90,10 +90,10 @@ def _bytes_of(chunks: ChunkList, flags: bytes | bytearray) -> int:
 async def _ask_all(node: Node, roots: Sequence[ContentId]) -> list[SwarmProvider]:
     """Ask every peer what it has of `roots`."""
     answers = await ask_who_has(node, roots)
-    return await on_disk(lambda: [_told(node, answer, roots) for answer in answers])
+    return await on_disk(lambda: [told(node, answer, roots) for answer in answers])
 
 
-def _told(node: Node, answer: Answer, roots: Sequence[ContentId]) -> SwarmProvider:
+def told(node: Node, answer: Answer, roots: Sequence[ContentId]) -> SwarmProvider:
     """Return what a peer has said, or why it has not."""
     if answer.have is None:
         return _idle(answer.peer, "busy" if isinstance(answer.failure, PeerBusy) else "gone", str(answer.failure))

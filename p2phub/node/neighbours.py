@@ -52,6 +52,7 @@ class Neighbours:
         self.taking: set[bytes] = set()  # heads that came and are being verified
         self.behind: dict[NodeId, None] = {}  # neighbours that have more than they could send
         self.seen: dict[NodeId, float] = {}  # when it was last noted on disk that a peer answered
+        self.inventories: dict[NodeId, float] = {}  # when a peer was asked what it has
         self.own_log: LogId | None = None
         self.woken = trio.Event()
 

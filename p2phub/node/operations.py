@@ -34,6 +34,7 @@ from .results import (
     MirrorInfo,
     PeerInfo,
     PinResult,
+    Providers,
     PublishResult,
     RebuildResult,
     RepositoryInfo,
@@ -148,6 +149,12 @@ class ExplainSwarm(Operation, tag="swarm", frozen=True):
     reference: Text
 
 
+class ListProviders(Operation, tag="providers", frozen=True):
+    """Who has a repository, as peers say now and said before."""
+
+    reference: Text
+
+
 class GetStatus(Operation, tag="status", frozen=True):
     pass
 
@@ -253,7 +260,8 @@ class MirrorTrust(Operation, tag="mirror-trust", frozen=True):
 
 AnyOperation = (
     PublishFolder | Fetch | FetchFile | Search | Info | Log | ListConflicts | Verify | MoveBranch | YankVersion
-    | ListPeers | AddPeers | RemovePeer | ExplainSwarm | GetStatus | ShowLimits | SetLimit | SetRange | SetLabel
+    | ListPeers | AddPeers | RemovePeer | ExplainSwarm | ListProviders | GetStatus | ShowLimits | SetLimit | SetRange
+    | SetLabel
     | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin | StoreUse | StoreView | StoreAdopt | StoreRebuild
     | MirrorAdd | MirrorList | MirrorUpdate | MirrorRemove | MirrorTrust
 )  # fmt: skip
@@ -274,6 +282,7 @@ RESULTS: dict[type[Operation], Any] = {
     AddPeers: list[PeerInfo],
     RemovePeer: Done,
     ExplainSwarm: SwarmInfo,
+    ListProviders: Providers,
     GetStatus: Status,
     ShowLimits: LinkSettings,
     SetLimit: LinkSettings,

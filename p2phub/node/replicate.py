@@ -21,6 +21,7 @@ from .calling import ban_peer, call_peer, usable_peers
 from .disk import on_disk
 from .events import Notice, Tell
 from .gossip import tell_forever, tend
+from .inventory import learn_quietly
 from .node import Node
 from .pulling import pull
 
@@ -134,6 +135,7 @@ async def _pull_quietly(node: Node, chosen: NodeId, turns: trio.CapacityLimiter)
             with trio.fail_after(SYNC_TIMEOUT_S):
                 async with call_peer(node, peer) as client:
                     await pull(node, client)
+                    await learn_quietly(node, client)
             node.neighbours.members.answered(chosen, trio.current_time())
         except PeerViolation as exc:
             await ban_peer(node, chosen, str(exc))

@@ -269,6 +269,27 @@ class SwarmInfo(Struct, frozen=True):
     providers: list[SwarmProvider]
 
 
+class KnownProvider(Struct, frozen=True):
+    """A node that has a repository, or has some of it."""
+
+    node: str
+    addresses: list[str]
+    link: LinkClass
+    state: str  # offers, fetching: it says so now; said so: it did before; busy, gone: it did, and does not answer now
+    has: float | None  # the share of it, 0 to 1
+    time: int | None  # when it said so, seconds since 1970
+    reason: str | None  # why it does not answer
+
+
+class Providers(Struct, frozen=True):
+    """Who has a repository."""
+
+    reference: str
+    revision: str
+    asked: int  # peers that were asked now
+    providers: list[KnownProvider]
+
+
 class ConfirmedBy(Struct, frozen=True):
     """Another node that said to have the own log."""
 

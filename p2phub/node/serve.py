@@ -31,6 +31,7 @@ from p2phub.protocol.lease import EXPENSIVE
 from p2phub.protocol.messages import (
     FRAME_SIZE_MAX,
     HAVE_ANSWER_SIZE,
+    INVENTORY_PAGE,
     LARGE_QUERY_SIZE_MAX,
     NODES_MAX,
     SPAN_BYTES_MAX,
@@ -39,8 +40,10 @@ from p2phub.protocol.messages import (
     ByteRange,
     Have,
     HaveQuery,
+    Held,
     Hello,
     IdentitiesQuery,
+    Inventory,
     LogHead,
     Nodes,
     ReconcileQuery,
@@ -115,6 +118,7 @@ class PeerDoor:
             ("POST", r"/v1/talk", self._talk),
             ("GET", r"/v1/head/([a-z2-7]{52})", self._head),
             ("GET", r"/v1/fork/([a-z2-7]{52})", self._fork),
+            ("GET", r"/v1/inventory", self._inventory),
             ("GET", r"/v1/manifest/([0-9a-f]{64})", self._manifest),
             ("POST", r"/v1/have", self._have),
             ("POST", r"/v1/trees", self._trees),
@@ -194,6 +198,14 @@ class PeerDoor:
         if state is None or not state.head:
             return _text(404, "this log is not known here")
         return Response(200, encode(LogHead(state.namespace, state.version, state.head)))
+
+    async def _inventory(self, request: Request) -> Response:
+        after = request.query.get("after", "")
+        if not re.fullmatch(r"([0-9a-f]{64})?", after):
+            return _text(400, "after is the id of a manifest")
+        found = await on_disk(self._store.holdings.own, bytes.fromhex(after), INVENTORY_PAGE + 1)
+        held = tuple(Held(manifest, share) for manifest, share in found[:INVENTORY_PAGE])
+        return Response(200, encode(Inventory(held, more=len(found) > INVENTORY_PAGE)))
 
     async def _identities(self, request: Request) -> Response:
         query = decode(request.body, IdentitiesQuery, size_max=FRAME_SIZE_MAX)

@@ -30,8 +30,11 @@ class Answer:
     failure: PeerError | None = None
 
 
-async def ask_who_has(node: Node, roots: Sequence[ContentId]) -> list[Answer]:
-    """Return what every peer that may be called says that it has of the files `roots`, or why it does not say."""
+async def ask_who_has(node: Node, roots: Sequence[ContentId], peers: Sequence[Peer] | None = None) -> list[Answer]:
+    """Return what each of `peers` says that it has of the files `roots`, or why it does not say.
+
+    peers: None for all that may be called.
+    """
     found: list[Answer] = []
     limiter = trio.CapacityLimiter(ASKED_AT_ONCE)
 
@@ -44,7 +47,7 @@ async def ask_who_has(node: Node, roots: Sequence[ContentId]) -> list[Answer]:
                 found.append(Answer(peer, None, None, late))
 
     async with trio.open_nursery() as nursery:
-        for peer in await on_disk(usable_peers, node):
+        for peer in await on_disk(usable_peers, node) if peers is None else peers:
             nursery.start_soon(ask, peer)
     return found
 

@@ -16,7 +16,7 @@ from p2phub.core.envelope import ENVELOPE_SIZE_MAX
 from p2phub.core.filetree import FILE_SIZE_MAX, TreePage
 from p2phub.core.fingerprints import DEPTH_MAX, SALT_SIZE, SHORT_SIZE
 from p2phub.core.identity import CHAIN_MAX, SignedDocument
-from p2phub.core.ids import ContentId, LogId, NamespaceId, NodeId
+from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 
 from .reconcile import BUCKETS_MAX, HAVE_MAX, PREFIXES_MAX
 
@@ -27,6 +27,7 @@ HEADS_ANSWER_SIZE = 256 * 1024  # bytes of heads, or of node records, in one ans
 IDENTITIES_MAX = 256  # namespaces asked about at once; §4
 RANGES_MAX = 512  # logs asked for records of at once; §4
 RECORDS_ANSWER_SIZE = 1024 * 1024  # bytes of entries, or of identities, in one answer, about; §4
+INVENTORY_PAGE = 1_000  # repositories in one answer; spec/gossip.md §9
 HAVE_ROOTS_MAX = 10_000  # files asked about at once: one whole manifest; §6
 TREE_PAGES_MAX = 1_000  # pages asked for at once; §6
 TREE_ANSWER_SIZE = 1024 * 1024  # bytes of pages in one answer, about; §6
@@ -181,6 +182,20 @@ class Records(Struct, frozen=True, forbid_unknown_fields=True):
     entries: Annotated[
         tuple[Annotated[tuple[EnvelopeBytes, ...], Meta(max_length=100_000)], ...], Meta(max_length=RANGES_MAX)
     ]
+
+
+class Held(Struct, frozen=True, forbid_unknown_fields=True):
+    """A repository that a node has, or has some of."""
+
+    manifest: ManifestId
+    share: Annotated[int, Meta(ge=1, le=1000)]  # thousandths of its bytes; 1000: all of it
+
+
+class Inventory(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a node has, sorted by manifest."""
+
+    held: Annotated[tuple[Held, ...], Meta(max_length=INVENTORY_PAGE)]
+    more: bool
 
 
 class HaveQuery(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

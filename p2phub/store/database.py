@@ -575,6 +575,16 @@ MIGRATIONS = (
         profile    TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE holdings (            -- what other nodes said to have
+        manifest   BLOB NOT NULL,
+        node       BLOB NOT NULL,
+        share      INTEGER NOT NULL,   -- thousandths of its bytes; 1000: all of it
+        time       INTEGER NOT NULL,   -- when it said so, seconds since 1970
+        PRIMARY KEY (manifest, node)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX holdings_by_node ON holdings (node);
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.

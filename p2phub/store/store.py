@@ -13,6 +13,7 @@ from .conflicts import Conflicts
 from .database import REBUILT, Database
 from .digests import Digests
 from .forks import Forks
+from .holdings import Holdings
 from .keeping import Keeping
 from .layout import Layout
 from .listing import Listing
@@ -53,6 +54,7 @@ class Store:
         self.node_states = NodeStates(self.database)
         self.node_digests = Digests(self.database, self.node_states)
         self.rates = Rates(self.database)
+        self.holdings = Holdings(self.database)
         self.keeping = Keeping(self.database)
         self.mirrors = Mirrors(self.database)
         self.uploads = Uploads(layout.uploads)

@@ -25,10 +25,12 @@ from p2phub.protocol.messages import (
     Have,
     HaveQuery,
     Heads,
+    Held,
     Hello,
     Identities,
     IdentitiesQuery,
     IdentityChain,
+    Inventory,
     LogHead,
     LogRange,
     MapAnswer,
@@ -66,6 +68,8 @@ TICKET = Ticket(bytes(16), bytes(range(16)), bytes(range(1, 17)), 600)
 Ask = Callable[[PeerClient], Awaitable[Any]]
 
 # What to ask, what the peer should see, what it answers, what comes out.
+INVENTORY = Inventory((Held(manifest_id(MANIFEST), 7),), False)
+
 ASKS: dict[str, tuple[Ask, tuple[str, str], bytes, bytes, Any]] = {
     "hello": (
         lambda client: client.hello(RECORD), ("POST", "/v1/hello"), encode(Hello(RECORD)),
@@ -96,6 +100,10 @@ ASKS: dict[str, tuple[Ask, tuple[str, str], bytes, bytes, Any]] = {
     "records": (
         lambda client: client.records([LogRange(LOG, 7, 100)]), ("POST", "/v1/records"),
         encode(RecordsQuery((LogRange(LOG, 7, 100),))), encode(Records(((b"entry",),))), ((b"entry",),),
+    ),
+    "inventory": (
+        lambda client: client.inventory(None), ("GET", "/v1/inventory"), b"",
+        encode(INVENTORY), INVENTORY,
     ),
     "manifest": (
         lambda client: client.manifest(manifest_id(MANIFEST)), ("GET", f"/v1/manifest/{manifest_id(MANIFEST).hex()}"),

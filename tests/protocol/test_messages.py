@@ -15,7 +15,7 @@ from p2phub.core.errors import InvalidEncoding
 from p2phub.core.filetree import FILE_SIZE_MAX, TreePage
 from p2phub.core.fingerprints import SHORT_SIZE
 from p2phub.core.identity import CHAIN_MAX
-from p2phub.core.ids import ContentId, LogId, NamespaceId
+from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId
 from p2phub.core.noderecord import sign_node_record
 from p2phub.protocol import messages
 from p2phub.protocol.messages import (
@@ -23,6 +23,7 @@ from p2phub.protocol.messages import (
     FRAME_SIZE_MAX,
     HAVE_ROOTS_MAX,
     IDENTITIES_MAX,
+    INVENTORY_PAGE,
     LARGE_QUERY_SIZE_MAX,
     NODES_MAX,
     RANGES_MAX,
@@ -38,10 +39,12 @@ from p2phub.protocol.messages import (
     Have,
     HaveQuery,
     Heads,
+    Held,
     Hello,
     Identities,
     IdentitiesQuery,
     IdentityChain,
+    Inventory,
     LogHead,
     LogRange,
     MapAnswer,
@@ -66,6 +69,7 @@ from p2phub.testing import values
 
 ROOT = ContentId(b"\xff" * 32)
 LOG = LogId(b"\xff" * 32)
+MANIFEST = ManifestId(b"\xff" * 32)
 KEY = values.key("publisher")
 RECORD = sign_node_record(values.node_record(), values.key("node")).data
 HEAD = LogHead(NamespaceId(b"\xff" * 32), 1000, sign_head(LOG, 2**53, bytes(32), KEY).text)
@@ -88,6 +92,7 @@ EXAMPLES: list[Struct] = [
     Identities((IdentityChain(values.identity().chain), None)),
     RecordsQuery((LogRange(LOG, 7, 1),)),
     Records((tuple(entry.data for entry in values.log()), ())),
+    Inventory((Held(MANIFEST, 1), Held(MANIFEST, 1000)), True),
     HaveQuery((ROOT, ROOT)),
     Have((True, False, b"\x05", b"")),
     TreesQuery((PageRef(ROOT, 3),)),
@@ -114,7 +119,7 @@ def test_every_message_has_an_example() -> None:
     kinds = {value for value in vars(messages).values() if isinstance(value, type) and issubclass(value, Struct)}
     ours = {kind for kind in kinds if kind.__module__ == messages.__name__}
 
-    parts = {PageRef, ByteRange, Ticket, MapQuery, MapAnswer, Bucket, LogRange, StoppedLog}
+    parts = {PageRef, ByteRange, Ticket, MapQuery, MapAnswer, Bucket, LogRange, StoppedLog, Held}
 
     assert ours <= {type(example) for example in EXAMPLES} | parts
 
@@ -155,6 +160,9 @@ REFUSED: dict[str, Struct] = {
     "an identity without documents": IdentityChain(()),
     "an identity with too many documents": IdentityChain(values.identity().chain * (CHAIN_MAX + 1)),
     "entries before the first": RecordsQuery((LogRange(LOG, -1, 1),)),
+    "nothing of a repository": Inventory((Held(MANIFEST, 0),), False),
+    "more than all of a repository": Inventory((Held(MANIFEST, 1001),), False),
+    "too many repositories": Inventory((Held(MANIFEST, 1),) * (INVENTORY_PAGE + 1), False),
     "a question about no file": HaveQuery(()),
     "a question about too many files": HaveQuery((ROOT,) * (HAVE_ROOTS_MAX + 1)),
     "an answer about too many files": Have((True,) * (HAVE_ROOTS_MAX + 1)),
@@ -198,6 +206,7 @@ def test_it_refuses(what: str) -> None:
         (BucketsQuery(bytes(32), (Bucket("f" * 63, bytes(256), bytes(32)),) * BUCKETS_MAX), FRAME_SIZE_MAX),
         (IdentitiesQuery((NamespaceId(bytes(32)),) * IDENTITIES_MAX), FRAME_SIZE_MAX),
         (RecordsQuery((LogRange(LOG, 2**53, 2**53),) * RANGES_MAX), FRAME_SIZE_MAX),
+        (Inventory((Held(MANIFEST, 1000),) * INVENTORY_PAGE, True), ANSWER_SIZE_MAX),
         (Nodes((RECORD,) * NODES_MAX), ANSWER_SIZE_MAX),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Struct) else "",

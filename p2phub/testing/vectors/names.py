@@ -8,7 +8,7 @@ from msgspec import Struct
 from p2phub.core import encoding, merkle, names
 from p2phub.core.checkpoint import sign_head
 from p2phub.core.filetree import ChunkList, pack
-from p2phub.core.ids import ContentId, LogId, NamespaceId, NodeId
+from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.noderecord import sign_node_record
 from p2phub.core.origins import url_of_path
@@ -157,6 +157,7 @@ def peer_messages() -> Json:
             messages.RecordsQuery((messages.LogRange(own_log, 3, 2), messages.LogRange(log, 0, 1))),
         ),
         ("one of the two, and none", messages.Records((tuple(entry.data for entry in values.log()[3:4]), ()))),
+        ("all of one repository and half of another", _inventory()),
         ("which chunks of these files do you have?", messages.HaveQuery((root, root, root))),
         ("all, none, and the chunks 0 and 9", messages.Have((True, False, b"\x01\x02"))),
         ("the first page of the chunk list of a file", messages.TreesQuery((messages.PageRef(root, 0),))),
@@ -177,6 +178,11 @@ def peer_messages() -> Json:
         ],
         "invalid": _invalid_messages(root, head, record),
     }
+
+
+def _inventory() -> messages.Inventory:
+    first, second = sorted(ManifestId(values.content(f"manifest {number}", 32)) for number in range(2))
+    return messages.Inventory((messages.Held(first, 1000), messages.Held(second, 500)), more=False)
 
 
 def _invalid_messages(root: ContentId, head: messages.LogHead, record: bytes) -> list[Json]:
@@ -217,6 +223,7 @@ def _invalid_messages(root: ContentId, head: messages.LogHead, record: bytes) ->
         ("RecordsQuery", "no ranges", {"ranges": []}),
         ("RecordsQuery", "no entries asked for", {"ranges": [{"log": bytes(32), "start": 0, "count": 0}]}),
         ("IdentityChain", "no documents", {"documents": []}),
+        ("Inventory", "a share of 0", {"held": [{"manifest": bytes(32), "share": 0}], "more": False}),
         ("HaveQuery", "no roots", {"roots": []}),
         ("Have", "a number", {"held": [1]}),
         ("Have", "null", {"held": [None]}),

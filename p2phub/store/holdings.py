@@ -1,0 +1,74 @@
+"""Which repositories this node has, and which others said that they have (spec/gossip.md §9)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from p2phub.core.ids import ManifestId, NodeId
+
+from .database import Database
+
+WHOLE = 1000  # the share of all of it
+HOLDINGS_MAX = 20_000  # manifests of one other node that are remembered
+FORGET_S = 7 * 24 * 3600  # seconds until what a node said is forgotten
+
+
+class Holding(Struct, frozen=True):
+    """What one node said to have of one manifest."""
+
+    node: NodeId
+    share: int  # thousandths of its bytes, 1 to WHOLE
+    time: int  # when it said so, seconds since 1970
+
+
+class Holdings:
+    """What is held, here and elsewhere. Times are seconds since 1970, given by the caller."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def own(self, after: bytes, limit: int) -> list[tuple[ManifestId, int]]:
+        """Return manifests after `after`, sorted, and how much of each is here: at least one whole file.
+
+        What others may not have is left out.
+        """
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT m.manifest AS manifest, m.size AS size, sum(f.size) AS here, count(*) AS files,"
+                " (SELECT count(*) FROM manifest_files WHERE manifest = m.manifest) AS all_files"
+                " FROM manifests m JOIN manifest_files f ON f.manifest = m.manifest"
+                " JOIN content c ON c.root = f.root"
+                " WHERE m.manifest > ? AND m.manifest NOT IN (SELECT id FROM withheld)"
+                " GROUP BY m.manifest ORDER BY m.manifest LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        return [(ManifestId(row["manifest"]), _share(row["here"], row["size"], row["files"] == row["all_files"]))
+                for row in rows]  # fmt: skip
+
+    def note(self, node: NodeId, held: Sequence[tuple[ManifestId, int]], now: float) -> None:
+        """Keep what `node` has now, instead of what it had."""
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM holdings WHERE node = ?", (node,))
+            connection.executemany(
+                "INSERT OR REPLACE INTO holdings (manifest, node, share, time) VALUES (?, ?, ?, ?)",
+                [(manifest, node, share, int(now)) for manifest, share in held[:HOLDINGS_MAX]],
+            )
+            connection.execute("DELETE FROM holdings WHERE time < ?", (int(now) - FORGET_S,))
+
+    def of(self, manifest: ManifestId) -> list[Holding]:
+        """Return who said to have some of `manifest`, the most and the latest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT node, share, time FROM holdings WHERE manifest = ? ORDER BY share DESC, time DESC, node",
+                (manifest,),
+            ).fetchall()
+        return [Holding(NodeId(row["node"]), row["share"], row["time"]) for row in rows]
+
+
+def _share(here: int, size: int, is_whole: bool) -> int:
+    """Return thousandths: WHOLE for all of it alone, and never 0."""
+    if is_whole:
+        return WHOLE
+    return min(WHOLE - 1, max(1, here * WHOLE // max(size, 1)))
