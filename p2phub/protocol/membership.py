@@ -93,7 +93,9 @@ class Membership:
         # A node is in one class at most, and in none while it is a neighbour or asked.
         self._candidates: dict[Origin, dict[NodeId, Contact]] = {origin: {} for origin in ORIGINS}
         self._asked: dict[NodeId, _Asked] = {}
-        self._holds: dict[NodeId, float] = {}  # seconds, until when; the oldest first
+        # Until when, in seconds, a peer is not called at all, or is not asked to be a neighbour; the oldest first.
+        self._holds: dict[NodeId, float] = {}
+        self._declined: dict[NodeId, float] = {}
         self._renewed: NodeId | None = None  # the neighbour that the next chosen by chance replaces
         # Not at once: nodes that start together would do all together.
         self._rotate_at = now + ROTATE_S * rng.uniform(0.5, 1.5)
@@ -217,11 +219,11 @@ class Membership:
         return leaving
 
     def refused(self, node: NodeId, now: float, hold_s: float = HOLD_S) -> None:
-        """Note that a peer which was asked has no place; `hold_s` seconds are to pass until it is called again."""
+        """Note that a peer which was asked has no place; `hold_s` seconds are to pass until it is asked again."""
         asked = self._asked.pop(node, None)
         if asked is not None:
             self._insert(asked.contact, asked.origin)
-            self._hold(node, now, hold_s)
+            self._hold(self._declined, node, now, hold_s)
 
     def left(self, node: NodeId, now: float) -> None:
         """Note that a neighbour said it is none any more."""
@@ -235,7 +237,7 @@ class Membership:
         """
         asked = self._asked.pop(node, None)
         dropped = self._drop(node)
-        self._hold(node, now, hold_s)
+        self._hold(self._holds, node, now, hold_s)
         if dropped is not None:
             self._insert(dropped.contact, dropped.origin)
         elif asked is not None and asked.origin != "heard":
@@ -245,7 +247,7 @@ class Membership:
 
     def hold(self, node: NodeId, now: float) -> None:
         """Do not call a candidate for a while: it could not be used."""
-        self._hold(node, now, HOLD_S)
+        self._hold(self._holds, node, now, HOLD_S)
 
     def tick(self, now: float) -> list[Command]:
         """Return what is to be done now, and count it as begun."""
@@ -282,7 +284,7 @@ class Membership:
         free = {
             origin: fitting
             for origin, contacts in self._free(now).items()
-            if (fitting := [each for each in contacts if self._in_network(each) < NETWORK_ACTIVE_MAX])
+            if (fitting := [each for each in contacts if self._may_be_asked(each, now)])
         }
         if not free:
             return None
@@ -290,6 +292,10 @@ class Membership:
         del self._candidates[origin][contact.node]
         self._asked[contact.node] = _Asked(contact, origin, rotating)
         return Ask(contact.node, urgent=rotating or not self._active)
+
+    def _may_be_asked(self, contact: Contact, now: float) -> bool:
+        is_declined = now < self._declined.get(contact.node, now)
+        return not is_declined and self._in_network(contact) < NETWORK_ACTIVE_MAX
 
     def _free(self, now: float) -> dict[Origin, list[Contact]]:
         """Return the candidates that may be called now, by origin; no origin without any."""
@@ -329,6 +335,7 @@ class Membership:
             known.pop(contact.node, None)
         self._asked.pop(contact.node, None)
         self._holds.pop(contact.node, None)
+        self._declined.pop(contact.node, None)
         self._active[contact.node] = _Neighbour(contact, origin, chosen, now)
 
     def _origin(self, node: NodeId) -> Origin:
@@ -342,7 +349,7 @@ class Membership:
         dropped = self._drop(node)
         assert dropped is not None
         self._insert(dropped.contact, dropped.origin)
-        self._hold(node, now, HOLD_S)
+        self._hold(self._declined, node, now, HOLD_S)
         return node
 
     def _drop(self, node: NodeId) -> _Neighbour | None:
@@ -350,11 +357,11 @@ class Membership:
             self._renewed = None
         return self._active.pop(node, None)
 
-    def _hold(self, node: NodeId, now: float, hold_s: float) -> None:
-        self._holds.pop(node, None)
-        self._holds[node] = now + hold_s * self._rng.uniform(0.7, 1.3)
-        if len(self._holds) > HELD_MAX:
-            del self._holds[next(iter(self._holds))]
+    def _hold(self, holds: dict[NodeId, float], node: NodeId, now: float, hold_s: float) -> None:
+        holds.pop(node, None)
+        holds[node] = now + hold_s * self._rng.uniform(0.7, 1.3)
+        if len(holds) > HELD_MAX:
+            del holds[next(iter(holds))]
 
     def _is_held(self, node: NodeId, now: float) -> bool:
         return now < self._holds.get(node, now)

@@ -14,7 +14,6 @@ from p2phub.node.calling import call_peer
 from p2phub.node.dispatch import run
 from p2phub.node.events import ignore
 from p2phub.node.operations import ListProviders
-from p2phub.protocol import messages
 from p2phub.testing.hostile import open_home, serving, wait_for
 
 pytestmark = pytest.mark.timeout(120)
@@ -47,7 +46,6 @@ async def test_what_a_neighbour_has_is_learned_and_stays_known_when_it_is_gone(c
 async def test_an_inventory_of_many_pages_is_read_whole_and_what_is_withheld_is_not_in_it(
     copy_of, published, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(messages, "INVENTORY_PAGE", 1)
     monkeypatch.setattr("p2phub.node.serve.INVENTORY_PAGE", 1)
     async with AsyncExitStack() as stack:
         seed = await stack.enter_async_context(open_home(copy_of("seed")))

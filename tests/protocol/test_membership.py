@@ -220,6 +220,16 @@ def test_a_candidate_that_does_not_answer_is_not_called_before_its_time():
     assert 16 <= len(asked) <= 35
 
 
+def test_who_has_no_place_is_not_asked_again_soon_but_can_be_compared_with():
+    node = member()
+    node.know(Contact(NODES[1], None), "added")
+    (ask,) = [command for command in node.tick(0.0) if isinstance(command, Ask)]
+    node.refused(ask.node, 0.0)
+
+    assert not [command for command in node.tick(1.0) if isinstance(command, Ask)]
+    assert node.partner(1.0) == NODES[1]
+
+
 def test_a_dead_candidate_does_not_keep_living_ones_from_being_asked():
     node = member()
     dead, living = NODES[1:21], NODES[21:24]
