@@ -182,7 +182,7 @@ def open_signed_entry(data: bytes, *, namespace: NamespaceId, log: LogId, key: P
 def check_follows(entry: Entry, previous: bytes) -> None:
     """Raise InvalidData unless `entry` was signed to follow the leaf `previous`."""
     if entry.record.previous != previous:
-        raise InvalidData(f"record {entry.record.index} was signed to follow another than the one before it")
+        raise InvalidData(f"record {entry.record.index} was signed for another place: it follows another record")
 
 
 def read_entry(data: bytes) -> Entry:

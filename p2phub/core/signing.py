@@ -65,28 +65,39 @@ def check_note_signature(key: PublicKey, text: bytes, signature: bytes) -> None:
     _check(key, text, signature, "note")
 
 
-# The same keys come again and again, and one check takes as long as a signature.
+# The same keys come again and again: one key often has all roles of an identity.
 @lru_cache(maxsize=16384)
 def check_public_key(key: bytes) -> None:
     """Raise InvalidSignature if `key` is not the canonical form of a point of large order.
 
     The identity point, for one, verifies a signature of anything.
     """
-    _check_point(bytes(key))
-
-
-# One key often has all roles of an identity, and it takes as long as a signature.
-@lru_cache(maxsize=4096)
-def _check_point(key: bytes) -> None:
     y = int.from_bytes(key, "little") & (2**255 - 1)
     if len(key) != 32 or y >= _FIELD:
         raise InvalidSignature("public key is not in canonical form")
     if y in _SMALL_ORDER_Y:
         raise InvalidSignature("public key is a point of small order")
-    # x^2 = (y^2 - 1) / (d y^2 + 1) must be a square (RFC 8032 §5.1.3).
-    x_squared = (y * y - 1) * pow(_D * y * y + 1, -1, _FIELD) % _FIELD
-    if pow(x_squared, (_FIELD - 1) // 2, _FIELD) != 1:
+    # x^2 = (y^2 - 1) / (d y^2 + 1) must be a square (RFC 8032 §5.1.3), and so is the quotient if the product is.
+    if _jacobi((y * y - 1) * (_D * y * y + 1), _FIELD) != 1:
         raise InvalidSignature("public key is no point of the curve")
+
+
+def _jacobi(number: int, modulus: int) -> int:
+    """Return the Jacobi symbol of `number` over the odd `modulus`: of a prime, 1 for the squares that are not 0.
+
+    A quarter of the time that raising to the power (modulus - 1) / 2 takes.
+    """
+    sign = 1
+    number %= modulus
+    while number:
+        zeros = (number & -number).bit_length() - 1
+        number >>= zeros
+        if zeros & 1 and modulus & 7 in (3, 5):
+            sign = -sign
+        if number & modulus & 3 == 3:
+            sign = -sign
+        number, modulus = modulus % number, number
+    return sign if modulus == 1 else 0
 
 
 def _check(key: PublicKey, message: bytes, signature: bytes, what: str) -> None:

@@ -54,19 +54,18 @@ class Catalogue:
         record = entry.record
         match record:
             case Publish():
-                repository = _repository(connection, numbers.publisher, record.model)
-                refusal = self._publish(connection, record, repository, numbers)
+                refusal = self._publish(connection, record, numbers)
                 if refusal:
                     connection.execute(
                         "INSERT OR REPLACE INTO refusals (log, idx, reason) VALUES (?, ?, ?)",
                         (record.log, record.index, refusal),
                     )
             case Branch():
-                repository = _repository(connection, numbers.publisher, record.model)
+                repository, _ = _repository(connection, numbers.publisher, record.model)
                 _move_branch(connection, record, repository, numbers)
                 self._index.touch(record.namespace, record.model)
             case Yank():
-                repository = _repository(connection, numbers.publisher, record.model)
+                repository, _ = _repository(connection, numbers.publisher, record.model)
                 connection.execute(
                     "INSERT OR REPLACE INTO yank_rows (repository, version, log_number, idx, message, time)"
                     " VALUES (?, ?, ?, ?, ?, ?)",
@@ -90,22 +89,12 @@ class Catalogue:
         connection.execute("DELETE FROM repositories WHERE publisher = ?", (publisher,))
         forget_attestations(connection, namespace)
 
-    def _publish(self, connection: Connection, record: Publish, repository: int, numbers: Numbers) -> str | None:
+    def _publish(self, connection: Connection, record: Publish, numbers: Numbers) -> str | None:
         """Take in a release; returns why it may not count, or None."""
-        # Of this log only: what another log says must not depend on which of them came first.
-        known = connection.execute(
-            "SELECT kind FROM release_rows WHERE repository = ? AND log_number = ? LIMIT 1", (repository, numbers.log)
-        ).fetchone()
-        if known and known["kind"] != record.kind:
-            return f"{record.model} is a {known['kind']}, not a {record.kind}"
-        if known and record.version:
-            first = connection.execute(
-                "SELECT manifest FROM version_rows JOIN release_rows USING (repository, log_number, idx)"
-                " WHERE version_rows.repository = ? AND version_rows.version = ? AND version_rows.log_number = ?",
-                (repository, record.version, numbers.log),
-            ).fetchone()
-            if first and first["manifest"] != record.manifest:
-                return f"version {record.version} of {record.model} was published before with other content"
+        repository, is_new = _repository(connection, numbers.publisher, record.model)
+        refusal = None if is_new else _refusal(connection, record, repository, numbers)
+        if refusal:
+            return refusal
         if record.version:
             connection.execute(
                 "INSERT OR IGNORE INTO version_rows (repository, version, log_number, idx) VALUES (?, ?, ?, ?)",
@@ -204,15 +193,36 @@ class Catalogue:
         return {row["idx"]: row["reason"] for row in rows}
 
 
-def _repository(connection: Connection, publisher: int, model: str) -> int:
-    """Return the number of a repository, a new one if nobody spoke of it before."""
+def _repository(connection: Connection, publisher: int, model: str) -> tuple[int, bool]:
+    """Return the number of a repository, and whether nobody spoke of it before."""
     key = (publisher, model)
+    # Most records are the first of their repository.
+    new = connection.execute(
+        "INSERT INTO repositories (publisher, model) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING number", key
+    ).fetchone()
+    if new is not None:
+        return new["number"], True
     row = connection.execute("SELECT number FROM repositories WHERE publisher = ? AND model = ?", key).fetchone()
-    if row is not None:
-        return int(row["number"])
-    number = connection.execute("INSERT INTO repositories (publisher, model) VALUES (?, ?)", key).lastrowid
-    assert number is not None
-    return number
+    return row["number"], False
+
+
+def _refusal(connection: Connection, record: Publish, repository: int, numbers: Numbers) -> str | None:
+    """Return why a release may not count beside those before it, None if it may."""
+    # Of this log only: what another log says must not depend on which of them came first.
+    known = connection.execute(
+        "SELECT kind FROM release_rows WHERE repository = ? AND log_number = ? LIMIT 1", (repository, numbers.log)
+    ).fetchone()
+    if known and known["kind"] != record.kind:
+        return f"{record.model} is a {known['kind']}, not a {record.kind}"
+    if known and record.version:
+        first = connection.execute(
+            "SELECT manifest FROM version_rows JOIN release_rows USING (repository, log_number, idx)"
+            " WHERE version_rows.repository = ? AND version_rows.version = ? AND version_rows.log_number = ?",
+            (repository, record.version, numbers.log),
+        ).fetchone()
+        if first and first["manifest"] != record.manifest:
+            return f"version {record.version} of {record.model} was published before with other content"
+    return None
 
 
 def _move_branch(connection: Connection, record: Publish | Branch, repository: int, numbers: Numbers) -> None:

@@ -88,6 +88,11 @@ class Layout(Struct, frozen=True):
     def log(self, log: LogId) -> Path:
         return self._sharded("logs", str(log))
 
+    def has_log(self, log: LogId) -> bool:
+        """Say whether a log has a file of its own; asked of every log that comes, so without making a Path."""
+        name = str(log)
+        return os.path.exists(f"{self.store}/logs/{name[:2]}/{name}")
+
     def identity(self, namespace: NamespaceId) -> Path:
         return self._sharded("identities", str(namespace))
 

@@ -113,7 +113,7 @@ class LogWriter:
         if identity is not arrival.identity and log not in identity.logs:
             raise InvalidData(f"log {log} is not of a key that {identity.namespace} still names")
         row = self.row(connection, log)
-        if row is None:
+        if row is None and self._layout.has_log(log):
             # A lost index knows nothing of the own log; its file does.
             row = self.take_in_file(connection, identity.namespace, log, key, None)
         frontier = frontier_of(row)
