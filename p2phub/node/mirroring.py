@@ -119,6 +119,10 @@ async def finish(
     """
     commit, shared = listing.info.commit, may_share(node, listing)
     entries = await find_here(node, repository, listing.files, shared=shared)
+    for file in listing.files:
+        if file.size == 0 and file.path not in entries:
+            # Clients that read it were given nothing, and nothing was asked of the hub.
+            entries[file.path] = await bring(node, repository, listing, file, tell)
     if len(entries) < len(listing.files):
         return None
     known = await on_disk(node.store.mirrors.manifest, repository, commit)

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -44,9 +45,9 @@ QUIET_SIZE = 100_000  # bytes a second: less than content, more than a few quest
 
 
 @asynccontextmanager
-async def open_home(folder: Path, *, offline: bool = False, only_tls: bool = False) -> AsyncIterator[Node]:
-    """Give a node of the home `folder`, in this process; it serves nobody yet."""
-    async with open_node(Settings(Layout(folder, folder / "store"), offline=offline, only_tls=only_tls)) as node:
+async def open_home(folder: Path, **settings: Any) -> AsyncIterator[Node]:
+    """Give a node of the home `folder`, in this process; it serves nobody yet. settings: others than usual."""
+    async with open_node(Settings(Layout(folder, folder / "store"), **settings)) as node:
         yield node
 
 

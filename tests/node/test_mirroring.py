@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -31,17 +30,15 @@ from p2phub.node import mirroring
 from p2phub.node import upstream as upstream_module
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
-from p2phub.node.node import Node, create_identity, open_node, own_identity
+from p2phub.node.node import Node, create_identity, own_identity
 from p2phub.node.publish import publish
 from p2phub.node.replicate import call_peer
 from p2phub.node.results import MirrorInfo
-from p2phub.node.settings import Settings
 from p2phub.node.upstream import Arriving
 from p2phub.protocol import rendezvous
-from p2phub.store.layout import Layout
 from p2phub.store.mirrors import Attestation, UpstreamContent
 from p2phub.testing.fakehub import LARGE_SIZE, FakeHub, is_api, is_file, is_tree, like_missing, paged
-from p2phub.testing.hostile import serving
+from p2phub.testing.hostile import open_home, serving
 from p2phub.testing.webserver import (
     Behaviour,
     Reply,
@@ -83,11 +80,9 @@ def hub() -> Iterator[FakeHub]:
         yield server
 
 
-@asynccontextmanager
-async def mirror_node(folder: Path, hub: FakeHub, **changes: object) -> AsyncIterator[Node]:
-    settings = Settings(Layout(folder, folder / "store"), upstream=hub.url)
-    async with open_node(replace(settings, **changes)) as node:  # type: ignore[arg-type]
-        yield node
+def mirror_node(folder: Path, hub: FakeHub, **settings: object) -> AbstractAsyncContextManager[Node]:
+    """Return a node whose upstream is `hub`."""
+    return open_home(folder, **{"upstream": hub.url, **settings})
 
 
 def content(node: Node, revision: str | None) -> dict[str, bytes]:

@@ -21,11 +21,13 @@ from starlette.types import Receive, Scope, Send
 
 from p2phub.core.choices import Kind
 from p2phub.core.errors import HubError
+from p2phub.node.foreign import Arrivals
 from p2phub.node.node import Node
 from p2phub.node.reading import Readings
 
 from .account import Account
 from .errors import Refusal, refusal_of
+from .foreign import ForeignRepositories
 from .listing import ListingRequests
 from .lookup import Lookup
 from .reading import ReadingRequests
@@ -53,7 +55,9 @@ class HubDoor:
         self._hosts = hosts
         account = Account(node, token)
         lookup = Lookup(node)
-        reading = ReadingRequests(node, lookup, Readings(node, nursery))
+        readings = Readings(node, nursery)
+        foreign = ForeignRepositories(node, readings, Arrivals(node, nursery))
+        reading = ReadingRequests(node, lookup, foreign, readings)
         listing = ListingRequests(node)
         writing = WritingRequests(node, lookup, account)
         uploads = UploadRequests(node, account)

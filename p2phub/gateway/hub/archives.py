@@ -22,7 +22,6 @@ from p2phub.node.reading import Readings
 
 from .errors import refusal_of
 from .files import PIECE_SIZE
-from .lookup import Commit
 from .trees import Folder, Tree
 
 log = logging.getLogger(__name__)
@@ -36,18 +35,19 @@ Part = bytes | FileEntry
 class TarAnswer(Response):
     """The answer that sends all files of a commit as a tar."""
 
-    def __init__(self, readings: Readings, commit: Commit, *, method: str) -> None:
+    def __init__(self, readings: Readings, manifest: Manifest, *, commit: str, etag: str, method: str) -> None:
+        """commit: what clients know the commit by."""
         self._readings = readings
-        self._manifest = commit.manifest
-        self._parts = list(tar_parts(commit.manifest))
+        self._manifest = manifest
+        self._parts = list(tar_parts(manifest))
         self._method = method
         size = sum(len(part) if isinstance(part, bytes) else part.size for part in self._parts)
         super().__init__(
             headers={
                 "content-length": str(size),
                 "content-type": "application/x-tar",
-                "etag": f'"{commit.revision.hex()}"',
-                "x-repo-commit": commit.id,
+                "etag": f'"{etag}"',
+                "x-repo-commit": commit,
             }
         )
 
@@ -104,7 +104,7 @@ class TarAnswer(Response):
 
 def tar_parts(manifest: Manifest) -> Iterator[Part]:
     """Give what a tar of the manifest's files consists of: bytes, and files whose bytes belong there."""
-    for node in Tree(manifest).below("", recursive=True):
+    for node in Tree(manifest.files).below("", recursive=True):
         entry = tarfile.TarInfo(node.path)
         if isinstance(node, Folder):
             entry.type, entry.mode = tarfile.DIRTYPE, 0o755
@@ -112,6 +112,7 @@ def tar_parts(manifest: Manifest) -> Iterator[Part]:
         else:
             entry.size, entry.mode = node.size, 0o644
             yield _header(entry)
+            assert isinstance(node, FileEntry)
             if node.size:
                 yield node
                 yield bytes(-node.size % _BLOCK)

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from p2phub.core.description import Card, Facts, MetricResult
-from p2phub.core.manifest import Manifest
+from p2phub.node.foreign import ForeignCommit
 
 from .lookup import Commit
-from .trees import sibling
+from .trees import File, sibling
 
 
 def moment(time: int) -> str:
@@ -19,39 +19,38 @@ def moment(time: int) -> str:
     return datetime.fromtimestamp(min(time, 253402300799), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-def repository_info(commit: Commit, *, created: int, blobs: bool) -> dict[str, Any]:
+def repository_info(commit: Commit | ForeignCommit, *, created: int, blobs: bool) -> dict[str, Any]:
     """Return all that is said of a repository at one commit.
 
     created: when it was first published, in seconds since 1970. blobs: with size and hash of each file.
     """
-    repository, manifest = commit.repository, commit.manifest
-    card = manifest.card or Card()
+    name, card = commit.name, commit.card or Card()
     fields: dict[str, Any] = {
         "_id": commit.id[:24],
-        "id": repository.name,
-        "author": repository.name.partition("/")[0],
+        "id": name,
+        "author": name.partition("/")[0],
         "sha": commit.id,
-        "lastModified": moment(manifest.created),
+        "lastModified": moment(commit.created),
         "createdAt": moment(created),
         "private": False,
         "gated": False,
         "disabled": False,
         "downloads": 0,
         "likes": 0,
-        "tags": _tags(card, _formats(manifest)),
-        "siblings": [sibling(file, blobs=blobs) for file in manifest.files],
-        "usedStorage": manifest.size,
+        "tags": _tags(card, _formats(commit.files)),
+        "siblings": [sibling(file, blobs=blobs) for file in commit.files],
+        "usedStorage": sum(file.size for file in commit.files),
     }
-    if manifest.card:
-        fields["cardData"] = card_data(card, repository.kind, repository.model)
-    if repository.kind == "model":
-        facts = manifest.facts or Facts()
-        fields |= {"modelId": repository.name, "config": _config(facts), "spaces": []}
+    if commit.card:
+        fields["cardData"] = card_data(card, commit.kind, name.partition("/")[2])
+    if commit.kind == "model":
+        facts = commit.facts or Facts()
+        fields |= {"modelId": name, "config": _config(facts), "spaces": []}
         if card.task:
             fields["pipeline_tag"] = card.task
         if card.library:
             fields["library_name"] = card.library
-        if any(file.path.endswith(".safetensors") for file in manifest.files) and facts.parameters is not None:
+        if any(file.path.endswith(".safetensors") for file in commit.files) and facts.parameters is not None:
             counts = {count.dtype: count.parameters for count in facts.tensor_types}
             fields["safetensors"] = {"parameters": counts, "total": facts.parameters}
     elif card.excerpt:
@@ -116,9 +115,9 @@ def _tags(card: Card, formats: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(tag for group in groups for tag in group if tag))
 
 
-def _formats(manifest: Manifest) -> list[str]:
+def _formats(files: Iterable[File]) -> list[str]:
     endings = {".safetensors": "safetensors", ".gguf": "gguf", ".onnx": "onnx", ".parquet": "format:parquet"}
-    return sorted({tag for file in manifest.files for ending, tag in endings.items() if file.path.endswith(ending)})
+    return sorted({tag for file in files for ending, tag in endings.items() if file.path.endswith(ending)})
 
 
 def _config(facts: Facts) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import mimetypes
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import trio
@@ -18,12 +19,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from p2phub.core.errors import HubError
-from p2phub.core.manifest import FileEntry
+from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.net.asgi import WRITE_BODY, Put, WriteBody
 from p2phub.node.reading import Reading, Readings
 
 from .errors import Refusal, refusal_of
-from .lookup import Commit
 
 log = logging.getLogger(__name__)
 
@@ -69,17 +69,29 @@ class FileAnswer(Response):
     """The answer that sends one file, or a part of it."""
 
     def __init__(
-        self, readings: Readings, commit: Commit, file: FileEntry, *, method: str, headers: dict[str, str]
+        self,
+        readings: Readings,
+        manifest: Manifest,
+        file: FileEntry,
+        *,
+        commit: str,
+        method: str,
+        headers: Mapping[str, str],
+        etag: str | None = None,
     ) -> None:
-        """headers: those of the request that matter: `range`, `if-range`, `if-none-match`. Raises Refusal."""
+        """headers: those of the request that matter: `range`, `if-range`, `if-none-match`. Raises Refusal.
+
+        manifest: one that lists `file`. commit: what clients know the commit by. etag: what they know the
+        file by, if not its SHA-256.
+        """
         self._readings = readings
-        self._manifest = commit.manifest
+        self._manifest = manifest
         self._file = file
         self._method = method
-        etag = f'"{file.sha256.hex()}"'
+        etag = f'"{etag or file.sha256.hex()}"'
         fields = {
             "etag": etag,
-            "x-repo-commit": commit.id,
+            "x-repo-commit": commit,
             "accept-ranges": "bytes",
             "x-linked-size": str(file.size),
             "x-linked-etag": etag,

@@ -13,9 +13,10 @@ from typing import TypeVar
 import trio
 
 from p2phub.core.choices import DEFAULT_BRANCH, Kind
+from p2phub.core.description import Card, Facts
 from p2phub.core.errors import Conflict, InvalidName, NotFound, Offline
 from p2phub.core.ids import ManifestId, NamespaceId
-from p2phub.core.manifest import Manifest
+from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.names import NameRef, check_revision, is_hash_prefix, is_version, parse_reference
 from p2phub.node.disk import on_disk
 from p2phub.node.events import ignore
@@ -61,6 +62,35 @@ class Commit:
         """What clients know it by: 40 hex digits."""
         return self.revision.commit
 
+    @property
+    def name(self) -> str:
+        return self.repository.name
+
+    @property
+    def kind(self) -> Kind:
+        return self.repository.kind
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        return self.manifest.files
+
+    @property
+    def created(self) -> int:
+        """When it was made, in seconds since 1970."""
+        return self.manifest.created
+
+    @property
+    def card(self) -> Card | None:
+        return self.manifest.card
+
+    @property
+    def facts(self) -> Facts | None:
+        return self.manifest.facts
+
+    def file(self, path: str) -> FileEntry | None:
+        """Return the file at `path`, None if there is none."""
+        return self.manifest.file(path)
+
 
 class Lookup:
     """Finds what requests name."""
@@ -70,6 +100,14 @@ class Lookup:
         self._asking = trio.Lock()
         self._asked = -MOVED_PAUSE_S  # when peers were last asked for news, in trio's seconds
         self._age_s = MOVED_AGE_S  # how old news of branches may be
+
+    async def is_publisher(self, name: str) -> bool:
+        """Say whether `NAMESPACE/MODEL` begins with a publisher of ours, not with what another hub calls an owner."""
+        try:
+            await find_namespace(self._node, parse_name(name))
+        except (Refusal, NotFound):
+            return False
+        return True
 
     async def known(self, kind: Kind, name: str) -> Repository:
         """Return the repository as it is known here, without asking peers. Raises Refusal."""

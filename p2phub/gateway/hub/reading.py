@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from p2phub.core.choices import Kind
-from p2phub.core.manifest import FileEntry, Manifest
+from p2phub.core.manifest import FileEntry
 from p2phub.node.disk import on_disk
+from p2phub.node.foreign import ForeignCommit
 from p2phub.node.node import Node
 from p2phub.node.reading import Readings
 
@@ -18,9 +19,10 @@ from . import describe, history
 from .archives import TarAnswer
 from .errors import Refusal, no_entry, no_repository, not_served
 from .files import FileAnswer
+from .foreign import ForeignRepositories
 from .lookup import Commit, Lookup
 from .requests import PAGE_DEFAULT, is_true, next_page, number, query_fields, read_form, value, values
-from .trees import Tree, entry
+from .trees import File, Tree, entry
 
 PATHS_MAX = 10_000  # in one request; spec/hub-api.md §7
 PATHS_SIZE_MAX = 4 * 1024 * 1024  # bytes of them: those of a manifest have less than one; spec/hub-api.md §7
@@ -28,33 +30,42 @@ TREE_PAGE_MAX = 10_000  # entries: a whole manifest; llama.cpp does not ask for 
 EXPANDED_PAGE_MAX = 1000
 COMMITS_PAGE_MAX = 100
 
+AnyCommit = Commit | ForeignCommit
+
 
 class ReadingRequests:
     """Answers for those who read."""
 
-    def __init__(self, node: Node, lookup: Lookup, readings: Readings) -> None:
+    def __init__(self, node: Node, lookup: Lookup, foreign: ForeignRepositories, readings: Readings) -> None:
         self._node = node
         self._lookup = lookup
+        self._foreign = foreign
         self._readings = readings
+
+    async def _commit(self, kind: Kind, name: str, revision: str | None) -> AnyCommit:
+        """Return the commit that a request names: of a publisher of ours, or of another hub. Raises Refusal."""
+        if await self._lookup.is_publisher(name):
+            return await self._lookup.commit(kind, name, revision)
+        return await self._foreign.commit(kind, name, revision)
 
     async def info(self, request: Request, kind: Kind, name: str, revision: str | None = None) -> Response:
         """Say what is known of a repository, at a revision."""
-        commit = await self._lookup.commit(kind, name, revision)
+        commit = await self._commit(kind, name, revision)
         fields = query_fields(request)
         return JSONResponse(await self._info(commit, fields))
 
-    async def _info(self, commit: Commit, fields: list[tuple[str, str]]) -> dict[str, Any]:
-        repository = commit.repository
-        created = await on_disk(self._node.store.listing.created, repository.namespace, repository.model)
-        whole = describe.repository_info(
-            commit, created=created or commit.manifest.created, blobs=is_true(fields, "blobs")
-        )
+    async def _info(self, commit: AnyCommit, fields: list[tuple[str, str]]) -> dict[str, Any]:
+        created: int | None = None
+        if isinstance(commit, Commit):
+            repository = commit.repository
+            created = await on_disk(self._node.store.listing.created, repository.namespace, repository.model)
+        whole = describe.repository_info(commit, created=created or commit.created, blobs=is_true(fields, "blobs"))
         return select(whole, values(fields, "expand"))
 
     async def tree(self, request: Request, kind: Kind, name: str, revision: str, path: str = "") -> Response:
         """List the files and folders of a folder."""
-        commit = await self._lookup.commit(kind, name, revision)
-        tree = Tree(commit.manifest)
+        commit = await self._commit(kind, name, revision)
+        tree = Tree(commit.files)
         path = path.strip("/")
         if not tree.has_folder(path):
             raise no_entry(f"{name} has no folder {path} at {revision}", commit.id)
@@ -81,8 +92,8 @@ class ReadingRequests:
         paths = values(form, "paths")
         if len(paths) > PATHS_MAX:
             raise Refusal(400, f"{len(paths)} paths in one request, the limit is {PATHS_MAX}")
-        commit = await self._lookup.commit(kind, name, revision)
-        tree = Tree(commit.manifest)
+        commit = await self._commit(kind, name, revision)
+        tree = Tree(commit.files)
         # Asked for one by one, a long list of a large folder would take minutes.
         known = {node.path: node for node in tree.below("", recursive=True)}
         rows = [entry(known[path]) for path in dict.fromkeys(path.strip("/") for path in paths) if path in known]
@@ -92,32 +103,42 @@ class ReadingRequests:
 
     async def references(self, request: Request, kind: Kind, name: str) -> Response:
         """List branches and tags."""
+        if not await self._lookup.is_publisher(name):
+            return JSONResponse(await self._foreign.references(kind, name))
         repository = await self._lookup.repository(kind, name)
         return JSONResponse(await history.references(self._node, self._lookup, repository))
 
     async def commits(self, request: Request, kind: Kind, name: str, revision: str) -> Response:
         """List the history of a revision."""
-        commit = await self._lookup.commit(kind, name, revision)
+        commit = await self._commit(kind, name, revision)
         fields = query_fields(request)
         limit = number(fields, "limit", default=min(50, PAGE_DEFAULT), largest=COMMITS_PAGE_MAX)
         start = number(fields, "cursor", default=0, largest=history.COMMITS_MAX)
-        rows, more = await history.commits(self._node, self._lookup, commit, start, limit)
+        rows, more = await self._history(commit, start, limit)
         if is_true(fields, "formatted") or "formatted" in values(fields, "expand"):
             rows = [{**row, "formatted": {"title": row["title"], "message": row["message"]}} for row in rows]
         return JSONResponse(rows, headers=next_page(request, str(start + limit)) if more else None)
 
     async def may_read(self, request: Request, kind: Kind, name: str) -> Response:
         """Say that a repository may be read: all that is known here may."""
-        await self._lookup.repository(kind, name)
+        if await self._lookup.is_publisher(name):
+            await self._lookup.repository(kind, name)
+        else:
+            await self._foreign.commit(kind, name, None)
         return JSONResponse({"ok": True})
 
     async def file(self, request: Request, kind: Kind, name: str, revision: str, path: str) -> Response:
         """Send a file."""
-        commit = await self._lookup.commit(kind, name, revision)
-        file = commit.manifest.file(path) or _by_hash(commit.manifest, path)
+        commit = await self._commit(kind, name, revision)
+        file = commit.file(path) or _by_hash(commit, path)
         if file is None:
             raise no_entry(f"{name} has no file {path} at {revision}", commit.id)
-        return FileAnswer(self._readings, commit, file, method=request.method, headers=dict(request.headers))
+        if isinstance(commit, ForeignCommit):
+            return self._foreign.file(commit, file, request.method, request.headers)
+        assert isinstance(file, FileEntry)
+        return FileAnswer(
+            self._readings, commit.manifest, file, commit=commit.id, method=request.method, headers=request.headers
+        )
 
     async def archive(self, request: Request, kind: Kind, name: str, revision: str | None = None) -> Response:
         """Send a commit as a tar, for clients that ask for one."""
@@ -126,26 +147,44 @@ class ReadingRequests:
             raise Refusal(404, "this hub has no pages; its files are below /resolve/")
         if wanted != "compressed":
             raise not_served("only tf-hub-format=compressed is served: uncompressed models lie in buckets of a cloud")
-        commit = await self._lookup.commit(kind, name, revision)
-        return TarAnswer(self._readings, commit, method=request.method)
+        commit = await self._commit(kind, name, revision)
+        etag = commit.revision.hex() if isinstance(commit, Commit) else commit.id
+        manifest = commit.manifest
+        if manifest is None:
+            raise Refusal(404, f"not all of {name} is here: `p2phub mirror add hf://{name}` fetches it")
+        return TarAnswer(self._readings, manifest, commit=commit.id, etag=etag, method=request.method)
 
     async def nothing(self, request: Request, *parts: str) -> Response:
         """Say that there is no such repository: of what we have none of."""
         raise no_repository("this hub has models and datasets only")
 
-    async def _add_last_commits(self, commit: Commit, rows: list[dict[str, Any]]) -> None:
+    async def _history(self, commit: AnyCommit, start: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
+        """Return commits from place `start` on, newest first, and whether more follow."""
+        if isinstance(commit, Commit):
+            return await history.commits(self._node, self._lookup, commit, start, limit)
+        # The history is the other hub's; what is known here is that this commit was made there.
+        row = {
+            "id": commit.id,
+            "title": "Mirror",
+            "message": "",
+            "authors": [{"user": commit.repository.owner}],
+            "date": describe.moment(commit.created),
+        }
+        return ([row] if start == 0 else []), False
+
+    async def _add_last_commits(self, commit: AnyCommit, rows: list[dict[str, Any]]) -> None:
         """Tell of each entry the commit that is shown; who changed it last is not looked for."""
-        newest, _ = await history.commits(self._node, self._lookup, commit, 0, 1)
+        newest, _ = await self._history(commit, 0, 1)
         last = {"id": commit.id, "title": newest[0]["title"], "date": newest[0]["date"]}
         for row in rows:
             row["lastCommit"] = last
 
 
-def _by_hash(manifest: Manifest, path: str) -> FileEntry | None:
+def _by_hash(commit: AnyCommit, path: str) -> File | None:
     """Return `stem.ending` for `stem-<hex>.ending` if its SHA-256 begins so: PyTorch checks names of this kind."""
     match = re.fullmatch(r"(.+)-([0-9a-f]{8,64})(\.[^./]+)?", path)
-    file = manifest.file(match[1] + (match[3] or "")) if match else None
-    return file if match and file and file.sha256.hex().startswith(match[2]) else None
+    file = commit.file(match[1] + (match[3] or "")) if match else None
+    return file if match and file and file.sha256 and file.sha256.hex().startswith(match[2]) else None
 
 
 def select(whole: dict[str, Any], names: list[str]) -> dict[str, Any]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from p2phub.core import gitobjects
-from p2phub.core.manifest import FileEntry, Manifest
+from p2phub.core.manifest import FileEntry
+from p2phub.core.upstream import UpstreamFile
+
+File = FileEntry | UpstreamFile  # one of this hub, or as another one lists it
 
 
 @dataclass(frozen=True)
@@ -18,16 +22,16 @@ class Folder:
     oid: bytes  # 20 bytes
 
 
-Node = FileEntry | Folder
+Node = File | Folder
 
 
 class Tree:
-    """The files of a manifest with the folders that they lie in."""
+    """The files of a commit with the folders that they lie in."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, files: Iterable[File]) -> None:
         self._children: dict[str, list[Node]] = defaultdict(list)
         self._folders: dict[str, Folder] = {}
-        for file in manifest.files:
+        for file in files:
             self._children[_parent(file.path)].append(file)
         paths = set(self._children) | {""}
         for path in list(paths):
@@ -67,23 +71,34 @@ def entry(node: Node) -> dict[str, Any]:
     if isinstance(node, Folder):
         return {"type": "directory", "oid": node.oid.hex(), "size": 0, "path": node.path}
     fields: dict[str, Any] = {"type": "file", "oid": _oid(node).hex(), "size": node.size, "path": node.path}
-    if node.size:
+    if is_large(node):
         fields["lfs"] = lfs_fields(node, "oid")
     return fields
 
 
-def sibling(file: FileEntry, *, blobs: bool) -> dict[str, Any]:
+def sibling(file: File, *, blobs: bool) -> dict[str, Any]:
     """Return how a file is shown in what is said of its repository."""
     fields: dict[str, Any] = {"rfilename": file.path}
     if blobs:
         fields |= {"size": file.size, "blobId": _oid(file).hex()}
-        if file.size:
+        if is_large(file):
             fields["lfs"] = lfs_fields(file, "sha256")
     return fields
 
 
-def lfs_fields(file: FileEntry, name: str) -> dict[str, Any]:
+def is_large(file: File) -> bool:
+    """Say whether a file is shown as one in large-file storage: of our own all that are not empty."""
+    return file.size > 0 and file.sha256 is not None
+
+
+def etag_of(file: File) -> str:
+    """Return what a file's bytes are known by to clients: its SHA-256, or what git calls it."""
+    return (file.sha256 or file.git_id if isinstance(file, UpstreamFile) else file.sha256).hex()
+
+
+def lfs_fields(file: File, name: str) -> dict[str, Any]:
     """Return what is said of a file in large-file storage; its SHA-256 under `name`."""
+    assert file.sha256 is not None
     return {
         name: file.sha256.hex(),
         "size": file.size,
@@ -92,9 +107,13 @@ def lfs_fields(file: FileEntry, name: str) -> dict[str, Any]:
 
 
 def _oid(node: Node) -> bytes:
-    if isinstance(node, Folder):
-        return node.oid
-    return gitobjects.blob_id(gitobjects.pointer(node.sha256, node.size))
+    match node:
+        case Folder():
+            return node.oid
+        case UpstreamFile():
+            return node.git_id
+        case _:
+            return gitobjects.blob_id(gitobjects.pointer(node.sha256, node.size))
 
 
 def _parent(path: str) -> str:

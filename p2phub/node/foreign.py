@@ -1,0 +1,275 @@
+"""What ORG/NAME stands for: by the word of the hub, or of publishers who are trusted in it (spec/mirrors.md §6).
+
+    name, revision ──hub──▶ commit ──hub, once──▶ listing ─┐
+                    └─ remembered, attested ──▶ manifest ──┴▶ ForeignCommit
+
+The hub decides what is new, as long as it answers. What was known before goes on without it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import trio
+
+from p2phub.core.choices import Kind
+from p2phub.core.description import Card, Facts
+from p2phub.core.errors import AccessDenied, HubError, NotFound
+from p2phub.core.ids import ManifestId
+from p2phub.core.manifest import FileEntry, Manifest
+from p2phub.core.upstream import Foreign, Info, Listing, UpstreamFile, is_commit
+
+from .arrivals import bring, find_here, may_share
+from .disk import on_disk
+from .events import ignore
+from .mirroring import finish, trusted
+from .node import Node
+from .resolve import load_manifest
+from .upstream import REFUSALS, is_asked, list_commit, look_up
+
+log = logging.getLogger(__name__)
+
+MANIFEST_S = 6.0  # seconds to get the manifest that somebody attested
+LINGER_S = 60.0  # seconds that a file goes on coming after the last one who waited for it left
+RETRY_MIN_S, RETRY_MAX_S = 2, 300  # seconds, in which whoever waits for a file is told to come again
+
+
+@dataclass(frozen=True)
+class ForeignCommit:
+    """A commit of a foreign repository, by the list of its hub, or a manifest that somebody trusted vouches for."""
+
+    repository: Foreign
+    id: str  # of the commit, as the hub calls it
+    listing: Listing | None
+    manifest: Manifest | None  # there is one of the two, or both
+
+    @property
+    def name(self) -> str:
+        return self.repository.name
+
+    @property
+    def kind(self) -> Kind:
+        return self.repository.kind
+
+    @property
+    def files(self) -> tuple[UpstreamFile, ...] | tuple[FileEntry, ...]:
+        if self.listing is not None:
+            return self.listing.files
+        assert self.manifest is not None
+        return self.manifest.files
+
+    @property
+    def created(self) -> int:
+        """When it was made, in seconds since 1970."""
+        if self.listing is not None:
+            return self.listing.info.created
+        return self.manifest.created if self.manifest else 0
+
+    @property
+    def card(self) -> Card | None:
+        if self.manifest is not None and self.manifest.card is not None:
+            return self.manifest.card
+        return self.listing.info.card if self.listing else None
+
+    @property
+    def facts(self) -> Facts | None:
+        return self.manifest.facts if self.manifest else None
+
+    def file(self, path: str) -> UpstreamFile | FileEntry | None:
+        """Return the file at `path`, None if there is none."""
+        if self.listing is not None:
+            return self.listing.file(path)
+        return self.manifest.file(path) if self.manifest else None
+
+    def vouched(self, file: UpstreamFile) -> FileEntry | None:
+        """Return what the manifest says that a listed file is here, if it does not contradict the hub."""
+        entry = self.manifest.file(file.path) if self.manifest else None
+        if entry is None or entry.size != file.size or file.sha256 not in (None, entry.sha256):
+            return None
+        return entry
+
+
+async def find_commit(node: Node, repository: Foreign, revision: str) -> ForeignCommit:
+    """Return what a revision of a foreign repository stands for now.
+
+    Raises NotFound, NoSuchRevision, AccessDenied, PeerError, InvalidData if nothing is known of it
+    and the hub does not tell.
+    """
+    known = await on_disk(_known_commit, node, repository, revision)
+    info: Info | None = None
+    error: HubError = NotFound(
+        f"nothing is known of {repository}@{revision}",
+        hint="`p2phub node --upstream URL` asks another hub; `p2phub mirror trust` takes a publisher at his word",
+    )
+    if is_asked(node) and not (known and is_commit(revision)):
+        try:
+            info = await look_up(node, repository, revision, ignore, in_hurry=known is not None)
+        except (*REFUSALS, AccessDenied) as exc:
+            error = exc
+            if known:
+                log.info("%s@%s is what it was: %s", repository, revision, exc)
+    commit = info.commit if info else known
+    if commit is None:
+        raise error
+    listing = await on_disk(node.store.mirrors.listing, repository, commit)
+    if is_asked(node) and (listing is None or (info and info.is_restricted != listing.info.is_restricted)):
+        try:
+            info = info or await look_up(node, repository, commit, ignore, in_hurry=True)
+            listing = await list_commit(node, repository, info, ignore)
+        except (*REFUSALS, AccessDenied) as exc:
+            error = exc
+    manifest = await _vouched_manifest(node, repository, commit)
+    if listing is None and manifest is None:
+        raise error
+    return ForeignCommit(repository, commit, listing, manifest)
+
+
+async def known_manifest(node: Node, repository: Foreign, revision: str) -> ManifestId | None:
+    """Return the manifest that a revision stands for by what is known here; None if there is none."""
+
+    def look() -> ManifestId | None:
+        commit = _known_commit(node, repository, revision)
+        return _manifest_of(node, repository, commit) if commit else None
+
+    return await on_disk(look)
+
+
+async def known_names(node: Node, repository: Foreign) -> dict[str, str]:
+    """Return the branches and tags that are known here, and the commits they stand for."""
+
+    def look() -> dict[str, str]:
+        names = dict.fromkeys(node.store.mirrors.names(repository))
+        for row in node.store.mirrors.attestations(repository, trusted(node)):
+            names |= dict.fromkeys(row.names)
+        return {name: commit for name in names if (commit := _known_commit(node, repository, name))}
+
+    return await on_disk(look)
+
+
+def _known_commit(node: Node, repository: Foreign, revision: str) -> str | None:
+    """Return the commit that a revision stands for by what is known here, if anything of that commit is known."""
+    mirrors = node.store.mirrors
+    attested = mirrors.attested(repository, trusted(node), revision)
+    if is_commit(revision):
+        return revision if attested or mirrors.listing(repository, revision) else None
+    said = mirrors.names(repository).get(revision)
+    if said is None or (attested is not None and attested.time > said.time):
+        return attested.commit if attested else None
+    is_usable = mirrors.listing(repository, said.commit) or _manifest_of(node, repository, said.commit)
+    return said.commit if is_usable else (attested.commit if attested else None)
+
+
+def _manifest_of(node: Node, repository: Foreign, commit: str) -> ManifestId | None:
+    own = node.store.mirrors.manifest(repository, commit)
+    attested = node.store.mirrors.attested(repository, trusted(node), commit)
+    return own or (attested.manifest if attested else None)
+
+
+async def _vouched_manifest(node: Node, repository: Foreign, commit: str) -> Manifest | None:
+    """Return the manifest of a commit, if this node or somebody trusted says which it is and it can be had."""
+    revision = await on_disk(_manifest_of, node, repository, commit)
+    if revision is None:
+        return None
+    with trio.move_on_after(MANIFEST_S):
+        try:
+            manifest = await load_manifest(node, revision, ignore)
+        except HubError as exc:
+            log.info("cannot get the manifest of %s: %s", repository, exc)
+            return None
+        return manifest if manifest.kind == repository.kind else None
+    return None
+
+
+# ── files ───────────────────────────────────────────────────────────────────
+
+
+class _Job:
+    """A file that comes, for whoever waits for it."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.done = trio.Event()
+        self.readers = 0
+        self.entry: FileEntry | None = None
+        self.failure: HubError | None = None
+
+
+class Arrivals:
+    """The files that clients of one node wait for, and that go on coming for a while without them."""
+
+    def __init__(self, node: Node, nursery: trio.Nursery) -> None:
+        """nursery: where files go on coming when a client goes away."""
+        self._node = node
+        self._nursery = nursery
+        self._jobs: dict[bytes, _Job] = {}
+
+    async def here(self, commit: ForeignCommit, file: UpstreamFile) -> FileEntry | None:
+        """Return what a file is here, None if it is not."""
+        assert commit.listing is not None
+        shared = may_share(self._node, commit.listing)
+        return (await find_here(self._node, commit.repository, [file], shared=shared)).get(file.path)
+
+    async def wait(self, commit: ForeignCommit, file: UpstreamFile, *, patience_s: float) -> FileEntry | int:
+        """Return what a file is here once it is; after `patience_s`, in how many seconds to come again.
+
+        Raises HubError if it cannot be had.
+        """
+        job = self._jobs.get(file.id)
+        if job is None:
+            job = self._jobs[file.id] = _Job()
+            self._nursery.start_soon(self._run, commit, file, job)
+        job.readers += 1
+        job.scope.deadline = float("inf")
+        retry_s = 0
+        try:
+            with trio.move_on_after(patience_s):
+                await job.done.wait()
+            if not job.done.is_set():
+                retry_s = self._foresee(file)
+                return retry_s
+        finally:
+            job.readers -= 1
+            if not job.readers:
+                job.scope.deadline = trio.current_time() + retry_s + LINGER_S
+        if job.entry is None:
+            raise job.failure or HubError(f"{file.path} was given up, because nobody waited for it")
+        return job.entry
+
+    async def _run(self, commit: ForeignCommit, file: UpstreamFile, job: _Job) -> None:
+        assert commit.listing is not None
+        try:
+            with job.scope:
+                job.entry = await bring(
+                    self._node, commit.repository, commit.listing, file, ignore, from_hub=is_asked(self._node)
+                )
+        except HubError as exc:
+            job.failure = exc
+        except Exception:
+            log.exception("cannot bring %s", file.path)
+            job.failure = HubError("the node met a bug of its own; its log says more")
+        finally:
+            del self._jobs[file.id]
+            job.done.set()
+        if job.entry is not None and not self._jobs:
+            await self._finish(commit)
+
+    async def _finish(self, commit: ForeignCommit) -> None:
+        """Vouch for the commit, if all of it is here by now."""
+        assert commit.listing is not None
+        names = [
+            name for name, known in (await known_names(self._node, commit.repository)).items() if known == commit.id
+        ]
+        try:
+            await finish(self._node, commit.repository, commit.listing, names, ignore)
+        except HubError as exc:
+            log.warning("cannot vouch for %s: %s", commit.repository, exc)
+
+    def _foresee(self, file: UpstreamFile) -> int:
+        """Return in how many seconds a file may be here."""
+        arriving = self._node.hub.arriving.get(file.id)
+        left_s = float(RETRY_MIN_S)
+        if arriving is not None and arriving.size > arriving.began_at:
+            rate = (arriving.size - arriving.began_at) / max(trio.current_time() - arriving.began, 0.1)
+            left_s = (file.size - arriving.size) / rate
+        return round(min(max(left_s, RETRY_MIN_S), RETRY_MAX_S))
