@@ -16,6 +16,7 @@ from p2phub.core.names import (
     is_version,
     parse_reference,
 )
+from p2phub.core.upstream import parse_foreign
 from p2phub.net.peerclient import PeerClient
 
 from .asking import ask_in_turn
@@ -47,6 +48,8 @@ async def resolve(node: Node, text: str, tell: Tell, *, refresh: bool) -> Target
     offline. Raises InvalidName, NotFound, Conflict for a prefix that fits several
     revisions, Offline.
     """
+    if text.startswith("hf://"):
+        return await _resolve_mirror(node, text)
     reference = parse_reference(text)
     if isinstance(reference, HashRef):
         return await _resolve_hash(node, text, reference)
@@ -107,6 +110,20 @@ async def _resolve_hash(node: Node, text: str, reference: HashRef) -> Target:
         return await on_disk(_hash_target, node, text, manifest)
     # No manifest: the hash may be of a single file, which the fetch finds out.
     return Target(text, None, None, None, file=root)
+
+
+async def _resolve_mirror(node: Node, text: str) -> Target:
+    """Return what a name of another hub stands for, by what is known of it here."""
+    from .foreign import known_manifest  # resolves names itself
+
+    repository, revision = parse_foreign(text, node.hub.name)
+    manifest = await known_manifest(node, repository, revision)
+    if manifest is None:
+        raise NotFound(
+            f"no mirror of {repository}@{revision} is known whom you trust",
+            hint=f"`p2phub mirror add {text}` makes one; `p2phub mirror trust` takes a publisher at his word",
+        )
+    return Target(text, None, None, manifest)
 
 
 def _hash_target(node: Node, text: str, manifest: ManifestId) -> Target:
