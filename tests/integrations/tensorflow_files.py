@@ -22,11 +22,14 @@ def set_up() -> None:
         ListDirectory=os.listdir,
         Stat=lambda path: SimpleNamespace(length=os.stat(path).st_size, mtime_nsec=os.stat(path).st_mtime_ns),
         Remove=os.remove,
-        Rename=os.rename,
+        Rename=lambda old, new, overwrite=False: (os.replace if overwrite else os.rename)(old, new),
         DeleteRecursively=shutil.rmtree,
     )
     tensorflow = ModuleType("tensorflow")
     vars(tensorflow).update(
+        Tensor=object,
+        SparseTensor=object,
+        RaggedTensor=object,
         compat=SimpleNamespace(v1=SimpleNamespace(gfile=gfile), as_bytes=os.fsencode),
         errors=SimpleNamespace(
             OpError=OSError,
