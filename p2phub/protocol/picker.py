@@ -27,12 +27,13 @@ from .flags import both
 
 REQUEST_SIZE_MAX = 16 * 1024 * 1024  # bytes; spec/transfer.md §3.2
 REQUEST_SIZE_MIN = 1024 * 1024  # bytes, less only where less is missing; spec/transfer.md §3.2
-REQUEST_SIZE_FIRST = 4 * 1024 * 1024  # bytes, before a provider's rate is known; spec/transfer.md §3.2
+REQUEST_SIZE_FIRST = 1024 * 1024  # bytes, before a provider's rate is known; spec/transfer.md §3.2
 REQUEST_CHUNKS_MAX = 1000  # chunks in one request: at most as many byte ranges; spec/peer-protocol.md §7
 OUTSTANDING_S = 3.0  # seconds of work a provider is given at once; spec/transfer.md §3.2
 RANDOM_FIRST = 4  # requests chosen at random before the rarest go first; spec/transfer.md §3.1
 COPIES_MAX = 2  # requests for one chunk at the same time, in the endgame; spec/transfer.md §3.3
 HEDGE_FACTOR = 4.0  # a copy is asked for if it should arrive this many times sooner; spec/transfer.md §3.3
+LATE_FACTOR = 2.0  # nothing new is asked of who would take so many times longer than another; spec/transfer.md §3.3
 HEDGE_RATE = 1024 * 1024  # bytes a second, of a provider whose rate is not known yet; spec/transfer.md §3.3
 HURRY_SIZE_MAX = 4 * 1024 * 1024  # bytes of a request for what a reader waits for; spec/transfer.md §3.5
 RATE_WINDOW_S = 1.0  # seconds over which a rate is measured; spec/transfer.md §3.2
@@ -247,6 +248,8 @@ class Picker(Generic[P]):
         fresh = hurried or free
         if not chunks or (fresh and known.is_doubtful and self._has_better(known, fresh.start)):
             return None
+        if free and self._is_too_slow_for(free.start, known, now):
+            return None
         is_first_copy = bool(free) and self._is_first_copy(chunks.start, known)
         request = self._begin(Request(self._number + 1, provider, chunks.start, len(chunks), now, is_first_copy))
         for chunk in chunks:
@@ -294,6 +297,9 @@ class Picker(Generic[P]):
             return False
         others = self._asked.pop(chunk, set()) - {request.number}
         self._take(chunk, _DONE)
+        # Its own too, if others brought what would come next; its last chunk ends it anyway.
+        if flight and chunk != request.chunks[-1] and not request.is_whole:
+            others.add(request.number)
         for number in others:
             other = self._requests[number].request
             if not any(self.is_wanted(waited) for waited in other.chunks):
@@ -409,6 +415,24 @@ class Picker(Generic[P]):
             for other in self._providers.values()
         )
 
+    def _is_too_slow_for(self, chunk: int, provider: _Provider, now: float) -> bool:
+        """Say whether another will be done with everything long before `provider` would bring `chunk`."""
+        if provider.rate is None:
+            return False
+        ours = self._sizes[chunk] * provider.connections / provider.rate
+        return any(
+            ours > LATE_FACTOR * (self._missing_bytes / other.rate + self._busy_s(other, now))
+            for other in self._providers.values()
+            # First what is quickly told, and most often decides.
+            if other.rate and ours > LATE_FACTOR * self._missing_bytes / other.rate
+            # One that is asked nothing may be pausing.
+            if other is not provider and other.requests and not other.is_doubtful and other.has(chunk)
+        )
+
+    def _busy_s(self, provider: _Provider, now: float) -> float:
+        """Return the seconds until all that `provider` was asked for should be here."""
+        return max((self._expected_s(self._requests[number], now) for number in provider.requests), default=0.0)
+
     def _whole_run(self, provider: _Provider) -> range | None:
         """Return a run that the provider gives together, of which something is free, and which it is not giving."""
         running = {self._requests[number].request.first for number in provider.requests}
@@ -464,15 +488,28 @@ class Picker(Generic[P]):
         best: tuple[float, range] | None = None
         for flight in self._requests.values():
             pending = [chunk for chunk in self._pending(flight.request) if self._is_hedgeable(chunk, provider)]
-            if not pending:
-                continue
-            # Only a run can be asked for; the last one is what comes latest.
-            run = _last_run(pending)
             theirs = self._expected_s(flight, now)
-            ours = sum(self._sizes[chunk] for chunk in run) * provider.connections / rate
-            if theirs > HEDGE_FACTOR * ours and (best is None or theirs > best[0]):
-                best = (theirs, run)
+            if pending and (best is None or theirs > best[0]):
+                run = self._late_run(flight, theirs, _last_run(pending), provider.connections / rate)
+                best = (theirs, run) if run else best
         return best[1] if best else None
+
+    def _late_run(self, flight: _InFlight[P], theirs: float, run: range, ours: float) -> range | None:
+        """Return the part of `run`, up to its end, that another should bring much sooner than `flight`; None if none is.
+
+        theirs: seconds until the flight should be over. ours: seconds that the other takes for a byte.
+        """
+        pending = self._pending(flight.request)
+        each = theirs / sum(self._sizes[chunk] for chunk in pending)  # seconds a byte
+        left = sum(self._sizes[chunk] for chunk in run)
+        until = sum(self._sizes[chunk] for chunk in pending if chunk < run.start)
+        for chunk in run:
+            until += self._sizes[chunk]
+            # What it is about to bring would come twice.
+            if until * each > HEDGE_FACTOR * left * ours:
+                return range(chunk, run.stop)
+            left -= self._sizes[chunk]
+        return None
 
     def _pending(self, request: Request[P]) -> list[int]:
         return [chunk for chunk in request.chunks if request.number in self._asked.get(chunk, ())]

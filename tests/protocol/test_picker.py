@@ -242,6 +242,7 @@ def test_a_request_reaches_back_if_the_rarest_is_at_the_end() -> None:
     picker._number = RANDOM_FIRST
     picker.set_offer("a", offers(20, range(8)))
     picker.set_offer("b", offers(20, range(7)))
+    set_rate(picker, "a", 100 * MIB)
 
     assert ask(picker, "a").chunks == range(6, 8)
 
@@ -592,16 +593,81 @@ def test_a_provider_that_stalls_in_the_middle_is_helped_out() -> None:
 
 def test_the_end_of_the_latest_request_is_copied() -> None:
     picker = make(3, missing=range(3))
-    for name, rate in (("slow", MIB), ("slower", MIB / 10)):
+    for name in ("slow", "slower"):
         picker.set_offer(name, None)
-        set_rate(picker, name, rate)
     slow, slower = ask(picker, "slow"), ask(picker, "slower")
+    for name, rate in (("slow", MIB), ("slower", MIB / 10)):
+        set_rate(picker, name, rate)
     rest = ask(picker, "slow")
     picker.set_offer("fast", None)
     set_rate(picker, "fast", 100 * MIB)
 
     assert ask(picker, "fast", 0.1).chunks == slower.chunks
     assert len({*slow.chunks, *slower.chunks, *rest.chunks}) == 3
+
+
+def test_what_the_other_is_about_to_bring_is_not_copied() -> None:
+    picker = make(5, missing=range(4))
+    picker.set_offer("slow", None)
+    set_rate(picker, "slow", 10 * MIB)
+    slow = ask(picker, "slow")
+    while picker.next_request("slow", 0.0):
+        pass
+    assert slow.count == 2
+    picker.set_offer("fast", None)
+    # It would bring both in 0.1 s, and the other the first of them in 0.1 s.
+    set_rate(picker, "fast", 20 * MIB)
+    assert picker.next_request("fast", 0.0) is None
+    set_rate(picker, "fast", 45 * MIB)
+
+    assert ask(picker, "fast", 0.0).chunks == slow.chunks[1:]
+
+
+def test_a_request_of_which_others_brought_the_rest_is_pointless_when_its_own_chunk_came() -> None:
+    picker = make(3, size=100)
+    picker.set_offer("slow", None)
+    slow = ask(picker, "slow")
+    picker.set_offer("fast", None)
+    set_rate(picker, "fast", MIB)
+    answer(picker, slow, 50.0, chunks=[0])
+    copy = ask(picker, "fast", 100.0)
+    assert copy.chunks == range(1, 3)
+    picker.chunk_arrived(copy, 2, 100.1)
+    picker.chunk_arrived(slow, 1, 100.2)
+
+    # The copy ends by itself in a moment: what it was asked for last came first.
+    assert slow in picker.take_pointless()
+
+
+def test_nothing_new_is_asked_of_who_would_bring_it_long_after_all_else_is_here() -> None:
+    for rate, expected in [(100 * MIB, False), (5 * MIB, False), (3 * MIB, True)]:
+        picker = make(4)
+        for name in ("slow", "fast"):
+            picker.set_offer(name, None)
+        ask(picker, "fast")
+        set_rate(picker, "slow", 0.4 * MIB)
+        set_rate(picker, "fast", rate)
+        # It would take 2.5 s; the other brings all four in less than half of that, or in more.
+
+        assert (picker.next_request("slow", 0.0) is not None) == expected
+
+
+@pytest.mark.parametrize("why", ["it has it not", "it just failed", "it stalls"])
+def test_but_it_is_asked_if_the_other_does_not_bring_it(why: str) -> None:
+    picker = make(4, missing=range(3))
+    picker.set_offer("slow", None)
+    picker.set_offer("fast", None)
+    set_rate(picker, "slow", 0.4 * MIB)
+    request = ask(picker, "fast", 0.0)
+    set_rate(picker, "fast", 100 * MIB)
+    assert picker.next_request("slow", 0.0) is None
+    match why:
+        case "it has it not":
+            picker.set_offer("fast", offers(4, []))
+        case "it just failed":
+            picker.request_ended(request)
+
+    assert picker.next_request("slow", 2.0 if why == "it stalls" else 0.0) is not None
 
 
 def test_a_request_whose_provider_left_is_not_copied() -> None:
@@ -1049,8 +1115,8 @@ class AnyDownload(RuleBasedStateMachine):
             if was_missing
             and chunk in other.chunks
             and set(other.chunks) <= self.here
-            # Its own last chunk ends it anyway; of a whole file more may come that is here.
-            and not (other.number == request.number and (not other.is_whole or chunk == other.chunks[-1]))
+            # Its own last chunk ends it anyway.
+            and not (other.number == request.number and chunk == other.chunks[-1])
         ]
         said = self.both("take_pointless")
         assert isinstance(said, list)

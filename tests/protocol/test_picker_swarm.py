@@ -61,8 +61,8 @@ def finish(lines: Lines, count: int, chunks: int, *, seed: int) -> tuple[Swarm, 
     return swarm, times[-1] / bound
 
 
-# Measured over some seeds: up to 1.17 and 1.38. Most of it is the start, when nobody has anything to give yet.
-@pytest.mark.parametrize(("lines", "factor"), [(slow_seed, 1.3), (slow_uplinks, 1.5)], ids=name)
+# Measured over some seeds: up to 1.17 and 1.30. Most of it is the start, when nobody has anything to give yet.
+@pytest.mark.parametrize(("lines", "factor"), [(slow_seed, 1.25), (slow_uplinks, 1.4)], ids=name)
 def test_two_hundred_downloaders_finish_near_the_bound(lines: Lines, factor: float) -> None:
     swarm, last = finish(lines, 200, 80, seed=1)
 
