@@ -119,6 +119,8 @@ def peers_ls(as_json: bool) -> None:
         say(f"  {peer.link}, {state}" + (", added by you" if peer.added else ""))
         if peer.banned_until:
             say(f"  banned until {human_time(peer.banned_until)}: {peer.ban_reason}")
+        elif peer.skew:
+            say(f"  speaks another version: {peer.skew}")
         elif peer.last_error:
             say(f"  failed {peer.failures} times: {peer.last_error}")
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar, get_args
 import cbor2
 import msgspec
 
-from .errors import HubError, InvalidEncoding
+from .errors import HubError, InvalidEncoding, UnknownForm
 from .ids import Id, PublicKey
 from .signing import check_public_key
 
@@ -43,7 +43,8 @@ def decode(data: bytes, type_: type[T], *, size_max: int) -> T:
     """Return the value of `type_` (a Struct, or a union of tagged ones) that `data` encodes.
 
     Raises InvalidEncoding if `data` is longer than `size_max` bytes, is no such
-    value, or is not in the canonical form.
+    value, or is not in the canonical form; UnknownForm if it is in that form, and
+    may be such a value of another version.
     """
     if len(data) > size_max:
         raise InvalidEncoding(f"{_name(type_)} of {len(data)} bytes, the limit is {size_max}")
@@ -57,14 +58,28 @@ def decode(data: bytes, type_: type[T], *, size_max: int) -> T:
             allow_duplicate_keys=False,
             strict_hashable_types=True,
         )
-        value = msgspec.convert(plain, type=type_, builtin_types=(bytes,), dec_hook=_typed)
-    except (cbor2.CBORDecodeError, msgspec.ValidationError, HubError, ValueError, OverflowError) as exc:
+    except (cbor2.CBORDecodeError, ValueError, OverflowError) as exc:
         raise InvalidEncoding(f"not of type {_name(type_)}: {exc.__cause__ or exc}") from exc
+    try:
+        value = msgspec.convert(plain, type=type_, builtin_types=(bytes,), dec_hook=_typed)
+    except (msgspec.ValidationError, HubError, ValueError, OverflowError) as exc:
+        error = UnknownForm if _is_well_formed(plain, data) else InvalidEncoding
+        raise error(f"not of type {_name(type_)}: {exc.__cause__ or exc}") from exc
     # Two encodings of one value would have two ids, and a signature over one
     # would not cover the other. This also catches trailing bytes.
     if encode(value) != data:  # type: ignore[arg-type]
         raise InvalidEncoding(f"{_name(type_)} is not in canonical form")
     return value
+
+
+def _is_well_formed(plain: Any, data: bytes) -> bool:
+    """Say whether `data` encodes `plain` as any message is encoded: a map with text keys, in canonical form."""
+    if not isinstance(plain, dict) or not all(type(key) is str for key in plain):
+        return False
+    try:
+        return cbor2.dumps(plain, canonical=True) == data
+    except (cbor2.CBOREncodeError, ValueError, OverflowError):
+        return False
 
 
 def _plain(value: Any) -> Any:

@@ -23,6 +23,10 @@ class InvalidEncoding(InvalidData):
     """Bytes that are not the one encoding of a value of the expected type."""
 
 
+class UnknownForm(InvalidEncoding):
+    """A well-formed value with fields, types or sizes that we do not know: it may be of another version."""
+
+
 class InvalidSignature(InvalidData):
     """A signature that does not verify, or a key that must not be used."""
 
@@ -78,6 +82,10 @@ class FileRefused(PeerError):
 
 class OnlyWhole(FileRefused):
     """The provider gives the file `root`, but no parts of it."""
+
+
+class OtherVersion(PeerError):
+    """The peer said what another version of the protocol may allow: leave it for a while, and blame it for nothing."""
 
 
 class PeerViolation(PeerError):
@@ -136,8 +144,8 @@ def rebuild(name: str, text: str, hint: str | None) -> HubError:
 _CLASSES: dict[str, type[HubError]] = {
     cls.__name__: cls
     for cls in (
-        InvalidData, InvalidEncoding, InvalidSignature, HashMismatch, InvalidName, ForkedLog, PeerError,
-        PeerUnreachable, PeerBusy, PeerViolation, StoreError, NoSpace, NotFound, Offline, Conflict, AccessDenied,
-        VerificationFailed,
+        InvalidData, InvalidEncoding, UnknownForm, InvalidSignature, HashMismatch, InvalidName, ForkedLog, PeerError,
+        PeerUnreachable, PeerBusy, OtherVersion, PeerViolation, StoreError, NoSpace, NotFound, Offline, Conflict,
+        AccessDenied, VerificationFailed,
     )
 }  # fmt: skip

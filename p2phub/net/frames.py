@@ -13,7 +13,7 @@ import socket
 from collections.abc import Sequence
 
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import InvalidData, PeerViolation
+from p2phub.core.errors import InvalidData, OtherVersion, PeerViolation, UnknownForm
 from p2phub.core.frames import FRAME_SIZE_MAX, HEADER_SIZE, OVERHEAD, TAG_SIZE, Opener, Sealer, plaintext_size
 from p2phub.core.ids import NodeId
 from p2phub.protocol.messages import BULK_PREFACE, BulkAnswer, ByteRange, SpansQuery, Ticket
@@ -93,6 +93,10 @@ class FrameConnection(PeerConnection):
         self.answered = True
         try:
             answer = decode(data, BulkAnswer, size_max=ANSWER_SIZE_MAX)
+        except UnknownForm as exc:
+            raise OtherVersion(
+                f"{self} answers in a way that this version does not know: {exc}", peer=str(self.node)
+            ) from exc
         except InvalidData as exc:
             raise PeerViolation(f"{self} sent something that is no answer", peer=str(self.node)) from exc
         if answer.status == 200:

@@ -14,7 +14,16 @@ import msgspec
 import trio
 
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import HashMismatch, InvalidData, PeerBusy, PeerError, PeerUnreachable, PeerViolation
+from p2phub.core.errors import (
+    HashMismatch,
+    InvalidData,
+    OtherVersion,
+    PeerBusy,
+    PeerError,
+    PeerUnreachable,
+    PeerViolation,
+    UnknownForm,
+)
 from p2phub.core.forks import PROOF_SIZE_MAX, ForkProof
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.manifest import MANIFEST_SIZE_MAX, manifest_id
@@ -231,6 +240,10 @@ class PeerClient:
         assert data is not None
         try:
             return decode(data, type_, size_max=ANSWER_SIZE_MAX)
+        except UnknownForm as exc:
+            raise OtherVersion(
+                f"{self} answers in a way that this version does not know: {exc}", peer=str(self.node)
+            ) from exc
         except InvalidData as exc:
             raise self._violation("sent an answer that breaks the protocol") from exc
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from p2phub.core.errors import InvalidData, NotFound, PeerError, PeerUnreachable, StoreError
+from p2phub.core.errors import InvalidData, NotFound, OtherVersion, PeerError, PeerUnreachable, StoreError
 from p2phub.core.ids import NodeId
 from p2phub.core.noderecord import open_node_record
 from p2phub.net.peerclient import PeerClient
@@ -35,8 +35,12 @@ async def call_peer(node: Node, peer: Peer) -> AsyncIterator[PeerClient]:
     call = node.calls.find(peer.node, peer.endpoints)
     if call is None or not (call.is_greeted or await _greet_again(node, call)):
         call = await _connect(node, peer)
-    with node.calls.use(call) as client:
-        yield client
+    try:
+        with node.calls.use(call) as client:
+            yield client
+    except OtherVersion as exc:
+        await on_disk(node.store.peers.note_skew, peer.node, str(exc), node.clock())
+        raise
 
 
 async def _greet_again(node: Node, call: Call) -> bool:

@@ -204,6 +204,7 @@ async def list_peers(node: Node) -> list[PeerInfo]:
             received=peer.received,
             banned_until=peer.banned_until if peer.banned_until > now else None,
             ban_reason=peer.ban_reason,
+            skew=peer.skew,
         )
         for peer in peers
     ]

@@ -20,6 +20,7 @@ from p2phub.core.errors import (
     FileRefused,
     GivenMeanwhile,
     InvalidData,
+    OtherVersion,
     PeerBusy,
     PeerError,
     PeerViolation,
@@ -465,7 +466,7 @@ class Crowd:
                     provider.report.reason = str(exc)
                     if connection is not None:
                         provider.connection_failed(connection)
-                    if isinstance(exc, PeerViolation) or failures == len(RETRY_S):
+                    if isinstance(exc, PeerViolation | OtherVersion) or failures == len(RETRY_S):
                         provider.failure = exc
                         scope.cancel()
                         return

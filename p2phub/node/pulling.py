@@ -16,7 +16,7 @@ from blake3 import blake3
 from msgspec.structs import replace
 
 from p2phub.core.checkpoint import Head, open_head, parse_head
-from p2phub.core.errors import ForkedLog, InvalidData, PeerError, PeerViolation
+from p2phub.core.errors import ForkedLog, InvalidData, OtherVersion, PeerError, PeerViolation, UnknownForm
 from p2phub.core.fingerprints import SALT_SIZE, range_of
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NamespaceId, NodeId
@@ -318,6 +318,8 @@ async def _prove(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
                 if found[namespace].namespace != namespace:
                     raise InvalidData("the identity is of another namespace")
                 await on_disk(node.store.logs.add_identity, found[namespace])
+            except UnknownForm as exc:
+                raise _other_version(client, "an identity", exc) from exc
             except InvalidData as exc:
                 raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from exc
         wanted = wanted[len(chains) :]
@@ -361,9 +363,13 @@ async def _prove_fork(node: Node, client: PeerClient, goal: _Goal) -> None:
 
 
 async def _fetch(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tuple[int, bool]:
-    """Fetch and keep the records that are missing; returns how many were new, and whether the peer had all."""
+    """Fetch and keep the records that are missing; returns how many were new, and whether the peer had all.
+
+    Raises OtherVersion in the end if a record may be of another version.
+    """
     count = 0
     is_complete = True
+    unknown: UnknownForm | None = None
     # Of these only the head, or the identity, is news.
     parts: list[tuple[_Goal, tuple[bytes, ...]]] = [
         (goal, ()) for goal in goals if goal.missing <= 0 and goal.head is not None and not goal.is_suspect
@@ -375,8 +381,8 @@ async def _fetch(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
             answered = await client.records([LogRange(goal.log, goal.size, goal.missing) for goal in asked])
             parts += zip(asked, answered, strict=False)
             asked = asked[: len(answered)]
-        added, forked = await _keep(node, client, parts)
-        count += added
+        added, forked, strange = await _keep(node, client, parts)
+        count, unknown = count + added, unknown or strange
         for goal in forked:
             await _prove_fork(node, client, goal)
         parts = []
@@ -390,18 +396,22 @@ async def _fetch(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
                 open_goals.append(goal)  # cut short, to fit the answer
             elif goal.missing > 0:
                 is_complete = False
+    if unknown is not None:
+        raise _other_version(client, "a record", unknown)
     return count, is_complete
 
 
 async def _keep(
     node: Node, client: PeerClient, parts: Sequence[tuple[_Goal, tuple[bytes, ...]]]
-) -> tuple[int, list[_Goal]]:
+) -> tuple[int, list[_Goal], UnknownForm | None]:
     """Keep entries of logs, whatever becomes of others among them.
 
-    Returns how many were new, and the goals of which the peer has another history.
+    Returns how many were new, the goals of which the peer has another history, and what was wrong
+    with an entry that may be right in another version.
     """
     count = 0
     forked: list[_Goal] = []
+    unknown: UnknownForm | None = None
     wrong: InvalidData | None = None
     taken = [
         LogPart(goal.identity, goal.log, goal.head, goal.size, entries)
@@ -415,8 +425,15 @@ async def _keep(
         elif isinstance(outcome, ForkedLog):
             log.warning("%s", outcome)
             forked.append(goal)
+        elif isinstance(outcome, UnknownForm):
+            unknown = outcome
         else:
             wrong = outcome
     if wrong is not None:
         raise PeerViolation(f"{client} sent a head or a record that is not right", peer=str(client.node)) from wrong
-    return count, forked
+    return count, forked, unknown
+
+
+def _other_version(client: PeerClient, what: str, unknown: UnknownForm) -> OtherVersion:
+    """Return the error for something of a publisher that may be right in another version."""
+    return OtherVersion(f"{client} has {what} that this version does not know: {unknown}", peer=str(client.node))

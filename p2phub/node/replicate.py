@@ -52,6 +52,7 @@ async def sync_all(node: Node, *, timeout_s: float) -> list[str]:
             try:
                 async with call_peer(node, peer) as client:
                     await pull(node, client)
+                await _note_understood(node, peer)
             except PeerViolation as exc:
                 await ban_peer(node, peer.node, str(exc))
                 failures.append(str(exc))
@@ -136,6 +137,7 @@ async def _pull_quietly(node: Node, chosen: NodeId, turns: trio.CapacityLimiter)
                 async with call_peer(node, peer) as client:
                     await pull(node, client)
                     await learn_quietly(node, client)
+            await _note_understood(node, peer)
             node.neighbours.members.answered(chosen, trio.current_time())
         except PeerViolation as exc:
             await ban_peer(node, chosen, str(exc))
@@ -143,3 +145,9 @@ async def _pull_quietly(node: Node, chosen: NodeId, turns: trio.CapacityLimiter)
             log.info("could not pull from node %s: %s", chosen, exc or "too slow")
             # Others first; whether it is still a neighbour shows when it is talked to.
             node.neighbours.members.hold(chosen, trio.current_time())
+
+
+async def _note_understood(node: Node, peer: Peer) -> None:
+    """Note that all that a peer has to say was taken over."""
+    if peer.skews:
+        await on_disk(node.store.peers.note_understood, peer.node)

@@ -242,6 +242,7 @@ class PeerInfo(Struct, frozen=True):
     received: int  # bytes of content
     banned_until: int | None  # seconds since 1970
     ban_reason: str | None
+    skew: str | None = None  # what it said last that this version does not know; None: it is understood
 
 
 class SwarmProvider(Struct, frozen=True):

@@ -495,7 +495,7 @@ class Picker(Generic[P]):
         return best[1] if best else None
 
     def _late_run(self, flight: _InFlight[P], theirs: float, run: range, ours: float) -> range | None:
-        """Return the part of `run`, up to its end, that another should bring much sooner than `flight`; None if none is.
+        """Return the end of `run` that another should bring much sooner than `flight`, None if there is none.
 
         theirs: seconds until the flight should be over. ours: seconds that the other takes for a byte.
         """

@@ -19,6 +19,7 @@ PEERS_MAX = 10_000  # peers that nobody added
 # seen; spec/gossip.md §2.
 RETRY_S, RETRY_LATELY_MAX_S, RETRY_SEEN_MAX_S, RETRY_UNSEEN_MAX_S = 30, 120, 3600, 24 * 3600
 LATELY_S = 24 * 3600
+SKEW_MAX_S = 3600  # until a peer that speaks another version is called again, at most; spec/transfer.md §5
 
 
 class Peer(Struct, frozen=True):
@@ -36,6 +37,8 @@ class Peer(Struct, frozen=True):
     bans: int
     banned_until: int  # seconds since 1970; 0: not banned
     ban_reason: str | None
+    skews: int  # answers of another version, since it was last understood
+    skew: str | None  # the newest of them
 
     @property
     def addresses(self) -> list[str]:
@@ -109,7 +112,9 @@ class Peers:
         """Note that a peer answered."""
         with self._database.write() as connection:
             connection.execute(
-                "UPDATE peers SET last_seen = ?, failures = 0, next_try = 0, last_error = NULL WHERE node = ?",
+                "UPDATE peers SET last_seen = ?, failures = 0, last_error = NULL,"
+                # That it answers does not mean that it is understood.
+                " next_try = CASE WHEN skews = 0 THEN 0 ELSE next_try END WHERE node = ?",
                 (int(now), node),
             )
 
@@ -129,6 +134,26 @@ class Peers:
                 (int(now) + wait_s, error, node),
             )
         return wait_s
+
+    def note_skew(self, node: NodeId, what: str, now: float) -> int:
+        """Note that a peer said what another version may say; returns the seconds until it should be called again."""
+        with self._database.write() as connection:
+            row = connection.execute("SELECT skews FROM peers WHERE node = ?", (node,)).fetchone()
+            if row is None:
+                return SKEW_MAX_S
+            wait_s: int = min(RETRY_S * 2 ** min(row["skews"], 20), SKEW_MAX_S)
+            connection.execute(
+                "UPDATE peers SET skews = skews + 1, skew = ?, next_try = max(next_try, ?) WHERE node = ?",
+                (what, int(now) + wait_s, node),
+            )
+        return wait_s
+
+    def note_understood(self, node: NodeId) -> None:
+        """Note that a peer is understood again."""
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE peers SET skews = 0, skew = NULL, next_try = 0 WHERE node = ? AND skews > 0", (node,)
+            )
 
     def note_received(self, node: NodeId, size: int) -> None:
         """Note `size` more bytes of content that a peer gave."""
@@ -219,6 +244,8 @@ def _peer(row: Row) -> Peer:
         bans=row["bans"],
         banned_until=row["banned_until"],
         ban_reason=row["ban_reason"],
+        skews=row["skews"],
+        skew=row["skew"],
     )
 
 

@@ -1,0 +1,143 @@
+"""Who speaks another version is left alone for a while, and banned for nothing."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import cbor2
+import pytest
+
+from p2phub.core.encoding import decode, encode
+from p2phub.core.envelope import ENVELOPE_SIZE_MAX, Envelope
+from p2phub.core.records import PURPOSE
+from p2phub.core.search import Query
+from p2phub.node.events import ignore
+from p2phub.node.fetch import fetch
+from p2phub.node.inspect import list_peers, search
+from p2phub.node.node import create_identity
+from p2phub.node.publish import publish
+from p2phub.node.replicate import sync_all
+from p2phub.protocol.messages import ANSWER_SIZE_MAX, Records
+from p2phub.store.keys import load_key
+from p2phub.store.peers import RETRY_S
+from p2phub.testing.hostile import on_answer, open_home, serving, slowly
+from p2phub.testing.processes import tree
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def with_news(body: bytes) -> bytes:
+    """Return a message with a field that no version has yet."""
+    return cbor2.dumps({**cbor2.loads(body), "novelty": [1, "two"]}, canonical=True)
+
+
+def folder_with(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "README.md").write_text(text)
+    return folder
+
+
+async def peer_of(node, other):
+    return {peer.node: peer for peer in await list_peers(node)}[str(other.id)]
+
+
+@pytest.mark.parametrize("path", ["/v1/have", "/v1/trees", "/v1/tickets"])
+async def test_a_download_goes_on_with_others(path, published, copy_of, tmp_path, impatient):
+    async with AsyncExitStack() as stack:
+        newer = await stack.enter_async_context(open_home(copy_of("newer")))
+        good = await stack.enter_async_context(open_home(copy_of("good")))
+        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher"))
+        wrap = on_answer(path, with_news)
+        fetcher.store.peers.add(await stack.enter_async_context(serving(newer, wrap=wrap)))
+        fetcher.store.peers.add(await stack.enter_async_context(serving(good, wrap=slowly(20e6))))
+        result = await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
+        known = await peer_of(fetcher, newer)
+        retried = fetcher.store.peers.get(newer.id)
+
+    assert tree(tmp_path / "out") == published.files
+    assert known.banned_until is None
+    if path == "/v1/have":
+        assert known.skew is not None
+        assert "this version does not know" in known.skew
+        assert retried is not None
+        assert retried.next_try > (known.last_seen or 0) + RETRY_S / 2
+        assert {provider.node: provider.received for provider in result.providers} == {
+            str(newer.id): 0,
+            str(good.id): published.size,
+        }
+
+
+async def test_who_is_not_understood_is_called_less_and_less_and_forgiven_at_once_when_it_is(tmp_path):
+    async with AsyncExitStack() as stack:
+        newer = await stack.enter_async_context(open_home(tmp_path / "newer"))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        create_identity(newer)
+        await publish(newer, folder_with(tmp_path / "folder", "# One\n"), "one", ignore)
+        async with serving(newer, wrap=on_answer("/v1/reconcile", with_news)) as address:
+            node.store.peers.add(address)
+            waits = []
+            for _ in range(2):
+                failures = await sync_all(node, timeout_s=30)
+                peer = node.store.peers.get(newer.id)
+                waits.append(peer.next_try - peer.last_seen)
+            known = await peer_of(node, newer)
+        node.calls.close()
+        async with serving(newer) as address:
+            node.store.peers.add(address)
+            understood = await sync_all(node, timeout_s=30)
+            models = (await search(node, Query())).models
+            after = await peer_of(node, newer)
+
+    assert len(failures) == 1
+    assert known.banned_until is None
+    assert known.skew is not None
+    assert RETRY_S - 2 <= waits[0] <= RETRY_S + 2
+    assert 2 * RETRY_S - 2 <= waits[1] <= 2 * RETRY_S + 2
+    assert understood == []
+    assert [model.model for model in models] == ["one"]
+    assert after.skew is None
+
+
+@pytest.mark.parametrize("signed_by", ["its publisher", "nobody"])
+async def test_a_record_of_an_unknown_type_is_nobody_s_lie_if_its_publisher_signed_it(signed_by, tmp_path):
+    async with AsyncExitStack() as stack:
+        newer = await stack.enter_async_context(open_home(tmp_path / "newer"))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        create_identity(newer)
+        await publish(newer, folder_with(tmp_path / "folder", "# One\n"), "one", ignore)
+        key = load_key(newer.settings.layout.keys / "publish.key")
+
+        def change(body: bytes) -> bytes:
+            (entries,) = decode(body, Records, size_max=ANSWER_SIZE_MAX).entries
+            old = decode(entries[0], Envelope, size_max=ENVELOPE_SIZE_MAX)
+            payload = cbor2.dumps({**cbor2.loads(old.payload), "type": "novelty"}, canonical=True)
+            signature = key.sign(PURPOSE, payload) if signed_by == "its publisher" else old.signature
+            return encode(Records(((encode(Envelope(payload, signature)), *entries[1:]),)))
+
+        node.store.peers.add(await stack.enter_async_context(serving(newer, wrap=on_answer("/v1/records", change))))
+        failures = await sync_all(node, timeout_s=30)
+        models = (await search(node, Query())).models
+        known = await peer_of(node, newer)
+
+    assert len(failures) == 1
+    assert models == []
+    assert (known.banned_until is None) == (signed_by == "its publisher")
+    assert (known.skew is not None) == (signed_by == "its publisher")
+
+
+async def test_what_is_no_message_at_all_is_a_lie(published, copy_of, tmp_path, impatient):
+    for number, change in enumerate(
+        (lambda body: b"\xff", lambda body: body + b"\0", lambda body: b"\x01", lambda body: b"")
+    ):
+        async with AsyncExitStack() as stack:
+            liar = await stack.enter_async_context(open_home(copy_of(f"liar {number}")))
+            fetcher = await stack.enter_async_context(open_home(tmp_path / f"fetcher {number}"))
+            fetcher.store.peers.add(
+                await stack.enter_async_context(serving(liar, wrap=on_answer("/v1/reconcile", change)))
+            )
+            await sync_all(fetcher, timeout_s=30)
+            known = await peer_of(fetcher, liar)
+
+        assert known.banned_until is not None
+        assert known.skew is None
