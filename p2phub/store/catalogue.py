@@ -63,7 +63,7 @@ class Catalogue:
             case Branch():
                 repository, _ = _repository(connection, numbers.publisher, record.model)
                 _move_branch(connection, record, repository, numbers)
-                self._index.touch(record.namespace, record.model)
+                self._index.touch(repository)
             case Yank():
                 repository, _ = _repository(connection, numbers.publisher, record.model)
                 connection.execute(
@@ -71,16 +71,16 @@ class Catalogue:
                     " VALUES (?, ?, ?, ?, ?, ?)",
                     (repository, record.version, numbers.log, record.index, record.message, record.time),
                 )
-                self._index.touch(record.namespace, record.model)
+                self._index.touch(repository)
             case Attest():
                 apply_attestation(connection, record)
 
     def forget(self, connection: Connection, namespace: NamespaceId, publisher: int) -> None:
         """Undo all that entries of `namespace`, which has the number `publisher`, said."""
         connection.execute("DELETE FROM refusals WHERE log IN (SELECT log FROM logs WHERE namespace = ?)", (namespace,))
-        models = connection.execute("SELECT model FROM repositories WHERE publisher = ?", (publisher,)).fetchall()
-        for row in models:
-            self._index.touch(namespace, row["model"])
+        numbers = connection.execute("SELECT number FROM repositories WHERE publisher = ?", (publisher,)).fetchall()
+        for row in numbers:
+            self._index.touch(row["number"])
         for table in ("release_rows", "branch_rows", "version_rows", "yank_rows"):
             connection.execute(
                 f"DELETE FROM {table} WHERE repository IN (SELECT number FROM repositories WHERE publisher = ?)",
@@ -106,7 +106,7 @@ class Catalogue:
             (repository, numbers.log, record.index, record.kind, record.manifest, record.version, record.time),
         )
         _move_branch(connection, record, repository, numbers)
-        self._index.touch(record.namespace, record.model, record)
+        self._index.touch(repository, numbers.log, record)
         return None
 
     # ── names ───────────────────────────────────────────────────────────────

@@ -585,6 +585,34 @@ MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX holdings_by_node ON holdings (node);
     """,
+    """
+    DROP TABLE models;
+    CREATE TABLE models (              -- one row a repository that search shows
+        id         INTEGER PRIMARY KEY, -- grows with the time of the release
+        repository INTEGER NOT NULL,   -- in repositories; negative: its tokens are still there, and lead to nothing
+        model      TEXT NOT NULL,
+        log_number INTEGER NOT NULL,   -- where the release stands that describes it
+        idx        INTEGER NOT NULL,
+        created    INTEGER NOT NULL,   -- time of the first release, seconds since 1970
+        size       INTEGER NOT NULL,   -- bytes
+        needs      INTEGER NOT NULL,   -- bytes of its smallest variant
+        parameters INTEGER NOT NULL,   -- -1: not known
+        replicas   INTEGER NOT NULL,   -- nodes that were seen to hold it
+        facets     BLOB NOT NULL       -- ids in facets, 4 bytes each, in the order of this machine
+    ) STRICT;
+    CREATE UNIQUE INDEX models_by_repository ON models (repository);
+    CREATE INDEX models_by_name ON models (model COLLATE NOCASE);
+    CREATE INDEX models_by_created ON models (created);
+    CREATE INDEX models_by_size ON models (size);
+    CREATE INDEX models_by_parameters ON models (parameters);
+    CREATE INDEX models_by_replicas ON models (replicas) WHERE replicas > 0;
+    INSERT INTO search (search) VALUES ('delete-all');
+    DELETE FROM scores;
+    DELETE FROM facets;
+    DELETE FROM vocabulary;
+    DELETE FROM search_state;
+    INSERT INTO search_state SELECT 1, NOT EXISTS (SELECT 1 FROM release_rows);
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.

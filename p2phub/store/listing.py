@@ -21,7 +21,12 @@ class Listing:
                 "SELECT kind FROM releases WHERE namespace = ? AND model = ? ORDER BY time, leaf LIMIT 1",
                 (namespace, model),
             ).fetchone()
-            return row["kind"] if row and is_there(connection, namespace, model) else None
+            number = connection.execute(
+                "SELECT repositories.number FROM identities JOIN repositories ON publisher = identities.number"
+                " WHERE namespace = ? AND model = ?",
+                (namespace, model),
+            ).fetchone()
+            return row["kind"] if row and number and is_there(connection, number[0]) else None
 
     def created(self, namespace: NamespaceId, model: str) -> int | None:
         """Return when a repository was first published, in seconds since 1970."""

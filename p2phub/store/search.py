@@ -21,9 +21,11 @@ from sqlite3 import Connection, Row
 from typing import Any, NamedTuple
 
 import cbor2
+import msgspec
 
 from p2phub.core.errors import InvalidData
-from p2phub.core.ids import LogId, ManifestId, NamespaceId
+from p2phub.core.ids import ManifestId, NamespaceId
+from p2phub.core.records import Summary
 from p2phub.core.search import (
     COUNTS_MAX,
     FACETS,
@@ -42,7 +44,7 @@ from p2phub.core.search import (
 from p2phub.core.words import squeeze
 
 from .database import Database
-from .searchindex import ReadEntry, facet_code, facet_of, read_summary, tokens
+from .searchindex import ReadEntry, facet_code, facet_of, read_release, tokens
 from .searchplan import IS_HERE, Plan, Step, make_plan
 
 MATCHES_MAX = 5000  # newest matches that are sorted by a number; spec/search.md §4
@@ -64,7 +66,7 @@ _ORDERS = {
     "size": _Order(("m.size", "m.id")),
     "parameters": _Order(("m.parameters", "m.id")),
     "replicas": _Order(("m.replicas", "m.id")),
-    "name": _Order(("m.model COLLATE NOCASE", "m.publisher", "m.id"), descending=False),
+    "name": _Order(("m.model COLLATE NOCASE", "m.id"), descending=False),
 }
 
 
@@ -110,7 +112,7 @@ class Search:
 
     def _model(self, connection: Connection, row: Row) -> Model | None:
         """Return a repository as it is shown; what its release says is in its log."""
-        data = self._read_entry(LogId(row["log"]), row["idx"])
+        data = read_release(connection, self._read_entry, row["log_number"], row["idx"])
         if data is None:
             return None
         record = cbor2.loads(cbor2.loads(data)["payload"])  # checked when it came in
@@ -178,6 +180,8 @@ class _Source:
             return self._newest_first(*(after or (0, LAST_ID)))  # type: ignore[arg-type]
         if plan.sort == "metric" or plan.has_words or self._is_selective():
             return self._in_order(self._newest_matches(), after)
+        if plan.sort == "replicas":
+            return self._by_replicas(after)
         return self._walk(_ORDERS[plan.sort], after)
 
     def counts(self) -> FacetCounts:
@@ -215,7 +219,7 @@ class _Source:
 
     def _newest(self, step: Step, below: int = LAST_ID) -> Iterator[Row]:
         """Yield what a step finds, the newest first, with `ok`: whether the conditions hold."""
-        ok = " AND ".join(self._plan.conditions) or "1"
+        ok = " AND ".join(["m.repository > 0", *self._plan.conditions])
         values = self._plan.values
         if step.match:
             return self._connection.execute(
@@ -248,7 +252,7 @@ class _Source:
             case "relevance" | "newest":
                 return (step, row["id"])
             case "name":
-                return (row["model"].lower(), row["publisher"], row["id"])
+                return (row["model"].lower(), row["id"])
             case "metric":
                 (value,) = self._connection.execute(
                     "SELECT max(value) FROM scores WHERE id = ? AND metric = ?", (row["id"], self._plan.metrics[0])
@@ -274,14 +278,21 @@ class _Source:
         ]
         return any(count <= MATCHES_MAX for count in counts)
 
-    def _walk(self, order: _Order, after: Place | None) -> Iterator[_Found]:
+    def _by_replicas(self, after: Place | None) -> Iterator[_Found]:
+        """Go along the few that have any replicas, and then along all others, the newest first."""
+        if after is None or after[0] != 0:
+            yield from self._walk(_ORDERS["replicas"], after, "m.replicas > 0")
+        if self.stopped_at is None:
+            yield from self._walk(_Order(("m.id",)), after[1:] if after and after[0] == 0 else None, "m.replicas = 0")
+
+    def _walk(self, order: _Order, after: Place | None, among: str = "1") -> Iterator[_Found]:
         """Go along the index of an order, and look at each row."""
-        ok = " AND ".join(self._plan.conditions) or "1"
+        ok = " AND ".join(["m.repository > 0", *self._plan.conditions])
         columns = ", ".join(order.columns)
         direction, sign = ("DESC", "<") if order.descending else ("ASC", ">")
         start = f"({columns}) {sign} ({', '.join('?' * len(order.columns))})" if after is not None else "1"
         rows = self._connection.execute(
-            f"SELECT m.*, ({ok}) AS ok FROM models AS m WHERE {start}"
+            f"SELECT m.*, ({ok}) AS ok FROM models AS m WHERE {start} AND {among}"
             f" ORDER BY {', '.join(f'{column} {direction}' for column in order.columns)}",
             (*self._plan.values, *(after or ())),
         )
@@ -299,7 +310,7 @@ class _Source:
 
     def _small(self, ids: Iterable[int]) -> Iterator[tuple[int, Row]]:
         """Yield those of the rows `ids` that match, each with the step that would have found it."""
-        ok = " AND ".join(self._plan.conditions) or "1"
+        ok = " AND ".join(["m.repository > 0", *self._plan.conditions])
         for number in sorted(ids, reverse=True):
             row = self._connection.execute(
                 f"SELECT m.*, ({ok}) AS ok FROM models AS m WHERE id = ?", (*self._plan.values, number)
@@ -313,10 +324,11 @@ class _Source:
     def _step_of(self, row: Row) -> int | None:
         if not self._plan.has_words:
             return 0
-        data = self._read_entry(LogId(row["log"]), row["idx"])
+        data = read_release(self._connection, self._read_entry, row["log_number"], row["idx"])
         if data is None:
             return None
-        found = set(tokens(row["model"], read_summary(data), []))
+        summary = msgspec.convert(cbor2.loads(cbor2.loads(data)["payload"])["summary"], type=Summary)
+        found = set(tokens(row["model"], summary, []))
         for place, step in enumerate(self._steps):
             if all(any(token in found for token in clause) for clause in step.tier) and _has_parts(row, step):
                 return place
@@ -341,8 +353,8 @@ def _fits(place: Place, sort: Sort, steps: int) -> bool:
     match sort, place:
         case "relevance" | "newest", (int(step), int(number)):
             fits = 0 <= step < steps
-        case "name", (str(), int(publisher), int(number)):
-            fits = abs(publisher) <= LAST_ID
+        case "name", (str(), int(number)):
+            fits = True
         case "metric", (int() | float(), int(number)):
             fits = True
         case "created" | "size" | "parameters" | "replicas", (int(value), int(number)):

@@ -54,36 +54,40 @@ class SearchIndex:
         self._vocabulary: set[str] = set()  # words that are in the table, some of them
         self._generation = 0  # of the tables, when the two above were filled
 
-    def touch(self, namespace: NamespaceId, model: str, release: Publish | None = None) -> None:
+    def touch(self, repository: int, log_number: int = 0, release: Publish | None = None) -> None:
         """Look again at a repository when the transaction ends: because of `release`, or of what else was said."""
         batch: _Batch | None = getattr(self._local, "batch", None)
         if batch is None:
             batch = self._local.batch = _Batch()
             self._database.at_end(self._write, self._forget)
-        batch.touched[namespace, model] = release is not None and batch.touched.get((namespace, model), True)
+        batch.touched[repository] = release is not None and batch.touched.get(repository, True)
         if release is not None:
-            batch.summaries[bytes(release.log), release.index] = release.summary
+            batch.summaries[log_number, release.index] = release.summary
 
     def refill(self) -> None:
-        """Look again at all repositories if that was never done, as after an upgrade; readers see them come."""
+        """Look again at all repositories if that is due, as after an upgrade; readers see them come."""
         with self._database.read() as connection:
             (filled,) = connection.execute("SELECT filled FROM search_state").fetchone()
-            rows = [] if filled else connection.execute("SELECT DISTINCT namespace, model FROM releases").fetchall()
-        for start in range(0, len(rows), REFILLED_AT_ONCE):
-            with self._database.write():
-                for row in rows[start : start + REFILLED_AT_ONCE]:
-                    self.touch(NamespaceId(row["namespace"]), row["model"])
-        if not filled:
+        last = 0
+        while not filled:
             with self._database.write() as connection:
-                connection.execute("UPDATE search_state SET filled = 1")
+                rows = connection.execute(
+                    "SELECT number FROM repositories WHERE number > ? ORDER BY number LIMIT ?", (last, REFILLED_AT_ONCE)
+                ).fetchall()
+                for row in rows:
+                    self.touch(row["number"])
+                    last = row["number"]
+                if not rows:
+                    connection.execute("UPDATE search_state SET filled = 1")
+                    filled = 1
 
     @staticmethod
     def clear(connection: Connection) -> None:
-        """Empty the tables, inside a transaction that also empties what they are filled from."""
+        """Empty the tables, inside a transaction; `refill` fills them."""
         connection.execute("INSERT INTO search (search) VALUES ('delete-all')")
         for table in ("models", "scores", "facets", "vocabulary"):
             connection.execute(f"DELETE FROM {table}")
-        connection.execute("UPDATE search_state SET generation = generation + 1, filled = 1")
+        connection.execute("UPDATE search_state SET generation = generation + 1, filled = 0")
 
     # ── at the end of a transaction ─────────────────────────────────────────
 
@@ -96,8 +100,8 @@ class SearchIndex:
             self._generation = generation
         self._facets.begin(connection)
         batch.has_holders = connection.execute("SELECT EXISTS (SELECT 1 FROM holders)").fetchone()[0]
-        for (namespace, model), only_releases in batch.touched.items():
-            self._refresh(connection, batch, namespace, model, only_releases)
+        for repository, only_releases in batch.touched.items():
+            self._refresh(connection, batch, repository, only_releases)
         batch.write(connection)
         self._learn_words(connection, batch)
 
@@ -107,71 +111,97 @@ class SearchIndex:
         self._facets.clear()
         self._vocabulary.clear()
 
-    def _refresh(
-        self, connection: Connection, batch: _Batch, namespace: NamespaceId, model: str, only_releases: bool
-    ) -> None:
+    def _refresh(self, connection: Connection, batch: _Batch, repository: int, only_releases: bool) -> None:
         """Let the row of a repository say what its releases say now."""
-        publisher = batch.publishers.get(namespace)
-        if publisher is None:
-            publisher = batch.publishers[namespace] = self._facets.number(connection, "publisher", str(namespace))
-        newest = _newest_releases(connection, namespace, model)
-        if only_releases and len(newest) == 1 and (newest[0]["log"], newest[0]["idx"]) in batch.summaries:
-            # As nearly all are: its first release came just now.
-            self._add(connection, batch, model, publisher, newest[0], newest[0])
-            return
-        row = connection.execute(
-            "SELECT * FROM models WHERE model = ?1 COLLATE NOCASE AND publisher = ?2 AND model = ?1", (model, publisher)
+        name = connection.execute(
+            "SELECT publisher, model FROM repositories WHERE number = ?", (repository,)
         ).fetchone()
-        release = described_by(connection, namespace, model)
-        first = _first_release(connection, namespace, model) if release is not None else None
-        if release is not None and first is not None and row is not None:
-            kind = self._facets.number(connection, "kind", first["kind"])
-            same = (row["log"], row["idx"], row["created"]) == (release["log"], release["idx"], first["time"])
-            if same and kind in array("I", row["facets"]):
+        few = connection.execute("SELECT * FROM release_rows WHERE repository = ? LIMIT 2", (repository,)).fetchall()
+        if (
+            only_releases
+            and name is not None
+            and len(few) == 1
+            and (few[0]["log_number"], few[0]["idx"]) in batch.summaries
+        ):
+            # As nearly all are: its first release came just now.
+            self._add(connection, batch, repository, name, few[0], few[0])
+            return
+        row = connection.execute("SELECT * FROM models WHERE repository = ?", (repository,)).fetchone()
+        release = described_by(connection, repository) if name is not None else None
+        first = _first_release(connection, repository) if release is not None else None
+        if release is not None and first is not None and row is not None and row["model"] == name["model"]:
+            wanted = {self._publisher(connection, batch, name), self._facets.number(connection, "kind", first["kind"])}
+            same = (row["log_number"], row["idx"], row["created"]) == (
+                release["log_number"],
+                release["idx"],
+                first["time"],
+            )
+            if same and wanted <= set(array("I", row["facets"])):
                 return
         if row is not None:
             self._remove(connection, batch, row)
         if release is not None and first is not None:
-            self._add(connection, batch, model, publisher, release, first)
+            self._add(connection, batch, repository, name, release, first)
 
-    def _add(self, connection: Connection, batch: _Batch, model: str, publisher: int, release: Row, first: Row) -> None:
-        summary = self._summary(batch, release["log"], release["idx"])
+    def _add(self, connection: Connection, batch: _Batch, repository: int, name: Row, release: Row, first: Row) -> None:
+        summary = self._summary(connection, batch, release["log_number"], release["idx"], name["model"])
         if summary is None:
             return
-        values = facet_values(summary, kind=first["kind"])
-        found = [self._facets.number(connection, facet, value) for facet, value in values]
-        ids = list(dict.fromkeys([publisher, *found]))
+        found = [
+            self._facets.number(connection, facet, value) for facet, value in facet_values(summary, kind=first["kind"])
+        ]
+        ids = list(dict.fromkeys([self._publisher(connection, batch, name), *found]))
         parameters = -1 if summary.parameters is None else summary.parameters
         replicas = _replicas(connection, release["manifest"]) if batch.has_holders else 0
         number = _insert(
             connection,
             release["time"],
-            (publisher, model, release["log"], release["idx"], first["time"], summary.size, least_size(summary),
-             parameters, replicas, array("I", ids).tobytes()),
+            (repository, name["model"], release["log_number"], release["idx"], first["time"], summary.size,
+             least_size(summary), parameters, replicas, array("I", ids).tobytes()),
         )  # fmt: skip
-        batch.tokens.append((number, True, tokens(model, summary, ids)))
+        batch.tokens.append((number, True, tokens(name["model"], summary, ids)))
         batch.counts.update(ids)
         for score in summary.scores:
             if math.isfinite(value := float(score.value)):
-                for name in metric_names(score):
-                    batch.scores.append((number, self._facets.number(connection, "metric", name), value))
+                for metric in metric_names(score):
+                    batch.scores.append((number, self._facets.number(connection, "metric", metric), value))
 
     def _remove(self, connection: Connection, batch: _Batch, row: Row) -> None:
-        summary = self._summary(batch, row["log"], row["idx"])
+        summary = self._summary(connection, batch, row["log_number"], row["idx"], row["model"])
         ids = array("I", row["facets"]).tolist()
-        # Without its words its tokens stay, and lead to a row that is not there.
-        if summary is not None:
-            batch.tokens.append((row["id"], False, tokens(row["model"], summary, ids)))
         batch.counts.subtract(ids)
-        connection.execute("DELETE FROM models WHERE id = ?", (row["id"],))
         connection.execute("DELETE FROM scores WHERE id = ?", (row["id"],))
+        if summary is not None and (summary.size, least_size(summary)) == (row["size"], row["needs"]):
+            batch.tokens.append((row["id"], False, tokens(row["model"], summary, ids)))
+            connection.execute("DELETE FROM models WHERE id = ?", (row["id"],))
+        else:
+            # Nobody knows its words any more: its tokens stay, and so must the row, or another would get its id.
+            connection.execute(
+                "UPDATE models SET repository = -id, model = '', facets = x'' WHERE id = ?", (row["id"],)
+            )
 
-    def _summary(self, batch: _Batch, log: bytes, index: int) -> Summary | None:
-        known = batch.summaries.get((log, index))
+    def _publisher(self, connection: Connection, batch: _Batch, name: Row) -> int:
+        number = batch.publishers.get(name["publisher"])
+        if number is None:
+            (namespace,) = connection.execute(
+                "SELECT namespace FROM identities WHERE number = ?", (name["publisher"],)
+            ).fetchone()
+            number = self._facets.number(connection, "publisher", str(NamespaceId(namespace)))
+            batch.publishers[name["publisher"]] = number
+        return number
+
+    def _summary(
+        self, connection: Connection, batch: _Batch, log_number: int, index: int, model: str
+    ) -> Summary | None:
+        known = batch.summaries.get((log_number, index))
         if known is not None:
             return known
-        data = self._read_entry(LogId(log), index)
-        return read_summary(data) if data is not None else None
+        data = read_release(connection, self._read_entry, log_number, index)
+        record = cbor2.loads(cbor2.loads(data)["payload"]) if data is not None else {}
+        # Files may hold something else than what the index knows, if it is wrong or they are damaged.
+        if record.get("type") != "publish" or record["model"] != model:
+            return None
+        return msgspec.convert(record["summary"], type=Summary)
 
     def _learn_words(self, connection: Connection, batch: _Batch) -> None:
         """Keep the words that are new, so that a beginning of one leads to it; the frequent ones first."""
@@ -226,10 +256,12 @@ class _Batch:
 
     def __init__(self) -> None:
         # In their order, and whether all that happened to them is that releases came.
-        self.touched: dict[tuple[NamespaceId, str], bool] = {}
-        self.publishers: dict[NamespaceId, int] = {}
+        self.touched: dict[int, bool] = {}  # by number of the repository
+        self.publishers: dict[int, int] = {}  # by number: their number among the facets
         self.has_holders = True  # any manifest is known to be held by another node
-        self.summaries: dict[tuple[bytes, int], Summary] = {}  # that need not be read from a log
+        self.summaries: dict[
+            tuple[int, int], Summary
+        ] = {}  # by number of the log and index, that need not be read from a log
         self.tokens: list[tuple[int, bool, list[str]]] = []  # id; added, or taken out; which
         self.scores: list[tuple[int, int, float]] = []
         self.counts: Counter[int] = Counter()
@@ -249,9 +281,10 @@ class _Batch:
         )
 
 
-def read_summary(data: bytes) -> Summary:
-    """Return the summary in the entry of a release, which was checked when it came in."""
-    return msgspec.convert(cbor2.loads(cbor2.loads(data)["payload"])["summary"], type=Summary)
+def read_release(connection: Connection, read_entry: ReadEntry, log_number: int, index: int) -> bytes | None:
+    """Return the entry of a release that the index knows, None if it cannot be read."""
+    row = connection.execute("SELECT log FROM logs WHERE number = ?", (log_number,)).fetchone()
+    return read_entry(LogId(row["log"]), index) if row else None
 
 
 # ── what a release is found by ──────────────────────────────────────────────
@@ -334,56 +367,49 @@ def _headline(summary: Summary) -> str:
 # ── which release describes a repository ────────────────────────────────────
 
 
-def described_by(connection: Connection, namespace: NamespaceId, model: str) -> Row | None:
-    """Return the release that search shows, None if the repository is not there (spec/search.md §2)."""
+def described_by(connection: Connection, repository: int) -> Row | None:
+    """Return the release that search shows, None if the repository is not there (spec/search.md §1)."""
     newest: Row | None = None
-    for row in _releases(connection, namespace, model):
+    for row in _releases(connection, repository):
         newest = newest or row
         if row["version"] is None:
-            return row if is_there(connection, namespace, model) else None
-        if not _is_yanked(connection, namespace, model, row["version"]):
+            return row if is_there(connection, repository) else None
+        if not _is_yanked(connection, repository, row["version"]):
             return row
-    return newest if newest is not None and is_there(connection, namespace, model) else None
+    return newest if newest is not None and is_there(connection, repository) else None
 
 
-def _newest_releases(connection: Connection, namespace: NamespaceId, model: str) -> list[Row]:
-    """Return at most two releases: one row says that there is no other."""
+def _releases(connection: Connection, repository: int) -> Iterator[Row]:
     return connection.execute(
-        "SELECT log, idx, manifest, kind, time FROM releases WHERE namespace = ? AND model = ? LIMIT 2",
-        (namespace, model),
-    ).fetchall()
-
-
-def _releases(connection: Connection, namespace: NamespaceId, model: str) -> Iterator[Row]:
-    return connection.execute(
-        "SELECT log, idx, manifest, version, time FROM releases WHERE namespace = ? AND model = ?"
-        " ORDER BY time DESC, idx DESC, log DESC",
-        (namespace, model),
+        "SELECT r.* FROM release_rows AS r JOIN logs ON logs.number = r.log_number WHERE r.repository = ?"
+        " ORDER BY r.time DESC, r.idx DESC, logs.log DESC",
+        (repository,),
     )
 
 
-def _first_release(connection: Connection, namespace: NamespaceId, model: str) -> Row:
+def _first_release(connection: Connection, repository: int) -> Row:
     row: Row = connection.execute(
-        "SELECT kind, time FROM releases WHERE namespace = ? AND model = ? ORDER BY time, leaf LIMIT 1",
-        (namespace, model),
+        "SELECT r.* FROM release_rows AS r LEFT JOIN entry_rows AS e USING (log_number, idx) WHERE r.repository = ?"
+        " ORDER BY r.time, e.leaf LIMIT 1",
+        (repository,),
     ).fetchone()
     return row
 
 
-def _is_yanked(connection: Connection, namespace: NamespaceId, model: str, version: str) -> bool:
+def _is_yanked(connection: Connection, repository: int, version: str) -> bool:
     found = connection.execute(
-        "SELECT 1 FROM yanks WHERE namespace = ? AND model = ? AND version = ? LIMIT 1", (namespace, model, version)
+        "SELECT 1 FROM yank_rows WHERE repository = ? AND version = ? LIMIT 1", (repository, version)
     )
     return found.fetchone() is not None
 
 
-def is_there(connection: Connection, namespace: NamespaceId, model: str) -> bool:
+def is_there(connection: Connection, repository: int) -> bool:
     """Say whether a branch stands, or a version that was not yanked."""
     found = connection.execute(
-        "SELECT 1 FROM branches WHERE namespace = ?1 AND model = ?2 AND manifest IS NOT NULL UNION ALL"
-        " SELECT 1 FROM versions AS v WHERE namespace = ?1 AND model = ?2 AND NOT EXISTS (SELECT 1 FROM yanks AS y"
-        " WHERE y.namespace = ?1 AND y.model = ?2 AND y.version = v.version) LIMIT 1",
-        (namespace, model),
+        "SELECT 1 FROM branch_rows WHERE repository = ?1 AND manifest IS NOT NULL UNION ALL"
+        " SELECT 1 FROM version_rows AS v WHERE repository = ?1 AND NOT EXISTS"
+        " (SELECT 1 FROM yank_rows AS y WHERE y.repository = ?1 AND y.version = v.version) LIMIT 1",
+        (repository,),
     )
     return found.fetchone() is not None
 
@@ -394,8 +420,8 @@ def _insert(connection: Connection, time: int, columns: tuple[object, ...]) -> i
     width = PLACES
     while True:
         done = connection.execute(
-            "INSERT OR IGNORE INTO models (id, publisher, model, log, idx, created, size, needs, parameters, replicas,"
-            " facets) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO models (id, repository, model, log_number, idx, created, size, needs, parameters,"
+            " replicas, facets) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (number, *columns),
         )
         if done.rowcount:

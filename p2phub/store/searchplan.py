@@ -245,8 +245,9 @@ def _add_small(connection: Connection, plan: Plan, query: Query) -> None:
     if query.here:
         rows = connection.execute(
             "SELECT DISTINCT m.id FROM manifests"
-            " CROSS JOIN releases AS r ON r.manifest = manifests.manifest"
-            " CROSS JOIN models AS m ON m.model = r.model COLLATE NOCASE AND m.log = r.log AND m.idx = r.idx"
+            " CROSS JOIN release_rows AS r ON r.manifest = manifests.manifest"
+            " CROSS JOIN models AS m"
+            " ON m.repository = r.repository AND m.log_number = r.log_number AND m.idx = r.idx"
             f" WHERE {IS_HERE.format('manifests.manifest')} ORDER BY m.id DESC LIMIT ?",
             (SMALL_MAX + 1,),
         ).fetchall()

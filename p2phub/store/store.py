@@ -85,6 +85,7 @@ class Store:
         manifests = self.manifests.list_again()
         progress("reading logs")
         records = self.logs.rebuild()
+        self.index.refill()
         progress("hashing objects")
         objects, damaged = self.blobs.list_again(self.manifests.profiles())
         return {"manifests": manifests, "records": records, "objects": objects, "damaged": damaged}
