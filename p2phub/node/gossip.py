@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 import trio
+from msgspec.structs import replace
 
 from p2phub.core.errors import HubError, InvalidData, PeerBusy, PeerViolation
 from p2phub.core.ids import LogId, NodeId
@@ -93,7 +94,7 @@ async def _take_up_news(node: Node) -> None:
 
     def marks() -> dict[LogId, Mark]:
         states = ((log, node.store.logs.state(log)) for log in news)
-        return {log: (state.size, state.version) for log, state in states if state and state.head}
+        return {log: (state.size, state.version) for log, state in states if state}
 
     for log_, mark in (await on_disk(marks)).items():
         neighbours.gossip.changed(log_, mark, news[log_].start, trio.current_time(), source=news[log_].source)
@@ -179,9 +180,7 @@ def _records(node: Node, told: Iterable[NodeId]) -> list[bytes]:
     return [peer.record for peer in peers if peer and peer.record][:TOLD_MAX]
 
 
-async def _say(
-    node: Node, to: NodeId, say: Say, *, with_record: bool = False, matters: bool = True
-) -> Reply | None:
+async def _say(node: Node, to: NodeId, say: Say, *, with_record: bool = False, matters: bool = True) -> Reply | None:
     """Say something to a peer and take up what the answer tells of others; None if there is none.
 
     matters: a peer that does not answer has failed.
@@ -266,7 +265,7 @@ async def _tell(node: Node, nursery: trio.Nursery, telling: Telling) -> None:
     message = Message(Push())
     try:
         message = await on_disk(compose, node.store, telling.whole, telling.word)
-        reply = await _say(node, telling.to, message.push) if message.marks else None
+        reply = await _say(node, telling.to, message.push) if message.has_news else None
     except PeerBusy as exc:
         until = trio.current_time() + exc.retry_after_s
         neighbours.gossip.put_off(telling, {**message.marks, **message.left}, until)
@@ -357,9 +356,7 @@ async def _take_push(node: Node, sender: NodeId, push: Push, host: str) -> Reply
     neighbours.taking.update(each.head.head for each in whole)
     may_begin = _may_begin_logs(node, sender, host)
     try:
-        taken = await on_disk(
-            take, node.store, Push(whole, push.word), now=node.clock(), may_begin=may_begin
-        )
+        taken = await on_disk(take, node.store, replace(push, whole=whole), now=node.clock(), may_begin=may_begin)
     finally:
         for each in whole:
             neighbours.taking.discard(each.head.head)

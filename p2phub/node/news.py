@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from p2phub.core.checkpoint import Head, open_head, parse_head
@@ -14,8 +15,8 @@ from p2phub.core.errors import ForkedLog, InvalidData
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NamespaceId
 from p2phub.protocol.gossip import Mark
-from p2phub.protocol.messages import IdentityChain, LogHead
-from p2phub.protocol.talk import PUSH_SIZE_MAX, Push, Wanted, Whole, Word
+from p2phub.protocol.messages import IdentityChain, LogHead, StoppedLog
+from p2phub.protocol.talk import PUSH_SIZE_MAX, STOPPED_MAX, Push, Wanted, Whole, Word
 from p2phub.store.logs import LogPart, LogState
 from p2phub.store.store import Store
 
@@ -34,6 +35,11 @@ class Message:
     push: Push
     marks: dict[LogId, Mark] = field(default_factory=dict)  # how far each log in it is
     left: dict[LogId, Mark] = field(default_factory=dict)  # logs that had no room
+
+    @property
+    def has_news(self) -> bool:
+        """Whether it says anything."""
+        return bool(self.marks or self.push.stopped)
 
 
 @dataclass
@@ -56,6 +62,7 @@ def compose(store: Store, whole: dict[LogId, int], word: tuple[LogId, ...]) -> M
     whole: logs to send, and from which record on they are likely to be needed.
     """
     message = Message(Push())
+    stopped = _stopped(store, (*whole, *word))
     parts: list[Whole] = []
     room = PUSH_SIZE_MAX
     for log_id, start in whole.items():
@@ -80,8 +87,15 @@ def compose(store: Store, whole: dict[LogId, int], word: tuple[LogId, ...]) -> M
         words.append(Word(log_id, state.size, state.version))
         room -= len(encode(words[-1]))
         message.marks[log_id] = (state.size, state.version)
-    message.push = Push(tuple(parts), tuple(words))
+    message.push = Push(tuple(parts), tuple(words), stopped)
     return message
+
+
+def _stopped(store: Store, logs: Iterable[LogId]) -> tuple[StoppedLog, ...]:
+    """Return what is to be said of those of `logs` that go on no more."""
+    stopped = [log_id for log_id in dict.fromkeys(logs) if store.forks.is_stopped(log_id)]
+    shown = store.log_states.heads(stopped[:STOPPED_MAX]) if stopped else []
+    return tuple(told for told in shown if isinstance(told, StoppedLog))
 
 
 def _whole(store: Store, state: LogState, start: int, room: int) -> Whole:
@@ -122,6 +136,9 @@ def take(store: Store, push: Push, *, now: float, may_begin: bool = True) -> Tak
         except InvalidData as exc:
             taken.wrong = exc
             taken.holds = False
+    for told in push.stopped:
+        if _is_stop_news(store, told):
+            taken.is_behind = taken.was_news = True
     for index, word in enumerate(push.word):
         taken.known[word.log] = (word.size, word.version)
         state = store.logs.state(word.log)
@@ -134,6 +151,14 @@ def take(store: Store, push: Push, *, now: float, may_begin: bool = True) -> Tak
             break
         taken.wanted.append(Wanted(index, state.size if state else 0))
     return taken
+
+
+def _is_stop_news(store: Store, told: StoppedLog) -> bool:
+    """Say whether a log that goes on no more at the sender does not end there here."""
+    identity, fork = store.logs.identity(told.namespace), store.forks.get(told.log)
+    if identity is not None and told.log in identity.closed:
+        return False
+    return told.common is None or fork is None or fork.common > told.common
 
 
 def _take_whole(store: Store, whole: Whole, taken: Taken, now: float, may_begin: bool) -> None:

@@ -201,6 +201,7 @@ class _Goal:
     size: int = 0  # records that are here
     identity: Identity | None = None  # as far as it is here
     before: tuple[int, int] = (0, 0)  # records, and version of the identity, that were here
+    common_before: int | None = None  # at which a fork had frozen it
 
     @property
     def missing(self) -> int:
@@ -232,7 +233,9 @@ async def take_heads(
         count, is_complete = await _fetch(node, client, proven)
     finally:
         for log_id, before in await on_disk(_changed, node, goals):
-            node.note_news(log_id, before, client.node)
+            # A peer that had another history hears of the fork as the others do.
+            source = None if await on_disk(node.store.forks.is_stopped, log_id) else client.node
+            node.note_news(log_id, before, source)
     if not is_known:
         raise PeerError(f"{client} does not know the publishers of all its logs", peer=str(client.node))
     if not is_complete:
@@ -264,6 +267,7 @@ def _is_news(node: Node, goal: _Goal) -> bool:
     if known and goal.log in known.logs and known.current.version >= goal.version:
         goal.identity = known
     if fork is not None:
+        goal.common_before = fork.common
         goal.proof_wanted = goal.proof_wanted and goal.common is not None and goal.common < fork.common
         goal.common = fork.common if goal.common is None else min(goal.common, fork.common)
     if goal.identity is None or goal.proof_wanted or goal.is_suspect or goal.missing > 0:
@@ -282,11 +286,12 @@ def _measure(node: Node, goals: Iterable[_Goal]) -> None:
 
 
 def _changed(node: Node, goals: Iterable[_Goal]) -> list[tuple[LogId, int]]:
-    """Return the logs that came further, and how many records of each were here before."""
+    """Return the logs that came further or to an end, and how many records of each were here before."""
     changed = []
     for goal in goals:
-        state = node.store.logs.state(goal.log)
-        if state and (state.size, state.version) > goal.before:
+        state, fork = node.store.logs.state(goal.log), node.store.forks.get(goal.log)
+        is_frozen = fork is not None and fork.common != goal.common_before
+        if state and ((state.size, state.version) > goal.before or is_frozen):
             changed.append((goal.log, goal.before[0]))
     return changed
 

@@ -21,10 +21,11 @@ from p2phub.core.records import SKEW_MAX_S
 from p2phub.core.signing import SigningKey
 
 from .gossip import WHOLE_MAX, WORD_MAX
-from .messages import FRAME_SIZE_MAX, EnvelopeBytes, IdentityChain, LogHead
+from .messages import FRAME_SIZE_MAX, EnvelopeBytes, IdentityChain, LogHead, StoppedLog
 
 PURPOSE = "talk"  # spec/signing.md §2
 TOLD_MAX = 8  # node records in one message or answer; spec/gossip.md §4
+STOPPED_MAX = 64  # logs that go on no more in one message; spec/gossip.md §4
 PUSH_SIZE_MAX = 56 * 1024  # bytes of heads, identities and entries in one message; spec/gossip.md §4
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -69,6 +70,7 @@ class Push(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, 
 
     whole: Annotated[tuple[Whole, ...], Meta(max_length=WHOLE_MAX)] = ()
     word: Annotated[tuple[Word, ...], Meta(max_length=WORD_MAX)] = ()
+    stopped: Annotated[tuple[StoppedLog, ...], Meta(max_length=STOPPED_MAX)] = ()  # of which comparing tells more
 
 
 Say = Ask | Leave | Exchange | Push
