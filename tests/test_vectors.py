@@ -17,6 +17,7 @@ from p2phub.core.chunking import tensor_cuts
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX, Envelope
 from p2phub.core.errors import ForkedLog, HubError, InvalidData, InvalidEncoding, InvalidName, InvalidSignature
 from p2phub.core.filetree import ChunkList, TreePage, check_page, join_pages, pack
+from p2phub.core.forks import PROOF_SIZE_MAX, ForkProof, check_fork
 from p2phub.core.frames import HEADER_SIZE, Opener, Sealer, plaintext_size
 from p2phub.core.identity import Identity, SignedDocument, open_identity
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId, PublicKey
@@ -319,6 +320,18 @@ def plain_claims(claims: Any) -> Any:
     }
 
 
+def test_proofs_of_forks() -> None:
+    vectors = load("forks.json")
+    identity = open_identity(read_chain(vectors["identity"]))
+    for case in vectors["proofs"]:
+        proof = encoding.decode(unhex(case["proof"]), ForkProof, size_max=PROOF_SIZE_MAX)  # type: ignore[arg-type]
+        try:
+            common = check_fork(proof, identity=identity, log=LogId.parse(vectors["log"]))
+        except InvalidData:
+            common = None
+        assert common == case["common"], case["why"]
+
+
 @pytest.mark.parametrize("case", load("forks.json")["cases"], ids=lambda case: case["why"])
 def test_forks(case: Any, tmp_path: Path) -> None:
     vectors = load("forks.json")
@@ -453,6 +466,9 @@ def test_fingerprints() -> None:
     assert [fingerprints.short_item(item, salt).hex() for item in items(3)] == vectors["short_items"]
     for case in vectors["log_states"]:
         digest = fingerprints.log_digest(case["version"], case["size"], unhex(case["root"]))
+        assert digest.hex() == case["digest"]
+    for case in vectors["forked_logs"]:
+        digest = fingerprints.forked_digest(case["version"], case["common"], case["held"])
         assert digest.hex() == case["digest"]
     node = vectors["node_state"]
     assert fingerprints.node_digest(unhex(node["record"])).hex() == node["digest"]

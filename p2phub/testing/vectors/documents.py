@@ -11,11 +11,22 @@ from blake3 import blake3
 from p2phub.core import encoding, merkle
 from p2phub.core.checkpoint import sign_head
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX, PAYLOAD_SIZE_MAX, Envelope, seal
-from p2phub.core.identity import KeySignature, RetiredKey, Role, SignedDocument, new_document, sign_document
+from p2phub.core.identity import (
+    Epoch,
+    Identity,
+    KeySignature,
+    RetiredKey,
+    Role,
+    SignedDocument,
+    new_document,
+    open_identity,
+    sign_document,
+)
 from p2phub.core.ids import LogId, NamespaceId, NodeId, PublicKey
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.noderecord import NodeRecord, sign_node_record
 from p2phub.core.records import PURPOSE, Record, log_id
+from p2phub.core.signing import SigningKey
 from p2phub.testing import values
 
 from .plain import Json
@@ -187,6 +198,17 @@ def _bad_signature(note: str) -> str:
     return base64.b64encode(blob[:4] + bytes(64)).decode()
 
 
+def _followed(identity: Identity, key: SigningKey, **fields: object) -> SignedDocument:
+    """Return a next document of `identity`, which differs in `fields`."""
+    document = msgspec.structs.replace(
+        identity.current,
+        version=identity.current.version + 1,
+        previous=blake3(identity.chain[-1].document).digest(),
+        **fields,
+    )
+    return sign_document(document, [key])
+
+
 def identities() -> Json:
     one, rotated = values.identity(), values.rotated_identity()
     first, second, third = rotated.chain
@@ -199,6 +221,8 @@ def identities() -> Json:
     def signed_with(**fields: object) -> SignedDocument:
         return sign_document(msgspec.structs.replace(document, **fields), [lone])
 
+    end = Epoch(lone.public_key, 1, 5, values.content("root", 32))
+    reopened = open_identity([one.chain[0], _followed(one, lone, epochs=(end, msgspec.structs.replace(end, number=2)))])
     old = values.key("laptop 1")
     by_old = tuple(signature for signature in second.signatures if signature.key == old.public_key)
     by_new = tuple(signature for signature in second.signatures if signature.key != old.public_key)
@@ -230,6 +254,11 @@ def identities() -> Json:
         "version 0": [signed_with(version=0)],
         "a key retired and publishing": [signed_with(retired=(RetiredKey(lone.public_key, 1),))],
         "a retired key twice": [signed_with(retired=(RetiredKey(values.key("other").public_key, 1),) * 2)],
+        "epochs that begin at 2": [signed_with(epochs=(msgspec.structs.replace(end, number=2),))],
+        "an epoch twice": [signed_with(epochs=(end, end))],
+        "an epoch of a key that does not publish": [
+            signed_with(epochs=(msgspec.structs.replace(end, key=values.key("other").public_key),))
+        ],
         "null of `previous` written out": [_signed_fields(document, {"previous": None})],
         "empty list of `domains` written out": [_signed_fields(document, {"domains": []})],
     }
@@ -249,7 +278,7 @@ def identities() -> Json:
                     for log, key in identity.logs.items()
                 ],
             }
-            for identity in (one, rotated)
+            for identity in (one, rotated, reopened)
         ],
         "invalid": [
             {"chain": [encoding.encode(signed) for signed in chain], "why": why} for why, chain in invalid.items()

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from blake3 import blake3
+from msgspec import Struct
+from msgspec.structs import replace
 
 from p2phub.core import encoding, merkle
 from p2phub.core.checkpoint import sign_head
+from p2phub.core.forks import ForkedHeads, prove_by_entries
 from p2phub.core.identity import Identity, IdentityDocument, RetiredKey, Role, open_identity, sign_document
 from p2phub.core.ids import LogId, ManifestId
 from p2phub.core.merkle import LOG_TREE
@@ -310,7 +313,34 @@ def forks() -> Json:
             }
             for why, result, mine, head, entries in cases
         ],
+        "proofs": [
+            {"why": why, "common": common, "proof": encoding.encode(proof)}
+            for why, common, proof in _proofs(longer, other)
+        ],
     }
+
+
+def _proofs(one: _Log, other: _Log) -> list[tuple[str, int | None, Struct]]:
+    """Return proofs of a fork with the records in common, None for what proves nothing."""
+    by_entries = prove_by_entries(one.entries[1].data, other.entries[1].data)
+    leaves = [entry.leaf for entry in one.entries]
+    by_heads = ForkedHeads(
+        one.head().encode(), other.head(2).encode(), one.root(2), merkle.consistency_proof(LOG_TREE, leaves, 2)
+    )
+    return [
+        ("two records at the same place", 1, by_entries),
+        ("two heads, and what the larger had at the size of the smaller", 1, by_heads),
+        ("the same record twice", None, replace(by_entries, entries=by_entries.entries[:1] * 2)),
+        ("not sorted", None, replace(by_entries, entries=by_entries.entries[::-1])),
+        (
+            "behind the place where the histories part",
+            None,
+            prove_by_entries(one.entries[2].data, other.entries[2].data),
+        ),
+        ("heads of one history", None, replace(by_heads, smaller=one.head(2).encode())),
+        ("a root that the larger never had", None, replace(by_heads, root=other.root(2))),
+        ("a head that another key signed", None, replace(by_heads, larger=_signed_by_b(one).encode())),
+    ]
 
 
 def _signed_by_b(log: _Log) -> str:

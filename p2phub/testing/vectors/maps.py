@@ -45,5 +45,9 @@ def maps() -> Json:
             }
             for version, size in ((1, 0), (1, 5), (2, 5), (1000, 2**53))
         ],
+        "forked_logs": [
+            {"version": 1, "common": 4, "held": held, "digest": fingerprints.forked_digest(1, 4, held)}
+            for held in (2, 4)
+        ],
         "node_state": {"record": record, "digest": fingerprints.node_digest(record)},
     }

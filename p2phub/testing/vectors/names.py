@@ -147,6 +147,17 @@ def peer_messages() -> Json:
             messages.BucketsQuery(salt, (messages.Bucket("0ab", bytes(8)),)),
         ),
         ("the rest of them, from behind this log", messages.BucketsQuery(salt, (messages.Bucket("", after=log),))),
+        (
+            "a log that forked after 4 records, and one that was closed with 5",
+            messages.Heads(
+                (),
+                1,
+                (
+                    messages.StoppedLog(identity.namespace, 1, own_log, 4, 4),
+                    messages.StoppedLog(identity.namespace, 2, log, 5),
+                ),
+            ),
+        ),
         ("one head, and nothing is left out", messages.Heads((head,), 1)),
         ("the record of one node, and there is more in the first bucket", messages.NodeRecords((record,), 0)),
         ("the identity of a namespace", messages.IdentityChain(identity.chain)),
