@@ -27,6 +27,10 @@ class UnknownForm(InvalidEncoding):
     """A well-formed value with fields, types or sizes that we do not know: it may be of another version."""
 
 
+class TooEarly(InvalidData):
+    """Something signed at a time that has not come yet, by our clock: it may be right later."""
+
+
 class InvalidSignature(InvalidData):
     """A signature that does not verify, or a key that must not be used."""
 

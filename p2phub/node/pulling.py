@@ -16,7 +16,7 @@ from blake3 import blake3
 from msgspec.structs import replace
 
 from p2phub.core.checkpoint import Head, open_head, parse_head
-from p2phub.core.errors import ForkedLog, InvalidData, OtherVersion, PeerError, PeerViolation, UnknownForm
+from p2phub.core.errors import ForkedLog, InvalidData, OtherVersion, PeerError, PeerViolation, TooEarly, UnknownForm
 from p2phub.core.fingerprints import SALT_SIZE, range_of
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NamespaceId, NodeId
@@ -432,6 +432,8 @@ async def _keep(
             forked.append(goal)
         elif isinstance(outcome, UnknownForm):
             unknown = outcome
+        elif isinstance(outcome, TooEarly):
+            log.info("%s has a log that is left for later: %s", client, outcome)
         else:
             wrong = outcome
     if wrong is not None:

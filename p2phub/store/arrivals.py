@@ -15,7 +15,7 @@ from concurrent.futures import Executor, Future
 from msgspec import Struct
 
 from p2phub.core.checkpoint import Head, open_head
-from p2phub.core.errors import ForkedLog, InvalidData
+from p2phub.core.errors import ForkedLog, InvalidData, TooEarly
 from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
 from p2phub.core.records import SKEW_MAX_S, Entry, open_signed_entry
@@ -163,6 +163,6 @@ def check_entries(
         except InvalidData as exc:
             return Checked(good, exc)
         if entry.record.time > now + SKEW_MAX_S:
-            return Checked(good, InvalidData(f"record {index} is ahead of this machine's clock"))
+            return Checked(good, TooEarly(f"record {index} is ahead of this machine's clock"))
         good.append(entry)
     return Checked(good)

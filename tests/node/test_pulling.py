@@ -228,3 +228,24 @@ async def test_a_question_about_everything_is_answered_in_bounded_pieces(pair: t
 
     assert page.complete == 0
     assert sum(len(head.head) for head in page.heads) <= messages.HEADS_ANSWER_SIZE
+
+
+async def test_records_of_a_time_that_has_not_come_are_left_for_later_and_nobody_is_blamed(
+    pair: tuple[Node, Node],
+) -> None:
+    giver, taker = pair
+    early, late = sorted((make_log(number, 1) for number in range(2)), key=lambda made: made.entries[0].record.time)
+    give(giver, early)
+    give(giver, late)
+    clock = taker.clock
+    async with calling(taker, giver) as client:
+        taker.clock = lambda: late.entries[0].record.time - 601
+        with pytest.raises(PeerError) as caught:
+            await pull(taker, client)
+        first = sizes(taker)
+        taker.clock = clock
+        await pull(taker, client)
+
+    assert not isinstance(caught.value, PeerViolation)
+    assert first == {early.head.log: 1}
+    assert sizes(taker) == sizes(giver)
