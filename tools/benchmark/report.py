@@ -24,6 +24,7 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "serving_peak": ("serving MB", lambda value: f"{value / 1e6:.0f}"),
     "changed": ("changed MB", lambda value: f"{value / 1e6:.3f}"),
     "received": ("moved MB", lambda value: f"{value / 1e6:.3f}"),
+    "rounds": ("questions", lambda value: f"{value:.0f}"),
     "busy": ("CPU busy", lambda value: f"{value:.0%}"),
 }
 # How a target's quantity reads; with "of …" behind it when it is a ratio.
@@ -37,6 +38,9 @@ WORDS = {
     "of_ideal": "of the ideal time",
     "of_changed": "of the changed bytes moved",
     "copies": "copies sent by the seed",
+    "received": "bytes passed",
+    "rounds": "questions",
+    "of_allowed": "of 1.5 × the records + 50 KB passed",
 }
 MEGABYTES = ("peak", "serving_peak")
 
