@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from p2phub.core.errors import PeerError, PeerViolation, StoreError
+from p2phub.core.errors import PeerError, PeerUnreachable, PeerViolation, StoreError
 from p2phub.net.peerclient import PeerClient
 from p2phub.store.peers import Peer
 
 from .calling import ban_peer, call_peer
+from .disk import on_disk
 from .events import Notice, Progress, Tell
 from .node import Node
 
@@ -32,6 +33,7 @@ async def ask_in_turn(
     reasons: list[str] = []
     failure: StoreError | None = None
     silent = 0  # peers that were asked and have not answered
+    lost: list[Peer] = []  # that did not answer where they were called
 
     async def ask_one(peer: Peer, answered: trio.Event) -> None:
         nonlocal failure, silent
@@ -44,6 +46,8 @@ async def ask_in_turn(
             await ban_peer(node, peer.node, str(exc))
         except PeerError as exc:
             reasons.append(str(exc))
+            if isinstance(exc, PeerUnreachable):
+                lost.append(peer)
         except StoreError as exc:
             failure = exc
             nursery.cancel_scope.cancel()
@@ -58,15 +62,30 @@ async def ask_in_turn(
 
     async with trio.open_nursery() as telling:
         telling.start_soon(tell_forever)
-        async with trio.open_nursery() as nursery:
-            for peer in peers:
-                answered = trio.Event()
-                silent += 1
-                nursery.start_soon(ask_one, peer, answered)
-                with trio.move_on_after(HEAD_START_S):
-                    await answered.wait()
+        for _ in range(2):
+            async with trio.open_nursery() as nursery:
+                for peer in peers:
+                    answered = trio.Event()
+                    silent += 1
+                    nursery.start_soon(ask_one, peer, answered)
+                    with trio.move_on_after(HEAD_START_S):
+                        await answered.wait()
+            if nursery.cancel_scope.cancel_called:
+                break
+            try:
+                # The others may have told where they are now.
+                peers = await on_disk(_moved, node, lost)
+            except StoreError as exc:
+                failure = exc
+                break
         telling.cancel_scope.cancel()
     # Out here, so that the caller meets the error itself and not a group.
     if failure:
         raise failure
     return reasons
+
+
+def _moved(node: Node, lost: Sequence[Peer]) -> list[Peer]:
+    """Return those of the peers of which other addresses are known by now."""
+    known = [node.store.peers.get(peer.node) for peer in lost]
+    return [now for peer, now in zip(lost, known, strict=True) if now and set(now.endpoints) - set(peer.endpoints)]

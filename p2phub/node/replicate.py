@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 PULL_INTERVAL_S = 60.0  # seconds between pulls, about; spec/gossip.md §3
 PULL_AGAIN_S = 5.0  # seconds until a neighbour that has more than it sent is pulled from again
 PULLS_MAX = 2  # at once
+GRACE_S = 1.0  # seconds that a command waits for doubtful peers once another has told all; spec/gossip.md §3
 SYNC_TIMEOUT_S = 120.0  # for one pull from one peer
 DISK_RETRY_S = 2.0  # seconds until replication goes on after the disk failed it
 FORGET_S = 3600.0  # seconds between looks for peers to be forgotten
@@ -44,14 +45,26 @@ async def ask_for_news(node: Node, tell: Tell, *, timeout_s: float) -> None:
 
 
 async def sync_all(node: Node, *, timeout_s: float) -> list[str]:
-    """Pull from all known peers at once; returns why each that failed did."""
+    """Pull from all known peers at once; returns why each that failed did.
+
+    When one has told all, those that have not even said hello yet are waited for only a little longer, if they never
+    answered, or not the last time.
+    """
     failures: list[str] = []
+    doubtful: set[trio.CancelScope] = set()
+    begun = trio.current_time()
 
     async def sync_one(peer: Peer) -> None:
         with trio.move_on_after(timeout_s) as waiting:
+            if peer.failures or peer.last_seen is None:
+                doubtful.add(waiting)
             try:
                 async with call_peer(node, peer) as client:
+                    doubtful.discard(waiting)
+                    waiting.deadline = begun + timeout_s
                     await pull(node, client)
+                for other in doubtful:
+                    other.deadline = min(other.deadline, trio.current_time() + GRACE_S)
                 await _note_understood(node, peer)
             except PeerViolation as exc:
                 await ban_peer(node, peer.node, str(exc))
@@ -59,7 +72,8 @@ async def sync_all(node: Node, *, timeout_s: float) -> list[str]:
             except HubError as exc:
                 failures.append(str(exc))
         if waiting.cancelled_caught:
-            late = f"node {str(peer.node)[:12]}… did not answer within {timeout_s:.0f} s"
+            waited_s = trio.current_time() - begun
+            late = f"node {str(peer.node)[:12]}… did not answer within {waited_s:.0f} s"
             await on_disk(node.store.peers.note_failure, peer.node, late, node.clock())
             failures.append(late)
 
