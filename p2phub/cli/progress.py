@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .text import human_bytes, human_seconds, printable, provider_name
 
 if TYPE_CHECKING:
-    from p2phub.node.events import Event, Progress, Tell
+    from p2phub.node.events import Event, Progress, ProviderRate, Tell
 
 
 @contextlib.contextmanager
@@ -76,11 +76,19 @@ def render(progress: Progress) -> Any:
             Text(
                 f"          {provider_name(provider.node, provider.origin)}"
                 f"  {human_bytes(provider.rate)}/s, {human_bytes(provider.received)}"
+                f"{_state(provider)}"
             )
         )
     if progress.waiting_for:
         rows.append(Text(f"          waiting for {progress.waiting_for}"))
     return Group(*rows)
+
+
+def _state(provider: ProviderRate) -> str:
+    """Return what keeps a provider from giving, as far as something does."""
+    if provider.state == "giving":
+        return ""
+    return f", {provider.state}" + (f": {printable(provider.reason)}" if provider.reason else "")
 
 
 def _left(progress: Progress) -> str:

@@ -214,6 +214,9 @@ async def _add_peers(node: Node, op: AddPeers, tell: Tell) -> list[PeerInfo]:
         if address.node == node.id:
             raise InvalidName(f"{address} is this node itself")
         await on_disk(node.store.peers.add, address)
+        # A download that runs uses it at once.
+        for arriving in node.arriving.values():
+            arriving.note_mate(address.node)
     if op.news:
         await ask_for_news(node, tell, timeout_s=SEARCH_SYNC_S)
     added = {str(address.node) for address in addresses}

@@ -20,6 +20,8 @@ class ProviderRate(Struct, frozen=True):
     rate: float  # bytes a second
     received: int  # bytes
     origin: str | None = None  # host and port
+    state: str = "giving"  # giving, slow, busy, gone, banned
+    reason: str | None = None  # why it does not give
 
 
 class LinkRate(Struct, frozen=True):

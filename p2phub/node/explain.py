@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
 from p2phub.core.errors import PeerBusy
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
@@ -18,11 +16,10 @@ from p2phub.store.peers import Peer
 from .disk import on_disk
 from .events import Tell
 from .node import Node
+from .providers import with_slow
 from .resolve import load_manifest, resolve
 from .results import SwarmInfo, SwarmProvider
 from .survey import Answer, ask_who_has
-
-SLOW_SHARE = 0.1  # of the rate of the fastest: a provider below is called slow
 
 
 async def swarm_info(node: Node, reference: str, tell: Tell) -> SwarmInfo:
@@ -57,7 +54,7 @@ async def swarm_info(node: Node, reference: str, tell: Tell) -> SwarmInfo:
         fetching=bool(states),
         rate=sum(state.rate for state in states),
         waiting_for=next((state.waiting_for for state in states if state.waiting_for), None),
-        providers=_with_slow(providers) + [provider for provider in banned if provider.name not in named],
+        providers=with_slow(providers) + [provider for provider in banned if provider.name not in named],
     )
 
 
@@ -114,14 +111,3 @@ def told(node: Node, answer: Answer, roots: Sequence[ContentId]) -> SwarmProvide
 
 def _idle(peer: Peer, state: str, reason: str) -> SwarmProvider:
     return SwarmProvider(str(peer.node), state, None, 0.0, peer.received, reason)
-
-
-def _with_slow(providers: list[SwarmProvider]) -> list[SwarmProvider]:
-    """Return the providers, the fastest first, and those called slow that give much less than it."""
-    fastest = max((provider.rate for provider in providers), default=0.0)
-
-    def judge(provider: SwarmProvider) -> SwarmProvider:
-        is_slow = provider.state == "giving" and 0 < provider.rate < fastest * SLOW_SHARE
-        return replace(provider, state="slow") if is_slow else provider
-
-    return [judge(provider) for provider in sorted(providers, key=lambda provider: (-provider.rate, provider.name))]

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import trio
+from msgspec.structs import replace
 
 from p2phub.core.choices import LINK_CLASSES, LinkClass
 from p2phub.core.errors import (
@@ -62,6 +63,7 @@ CONNECTIONS_EACH = 2  # to each of several
 CONNECTIONS_MANY = 1  # to each of many
 MANY = 8  # providers
 PROVIDERS_MAX = 16  # used at once
+SLOW_SHARE = 0.1  # of the rate of the fastest: a provider below is called slow; spec/transfer.md §6
 ADDED_FIRST = 4  # of the peers that the user added, tried before those that fetch the same
 
 
@@ -225,8 +227,8 @@ class Crowd:
         return total
 
     def explain(self) -> list[SwarmProvider]:
-        """Return what is known of everybody who gave, gives or could not give."""
-        return [self._explain(report) for report in self._download.reports.values()]
+        """Return what is known of everybody who gave, gives or could not give, the fastest first."""
+        return with_slow([self._explain(report) for report in self._download.reports.values()])
 
     def _explain(self, report: ProviderReport) -> SwarmProvider:
         provider = self.providers.get(report.name)
@@ -495,3 +497,14 @@ class Crowd:
             self._download.drain()
             if self._picker.request_ended(request):
                 self.wake_all()
+
+
+def with_slow(providers: list[SwarmProvider]) -> list[SwarmProvider]:
+    """Return the providers, the fastest first, and those called slow that give much less than it."""
+    fastest = max((provider.rate for provider in providers), default=0.0)
+
+    def judge(provider: SwarmProvider) -> SwarmProvider:
+        is_slow = provider.state == "giving" and 0 < provider.rate < fastest * SLOW_SHARE
+        return replace(provider, state="slow") if is_slow else provider
+
+    return [judge(provider) for provider in sorted(providers, key=lambda provider: (-provider.rate, provider.name))]

@@ -39,6 +39,7 @@ PATIENCE_ALONE_S = 5.0  # the same while nobody has given anything
 PATIENCE_SILENT_S = 400.0
 PATIENCE_BUSY_S = 600.0  # the same while one of them says that it is busy
 PATIENCE_BACKGROUND_S = 24 * 3600.0  # the same in the background, where others may be first for long
+TOLD_STATES = ("giving", "slow", "busy", "gone", "banned")  # of providers in progress, also of those that gave nothing
 REMEMBERED_SIZE = 1024 * 1024  # bytes that a provider must have given for its rate to be remembered
 QUIET_S = 2.0  # seconds without a chunk until people are told why
 
@@ -211,22 +212,31 @@ class _Swarm:
         return f"{len(unoffered)} chunks that none of {_count(len(providers))} has yet"
 
     def _progress(self) -> Progress:
-        reports = [
-            report for report in self._download.reports.values() if report.received or report.state == "giving"
-        ]
+        reports = self._download.reports
+        known = [provider for provider in self._crowd.explain() if provider.received or provider.state in TOLD_STATES]
         providers = tuple(
             ProviderRate(
-                None if report.is_origin else report.name,
-                report.rate,
-                report.received,
-                report.name if report.is_origin else None,
+                None if reports[provider.name].is_origin else provider.name,
+                provider.rate,
+                provider.received,
+                provider.name if reports[provider.name].is_origin else None,
+                provider.state,
+                provider.reason,
             )
-            for report in reports
+            for provider in known
         )
         here = self._report.here_before + self._report.copied
         done, total = self._download.done, self._download.total
         return Progress(
-            "fetching", done, total, self._rate, providers, self._waiting, here, link_rates(reports), self._left_s()
+            "fetching",
+            done,
+            total,
+            self._rate,
+            providers,
+            self._waiting,
+            here,
+            link_rates(reports.values()),
+            self._left_s(),
         )
 
     def _left_s(self) -> float | None:

@@ -10,11 +10,22 @@ import trio
 from p2phub.core.errors import NotFound
 from p2phub.net.door import Response
 from p2phub.node.calling import ban_peer
-from p2phub.node.events import ignore
+from p2phub.node.dispatch import run
+from p2phub.node.events import Event, Progress, ignore
 from p2phub.node.explain import swarm_info
 from p2phub.node.fetch import fetch
+from p2phub.node.operations import AddPeers
 from p2phub.node.results import SwarmInfo, SwarmProvider
-from p2phub.testing.hostile import answering, open_home, open_linked, serving, silent, wait_for
+from p2phub.testing.hostile import (
+    answering,
+    flip_bits,
+    open_home,
+    open_linked,
+    serving,
+    silent,
+    slowly,
+    wait_for,
+)
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -122,3 +133,56 @@ async def test_what_nobody_knows_has_no_swarm(tmp_path):
 
     assert not nobody.providers
     assert not nobody.fetching
+
+
+async def test_the_events_of_a_fetch_name_who_is_banned_and_gone(published, copy_of, tmp_path, impatient):
+    events: list[Progress] = []
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Progress) and event.stage == "fetching":
+            events.append(event)
+
+    async with AsyncExitStack() as stack:
+        nodes = {
+            name: await stack.enter_async_context(open_home(copy_of(name)))
+            for name in ("liar", "slow", "leaving", "good")
+        }
+        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher"))
+        fetcher.store.peers.add(await stack.enter_async_context(serving(nodes["liar"], wrap=flip_bits(nodes["liar"]))))
+        fetcher.store.peers.add(await stack.enter_async_context(serving(nodes["good"], wrap=slowly(6e6))))
+        slow = await stack.enter_async_context(open_linked(nodes["slow"], rate=0.3e6))
+        leaving = await stack.enter_async_context(open_linked(nodes["leaving"], rate=3e6))
+        leaving.cut_at = 1_500_000
+        fetcher.store.peers.add(slow.address(nodes["slow"]))
+        fetcher.store.peers.add(leaving.address(nodes["leaving"]))
+        await fetch(fetcher, published.revision, tell, to=tmp_path / "out")
+
+    told = {(provider.node, provider.state): provider.reason for event in events for provider in event.providers}
+    assert told[str(nodes["liar"].id), "banned"]
+    assert told[str(nodes["leaving"].id), "gone"]
+    assert (str(nodes["good"].id), "giving") in told
+    assert {link.link for link in events[-1].links} == {"lan"}
+    assert sum(link.received for link in events[-1].links) >= published.size
+
+
+async def test_a_peer_that_is_added_is_used_by_a_running_download_at_once(published, copy_of, tmp_path, monkeypatch):
+    # Longer than the test: nobody looks for new peers by the clock.
+    monkeypatch.setattr("p2phub.node.providers.PEERS_S", 1000.0)
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(open_home(copy_of("first")))
+        second = await stack.enter_async_context(open_home(copy_of("second")))
+        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher"))
+        link = await stack.enter_async_context(open_linked(first, rate=4e6))
+        address = await stack.enter_async_context(serving(second))
+        fetcher.store.peers.add(link.address(first))
+
+        async def join() -> None:
+            await wait_for(lambda: link.carried > 1_000_000, "the download to begin")
+            link.stall()
+            await run(fetcher, AddPeers((str(address),), news=False), ignore)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(join)
+            result = await fetch(fetcher, published.revision, ignore, to=tmp_path / "out")
+
+    assert {provider.node for provider in result.providers if provider.received} >= {str(second.id)}
