@@ -95,7 +95,7 @@ def test_tensorflow_hub_resolves_a_saved_model(writer, tmp_path):
     with Home(tmp_path / "cold").node(peers=(node.address,)) as cold:
         told = run_client(
             """
-            import sys, urllib.error
+            import sys, urllib.error, urllib.request
             sys.path.append(sys.argv[2])
             import tensorflow_files
             tensorflow_files.set_up()
@@ -108,8 +108,8 @@ def test_tensorflow_hub_resolves_a_saved_model(writer, tmp_path):
             ):
                 try:
                     call(sys.argv[1] + handle)
-                except urllib.error.HTTPError as exc:
-                    assert exc.code == status, (handle, exc)
+                except (urllib.error.HTTPError, ValueError) as exc:
+                    assert str(status) in str(exc), (handle, exc)
                 else:
                     raise AssertionError(handle)
             print(resolve(sys.argv[1] + "/1.0.0"))
