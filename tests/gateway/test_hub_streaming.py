@@ -14,7 +14,7 @@ from doorkit import open_door
 
 from p2phub.core.ids import ManifestId
 from p2phub.gateway.hub import files
-from p2phub.net import web
+from p2phub.net import asgi, web
 from p2phub.node import providers, reading
 from p2phub.node.events import ignore
 from p2phub.node.node import Node, create_identity
@@ -309,3 +309,29 @@ async def test_a_small_file_comes_though_others_beside_it_are_nowhere(tmp_path, 
 
     assert answer.text == "file 7\n"
     assert downloads == [20, 1]
+
+
+async def test_a_slow_reader_gets_every_byte_once(door, shelf, monkeypatch):
+    monkeypatch.setattr(asgi, "STALL_S", 0.01)
+    turns = 0
+    pour = reading.Reading.pour
+
+    def counted(self, offset, end, put):
+        nonlocal turns
+        turns += 1
+        return pour(self, offset, end, put)
+
+    monkeypatch.setattr(reading.Reading, "pour", counted)
+    got = bytearray()
+    with trio.socket.socket() as client:
+        client.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 50_000)
+        await client.connect((door.base_url.host, door.base_url.port))
+        host = door.base_url.netloc.decode()
+        await client.sendall(f"GET {url(shelf)} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
+        while data := await client.recv(1_000_000):
+            got += data
+            if len(got) % 7 == 0:
+                await trio.sleep(0.03)
+
+    assert got.endswith(b"\r\n\r\n" + shelf.files["weights.bin"])
+    assert turns > 2

@@ -98,3 +98,45 @@ def _clones_here(folder: Path) -> bool:
     source.write_bytes(b"x" * 4096)
     with open(source, "rb") as old, open(target, "wb") as new:
         return reflink(old.fileno(), new.fileno())
+
+
+def test_what_servers_of_models_ask_is_answered(client, shelf):
+    """vLLM and llama.cpp are not run here; these are the requests that they make, in their order."""
+    told = client("""
+        import json, os, urllib.request
+        from huggingface_hub import HfApi, HfFileSystem, parse_safetensors_file_metadata, snapshot_download
+        name = f"{NS}/parrot"
+
+        commit = HfApi().model_info(name).sha
+        weights = [path for path in HfApi().list_repo_files(name, revision=commit) if path.endswith(".safetensors")]
+        folder = snapshot_download(name, revision=commit, allow_patterns=["*.safetensors"])
+        found = HfFileSystem().glob(f"{name}@{commit}/*.safetensors")
+        header = parse_safetensors_file_metadata(name, weights[0], revision=commit)
+
+        def get(path, **headers):
+            url = f"{os.environ['HF_ENDPOINT']}/{path}"
+            with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
+                return answer.read(), dict(answer.headers)
+
+        branches = json.loads(get(f"api/models/{name}/refs")[0])["branches"]
+        pinned = next(branch["targetCommit"] for branch in branches if branch["name"] == "main")
+        rows = json.loads(get(f"api/models/{name}/tree/{pinned}?recursive=true")[0])
+        oids = {row["path"]: row["lfs"]["oid"] for row in rows if row["type"] == "file"}
+        byte, fields = get(f"{name}/resolve/{pinned}/{weights[0]}", Range="bytes=0-0")
+        tell({
+            "commits": [commit, pinned, fields["x-repo-commit"]],
+            "weights": [weights, sorted(os.listdir(folder)), [path.rpartition("/")[2] for path in found]],
+            "tensors": len(header.tensors),
+            "oids": oids,
+            "byte": [len(byte), fields["content-range"], fields["etag"]],
+        })
+    """)
+    folder = shelf.folders["parrot"]
+    first, second = sorted(path.name for path in folder.glob("*.safetensors"))
+    digests = tree(folder)
+
+    assert told["commits"] == [shelf.commits["parrot"]] * 3
+    assert told["weights"] == [[first, second]] * 3
+    assert told["tensors"] > 0
+    assert told["oids"] == digests
+    assert told["byte"] == [1, f"bytes 0-0/{(folder / first).stat().st_size}", f'"{digests[first]}"']

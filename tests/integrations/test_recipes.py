@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from clientkit import run_client
+from clientkit import environment_of, run_client
 
-from p2phub.testing.processes import Home
+from p2phub.testing.processes import DEADLINE_S, Home
 
+BIN = Path(sys.executable).parent
 PAGE = Path(__file__).parents[2] / "spec" / "recipes.md"
 RECIPES = re.findall(r"^## ([^\n]+)\n|^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
@@ -37,3 +41,27 @@ def test_a_recipe_works(title, code, shelf, tmp_path):
 
 def test_the_page_has_recipes():
     assert len(recipes()) >= 7
+
+
+def test_the_recipe_for_continuous_integration_works(shelf, tmp_path):
+    recipe = PAGE.read_text().partition("## Continuous integration\n")[2]
+    lines = [line.removeprefix("    ") for line in recipe.splitlines() if line.startswith("    ")]
+    assert lines.pop() == "pytest"
+    script = "\n".join(lines).replace("p2phub://…@…", shelf.node.address)
+    # Any ports, as other nodes may run here.
+    script = script.replace("p2phub node ", "p2phub node --listen 127.0.0.1:0 --local 127.0.0.1:0 ")
+    home = Home(tmp_path / "home")
+    home.call("id", "new")
+    done = subprocess.run(
+        ["bash", "-euc", f"trap 'kill %1; wait' EXIT\n{script}\nhf download {shelf.name('parrot')} README.md"],
+        cwd=tmp_path,
+        env={**environment_of(tmp_path), "P2PHUB_HOME": str(home.folder), "PATH": f"{BIN}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    (path,) = re.findall(r"/\S+/README\.md", done.stdout)
+    assert Path(path).read_bytes() == (shelf.folders["parrot"] / "README.md").read_bytes()
