@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from clientkit import environment_of, run_client
 
-from p2phub.testing.processes import DEADLINE_S, Home
+from p2phub.testing.fakehub import FakeHub, like_missing
+from p2phub.testing.processes import DEADLINE_S, Home, tree
 
 BIN = Path(sys.executable).parent
 PAGE = Path(__file__).parents[2] / "spec" / "recipes.md"
@@ -31,16 +32,19 @@ def recipes() -> list[tuple[str, str]]:
 def test_a_recipe_works(title, code, shelf, tmp_path):
     home = Home(tmp_path / "home")
     home.ask("id", "new")
-    with home.node(peers=(shelf.node.address,)):
-        variables = home.ask("env")
-        run_client(
-            code.replace("NAMESPACE", shelf.namespace),
-            tmp_path / "client", P2PHUB_HOME=str(home.folder), **variables,
-        )  # fmt: skip
+    folder = shelf.folders["parrot"]
+    with FakeHub(like_missing) as hub:
+        hub.publish("Lab/parrot", {path: (folder / path).read_bytes() for path in tree(folder)})
+        with home.node("--upstream", hub.url, peers=(shelf.node.address,)):
+            variables = home.ask("env")
+            run_client(
+                code.replace("NAMESPACE", shelf.namespace).replace("ORG/", "Lab/"),
+                tmp_path / "client", P2PHUB_HOME=str(home.folder), **variables,
+            )  # fmt: skip
 
 
 def test_the_page_has_recipes():
-    assert len(recipes()) >= 7
+    assert len(recipes()) >= 8
 
 
 def test_the_recipe_for_continuous_integration_works(shelf, tmp_path):
