@@ -35,6 +35,7 @@ _COMMANDS = {
     "swarm": "nodes:swarm",
     "providers": "nodes:providers",
     "limits": "limits:limits",
+    "follow": "follow:follow",
     "id": "identity:identity",
     "trust": "trust:trust",
     "store": "storage:storage",

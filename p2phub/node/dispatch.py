@@ -13,6 +13,7 @@ from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.core.limits import LinkSettings
 from p2phub.core.names import parse_address
+from p2phub.core.policy import Policy, changed
 from p2phub.core.search import Page
 
 from . import branches, housekeeping, inspect, limits, whohas
@@ -26,6 +27,7 @@ from .hubcache import view_store
 from .node import Node, open_node
 from .operations import (
     AddPeers,
+    ChangePolicy,
     ExplainSwarm,
     Fetch,
     FetchFile,
@@ -49,6 +51,7 @@ from .operations import (
     SetLimit,
     SetRange,
     ShowLimits,
+    ShowPolicy,
     StoreAdopt,
     StoreCollect,
     StoreList,
@@ -258,6 +261,23 @@ async def _set_label(node: Node, op: SetLabel, tell: Tell) -> LinkSettings:
     return await limits.set_label(node, op.label, op.link)
 
 
+async def _policy(node: Node, op: ShowPolicy, tell: Tell) -> Policy:
+    return await on_disk(node.following.refresh)
+
+
+async def _set_policy(node: Node, op: ChangePolicy, tell: Tell) -> Policy:
+    def change(old: Policy) -> Policy:
+        return Policy(
+            mode=op.mode or old.mode,
+            followed=changed(old.followed, op.follow, op.unfollow),
+            blocked=changed(old.blocked, op.block, op.unblock),
+            records_max=old.records_max if op.records_max is None else op.records_max or None,
+            bytes_max=old.bytes_max if op.bytes_max is None else op.bytes_max or None,
+        )
+
+    return await on_disk(node.following.change, change)
+
+
 async def _store_list(node: Node, op: StoreList, tell: Tell) -> list[StoredRepository]:
     return await housekeeping.list_repositories(node)
 
@@ -352,6 +372,8 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     SetLimit: _set_limit,
     SetRange: _set_range,
     SetLabel: _set_label,
+    ShowPolicy: _policy,
+    ChangePolicy: _set_policy,
     StoreList: _store_list,
     StoreRemove: _store_remove,
     StoreCollect: _store_collect,

@@ -109,6 +109,7 @@ async def _look_for_candidates(node: Node) -> None:
 
     def look() -> tuple[dict[Origin, list[Peer]], list[NodeId], LogId | None]:
         peers, now = node.store.peers, node.clock()
+        node.following.refresh()
         found: dict[Origin, list[Peer]] = {}
         for origin, added in (("added", True), ("reached", False)):
             callable_ = [peer for peer in peers.callable(now, added=added) if peer != node.id]
@@ -356,7 +357,9 @@ async def _take_push(node: Node, sender: NodeId, push: Push, host: str) -> Reply
     neighbours.taking.update(each.head.head for each in whole)
     may_begin = _may_begin_logs(node, sender, host)
     try:
-        taken = await on_disk(take, node.store, replace(push, whole=whole), now=node.clock(), may_begin=may_begin)
+        taken = await on_disk(
+            take, node.store, node.following, replace(push, whole=whole), now=node.clock(), may_begin=may_begin
+        )
     finally:
         for each in whole:
             neighbours.taking.discard(each.head.head)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from p2phub.core.encoding import encode
-from p2phub.core.fingerprints import SHORT_SIZE, short_item
+from p2phub.core.fingerprints import SHORT_SIZE, range_of, short_item
 from p2phub.protocol.messages import (
     HEADS_ANSWER_SIZE,
     RECORDS_ANSWER_SIZE,
@@ -117,12 +117,17 @@ def records_of(store: Store, query: RecordsQuery) -> Records:
     return Records(tuple(found))
 
 
-def have_of(digests: Digests, prefix: str, salt: bytes, *, have_max: int) -> Bucket:
+def have_of(
+    digests: Digests, prefix: str, salt: bytes, *, have_max: int, unwanted: Sequence[tuple[bytes, bytes]] = ()
+) -> Bucket:
     """Return the question for what a peer has under `prefix` and this node has not.
 
     have_max: of more items none is named, and the peer sends those that are the same too.
+    unwanted: keys and digests of what it is not to send either.
     """
+    low, high = range_of(prefix)
     items = digests.items(prefix, have_max + 1)
+    items = [*items, *(item for item in unwanted if low <= item[0] <= high)]
     have = b"".join(short_item(item, salt) for item in items) if len(items) <= have_max else b""
     return Bucket(prefix, have)
 

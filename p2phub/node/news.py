@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from p2phub.core.checkpoint import Head, open_head, parse_head
 from p2phub.core.encoding import encode
 from p2phub.core.errors import ForkedLog, InvalidData
+from p2phub.core.fingerprints import log_digest
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NamespaceId
 from p2phub.protocol.gossip import Mark
@@ -19,6 +20,8 @@ from p2phub.protocol.messages import IdentityChain, LogHead, StoppedLog
 from p2phub.protocol.talk import PUSH_SIZE_MAX, STOPPED_MAX, Push, Wanted, Whole, Word
 from p2phub.store.logs import LogPart, LogState
 from p2phub.store.store import Store
+
+from .following import Following
 
 log = logging.getLogger(__name__)
 
@@ -119,15 +122,17 @@ def _whole(store: Store, state: LogState, start: int, room: int) -> Whole:
     return Whole(head, start, tuple(entries), chain)
 
 
-def take(store: Store, push: Push, *, now: float, may_begin: bool = True) -> Taken:
-    """Verify and keep what a message brings; returns what became of it.
+def take(store: Store, following: Following, push: Push, *, now: float, may_begin: bool = True) -> Taken:
+    """Verify and keep what a message brings, as far as it is wanted; returns what became of it.
 
     now: seconds since 1970. may_begin: logs that were never heard of may be taken in.
     """
     taken = Taken()
+    # Whose log it is that word comes of is not known if it was never heard of.
+    may_want = may_begin and following.policy.mode == "open"
     for whole in push.whole:
         try:
-            _take_whole(store, whole, taken, now, may_begin)
+            _take_whole(store, following, whole, taken, now, may_begin)
         except ForkedLog as exc:
             # The publisher's fault. Who compares catalogues with the sender finds what proves it.
             log.warning("%s", exc)
@@ -144,7 +149,9 @@ def take(store: Store, push: Push, *, now: float, may_begin: bool = True) -> Tak
         state = store.logs.state(word.log)
         if state and state.size >= word.size and state.version >= word.version:
             continue
-        if store.forks.is_stopped(word.log) or (state is None and not may_begin):
+        if store.forks.is_stopped(word.log) or (state is None and (not may_want or word.log in following.refused)):
+            continue
+        if state is not None and following.refuses(state.namespace, word.log, word.size):
             continue
         if len(taken.wanted) >= WANTED_MAX:
             taken.is_behind = True
@@ -161,9 +168,16 @@ def _is_stop_news(store: Store, told: StoppedLog) -> bool:
     return told.common is None or fork is None or fork.common > told.common
 
 
-def _take_whole(store: Store, whole: Whole, taken: Taken, now: float, may_begin: bool) -> None:
+def _take_whole(
+    store: Store, following: Following, whole: Whole, taken: Taken, now: float, may_begin: bool
+) -> None:
     head = parse_head(whole.head.head)
     version = whole.head.version
+    if following.refuses(whole.head.namespace, head.log, head.size):
+        # Nothing of it was looked at, and nobody is told.
+        following.note_refused(head.log, log_digest(version, head.size, head.root))
+        taken.holds = False
+        return
     taken.known[head.log] = (head.size, version)
     state = store.logs.state(head.log)
     before = (state.size, state.version) if state else (0, 0)

@@ -33,6 +33,7 @@ from p2phub.store.store import Store
 
 from .calls import Calls
 from .disk import on_disk
+from .following import Following
 from .giving import Giving
 from .links import Links, open_links
 from .neighbours import Neighbours
@@ -98,6 +99,7 @@ class Node:
     started: float = field(init=False)  # seconds since 1970
     dialling: Dialling = field(default_factory=Dialling)
     neighbours: Neighbours = field(init=False)
+    following: Following = field(init=False)
     uploaded: int = 0  # bytes of content sent since the start
     noted_record: bytes = b""  # the own record as the store has it
     _record: SignedNodeRecord | None = None
@@ -105,6 +107,7 @@ class Node:
     def __post_init__(self) -> None:
         self.started = self.clock()
         self.neighbours = Neighbours(self.id, self.rng)
+        self.following = Following(self.store, lambda: own_identity(self).namespace)
         self.hub = Hub(self.settings)  # another hub that has what nobody here has
 
     @property

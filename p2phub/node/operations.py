@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from p2phub.core.choices import DEFAULT_BRANCH, Kind, LinkClass, LinkMode, Profile
 from p2phub.core.limits import RATE_MAX, LinkSettings
 from p2phub.core.origins import GIVEN_MAX, ORIGIN_URLS_MAX
+from p2phub.core.policy import Policy
 from p2phub.core.search import Page, Query
 
 from .results import (
@@ -186,6 +187,25 @@ class SetLabel(Operation, tag="limits-label", frozen=True):
     link: LinkClass | None
 
 
+class ShowPolicy(Operation, tag="policy", frozen=True):
+    """Show whose records are taken in."""
+
+
+Namespaces = Annotated[tuple[Text, ...], Meta(max_length=1000)]
+
+
+class ChangePolicy(Operation, tag="policy-set", frozen=True):
+    """Change whose records are taken in; None leaves as it is, and 0 is no limit."""
+
+    mode: Literal["open", "listed"] | None = None
+    follow: Namespaces = ()
+    unfollow: Namespaces = ()
+    block: Namespaces = ()
+    unblock: Namespaces = ()
+    records_max: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    bytes_max: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+
+
 class StoreList(Operation, tag="store-ls", frozen=True):
     pass
 
@@ -261,7 +281,7 @@ class MirrorTrust(Operation, tag="mirror-trust", frozen=True):
 AnyOperation = (
     PublishFolder | Fetch | FetchFile | Search | Info | Log | ListConflicts | Verify | MoveBranch | YankVersion
     | ListPeers | AddPeers | RemovePeer | ExplainSwarm | ListProviders | GetStatus | ShowLimits | SetLimit | SetRange
-    | SetLabel
+    | SetLabel | ShowPolicy | ChangePolicy
     | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin | StoreUse | StoreView | StoreAdopt | StoreRebuild
     | MirrorAdd | MirrorList | MirrorUpdate | MirrorRemove | MirrorTrust
 )  # fmt: skip
@@ -288,6 +308,8 @@ RESULTS: dict[type[Operation], Any] = {
     SetLimit: LinkSettings,
     SetRange: LinkSettings,
     SetLabel: LinkSettings,
+    ShowPolicy: Policy,
+    ChangePolicy: Policy,
     StoreList: list[StoredRepository],
     StoreRemove: Freed,
     StoreCollect: Freed,

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from p2phub.core.checkpoint import Head, open_head, parse_head
 from p2phub.core.errors import ForkedLog, InvalidData, OtherVersion, PeerError, PeerViolation, TooEarly, UnknownForm
-from p2phub.core.fingerprints import SALT_SIZE, range_of
+from p2phub.core.fingerprints import SALT_SIZE, forked_digest, log_digest, range_of
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NamespaceId, NodeId
 from p2phub.core.noderecord import open_node_record
@@ -54,10 +54,16 @@ async def pull(node: Node, client: PeerClient) -> int:
     Returns how many records of logs. Raises PeerError, PeerViolation if the peer lied.
     """
     await refresh_maps(node)
+    policy = await on_disk(node.following.refresh)
     nodes, logs = await _compare_roots(node, client)
     if nodes is not None:
         await _take_nodes(node, client, nodes)
-    return await _take_logs(node, client, logs) if logs is not None else 0
+    if logs is None:
+        return 0
+    if policy.mode == "listed":
+        # Of all others it would only learn what it does not want.
+        return await _take_followed(node, client, [NamespaceId.parse(text) for text in policy.followed])
+    return await _take_logs(node, client, logs)
 
 
 async def _compare_roots(node: Node, client: PeerClient) -> tuple[Walk | None, Walk | None]:
@@ -91,7 +97,14 @@ async def _compare(digests: Digests, client: PeerClient, walk: Walk, theirs: Seq
         raise PeerViolation(f"{client} sent an answer that breaks the protocol", peer=str(client.node)) from exc
 
 
-async def _next_buckets(digests: Digests, client: PeerClient, walk: Walk, *, of_nodes: bool) -> tuple[Bucket, ...]:
+async def _next_buckets(
+    digests: Digests,
+    client: PeerClient,
+    walk: Walk,
+    *,
+    of_nodes: bool,
+    unwanted: Sequence[tuple[bytes, bytes]] = (),
+) -> tuple[Bucket, ...]:
     """Go on with `walk` until buckets are to be asked for; none if it is over."""
     while prefixes := walk.question():
         # The root is not of interest any more: none is like the asker's.
@@ -102,11 +115,13 @@ async def _next_buckets(digests: Digests, client: PeerClient, walk: Walk, *, of_
         told = answer.nodes if of_nodes else answer.logs
         assert told is not None
         await _compare(digests, client, walk, told.children)
-    return await on_disk(_questions, digests, walk.buckets(), walk.salt)
+    return await on_disk(_questions, digests, walk.buckets(), walk.salt, unwanted)
 
 
-def _questions(digests: Digests, prefixes: Iterable[str], salt: bytes) -> tuple[Bucket, ...]:
-    return tuple(have_of(digests, prefix, salt, have_max=HAVE_MAX) for prefix in prefixes)
+def _questions(
+    digests: Digests, prefixes: Iterable[str], salt: bytes, unwanted: Sequence[tuple[bytes, bytes]]
+) -> tuple[Bucket, ...]:
+    return tuple(have_of(digests, prefix, salt, have_max=HAVE_MAX, unwanted=unwanted) for prefix in prefixes)
 
 
 def _rest(client: PeerClient, buckets: Sequence[Bucket], complete: int, keys: Sequence[bytes]) -> tuple[Bucket, ...]:
@@ -169,7 +184,8 @@ async def _take_logs(node: Node, client: PeerClient, walk: Walk) -> int:
     count = 0
     problem: PeerError | None = None
     while not walk.is_over:
-        buckets = await _next_buckets(node.store.log_digests, client, walk, of_nodes=False)
+        unwanted = list(node.following.refused.items())
+        buckets = await _next_buckets(node.store.log_digests, client, walk, of_nodes=False, unwanted=unwanted)
         while buckets:
             page = await client.heads(BucketsQuery(walk.salt, buckets))
             keys = [_parse(client, announced.head).log for announced in page.heads]
@@ -183,6 +199,29 @@ async def _take_logs(node: Node, client: PeerClient, walk: Walk) -> int:
                 problem = exc
     if problem is not None:
         raise problem
+    return count
+
+
+async def _take_followed(node: Node, client: PeerClient, followed: Sequence[NamespaceId]) -> int:
+    """Take over the logs of some publishers alone; returns how many records were new."""
+    count = 0
+    wanted = list(followed)
+    while wanted:
+        asked = wanted[:IDENTITIES_MAX]
+        chains = await client.identities(asked)
+        heads: list[LogHead] = []
+        for namespace, chain in zip(asked, chains, strict=False):
+            if chain is None:
+                continue
+            try:
+                identity = await on_disk(open_identity, chain.documents)
+                if identity.namespace != namespace:
+                    raise InvalidData("the identity is of another namespace")
+            except InvalidData as exc:
+                raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from exc
+            heads += [head for log_id in sorted(identity.logs) if (head := await client.head(log_id)) is not None]
+        count += await take_heads(node, client, heads)
+        wanted = wanted[len(chains) :]
     return count
 
 
@@ -253,7 +292,18 @@ def _goals(node: Node, client: PeerClient, heads: Iterable[LogHead], stopped: It
         is_forked = told.common is not None
         goal = _Goal(told.namespace, told.version, told.log, None, told.held, told.common, proof_wanted=is_forked)
         shown.append(goal)
-    return [goal for goal in shown if _is_news(node, goal)]
+    return [goal for goal in shown if not _is_refused(node, goal) and _is_news(node, goal)]
+
+
+def _is_refused(node: Node, goal: _Goal) -> bool:
+    """Say whether this node does not want a log; then it is remembered, so that it is not sent again."""
+    if not node.following.refuses(goal.namespace, goal.log, goal.reach):
+        return False
+    if goal.head is not None:
+        node.following.note_refused(goal.log, log_digest(goal.version, goal.head.size, goal.head.root))
+    elif goal.common is not None:
+        node.following.note_refused(goal.log, forked_digest(goal.version, goal.common, goal.reach))
+    return True
 
 
 def _is_news(node: Node, goal: _Goal) -> bool:

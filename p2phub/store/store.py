@@ -22,6 +22,7 @@ from .manifests import Manifests
 from .mirrors import Mirrors
 from .parts import Parts
 from .peers import Peers
+from .policyuse import PolicyUse
 from .rates import Rates
 from .search import Search
 from .searchindex import SearchIndex
@@ -48,6 +49,7 @@ class Store:
         self.conflicts = Conflicts(self.database)
         self.forks = Forks(self.database, self.logs.recount)
         self.peers = Peers(self.database)
+        self.policy_use = PolicyUse(self.database)
         self.confirmations = Confirmations(self.database)
         self.log_states = LogStates(self.database)
         self.log_digests = Digests(self.database, self.log_states)

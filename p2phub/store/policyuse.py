@@ -1,0 +1,27 @@
+"""How much of each publisher is here (spec/policy.md §2)."""
+
+from __future__ import annotations
+
+from p2phub.core.ids import LogId, NamespaceId
+
+from .database import Database
+
+
+class PolicyUse:
+    """What the records of publishers take."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of(self, namespace: NamespaceId, *, without: LogId) -> tuple[int, int]:
+        """Return the records of a publisher that are here but for one log, and the bytes of all of them."""
+        with self._database.read() as connection:
+            (records,) = connection.execute(
+                "SELECT coalesce(sum(size), 0) FROM logs WHERE namespace = ? AND log <> ?", (namespace, without)
+            ).fetchone()
+            (size,) = connection.execute(
+                "SELECT coalesce(sum(e.length), 0) FROM logs JOIN entry_rows AS e ON e.log_number = logs.number"
+                " WHERE logs.namespace = ?",
+                (namespace,),
+            ).fetchone()
+        return records, size
