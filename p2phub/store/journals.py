@@ -37,7 +37,7 @@ IDENTITY_SIZE_MAX = 4 * 1024 * 1024  # bytes of a chain; spec/peer-protocol.md Â
 _FRAME = struct.Struct(">cI")
 _SIZES_MAX = {ENTRY: ENVELOPE_SIZE_MAX, HEAD: HEAD_SIZE_MAX, IDENTITY: IDENTITY_SIZE_MAX}
 _NAME = re.compile(r"[0-9]{8}")
-_READ_SIZE = 4 * 1024 * 1024  # bytes read at once
+READ_SIZE = 4 * 1024 * 1024  # bytes read at once
 
 
 class Place(Struct, frozen=True):
@@ -151,20 +151,12 @@ class Journals:
     def frames(self, number: int, start: int = 0) -> Iterator[Frame]:
         """Yield what the file `number` holds from byte `start` on; what is damaged is passed over."""
         path = self.path(number)
+        parser = _Parser(number, start)
         with disk_errors(path), open(path, "rb") as file:
-            at, data = start, b""
             file.seek(start)
-            while True:
-                more = file.read(_READ_SIZE)
-                data += more
-                used = 0
-                for frame, end in _parse(data, number, at, is_whole=not more):
-                    used = end
-                    if frame is not None:
-                        yield frame
-                at, data = at + used, data[used:]
-                if not more:
-                    return
+            while data := file.read(READ_SIZE):
+                yield from parser.feed(data)
+        yield from parser.end()
 
     def close(self) -> None:
         """Close the files that are open for reading."""
@@ -207,33 +199,45 @@ class Journals:
             return file
 
 
-def _parse(data: bytes, number: int, at: int, *, is_whole: bool) -> Iterator[tuple[Frame | None, int]]:
-    """Yield each frame in `data`, which stands at byte `at` of the file, and the byte of `data` behind it.
+class _Parser:
+    """Finds the frames in a journal that comes piece by piece."""
 
-    is_whole: nothing follows; otherwise a frame that goes on behind `data` is left for later.
-    """
-    position = 0
-    while position < len(data):
-        if data.startswith(MARK, position):
-            position += len(MARK)
-            yield None, position
-            continue
-        kind, length = _FRAME.unpack_from(data, position) if position + _FRAME.size <= len(data) else (b"", 0)
-        start = position + _FRAME.size
-        if length <= _SIZES_MAX.get(kind, -1) and start + length <= len(data):
-            position = start + length
-            yield Frame(kind, data[start:position], Place(number, at + start, length)), position
-            continue
-        if not is_whole and (not kind or length <= _SIZES_MAX.get(kind, -1)):
-            return
-        # Damage: nothing can be made out until the next batch.
-        found = data.find(MARK, position + 1)
-        if found < 0:
-            # The mark may have begun at the end.
-            rest = len(data) if is_whole else max(position + 1, len(data) - len(MARK))
-            yield None, rest
-            if not is_whole:
-                return
-            found = rest
-        position = found
-        yield None, position
+    def __init__(self, number: int, start: int) -> None:
+        self._number = number
+        self._at = start  # byte of the journal at which `_data` stands
+        self._data = b""
+        self._is_lost = False  # behind damage: nothing can be made out until the next mark
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Yield the frames that are whole with `data`, which follows what was fed before."""
+        self._data += data
+        yield from self._parse(is_end=False)
+
+    def end(self) -> Iterator[Frame]:
+        """Yield the frames that are left when nothing follows."""
+        yield from self._parse(is_end=True)
+
+    def _parse(self, *, is_end: bool) -> Iterator[Frame]:
+        data, position = self._data, 0
+        # While more may come, a mark is not to be taken for damage because it is cut.
+        while len(data) - position >= (1 if is_end else len(MARK)):
+            if self._is_lost:
+                position = data.find(MARK, position)
+                if position < 0:
+                    position = len(data) if is_end else len(data) - len(MARK) + 1
+                    break
+                self._is_lost = False
+            if data.startswith(MARK, position):
+                position += len(MARK)
+                continue
+            start = position + _FRAME.size
+            kind, length = _FRAME.unpack_from(data, position) if start <= len(data) else (b"", 0)
+            if length > _SIZES_MAX.get(kind, -1) or (is_end and start + length > len(data)):
+                self._is_lost = True
+                position += 1
+            elif start + length > len(data):
+                break
+            else:
+                position = start + length
+                yield Frame(kind, data[start:position], Place(self._number, self._at + start, length))
+        self._at, self._data = self._at + position, data[position:]

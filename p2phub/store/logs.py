@@ -13,7 +13,7 @@ the log. In a journal they are taken in before the next batch is written.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from sqlite3 import Connection, Row
 
 from msgspec import Struct
@@ -32,7 +32,7 @@ from .database import Database
 from .journals import IDENTITY_SIZE_MAX, Batch, Journals
 from .layout import Layout
 from .logwriter import Listener, LogWriter, decode_identity, frontier_of
-from .rebuild import Rebuild, arrivals_of
+from .rebuild import Rebuild, left_behind
 from .takeover import Takeover
 
 __all__ = ["IDENTITY_SIZE_MAX", "LogPart", "LogState", "Logs", "MakeRecord", "Outcome"]
@@ -267,9 +267,12 @@ class Logs:
     @contextmanager
     def _batch(self, connection: Connection) -> Iterator[Batch]:
         """Give a batch that is written at the end of the block, and takes in first what a crash left behind."""
-        left_behind = arrivals_of(connection, self._journals.tail(connection))
+        identities, arrivals = left_behind(connection, self._journals.tail(connection))
         batch = self._journals.begin(connection)
-        for arrival in left_behind:
+        for identity in identities:
+            with suppress(InvalidData):
+                self._writer.put_identity(connection, identity, batch)
+        for arrival in arrivals:
             self._take(connection, arrival, batch)
         yield batch
         self._journals.write(connection, batch)

@@ -51,7 +51,7 @@ Spot = tuple[int, Place]  # the index of an entry, and where it lies
 Good = tuple[Entry, Place]
 
 
-def arrivals_of(connection: Connection, frames: Iterable[Frame]) -> list[Arrival]:
+def left_behind(connection: Connection, frames: Iterable[Frame]) -> tuple[list[Identity], list[Arrival]]:
     """Return what frames hold that a crash kept out of the index, checked as if a peer had sent it."""
     identities: dict[NamespaceId, Identity] = {}
     heads: dict[LogId, bytes] = {}
@@ -81,7 +81,7 @@ def arrivals_of(connection: Connection, frames: Iterable[Frame]) -> list[Arrival
         if head is not None and head.size < start + len(checked.entries):
             head = None
         arrivals.append(Arrival(proven, log, key, head, start, checked))
-    return arrivals
+    return list(identities.values()), arrivals
 
 
 class _Log(Struct):
