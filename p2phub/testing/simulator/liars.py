@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 from functools import partial
 from sqlite3 import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from p2phub.core.certificate import certificate
+from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import HubError
 from p2phub.core.identity import new_document, open_identity, sign_document
 from p2phub.core.ids import LogId, ManifestId, NamespaceId, NodeId
@@ -23,11 +24,23 @@ from p2phub.core.signing import SigningKey
 from p2phub.net.door import Handler, Request, Response
 from p2phub.net.peerclient import open_peer
 from p2phub.node.node import Node
-from p2phub.protocol.messages import ANSWER_SIZE_MAX, FRAME_SIZE_MAX
+from p2phub.protocol.messages import (
+    ANSWER_SIZE_MAX,
+    FRAME_SIZE_MAX,
+    IdentityChain,
+    LogHead,
+    MapAnswer,
+    Reconciled,
+    ReconcileQuery,
+)
+from p2phub.protocol.talk import TOLD_MAX, Ask, Exchange, Push, Reply, Say, Whole, sign_talk
 
 from .network import Host
 from .nodes import PORT, SimulatedNode
 from .sockets import on_host
+
+if TYPE_CHECKING:
+    from .world import World
 
 
 class Liar(SimulatedNode):
@@ -37,7 +50,14 @@ class Liar(SimulatedNode):
 
     def others(self) -> list[SimulatedNode]:
         """Return the nodes that it may harm: it knows them all."""
-        return [node for node in self.world.nodes if not isinstance(node, Liar)]
+        return [node for node in self.world.nodes if not isinstance(node, Liar) and node.is_running]
+
+    async def tell(self, peer: SimulatedNode, say: Say) -> None:
+        """Say something to a peer in its own name."""
+        message = sign_talk(say, self.key, peer.id, now=self.clock(), record=self.node.record())
+        with contextlib.suppress(HubError):
+            async with open_peer(peer.id, peer.host.address, PORT, plain=self.world.plain) as client:
+                await client.talk(message)
 
 
 class Withholder(Liar):
@@ -47,6 +67,90 @@ class Withholder(Liar):
         """Begin."""
         self.say("withholds all that is newer")
         self.node.store.logs.extend = lambda *_, **__: 0  # type: ignore[method-assign]
+
+
+class Replayer(Liar):
+    """Tells everybody again and again the state in which logs were at a moment."""
+
+    def __init__(self, world: World, name: str, host: Host) -> None:
+        super().__init__(world, name, host)
+        self._old: list[Whole] = []
+
+    def remember(self) -> None:
+        """Keep the state of all logs as what is told from now on."""
+        self.say("tells what is now for ever")
+        store = self.node.store
+        for state in store.logs.states():
+            identity = store.logs.identity(state.namespace)
+            assert identity is not None
+            head = LogHead(state.namespace, state.version, state.head)
+            entries = store.logs.entries(state.log, 0, size_max=FRAME_SIZE_MAX // 4)
+            self._old.append(Whole(head, 0, tuple(entries), IdentityChain(identity.chain)))
+
+    async def live(self, node: Node) -> None:
+        """Tell it, beside what a node does."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(super().live, node)
+            while True:
+                for peer in self.others() if self._old else ():
+                    nursery.start_soon(self.tell, peer, Push(tuple(self._old[:8])))
+                    self.lies += 1
+                await trio.sleep(3.0)
+
+
+class Eclipser(Liar):
+    """Presses itself on everybody as a neighbour, knows only its accomplices, and hears and tells nothing."""
+
+    def wrap(self, handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            response = await handler(request)
+            if request.path == "/v1/talk" and response.status == 200 and isinstance(response.body, bytes):
+                self.lies += 1
+                return Response(200, encode(Reply(neighbour=True, records=self._accomplices())))
+            if request.path == "/v1/reconcile" and response.status == 200:
+                return self._same(request)
+            return response
+
+        return answer
+
+    def _same(self, request: Request) -> Response:
+        """Say that the maps are the same, whatever is asked."""
+        query = decode(request.body, ReconcileQuery, size_max=FRAME_SIZE_MAX)
+        logs, nodes = (MapAnswer(asked.root, ()) if asked else None for asked in (query.logs, query.nodes))
+        return Response(200, encode(Reconciled(logs, nodes)))
+
+    def _accomplices(self) -> tuple[bytes, ...]:
+        others = [node for node in self.world.nodes if isinstance(node, Eclipser) and node.is_running]
+        return tuple(node.node.record() for node in self.world.rng.sample(others, min(len(others), TOLD_MAX)))
+
+    async def live(self, node: Node) -> None:
+        """Ask all to be a neighbour, urgently."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                for peer in self.others():
+                    nursery.start_soon(self.tell, peer, Ask(urgent=True))
+                    nursery.start_soon(self.tell, peer, Exchange(self._accomplices()))
+                await trio.sleep(10.0)
+
+
+class Echo(Liar):
+    """Has another map than everybody who asks, and the same in each part of it."""
+
+    def wrap(self, handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            response = await handler(request)
+            if request.path != "/v1/reconcile" or response.status != 200:
+                return response
+            assert isinstance(response.body, bytes)
+            said = decode(response.body, Reconciled, size_max=ANSWER_SIZE_MAX)
+            self.lies += 1
+            logs, nodes = (
+                MapAnswer(self.world.rng.randbytes(32), part.children) if part else None
+                for part in (said.logs, said.nodes)
+            )
+            return Response(200, encode(Reconciled(logs, nodes)))
+
+        return answer
 
 
 class Twin(Liar):
@@ -126,22 +230,35 @@ class Pretender(Liar):
         """Pretend, beside what a node does."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(super().live, node)
-            number = 0
             while True:
                 for peer in self.others():
-                    number += 1
-                    nursery.start_soon(self._show, peer, number)
+                    nursery.start_soon(self._show, peer)
+                    nursery.start_soon(self.tell, peer, Exchange(tuple(self._made_up() for _ in range(TOLD_MAX))))
                 await trio.sleep(self.pause_s)
 
-    async def _show(self, peer: SimulatedNode, number: int) -> None:
-        key = SigningKey(self._seed(f"pretended {number}"))
+    def wrap(self, handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            response = await handler(request)
+            if request.path != "/v1/talk" or response.status != 200:
+                return response
+            return Response(200, encode(Reply(neighbour=True, records=(self._made_up(),))))
+
+        return answer
+
+    async def _show(self, peer: SimulatedNode) -> None:
+        with contextlib.suppress(HubError):
+            async with open_peer(peer.id, peer.host.address, PORT, plain=self.world.plain) as client:
+                await client.hello(self._made_up())
+
+    def _made_up(self) -> bytes:
+        """Return the record of a node that does not exist."""
+        self.lies += 1
+        key = SigningKey(self._seed(f"made up {self.lies}"))
         record = NodeRecord(
             schema=1, node=NodeId(key.public_key), addresses=(f"{self.victim.address}:{PORT}",),
             certificate=certificate(key), time=int(self.clock()), ttl=TTL_MAX_S,
         )  # fmt: skip
-        with contextlib.suppress(HubError):
-            async with open_peer(peer.id, peer.host.address, PORT, plain=self.world.plain) as client:
-                await client.hello(sign_node_record(record, key).data)
+        return sign_node_record(record, key).data
 
 
 class Flooder(Liar):
@@ -150,8 +267,9 @@ class Flooder(Liar):
     async def flood(self, count: int, rate: float) -> None:
         """Publish one record of each of `count` publishers, `rate` a second."""
         logs = self.node.store.logs
-        for number in range(count):
-            key = SigningKey(self._seed(f"flood {number}"))
+        for _ in range(count):
+            self.lies += 1
+            key = SigningKey(self._seed(f"flood {self.lies}"))
             identity = open_identity([sign_document(new_document(key.public_key, created=int(self.clock())), [key])])
             logs.add_identity(identity)
             entry = logs.append_own(identity.namespace, key, partial(self._spam, identity.namespace))
@@ -168,7 +286,7 @@ class Flooder(Liar):
 class Bystander:
     """A host that has nothing to do with nodes, and counts who calls it."""
 
-    def __init__(self, world: Any, name: str, address: str) -> None:
+    def __init__(self, world: World, name: str, address: str) -> None:
         self.host: Host = world.network.add_host(name, address)
         self.calls: dict[str, int] = {}  # by the name of the caller
         self._world = world
@@ -181,5 +299,6 @@ class Bystander:
 
     async def _take(self, stream: trio.SocketStream) -> None:
         caller = self._world.network.host_at(stream.socket.getpeername()[0])
-        self.calls[caller.name] = self.calls.get(caller.name, 0) + 1
+        name = caller.name if caller else "?"
+        self.calls[name] = self.calls.get(name, 0) + 1
         await stream.aclose()

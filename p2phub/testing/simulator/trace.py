@@ -1,7 +1,7 @@
 """What happened in a simulation, a line each, the same lines for the same seed (spec/simulation.md §4).
 
-    seconds  host  kind   what
-      12.482 n017  ask    n003 POST /v1/announce 412 → 204
+seconds  host  kind   what
+  12.482 n017  ask    n003 POST /v1/announce 412 → 204
 """
 
 from __future__ import annotations

@@ -77,17 +77,25 @@ class World:
         self.trace.note("world", "-", text)
 
     async def add(
-        self, count: int = 1, make: MakeNode = SimulatedNode, *, knows: int = 3, prefix: str = ""
+        self,
+        count: int = 1,
+        make: MakeNode = SimulatedNode,
+        *,
+        knows: int = 3,
+        prefix: str = "",
+        told: Sequence[SimulatedNode] = (),
     ) -> list[Any]:
         """Start `count` nodes; each was told of `knows` of those that run already, chosen at random.
 
-        make: the class of the nodes. prefix: of their addresses ("198.51."); else they are spread wide.
+        make: the class of the nodes. told: other nodes that each was told of, too. prefix: of
+        their addresses ("198.51."); else they are spread wide.
         """
         made = []
         for _ in range(count):
             number = len(self.nodes)
             name = f"n{number:03}"
             node = make(self, name, self.network.add_host(name, self._free_address(prefix)))
+            node.told += [other.address for other in told]
             known = [other for other in self.nodes if other.is_running]
             for other in self.rng.sample(known, min(knows, len(known))):
                 node.told.append(other.address)
