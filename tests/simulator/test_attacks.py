@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from p2phub.protocol.membership import ACTIVE_MAX
 from p2phub.testing.simulator import World, attacks, simulate
 from p2phub.testing.simulator.measures import Measure
 
@@ -16,6 +17,24 @@ def run(scenario, count: int, seed: int = 1, **options: object) -> dict[str, Mea
 
     assert [str(measure) for measure in measures.values() if not measure.is_met] == []
     return measures
+
+
+def test_old_heads_bring_nobody_back_and_are_not_passed_on():
+    measures = run(attacks.replayed, 6)
+
+    assert measures["lies told"].value > 0
+
+
+def test_a_node_all_of_whose_neighbours_are_hostile_hears_of_news_all_the_same():
+    measures = run(attacks.eclipsed, 12, releases=1)
+
+    assert measures["hostile neighbours at the start"].value == ACTIVE_MAX
+
+
+def test_fingerprints_that_collide_hide_nothing():
+    measures = run(attacks.collisions, 5, logs=40)
+
+    assert measures["lies told"].value > 0
 
 
 def test_what_most_nodes_withhold_is_found_all_the_same():
@@ -43,7 +62,9 @@ def test_messages_that_are_too_large_harm_nobody():
 
 
 def test_nobody_is_led_to_attack_a_bystander():
-    run(attacks.pretended, 5)
+    measures = run(attacks.pretended, 5, seconds=120.0)
+
+    assert measures["lies told"].value > 1000
 
 
 def test_a_flood_of_fresh_keys_keeps_no_release_back():

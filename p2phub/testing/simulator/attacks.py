@@ -62,7 +62,7 @@ async def replayed(world: World, count: int) -> list[Measure]:
     ]
 
 
-async def eclipsed(world: World, count: int) -> list[Measure]:
+async def eclipsed(world: World, count: int, *, releases: int = 3) -> list[Measure]:
     """One node meets hostile ones first, three times as many as there are others; it hears of news all the same."""
     few = max(4, count // 4)
     await world.add(few)
@@ -74,7 +74,7 @@ async def eclipsed(world: World, count: int) -> list[Measure]:
     hostile_ids = {node.id for node in hostile}
     around = len(hostile_ids & set(victim.node.neighbours.members.active))
     times = []
-    for number in range(3):
+    for number in range(releases):
         head = world.nodes[1 + number % (few - 1)].publish(f"model-{number}")
         times.append(await world.wait_until(partial(victim.has, head), 1800, "that the victim has the release"))
         await world.run(60)
@@ -208,14 +208,14 @@ async def oversize(world: World, count: int) -> list[Measure]:
     return [Measure("honest nodes know it after", took_s, "s", SPREAD_MAX_S), _lies(world)]
 
 
-async def pretended(world: World, count: int) -> list[Measure]:
+async def pretended(world: World, count: int, *, seconds: float = 600.0) -> list[Measure]:
     """Some nodes tell of made-up nodes at the address of a bystander; nobody is led to attack it."""
     bystander = Bystander(world, "victim", "198.51.100.7")
     world.nursery.start_soon(bystander.listen)
     Pretender.victim = bystander.host
     await world.add(count - 2)
     await world.add(2, Pretender)
-    await world.run(600)
+    await world.run(seconds)
     names = {node.name for node in honest(world)}
     calls = [calls for name, calls in bystander.calls.items() if name in names]
     head = world.nodes[0].publish("parrot")
@@ -223,6 +223,7 @@ async def pretended(world: World, count: int) -> list[Measure]:
     return [
         Measure("calls at the bystander a node", sum(calls) / len(names), "", CALLS_MAX),
         Measure("most of one node", max(calls, default=0)),
+        _lies(world),
         Measure("honest nodes know a release after", took_s, "s", SPREAD_MAX_S),
     ]
 

@@ -7,11 +7,13 @@ whatever the questions are that peers ask of it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from functools import partial
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any
 
 import trio
+from msgspec.structs import replace
 
 from p2phub.core.certificate import certificate
 from p2phub.core.encoding import decode, encode
@@ -138,19 +140,23 @@ class Echo(Liar):
 
     def wrap(self, handler: Handler) -> Handler:
         async def answer(request: Request) -> Response:
-            response = await handler(request)
-            if request.path != "/v1/reconcile" or response.status != 200:
-                return response
+            if request.path != "/v1/reconcile":
+                return await handler(request)
+            query = decode(request.body, ReconcileQuery, size_max=FRAME_SIZE_MAX)
+            # What is asked about another map is answered in full.
+            asked = [replace(part, root=self._other()) if part else None for part in (query.logs, query.nodes)]
+            response = await handler(dataclasses.replace(request, body=encode(ReconcileQuery(query.salt, *asked))))
             assert isinstance(response.body, bytes)
             said = decode(response.body, Reconciled, size_max=ANSWER_SIZE_MAX)
+            told = [replace(part, root=self._other()) if part else None for part in (said.logs, said.nodes)]
             self.lies += 1
-            logs, nodes = (
-                MapAnswer(self.world.rng.randbytes(32), part.children) if part else None
-                for part in (said.logs, said.nodes)
-            )
-            return Response(200, encode(Reconciled(logs, nodes)))
+            return Response(200, encode(Reconciled(*told)))
 
         return answer
+
+
+    def _other(self) -> bytes:
+        return self.world.rng.randbytes(32)
 
 
 class Twin(Liar):
