@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark.cases import CASES, small
+from benchmark.cases import CASES, catalogue, small
 from benchmark.command import run_case
 from benchmark.measuring import Failure, Row, Target, measure, reached
 from benchmark.plot import plot
@@ -69,6 +69,25 @@ def test_the_main_cases_measure_every_row(tmp_path: Path) -> None:
     # Each case says why it left something out.
     assert bool(missing) <= bool(document["skipped"])
     assert list(tmp_path.iterdir()) == [tmp_path / "results.json"]
+
+
+def test_a_catalogue_is_taken_over_and_searched_in_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SEARCHES": 4, "WARM_UP": 1, "RATE": 50, "FED_SECONDS": 1}.items():
+        monkeypatch.setattr(catalogue, name, value)
+    rows: list[Row] = []
+    options = Options(records=400, keep=tmp_path / "kept")
+    run_case("catalogue", options, tmp_path, rows, [], runs=1)
+
+    by_name = {row.name: row.samples[0] for row in rows}
+    taken = by_name.pop("take over 400 records")
+    assert taken["records_rate"] > 0
+    assert 1000 < taken["record_bytes"] < 10_000
+    assert len(by_name) == 12
+    assert all(0 < sample["p50"] <= sample["p99"] for sample in by_name.values())
+    # What was kept is used, and not made again.
+    kept = (tmp_path / "kept" / "cost-400.json").stat().st_mtime_ns
+    run_case("catalogue", options, tmp_path, [], [], runs=1, only="take over")
+    assert (tmp_path / "kept" / "cost-400.json").stat().st_mtime_ns == kept
 
 
 def test_small_files_come_in_every_way_that_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

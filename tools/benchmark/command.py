@@ -40,7 +40,14 @@ def main() -> int:
     if arguments.svg and drawn is None:
         parser.error("--svg plots the case growth or swarm, and neither is to be measured")
     full = arguments.full or arguments.all
-    options = Options(size=arguments.size, nodes=arguments.nodes, rate=arguments.rate, full=full)
+    options = Options(
+        size=arguments.size,
+        nodes=arguments.nodes,
+        rate=arguments.rate,
+        full=full,
+        records=arguments.records,
+        keep=arguments.keep,
+    )
     rows: list[Row] = []
     skipped: list[str] = []
     failures: list[str] = []
@@ -85,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", metavar="WORD", help="only rows whose name has WORD")
     parser.add_argument("--nodes", type=_numbers, metavar="N[,N…]", help="swarm, growth: how many nodes want it")
     parser.add_argument("--rate", type=_rate, metavar="RATE", help="of a capped uplink, such as 100MB")
+    parser.add_argument("--records", type=_number, metavar="N", help="catalogue: how many (default: 100,000)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="catalogue: keep the store here, or use it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="also plot how the time grows with the nodes")
     parser.add_argument("--install", action="store_true", help="only install the others, with apt-get and pip, as root")

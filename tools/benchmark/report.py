@@ -25,6 +25,11 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "changed": ("changed MB", lambda value: f"{value / 1e6:.3f}"),
     "received": ("moved MB", lambda value: f"{value / 1e6:.3f}"),
     "rounds": ("questions", lambda value: f"{value:.0f}"),
+    "records_rate": ("records/s", lambda value: f"{value:.0f}"),
+    "record_bytes": ("B/record", lambda value: f"{value:.0f}"),
+    "index_bytes": ("index B/rec", lambda value: f"{value:.0f}"),
+    "p50": ("p50 ms", lambda value: f"{value:.2f}"),
+    "p99": ("p99 ms", lambda value: f"{value:.2f}"),
     "busy": ("CPU busy", lambda value: f"{value:.0%}"),
 }
 # How a target's quantity reads; with "of …" behind it when it is a ratio.
@@ -35,6 +40,10 @@ WORDS = {
     "cpu_per_gb": "CPU",
     "peak": "peak memory, MB",
     "serving_peak": "serving memory, MB",
+    "records_rate": "records a second",
+    "record_bytes": "bytes on disk a record",
+    "p50": "ms, median",
+    "p99": "ms, 99 of 100",
     "of_ideal": "of the ideal time",
     "of_changed": "of the changed bytes moved",
     "copies": "copies sent by the seed",

@@ -37,6 +37,8 @@ class Options:
     nodes: tuple[int, ...] | None = None
     rate: float | None = None  # bytes per second
     full: bool = False  # the sizes of the targets, not those that suit a short run
+    records: int | None = None
+    keep: Path | None = None  # where what takes long to make is kept for other runs
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..measuring import Row
 from ..workplace import Workplace
-from . import fetch, finetune, hub, memory, providers, publish, reconcile, small, swarm
+from . import catalogue, fetch, finetune, hub, memory, providers, publish, reconcile, small, swarm
 
 
 @dataclass(frozen=True)
@@ -29,5 +29,6 @@ CASES = {
     "memory": Case("memory with a very large file and with many connections", memory.rows, default=False),
     "hub": Case("the hub's own client through the local door, and from the cache view", hub.rows),
     "reconcile": Case("two catalogues, equal and almost so: bytes and questions", reconcile.rows, default=False),
+    "catalogue": Case("take a catalogue over, and search it while more comes in", catalogue.rows, default=False),
     "publish": Case("publish and verify, beside copying and hashing", publish.rows),
 }

@@ -1,0 +1,128 @@
+"""Make up a catalogue, take it over, and run a node that takes more over while it answers.
+
+    catalogue.py make FILE RECORDS SEED PART PARTS        logs of made-up publishers, one after the other
+    catalogue.py take HOME FILE...                        into the store of HOME; prints what it cost as JSON
+    catalogue.py node HOME FILE RATE ARGUMENT...          `p2phub node ARGUMENT...` with so many records a second
+
+A file holds, for each log, the identity's chain, the head and the entries, as msgpack after its length.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from p2phub.core.checkpoint import parse_head
+from p2phub.core.encoding import decode, encode
+from p2phub.core.identity import open_identity
+from p2phub.protocol.messages import IdentityChain
+from p2phub.store.layout import Layout
+from p2phub.store.logs import IDENTITY_SIZE_MAX, LogPart
+from p2phub.store.store import Store
+from p2phub.testing.releases import make_logs
+
+RECORDS_AT_ONCE = 2048  # about what a pull hands over
+LENGTH = struct.Struct(">I")
+
+Packed = tuple[bytes, bytes, list[bytes]]
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case ["make", file, records, seed, part, parts]:
+            make(Path(file), int(records), int(seed), int(part), int(parts))
+        case ["take", home, *files]:
+            print(json.dumps(take(Path(home), [Path(file) for file in files])))
+        case ["node", home, file, rate, *arguments]:
+            threading.excepthook = lambda failure: os._exit(1)
+            threading.Thread(target=feed, args=(Path(home), Path(file), float(rate)), daemon=True).start()
+            run_node(arguments)
+        case _:
+            sys.exit(__doc__)
+
+
+def make(path: Path, records: int, seed: int, part: int, parts: int) -> None:
+    """Write the logs of one part of a made-up catalogue."""
+    with open(path.with_suffix(".part"), "wb") as file:
+        for log in make_logs(records, seed=seed, part=part, parts=parts):
+            chain = encode(IdentityChain(log.identity.chain))
+            data = msgspec.msgpack.encode((chain, log.head.text, log.data))
+            file.write(LENGTH.pack(len(data)) + data)
+    path.with_suffix(".part").rename(path)
+
+
+def read(paths: Sequence[Path]) -> Iterator[LogPart]:
+    """Yield the logs in these files as a pull has them: the identity is checked, the rest is not."""
+    for path in paths:
+        with open(path, "rb") as file:
+            while head := file.read(LENGTH.size):
+                chain, note, entries = msgspec.msgpack.decode(file.read(*LENGTH.unpack(head)), type=Packed)
+                documents = decode(chain, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents
+                yield LogPart(open_identity(documents), parse_head(note), 0, tuple(entries))
+
+
+def batches(parts: Iterator[LogPart], size: int) -> Iterator[list[LogPart]]:
+    """Yield parts that together have about `size` records."""
+    batch: list[LogPart] = []
+    count = 0
+    for part in parts:
+        batch.append(part)
+        count += len(part.entries)
+        if count >= size:
+            yield batch
+            batch, count = [], 0
+    if batch:
+        yield batch
+
+
+def take(home: Path, files: Sequence[Path]) -> dict[str, float]:
+    """Take all logs over; returns seconds, records, and the peak of memory in bytes."""
+    with Store(layout(home)) as store:
+        start, records = time.monotonic(), 0
+        for batch in batches(read(files), RECORDS_AT_ONCE):
+            records += taken(store, batch)
+        seconds = time.monotonic() - start
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = usage.ru_utime + usage.ru_stime
+    return {"seconds": seconds, "records": records, "peak": usage.ru_maxrss * 1024.0, "cpu": cpu}
+
+
+def feed(home: Path, file: Path, rate: float) -> None:
+    """Take logs over at a steady rate, until there are no more."""
+    with Store(layout(home)) as store:
+        start, records = time.monotonic(), 0
+        for batch in batches(read([file]), max(1, int(rate / 2))):
+            records += taken(store, batch)
+            time.sleep(max(0.0, start + records / rate - time.monotonic()))
+
+
+def taken(store: Store, batch: list[LogPart]) -> int:
+    outcomes = store.logs.extend_many(batch, now=time.time())
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return sum(outcome for outcome in outcomes if isinstance(outcome, int))
+
+
+def run_node(arguments: Sequence[str]) -> None:
+    from p2phub.cli.main import entry
+
+    sys.argv = ["p2phub", "node", *arguments]
+    entry()
+
+
+def layout(home: Path) -> Layout:
+    return Layout(home, home / "store")
+
+
+if __name__ == "__main__":
+    main()
