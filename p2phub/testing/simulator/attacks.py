@@ -11,6 +11,7 @@ import trio
 
 from p2phub.core import fingerprints
 from p2phub.core.checkpoint import Head
+from p2phub.core.errors import ForkedLog
 from p2phub.protocol import reconcile
 
 from .liars import (
@@ -153,13 +154,18 @@ async def forked(world: World, count: int) -> list[Measure]:
     world.heal()
 
     def all_know() -> bool:
-        return all(node.node.store.logs.fork(head.log) is not None for node in world.nodes)
+        return all(node.node.store.forks.get(head.log) is not None for node in world.nodes)
 
     took_s = await world.wait_until(all_know, 1800, "that all nodes have the proof of the fork")
-    publisher.publish("parrot")
+    try:
+        publisher.publish("parrot")
+    except ForkedLog:
+        publisher.say("cannot sign more in a log that forked")
+    else:
+        raise Unmet(f"{publisher.name} signed a record in a log that it knows to have forked", world)
     await world.run(120)
     for node in honest(world):
-        if node is not publisher and node.heads()[head.log][0] > 1:
+        if node.heads()[head.log][0] > 1:
             raise Unmet(f"{node.name} took a record of a frozen log", world)
     return [Measure("all have the proof after", took_s, "s")]
 
