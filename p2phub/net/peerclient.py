@@ -32,6 +32,8 @@ from p2phub.protocol.messages import (
     ANSWER_SIZE_MAX,
     HAVE_ROOTS_MAX,
     BucketsQuery,
+    Consistency,
+    ConsistencyQuery,
     Have,
     HaveQuery,
     Heads,
@@ -141,6 +143,12 @@ class PeerClient:
     async def fork(self, log: LogId) -> ForkProof:
         """Return what proves that `log` forked; unchecked."""
         return self._decode(await self._get(f"fork/{log}", size_max=PROOF_SIZE_MAX), ForkProof)  # type: ignore[arg-type]
+
+    async def consistency(self, log: LogId, old: int, new: int) -> Consistency | None:
+        """Return the root that `log` had at `old` records and what proves it; None if the peer has no such proof."""
+        query = encode(ConsistencyQuery(log, old, new))
+        data = await self._exchange("POST", "consistency", content=query, size_max=ANSWER_SIZE_MAX)
+        return self._decode(data, Consistency) if data is not None else None
 
     async def manifest(self, manifest: ManifestId) -> bytes | None:
         """Return the bytes of a manifest, checked against its hash; None if the peer has it not."""

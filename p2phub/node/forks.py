@@ -33,7 +33,7 @@ async def prove_fork(
     """
     proof = await _by_entries(node, client, log_id, reach)
     if proof is None and head is not None:
-        proof = await on_disk(_by_heads, node, head)
+        proof = await _by_heads(node, client, head)
     if proof is None:
         return False
     try:
@@ -74,15 +74,17 @@ async def _by_entries(node: Node, client: PeerClient, log_id: LogId, reach: int)
     return prove_by_entries(*pair) if pair else None
 
 
-def _by_heads(node: Node, head: Head) -> ForkProof | None:
-    """Return what our own head says against `head`, None if ours is smaller, or says nothing against it."""
-    state = node.store.logs.state(head.log)
-    if state is None or not state.head or not head.size:
+async def _by_heads(node: Node, client: PeerClient, head: Head) -> ForkProof | None:
+    """Return what our own head and `head` say against each other; None if they do not, or nothing shows it."""
+    state = await on_disk(node.store.logs.state, head.log)
+    ours = parse_head(state.head) if state and state.head else None
+    if ours is None or not ours.size or not head.size:
         return None
-    ours = parse_head(state.head)
     if ours.size < head.size:
-        return None
-    leaves = node.store.logs.leaves(head.log, ours.size)
+        # Only who has the longer history can show what it was when it was shorter.
+        found = await client.consistency(head.log, ours.size, head.size)
+        return ForkedHeads(head.text, ours.text, found.root, found.proof) if found else None
+    leaves = await on_disk(node.store.logs.leaves, head.log, ours.size)
     return ForkedHeads(
         ours.text, head.text, root(LOG_TREE, leaves[: head.size]), consistency_proof(LOG_TREE, leaves, head.size)
     )

@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from p2phub.core import merkle
 from p2phub.core.encoding import encode
 from p2phub.core.fingerprints import SHORT_SIZE, range_of, short_item
+from p2phub.core.merkle import LOG_TREE
 from p2phub.protocol.messages import (
     HEADS_ANSWER_SIZE,
+    PROVEN_MAX,
     RECORDS_ANSWER_SIZE,
     Bucket,
     BucketsQuery,
+    Consistency,
+    ConsistencyQuery,
     Heads,
     Identities,
     IdentitiesQuery,
@@ -115,6 +120,17 @@ def records_of(store: Store, query: RecordsQuery) -> Records:
         if size > RECORDS_ANSWER_SIZE:
             break
     return Records(tuple(found))
+
+
+def consistency_of(store: Store, query: ConsistencyQuery) -> Consistency | None:
+    """Return what proves that a log goes on from what it was; None if it is not here so far, or too long."""
+    if not query.old <= query.new <= PROVEN_MAX:
+        return None
+    leaves = store.logs.leaves(query.log, query.new)
+    if len(leaves) < query.new:
+        return None
+    proof = merkle.consistency_proof(LOG_TREE, leaves, query.old)
+    return Consistency(merkle.root(LOG_TREE, leaves[: query.old]), proof)
 
 
 def have_of(

@@ -451,6 +451,9 @@ async def _fetch(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
                 open_goals.append(goal)  # cut short, to fit the answer
             elif goal.missing > 0:
                 is_complete = False
+                if goal.size and goal.head is not None:
+                    # It may be one who shows a head of another history, and hides the records.
+                    await _prove_fork(node, client, goal)
     if unknown is not None:
         raise _other_version(client, "a record", unknown)
     return count, is_complete

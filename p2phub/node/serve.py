@@ -38,6 +38,7 @@ from p2phub.protocol.messages import (
     TREE_ANSWER_SIZE,
     BucketsQuery,
     ByteRange,
+    ConsistencyQuery,
     Have,
     HaveQuery,
     Held,
@@ -62,7 +63,7 @@ from p2phub.store.partial import pack_bits
 from . import mates
 from .disk import on_disk
 from .gossip import hear
-from .maps import REFRESHED_MAX, compare, heads_in, identities_of, records_in, records_of, refresh_maps
+from .maps import REFRESHED_MAX, compare, consistency_of, heads_in, identities_of, records_in, records_of, refresh_maps
 from .neighbours import cost_network
 from .node import Node
 
@@ -118,6 +119,7 @@ class PeerDoor:
             ("POST", r"/v1/talk", self._talk),
             ("GET", r"/v1/head/([a-z2-7]{52})", self._head),
             ("GET", r"/v1/fork/([a-z2-7]{52})", self._fork),
+            ("POST", r"/v1/consistency", self._consistency),
             ("GET", r"/v1/inventory", self._inventory),
             ("GET", r"/v1/manifest/([0-9a-f]{64})", self._manifest),
             ("POST", r"/v1/have", self._have),
@@ -219,6 +221,11 @@ class PeerDoor:
         query = decode(request.body, UpstreamQuery, size_max=LARGE_QUERY_SIZE_MAX)
         is_near = await self._node.links.class_of(request.host) not in EXPENSIVE
         return Response(200, encode(await mates.answer(self._node, query, is_near=is_near)))
+
+    async def _consistency(self, request: Request) -> Response:
+        query = decode(request.body, ConsistencyQuery, size_max=FRAME_SIZE_MAX)
+        found = await on_disk(consistency_of, self._store, query)
+        return Response(200, encode(found)) if found else _text(404, "nothing proves this here")
 
     async def _fork(self, request: Request, log_text: str) -> Response:
         fork = await on_disk(self._store.forks.get, LogId.parse(log_text))

@@ -25,6 +25,8 @@ ANSWER_SIZE_MAX = 4 * 1024 * 1024  # bytes of any answer but content; §1
 NODES_MAX = 64  # node records in one answer; §3
 HEADS_ANSWER_SIZE = 256 * 1024  # bytes of heads, or of node records, in one answer, about; spec/replication.md §2
 IDENTITIES_MAX = 256  # namespaces asked about at once; §4
+PROOF_HASHES_MAX = 64  # in a proof of consistency; spec/forks.md §5
+PROVEN_MAX = 100_000  # records of a log of which proofs of consistency are made; spec/forks.md §5
 RANGES_MAX = 512  # logs asked for records of at once; §4
 RECORDS_ANSWER_SIZE = 1024 * 1024  # bytes of entries, or of identities, in one answer, about; §4
 INVENTORY_PAGE = 1_000  # repositories in one answer; spec/gossip.md §9
@@ -196,6 +198,21 @@ class Inventory(Struct, frozen=True, forbid_unknown_fields=True):
 
     held: Annotated[tuple[Held, ...], Meta(max_length=INVENTORY_PAGE)]
     more: bool
+
+
+class ConsistencyQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Asks for the root that a log had at the size `old`, and what proves it to who knows it at the size `new`."""
+
+    log: LogId
+    old: Annotated[int, Meta(ge=1, le=2**53)]
+    new: Annotated[int, Meta(ge=1, le=2**53)]
+
+
+class Consistency(Struct, frozen=True, forbid_unknown_fields=True):
+    """The root at the smaller size, and a proof of consistency (RFC 9162 §2.1.4)."""
+
+    root: Hash
+    proof: Annotated[tuple[Hash, ...], Meta(max_length=PROOF_HASHES_MAX)]
 
 
 class HaveQuery(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -19,6 +19,7 @@ from p2phub.core.identity import Role, new_document, open_identity, sign_documen
 from p2phub.core.ids import ManifestId
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.records import Entry, Publish, Summary, log_id, sign_record
+from p2phub.core.search import Query
 from p2phub.net.door import Response
 from p2phub.net.peerclient import open_peer
 from p2phub.node import inspect
@@ -29,7 +30,7 @@ from p2phub.node.maps import refresh_maps
 from p2phub.node.node import Node, create_identity, own_identity
 from p2phub.node.publish import publish
 from p2phub.node.pulling import pull
-from p2phub.protocol.messages import ANSWER_SIZE_MAX, Heads, Records, StoppedLog
+from p2phub.protocol.messages import ANSWER_SIZE_MAX, PROVEN_MAX, Consistency, Heads, Records, StoppedLog
 from p2phub.testing import values
 from p2phub.testing.hostile import Wrap, answering, on_answer, open_home, serving
 
@@ -69,8 +70,7 @@ def give(node: Node, entries: Sequence[Entry]) -> None:
 
 def models(node: Node) -> set[str]:
     """Return which of the records count."""
-    with node.store.database.read() as connection:
-        return {row["model"] for row in connection.execute("SELECT model FROM models")}
+    return {found.model for found in node.store.search.find(Query())}
 
 
 def names(entries: Sequence[Entry]) -> set[str]:
@@ -150,24 +150,28 @@ async def test_the_proof_with_the_fewest_common_records_counts(nodes: list[Node]
     assert one.store.log_digests.root() == other.store.log_digests.root()
 
 
-async def test_two_heads_prove_a_fork_where_the_peer_does_not_show_its_records(nodes: list[Node]) -> None:
+@pytest.mark.parametrize("ours", [ONE, OTHER], ids=["the longer", "the shorter"])
+async def test_two_heads_prove_a_fork_where_the_peer_does_not_show_its_records(
+    nodes: list[Node], ours: list[Entry]
+) -> None:
     one, other, third, _ = nodes
-    give(one, ONE)
-    give(other, OTHER)
+    give(one, ours)
+    give(other, OTHER if ours is ONE else ONE)
 
     def show_nothing(body: bytes) -> bytes:
         answer = decode(body, Records, size_max=ANSWER_SIZE_MAX)
         return encode(Records(tuple(() for _ in answer.entries)))
 
-    assert await pull_from(one, other, wrap=on_answer("/v1/records", show_nothing)) is None
+    error = await pull_from(one, other, wrap=on_answer("/v1/records", show_nothing))
     fork = one.store.forks.get(LOG)
     assert await pull_from(third, one) is None
 
+    assert type(error) in (type(None), PeerError)
     assert fork is not None
     assert isinstance(fork.proof, ForkedHeads)
     # Of the seven records of the smaller head at most six are the same.
     assert fork.common == 6
-    assert models(one) == models(third) == names(ONE[:6])
+    assert models(one) == models(third) == names(ours[:6])
     assert third.store.log_digests.root() == one.store.log_digests.root()
 
 
@@ -342,3 +346,18 @@ async def test_versions_and_branches_that_two_keys_claim_are_shown(nodes: list[N
     # The first word on a version counts, and the last on a branch.
     assert counts == {("version", "1.0"): (one, [two]), ("branch", "main"): (two, [one])}
     assert await list_conflicts(node, str(IDENTITY.namespace)) == []
+
+
+async def test_a_log_shows_that_it_goes_on_from_what_it_was(nodes: list[Node]) -> None:
+    node, *_ = nodes
+    give(node, ONE)
+    async with serving(node) as address, open_peer(node.id, address.host, address.port) as client:
+        found = [await client.consistency(LOG, old, new) for old, new in ((4, 9), (9, 9), (4, 10), (10, 9))]
+        too_long = await client.consistency(LOG, 1, PROVEN_MAX + 1)
+
+    assert found[0] is not None
+    assert found[0].root == head(SHARED).root
+    merkle.check_consistency(LOG_TREE, 4, head(SHARED).root, 9, head(ONE).root, found[0].proof)
+    assert found[1] == Consistency(head(ONE).root, ())
+    assert found[2:] == [None, None]
+    assert too_long is None
