@@ -357,9 +357,8 @@ async def _take_push(node: Node, sender: NodeId, push: Push, host: str) -> Reply
     neighbours.taking.update(each.head.head for each in whole)
     may_begin = _may_begin_logs(node, sender, host)
     try:
-        taken = await on_disk(
-            take, node.store, node.following, replace(push, whole=whole), now=node.clock(), may_begin=may_begin
-        )
+        wanted = replace(push, whole=whole)
+        taken = await on_disk(take, node.store, node.following, wanted, now=node.clock(), may_begin=may_begin)
     finally:
         for each in whole:
             neighbours.taking.discard(each.head.head)
