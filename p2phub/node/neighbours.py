@@ -18,6 +18,7 @@ NEWS_MAX = 10_000  # logs that changed here and that nobody was told of yet; pul
 # What others may cost this node; spec/gossip.md §6.
 TALKS_OF_NODE = Allowance(burst=60, rate=10.0)  # messages
 TALKS_OF_NETWORK = Allowance(burst=600, rate=100.0)  # messages
+QUERIES_OF_NETWORK = Allowance(burst=2000, rate=200.0)  # of all kinds but for content, from public addresses
 NEW_LOGS_OF_NODE = Allowance(burst=100, rate=5.0)  # logs never heard of before
 NEW_LOGS_OF_NETWORK = Allowance(burst=300, rate=15.0)
 
@@ -36,8 +37,15 @@ class Limits:
 
     nodes: Tokens = field(default_factory=lambda: Tokens(TALKS_OF_NODE))
     networks: Tokens = field(default_factory=lambda: Tokens(TALKS_OF_NETWORK))
+    queries: Tokens = field(default_factory=lambda: Tokens(QUERIES_OF_NETWORK))
     new_logs: Tokens = field(default_factory=lambda: Tokens(NEW_LOGS_OF_NODE))
     new_logs_of_network: Tokens = field(default_factory=lambda: Tokens(NEW_LOGS_OF_NETWORK))
+
+    def wait_s(self, host: str) -> float:
+        """Count a query from `host`; returns 0, or the seconds to wait if its network asks too much."""
+        network = network_of(host, bits_v4=24, bits_v6=48)
+        # Who asks from an organisation's own network is one of its nodes, and a cluster asks much.
+        return 0.0 if network is None else self.queries.take(network, 1, trio.current_time())
 
 
 class Neighbours:

@@ -132,6 +132,8 @@ class PeerDoor:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request."""
+        if request.path != "/v1/spans" and (wait_s := self._node.neighbours.limits.wait_s(request.host)):
+            return _busy(wait_s)
         path_known = False
         for method, pattern, answer in self._routes:
             match = re.fullmatch(pattern, request.path)
@@ -159,17 +161,18 @@ class PeerDoor:
             self._greeted[signed.record.node] = now
         while self._greeted and (oldest := next(iter(self._greeted))) and now - self._greeted[oldest] > GREETED_S:
             del self._greeted[oldest]
-        known = await on_disk(self._store.peers.all)
+        told = await on_disk(self._whom_to_tell_of, signed.record.node)
+        return Response(200, encode(Nodes((self._node.record(), *told))))
+
+    def _whom_to_tell_of(self, asker: NodeId) -> list[bytes]:
+        """Return the signed records of peers that were reached lately, or just called."""
+        # Only those: dead addresses would spread for ever.
+        peers, since = self._store.peers, self._node.clock() - REACHED_S
+        known = [node for node in dict.fromkeys([*peers.reached(since), *self._greeted]) if node != asker]
         # By chance, or a new swarm would know the same few.
-        self._node.rng.shuffle(known)
-        records = [self._node.record()]
-        for peer in known:
-            # Only who was reached lately, or just called: dead addresses would spread for ever.
-            is_reached = peer.last_seen is not None and peer.last_seen > self._node.clock() - REACHED_S
-            fresh = is_reached or peer.node in self._greeted
-            if peer.record and fresh and peer.node != signed.record.node and len(records) < NODES_MAX:
-                records.append(peer.record)
-        return Response(200, encode(Nodes(tuple(records))))
+        chosen = self._node.rng.sample(known, min(NODES_MAX - 1, len(known)))
+        found = (peers.get(node) for node in chosen)
+        return [peer.record for peer in found if peer and peer.record]
 
     async def _reconcile(self, request: Request) -> Response:
         query = decode(request.body, ReconcileQuery, size_max=FRAME_SIZE_MAX)
@@ -192,7 +195,7 @@ class PeerDoor:
             heard = open_talk(request.body, own=self._node.id, now=self._node.clock())
             wait_s = limits.nodes.take(heard.node, 1, now)
         if wait_s:
-            return Response(429, b"that is too much at once", "text/plain", {"retry-after": str(math.ceil(wait_s))})
+            return _busy(wait_s)
         return Response(200, encode(await hear(self._node, heard, request.host, self._background)))
 
     async def _head(self, request: Request, log_text: str) -> Response:
@@ -381,6 +384,10 @@ class PeerDoor:
         """Say whether a span of a running download is on disk, though its saved bitmap does not know it yet."""
         arriving = self._node.arriving.get(span.root)
         return arriving is not None and replace(readable, have=bytes(arriving.have)).has(span.offset, span.length)
+
+
+def _busy(wait_s: float) -> Response:
+    return Response(429, b"that is too much at once", "text/plain", {"retry-after": str(math.ceil(wait_s))})
 
 
 def _text(status: int, text: str) -> Response:

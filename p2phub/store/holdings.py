@@ -56,6 +56,11 @@ class Holdings:
                 [(manifest, node, share, int(now)) for manifest, share in held[:HOLDINGS_MAX]],
             )
             connection.execute("DELETE FROM holdings WHERE time < ?", (int(now) - FORGET_S,))
+            # What search counts (spec/search.md §6): whoever has all of it.
+            connection.executemany(
+                "INSERT OR REPLACE INTO holders (manifest, node, time) VALUES (?, ?, ?)",
+                [(manifest, node, int(now)) for manifest, share in held[:HOLDINGS_MAX] if share == WHOLE],
+            )
 
     def of(self, manifest: ManifestId) -> list[Holding]:
         """Return who said to have some of `manifest`, the most and the latest first."""

@@ -221,6 +221,14 @@ class Peers:
             ).fetchall()
         return [NodeId(row["node"]) for row in rows]
 
+    def reached(self, since: float) -> list[NodeId]:
+        """Return the peers with a record that answered since then, sorted."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT node FROM peers WHERE last_seen > ? AND record IS NOT NULL ORDER BY node", (int(since),)
+            ).fetchall()
+        return [NodeId(row["node"]) for row in rows]
+
     def all(self) -> list[Peer]:
         """Return all peers: those that the user added first, then those seen last."""
         with self._database.read() as connection:

@@ -14,12 +14,14 @@ from p2phub.core.errors import PeerBusy, PeerError
 from p2phub.core.ids import LogId
 from p2phub.core.names import Address
 from p2phub.core.search import Query
+from p2phub.net.door import Request
 from p2phub.net.peerclient import PeerClient
 from p2phub.node import gossip, inspect, neighbours, replicate
 from p2phub.node.events import ignore
 from p2phub.node.news import compose
 from p2phub.node.node import create_identity
 from p2phub.node.publish import publish
+from p2phub.node.serve import PeerDoor
 from p2phub.protocol.messages import LogHead
 from p2phub.protocol.talk import Ask, Exchange, Push, Reply, Whole, Word, sign_talk
 from p2phub.store.keys import load_key
@@ -226,6 +228,21 @@ async def test_a_flood_is_stopped_by_node_and_by_network(tmp_path, talker, monke
 
     # 5 of the first; its 3 refused ones count for the network, which leaves 4 to the second.
     assert served == 9
+
+
+async def test_a_public_network_that_asks_too_much_is_told_to_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(neighbours, "QUERIES_OF_NETWORK", neighbours.Allowance(3, 0.01))
+    async with open_home(tmp_path / "node") as node, trio.open_nursery() as nursery:
+        door = PeerDoor(node, nursery)
+
+        async def ask(host: str) -> int:
+            return (await door.handle(Request("GET", "/v1/inventory", {}, b"", host))).status
+
+        statuses = [await ask(f"9.9.9.{number}") for number in range(5)]
+
+        assert statuses == [200, 200, 200, 429, 429]
+        assert await ask("9.9.8.1") == 200
+        assert [await ask("10.0.0.1") for _ in range(5)] == [200] * 5
 
 
 async def test_a_flood_of_new_keys_is_not_taken_in(tmp_path, talker, monkeypatch):
