@@ -142,7 +142,7 @@ def take(store: Store, following: Following, push: Push, *, now: float, may_begi
             taken.wrong = exc
             taken.holds = False
     for told in push.stopped:
-        if _is_stop_news(store, told):
+        if not following.refuses(told.namespace, told.log, told.held) and _is_stop_news(store, told):
             taken.is_behind = taken.was_news = True
     for index, word in enumerate(push.word):
         taken.known[word.log] = (word.size, word.version)

@@ -168,6 +168,24 @@ def test_those_who_call_leave_places_for_those_whom_the_node_chooses():
     assert len(node.active) == ACTIVE_MAX - CHOSEN_MIN
 
 
+def test_of_one_network_few_become_neighbours():
+    node = member()
+    asked = [node.ask_came(Contact(other, "9.9.0.0/16"), urgent=True, now=0.0)[0] for other in NODES[1:5]]
+
+    assert asked == [True, True, False, False]
+
+
+def test_who_asks_urgently_takes_the_place_of_one_that_came_by_itself():
+    node = member()
+    fill(node, NODES[1 : CHOSEN_MIN + 1])
+    chosen = set(node.active)
+    for second in range(3600):
+        node.ask_came(Contact(NODES[10 + second % 30], None), urgent=True, now=float(second))
+
+        assert chosen <= set(node.active)
+    assert set(node.active) - chosen <= set(NODES[10:])
+
+
 def test_neighbours_that_a_node_chose_are_not_displaced_by_those_who_call():
     node = member()
     fill(node, NODES[1 : ACTIVE_MAX + 1])
