@@ -86,7 +86,6 @@ class Catalogue:
                 f"DELETE FROM {table} WHERE repository IN (SELECT number FROM repositories WHERE publisher = ?)",
                 (publisher,),
             )
-        connection.execute("DELETE FROM repositories WHERE publisher = ?", (publisher,))
         forget_attestations(connection, namespace)
 
     def _publish(self, connection: Connection, record: Publish, numbers: Numbers) -> str | None:
