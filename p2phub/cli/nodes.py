@@ -36,6 +36,7 @@ LOCAL_PORT = 8628  # the local door's default; spec/local-api.md §1
 @click.option(
     "--upstream", metavar="URL", help="The hub to ask for what no peer has (P2PHUB_UPSTREAM); its token: HF_TOKEN."
 )
+@click.option("--upstream-hub", metavar="HOST", help="The hub whose names it has, if it is a cache of another one.")
 @click.option(
     "--upstream-token-file", type=click.Path(path_type=Path), help="Where its token is, if not in HF_TOKEN."
 )
@@ -53,6 +54,7 @@ def node(
     site: str | None,
     no_lan: bool,
     upstream: str | None,
+    upstream_hub: str | None,
     upstream_token_file: Path | None,
     share_restricted: bool,
     ready_file: Path | None,
@@ -63,7 +65,11 @@ def node(
     from p2phub.gateway.daemon import run_daemon
     from p2phub.node.running import run_to_end
 
-    said = {"P2PHUB_UPSTREAM": upstream, "P2PHUB_UPSTREAM_TOKEN_FILE": upstream_token_file}
+    said = {
+        "P2PHUB_UPSTREAM": upstream,
+        "P2PHUB_UPSTREAM_HUB": upstream_hub,
+        "P2PHUB_UPSTREAM_TOKEN_FILE": upstream_token_file,
+    }
     chosen = settings(plain=plain, more={name: str(value) for name, value in said.items() if value})
     for endpoint in advertise:
         parse_endpoint(endpoint)

@@ -23,7 +23,7 @@ from .description import Card
 from .errors import AccessDenied, InvalidData, InvalidName, NotFound
 from .filetree import FILE_SIZE_MAX
 from .gitobjects import blob_id, pointer
-from .manifest import FILES_MAX, Manifest, Origin
+from .manifest import FILES_MAX
 from .names import OWNER_PATTERN, check_model, is_owner
 from .origins import Url, parse_url
 from .paths import check_paths
@@ -116,11 +116,6 @@ class Listing(Struct, frozen=True):
 # ── names ───────────────────────────────────────────────────────────────────
 
 
-def hub_of(url: str) -> str:
-    """Return the name of the hub at a URL: its host, and its port if that must be said. Raises InvalidName."""
-    return parse_upstream(url).endpoint
-
-
 def parse_upstream(text: str) -> Url:
     """Return the URL of a hub. Raises InvalidName, whose text repeats nothing of it."""
     url = parse_url(text)
@@ -154,6 +149,11 @@ def parse_foreign(text: str, hub: str, kind: Kind | None = None) -> tuple[Foreig
     return foreign(hub, kind or "model", name), revision or DEFAULT_BRANCH
 
 
+def is_hub(text: str) -> bool:
+    """Say whether `text` can be the name of a hub."""
+    return re.fullmatch(_HOST, text) is not None and len(text) <= HUB_SIZE_MAX
+
+
 def is_revision(text: str) -> bool:
     """Say whether `text` can be a branch, a tag or a commit of a hub."""
     return re.fullmatch(_REVISION, text) is not None and len(text) <= REVISION_SIZE_MAX
@@ -162,11 +162,6 @@ def is_revision(text: str) -> bool:
 def is_commit(text: str) -> bool:
     """Say whether `text` is spelled like a commit, which never changes its meaning."""
     return re.fullmatch(_COMMIT, text) is not None
-
-
-def is_mirror_of(manifest: Manifest, repository: Foreign, commit: str) -> bool:
-    """Say whether a manifest says of itself that it holds this commit."""
-    return manifest.kind == repository.kind and manifest.origin == Origin(repository.hub, repository.name, commit)
 
 
 def git_id_of(data: Iterable[bytes], size: int) -> bytes:

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 MANIFEST_S = 6.0  # seconds to get the manifest that somebody attested
 LINGER_S = 60.0  # seconds that a file goes on coming after the last one who waited for it left
+FINISH_S = 2.0  # seconds without a new file until it is looked whether a commit is whole
+LISTINGS_MAX = 16  # kept in memory
 RETRY_MIN_S, RETRY_MAX_S = 2, 300  # seconds, in which whoever waits for a file is told to come again
 
 
@@ -112,11 +114,12 @@ async def find_commit(node: Node, repository: Foreign, revision: str) -> Foreign
     commit = info.commit if info else known
     if commit is None:
         raise error
-    listing = await on_disk(node.store.mirrors.listing, repository, commit)
+    listing = await _listing(node, repository, commit)
     if is_asked(node) and (listing is None or (info and info.is_restricted != listing.info.is_restricted)):
         try:
             info = info or await look_up(node, repository, commit, ignore, in_hurry=True)
             listing = await list_commit(node, repository, info, ignore)
+            node.hub.listings[repository, commit] = listing
         except (*REFUSALS, AccessDenied) as exc:
             error = exc
     manifest = await _vouched_manifest(node, repository, commit)
@@ -166,17 +169,32 @@ def _manifest_of(node: Node, repository: Foreign, commit: str) -> ManifestId | N
     return own or (attested.manifest if attested else None)
 
 
+async def _listing(node: Node, repository: Foreign, commit: str) -> Listing | None:
+    """Return what the hub listed of a commit; clients ask for one file after the other of a long list."""
+    listings = node.hub.listings
+    known = listings.get((repository, commit))
+    if known is None and (known := await on_disk(node.store.mirrors.listing, repository, commit)):
+        listings[repository, commit] = known
+        if len(listings) > LISTINGS_MAX:
+            del listings[next(iter(listings))]
+    return known
+
+
 async def _vouched_manifest(node: Node, repository: Foreign, commit: str) -> Manifest | None:
     """Return the manifest of a commit, if this node or somebody trusted says which it is and it can be had."""
     revision = await on_disk(_manifest_of, node, repository, commit)
     if revision is None:
         return None
+    manifests = node.hub.manifests
     with trio.move_on_after(MANIFEST_S):
         try:
-            manifest = await load_manifest(node, revision, ignore)
+            manifest = manifests.get(revision) or await load_manifest(node, revision, ignore)
         except HubError as exc:
             log.info("cannot get the manifest of %s: %s", repository, exc)
             return None
+        manifests[revision] = manifest
+        if len(manifests) > LISTINGS_MAX:
+            del manifests[next(iter(manifests))]
         return manifest if manifest.kind == repository.kind else None
     return None
 
@@ -203,6 +221,8 @@ class Arrivals:
         self._node = node
         self._nursery = nursery
         self._jobs: dict[bytes, _Job] = {}
+        self._finishing: set[str] = set()  # commits that may be whole soon
+        self._changed = False  # a file came lately
 
     async def here(self, commit: ForeignCommit, file: UpstreamFile) -> FileEntry | None:
         """Return what a file is here, None if it is not."""
@@ -250,13 +270,20 @@ class Arrivals:
             job.failure = HubError("the node met a bug of its own; its log says more")
         finally:
             del self._jobs[file.id]
+            self._changed = True
             job.done.set()
-        if job.entry is not None and not self._jobs:
-            await self._finish(commit)
+        if job.entry is not None and commit.id not in self._finishing:
+            self._finishing.add(commit.id)
+            self._nursery.start_soon(self._finish, commit)
 
     async def _finish(self, commit: ForeignCommit) -> None:
         """Vouch for the commit, if all of it is here by now."""
         assert commit.listing is not None
+        self._changed = True
+        while self._jobs or self._changed:
+            self._changed = False
+            await trio.sleep(FINISH_S)
+        self._finishing.discard(commit.id)
         names = [
             name for name, known in (await known_names(self._node, commit.repository)).items() if known == commit.id
         ]

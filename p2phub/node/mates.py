@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 ANSWER_S = 3.0  # seconds that a node of this site has to answer
 ANSWER_FAR_S = 5.0  # the same for other peers
 FAR_S = 10.0  # seconds between questions to these
-PEERS_MAX = 16  # that are asked at once
+SILENT_S = 30.0  # seconds that a peer which did not answer is left alone
+NEAR_MAX, FAR_MAX = 64, 16  # peers that are asked at once
+PEERS_MAX = 256  # that are looked at for it
 TOLD_S = 10.0  # seconds that the wishes of somebody who asked count
 TOLD_MAX = 64  # nodes whose wishes are kept
 
@@ -43,16 +45,27 @@ async def look_around(node: Node, not_before: float) -> None:
             return
         now = trio.current_time()
         wanted = list(hub.wanted)[:HAVE_ROOTS_MAX]
-        peers = [peer for peer in await on_disk(usable_peers, node) if not peer.failures or peer.added][:PEERS_MAX]
-        near = {peer.node for peer in peers if await node.links.class_of(peer) not in EXPENSIVE}
+        near, far = await _peers(node, now) if wanted else ([], [])
         async with trio.open_nursery() as nursery:
-            for peer in peers if wanted else ():
-                if peer.node in near:
-                    nursery.start_soon(_ask, node, peer, wanted, ANSWER_S, node.id)
-                elif now - hub.looked_far.get(peer.node, -FAR_S) >= FAR_S:
-                    hub.looked_far[peer.node] = now
-                    nursery.start_soon(_ask, node, peer, wanted, ANSWER_FAR_S, None)
+            for peer in near[:NEAR_MAX]:
+                nursery.start_soon(_ask, node, peer, wanted, ANSWER_S, node.id)
+            for peer in far[:FAR_MAX]:
+                hub.rest_until[peer.node] = now + FAR_S
+                nursery.start_soon(_ask, node, peer, wanted, ANSWER_FAR_S, None)
         hub.looked = now
+
+
+async def _peers(node: Node, now: float) -> tuple[list[Peer], list[Peer]]:
+    """Return who is to be asked now: of this site, and others."""
+    near: list[Peer] = []
+    far: list[Peer] = []
+    for peer in await on_disk(usable_peers, node):
+        if node.hub.rest_until.get(peer.node, now) > now or (peer.failures and not peer.added):
+            continue
+        (far if await node.links.class_of(peer) in EXPENSIVE else near).append(peer)
+        if len(near) + len(far) == PEERS_MAX:
+            break
+    return near, far
 
 
 def roots_of(node: Node, file: bytes) -> set[ContentId]:
@@ -100,6 +113,7 @@ async def _ask(node: Node, peer: Peer, wanted: list[bytes], timeout_s: float, wa
         await ban_peer(node, peer.node, str(exc))
     except (HubError, trio.TooSlowError) as exc:
         log.info("node %s does not say what it has: %s", peer.node, exc or "too slow")
+        node.hub.rest_until[peer.node] = trio.current_time() + SILENT_S
     node.hub.seen[peer.node] = seen
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from p2phub.core.errors import InvalidName
 from p2phub.core.labels import check_label
+from p2phub.core.upstream import is_hub
 from p2phub.store.layout import Layout
 
 TOKEN_SIZE_MAX = 1024  # characters
@@ -28,6 +29,7 @@ class Settings:
     site: str | None = None
     lan: bool = True  # find nodes in the local network, and be found
     upstream: str | None = None  # URL of the hub that is asked for what no peer has; None: no hub is, by itself
+    upstream_hub: str | None = None  # HOST[:PORT] of the hub that it stands for; None: it is that hub
     upstream_token: str | None = field(default=None, repr=False)  # for it alone
     share_restricted: bool = False  # let peers have what the hub does not give to everybody
 
@@ -43,6 +45,7 @@ class Settings:
             site=_label(environment, "P2PHUB_SITE"),
             lan=_is_on(environment, "P2PHUB_LAN", default=True),
             upstream=environment.get("P2PHUB_UPSTREAM") or None,
+            upstream_hub=_hub(environment),
             upstream_token=_token(environment),
             share_restricted=_is_on(environment, "P2PHUB_SHARE_RESTRICTED"),
         )
@@ -61,6 +64,13 @@ def read_token(path: Path) -> str:
         why = exc.strerror if isinstance(exc, OSError) else "it is no text"
         raise InvalidName(f"cannot read a token from {path}: {why}") from exc
     return _checked_token(text, str(path))
+
+
+def _hub(environment: Mapping[str, str]) -> str | None:
+    name = environment.get("P2PHUB_UPSTREAM_HUB")
+    if name and not is_hub(name):
+        raise InvalidName(f"P2PHUB_UPSTREAM_HUB: '{name}' is no HOST or HOST:PORT in lower case")
+    return name or None
 
 
 def _token(environment: Mapping[str, str]) -> str | None:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from p2phub.core.errors import HubError, InvalidData, NotFound, Offline, PeerBusy, PeerError, PeerUnreachable
-from p2phub.core.ids import ContentId, NodeId
-from p2phub.core.manifest import FILES_MAX
+from p2phub.core.ids import ContentId, ManifestId, NodeId
+from p2phub.core.manifest import FILES_MAX, Manifest
 from p2phub.core.upstream import (
     DEFAULT_HUB_URL,
     Foreign,
@@ -83,10 +83,14 @@ class Hub:
         """Raises InvalidName if the settings name no URL of a hub."""
         self.is_given = settings.upstream is not None  # then it is asked for what clients want
         self.url = parse_upstream(settings.upstream or DEFAULT_HUB_URL)
+        # HOST[:PORT] of the hub whose names these are: a cache of it may have another address.
+        self.name = settings.upstream_hub or self.url.endpoint
         self.token = settings.upstream_token
         self.quiet_until = 0.0  # seconds: it said that it is busy
         self.down_until = 0.0  # seconds: it did not answer lately
         self.answers: dict[tuple[Foreign, str], tuple[Info, float]] = {}  # and when they came
+        self.listings: dict[tuple[Foreign, str], Listing] = {}  # of late, by commit
+        self.manifests: dict[ManifestId, Manifest] = {}  # that stand for such commits
         self.arriving: dict[bytes, Arriving] = {}  # by the hash that the hub lists
         self.wanted: Counter[bytes] = Counter()  # by how many who wait
         self.wanted_since: dict[bytes, float] = {}  # seconds
@@ -94,15 +98,10 @@ class Hub:
         # The wishes of those who asked this node, and when they did.
         self.told: dict[NodeId, tuple[float, frozenset[bytes]]] = {}
         self.looked = -1e9  # seconds: when they were last asked
-        self.looked_far: dict[NodeId, float] = {}  # the same of other peers
+        self.rest_until: dict[NodeId, float] = {}  # seconds: until then it is not asked again
         self.looking = trio.Lock()
-        self.slots = trio.CapacityLimiter(4)  # files at once from the hub
+        self.slots = trio.CapacityLimiter(8)  # files at once from the hub
         self._idle: list[UpstreamConnection] = []
-
-    @property
-    def name(self) -> str:
-        """HOST[:PORT]."""
-        return self.url.endpoint
 
     @asynccontextmanager
     async def connection(self, node: Node) -> AsyncIterator[UpstreamConnection]:

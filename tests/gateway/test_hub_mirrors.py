@@ -181,12 +181,10 @@ async def test_those_who_are_trusted_stand_for_a_hub_that_is_gone(hub, node, tmp
     down(hub, node)
     async with AsyncExitStack() as stack:
         address = await stack.enter_async_context(serving(node))
-        for number, settings in enumerate(({"upstream": hub.url}, {})):
+        for number, settings in enumerate(({"upstream": hub.url}, {"upstream_hub": hub.name})):
             other = await stack.enter_async_context(open_home(tmp_path / f"other{number}", **settings))
             other.store.peers.add(address)
             await sync_all(other, timeout_s=20)
-            # Without an upstream, its names are those of the big hub.
-            other.hub.url = node.hub.url
             door = await stack.enter_async_context(open_door(other))
             stranger = await door.get(f"/api/models/{NAME}")
             await mirroring.trust(other, namespace, is_trusted=True)
@@ -196,7 +194,7 @@ async def test_those_who_are_trusted_stand_for_a_hub_that_is_gone(hub, node, tmp
             await mirroring.trust(other, namespace, is_trusted=False)
             again = await door.get(f"/api/models/{NAME}")
 
-            assert stranger.status_code == again.status_code == (504 if settings else 404)
+            assert stranger.status_code == again.status_code == (504 if "upstream" in settings else 404)
             assert (info["id"], info["sha"]) == (NAME, commit)
             assert [row["rfilename"] for row in info["siblings"]] == sorted(FILES)
             assert (whole, by_commit) == (FILES[WEIGHTS], FILES["config.json"])
