@@ -114,6 +114,8 @@ class Readings:
                     try:
                         await bring(files)
                     except HubError as exc:
+                        if len(files) == 1:
+                            raise
                         log.info("cannot fetch %d files together: %s", len(files), exc)
                         await bring(files[:1])
                     nursery.cancel_scope.cancel()

@@ -63,9 +63,10 @@ def one_connection(monkeypatch):
     monkeypatch.setattr(providers, "CONNECTIONS_ALONE", 1)
 
 
-async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_path, one_connection):
+async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_path, one_connection, monkeypatch):
+    monkeypatch.setattr(files, "FIRST_BYTE_S", 60.0)  # after which it looks without having been woken
     data = shelf.files["weights.bin"]
-    async with open_cold(copy_of, tmp_path) as (client, _node, link):
+    async with open_cold(copy_of, tmp_path) as (client, node, link):
         await client.head(url(shelf))
         link.rate = 1e6
         # Not even half of it can pass.
@@ -75,6 +76,7 @@ async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_
             pieces = answer.aiter_raw()
             got = await anext(pieces)
             assert data.startswith(got)
+            assert node.downloads
             await wait_for(lambda: link.stall_at is not None and link.carried >= link.stall_at, "the link to stall")
             link.rate = None
             link.go_on()
