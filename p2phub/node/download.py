@@ -9,6 +9,7 @@ waits for the event loop.
 
 from __future__ import annotations
 
+import math
 import random
 from bisect import bisect_right
 from collections import Counter, deque
@@ -46,6 +47,7 @@ class ProviderReport:
     reason: str | None = None
     is_origin: bool = False
     link: LinkClass | None = None  # between it and this node, once that is known
+    last_arrival: float = -math.inf  # seconds, of a chunk
 
     @property
     def shown(self) -> str:
@@ -175,6 +177,7 @@ class Download:
             size = self._sizes[chunk]
             report = self.reports[request.provider]
             report.received += size
+            report.last_arrival = now
             if request.is_whole and not self._passed[chunk]:
                 # Over what is here already it comes to what is not. Once, or one that always breaks off never ended.
                 self._passed[chunk] = 1

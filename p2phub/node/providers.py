@@ -33,7 +33,7 @@ from p2phub.net.connection import ContentConnection
 from p2phub.net.frames import FrameConnection
 from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.flags import any_of
-from p2phub.protocol.lease import EXPENSIVE
+from p2phub.protocol.lease import EXPENSIVE, PATIENCE_S
 from p2phub.protocol.messages import Have, Ticket
 from p2phub.protocol.picker import Request
 from p2phub.store.peers import Peer
@@ -73,6 +73,7 @@ class Provider:
     def __init__(self, report: ProviderReport, link: LinkClass) -> None:
         self.report = report
         self.link = report.link = link
+        self.since = 0.0  # seconds, when it was begun to be used
         self.remembered: float | None = None  # bytes a second that it gave in earlier downloads
         self.mate: NodeId | None = None  # who it is, if it fetches the same
         self.offers: bytes | None = b""  # as the picker takes them
@@ -340,6 +341,7 @@ class Crowd:
         provider.remembered = (await on_disk(self._node.store.rates.of, [provider.name])).get(provider.name)
         provider.report.state, provider.report.reason = "giving", None
         provider.failure = None
+        provider.since = trio.current_time()
         self.providers[provider.name] = provider
         self._share_connections()
         try:
@@ -404,10 +406,18 @@ class Crowd:
         if provider.link not in EXPENSIVE:
             return None
         near = [other for other in self.providers.values() if other.link not in EXPENSIVE and other.offers != b""]
-        known = [rate for other in near if (rate := self._picker.rate(other.name))]
+        # Who says that it has all and gives nothing keeps nobody waiting.
+        lately = trio.current_time() - PATIENCE_S
+        lively = [other for other in near if max(other.since, other.report.last_arrival) >= lately]
+        known = [rate for other in lively if (rate := self._picker.rate(other.name))]
         far = self._picker.rate(provider.name) or provider.remembered
-        rates = sum(known) if known else None, far
-        return self._site.allowed(provider.link, provider.given, any_of(other.offers for other in near), rates)
+        return self._site.allowed(
+            provider.link,
+            provider.given,
+            any_of(other.offers for other in lively),
+            (sum(known) if known else None, far),
+            max((other.report.last_arrival for other in near), default=-math.inf),
+        )
 
     def _connections(self) -> int:
         """Return how many requests one provider is asked at once."""

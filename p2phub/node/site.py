@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import trio
 
 from p2phub.core.choices import LinkClass
@@ -23,6 +25,7 @@ class Site:
         self._mates: frozenset[NodeId] = frozenset()
         self._areas: list[Area] | None = None  # of the chunks; once there are mates
         self._places: dict[Area, int] = {}
+        self._tired = -math.inf  # seconds, when nothing had come from anybody for too long
 
     def set_mates(self, mates: frozenset[NodeId]) -> None:
         """Note who else of this site downloads the same now."""
@@ -34,16 +37,25 @@ class Site:
         self._places = shares(set(self._areas), self._own, mates)
 
     def allowed(
-        self, link: LinkClass, given: bytes | None, near: bytes | None, rates: tuple[float | None, float | None]
+        self,
+        link: LinkClass,
+        given: bytes | None,
+        near: bytes | None,
+        rates: tuple[float | None, float | None],
+        near_arrival: float,
     ) -> bytes | None:
         """Return what a provider over `link` may be asked for: a byte a chunk, None for all.
 
         given: what it sent to somebody lately, in the same way, None for nothing.
         near: in the same way what others offer over links that are not expensive; empty: there are none.
         rates: of these together, and of the provider, in bytes a second; None if not known.
+        near_arrival: when the last chunk came over a link that is not expensive, in seconds.
         """
-        silent_s = trio.current_time() - self._download.last_arrival
-        if link not in EXPENSIVE or silent_s > PATIENCE_S:
+        now = trio.current_time()
+        if now - self._download.last_arrival > PATIENCE_S:
+            self._tired = now
+        # What then comes from afar does not make those near by worth waiting for.
+        if link not in EXPENSIVE or -math.inf < self._tired >= near_arrival:
             return None
         ours = None
         if self._mates and self._areas is not None:

@@ -8,13 +8,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+import trio
 
 from p2phub.core.limits import LinkSettings, RangeRule
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.node import Node
 from p2phub.node.publish import publish
-from p2phub.testing.hostile import open_home, serving
+from p2phub.testing.hostile import open_home, open_linked, serving, silent
 from p2phub.testing.processes import flip_byte, tree
 
 pytestmark = pytest.mark.timeout(120)
@@ -91,3 +92,29 @@ async def test_a_file_alone_is_foreseen_and_what_nobody_has_is_named(published, 
     assert (one.size, one.here_before, one.unoffered) == (size, 0, 0)
     assert [(share.link, share.size) for share in one.links] == [("lan", size)]
     assert (none.links, none.unoffered, none.expected_s) == ([], size, None)
+
+
+@pytest.mark.parametrize("how", ["drips", "stalls", "is mute"])
+async def test_who_is_near_and_gives_next_to_nothing_keeps_nobody_from_who_is_far(
+    how, published, copy_of, tmp_path, impatient, monkeypatch
+):
+    for module in ("providers", "site"):
+        monkeypatch.setattr(f"p2phub.node.{module}.PATIENCE_S", 1.0)
+    async with AsyncExitStack() as stack:
+        near = await stack.enter_async_context(open_home(copy_of("near")))
+        far = await stack.enter_async_context(open_home(copy_of("far")))
+        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher"))
+        await set_far(fetcher)
+        wrap = silent("/v1/spans") if how == "is mute" else lambda handler: handler
+        link = await stack.enter_async_context(open_linked(near, wrap=wrap))
+        if how == "drips":
+            link.drip_at, link.drip_s = 4_000_000, 1.0
+        elif how == "stalls":
+            link.stall_at = 4_000_000
+        fetcher.store.peers.add(link.address(near))
+        fetcher.store.peers.add(await stack.enter_async_context(serving(far, host=FAR)))
+        with trio.fail_after(40):
+            result = await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
+
+    assert tree(tmp_path / "out") == published.files
+    assert {share.link: share.size for share in result.links}["internet"] >= published.size - 6_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from p2phub.protocol.lease import PATIENCE_S
 ROOT = ContentId(bytes(32))
 OWN, MATE, THIRD = (NodeId(bytes([number]) * 32) for number in range(3))
 CHUNKS = 64
-NOBODY_NEAR = b"", (None, None)
+NOBODY_NEAR = b"", (None, None), -math.inf
 MIB = 1024 * 1024
 
 
@@ -94,16 +95,29 @@ async def test_what_is_near_is_not_asked_for_from_afar_while_it_comes(autojump_c
     half = bytes(32) + bytes([1]) * 32
     rest = bytes([1]) * 32 + bytes(32)
 
-    assert alone.allowed("internet", None, half, (None, None)) == rest
-    assert alone.allowed("internet", None, None, (None, None)) == bytes(CHUNKS)
-    assert alone.allowed("site", None, half, (None, None)) is None
+    assert alone.allowed("internet", None, half, (None, None), 0.0) == rest
+    assert alone.allowed("internet", None, None, (None, None), 0.0) == bytes(CHUNKS)
+    assert alone.allowed("site", None, half, (None, None), 0.0) is None
     # Of who is far and gave nothing yet 8 MiB/s are thought.
-    assert alone.allowed("internet", None, half, (2 * MIB, None)) == rest
-    assert alone.allowed("internet", None, half, (1.9 * MIB, None)) is None
-    assert alone.allowed("internet", None, half, (10 * MIB, 39 * MIB)) == rest
-    assert alone.allowed("internet", None, half, (10 * MIB, 41 * MIB)) is None
+    assert alone.allowed("internet", None, half, (2 * MIB, None), 0.0) == rest
+    assert alone.allowed("internet", None, half, (1.9 * MIB, None), 0.0) is None
+    assert alone.allowed("internet", None, half, (10 * MIB, 39 * MIB), 0.0) == rest
+    assert alone.allowed("internet", None, half, (10 * MIB, 41 * MIB), 0.0) is None
     await trio.sleep(PATIENCE_S + 0.1)
-    assert alone.allowed("internet", None, half, (None, None)) is None
+    assert alone.allowed("internet", None, half, (None, None), 0.0) is None
+
+
+async def test_who_let_a_node_wait_is_waited_for_again_only_when_something_came_from_near(autojump_clock):
+    download = SomeDownload(last_arrival=trio.current_time())
+    alone = site(OWN, download)
+    half = bytes(32) + bytes([1]) * 32
+    await trio.sleep(PATIENCE_S + 0.1)
+    assert alone.allowed("internet", None, half, (None, None), 0.0) is None
+    # Something came from afar.
+    download.last_arrival = trio.current_time()
+
+    assert alone.allowed("internet", None, half, (None, None), 0.0) is None
+    assert alone.allowed("internet", None, half, (None, None), trio.current_time() + 1) is not None
 
 
 async def test_of_what_a_site_shares_out_what_is_near_is_left_out():
@@ -114,4 +128,4 @@ async def test_of_what_a_site_shares_out_what_is_near_is_left_out():
     half = bytes(32) + bytes([1]) * 32
 
     assert first is not None
-    assert ours.allowed("internet", None, half, (None, None)) == first[:32] + bytes(32)
+    assert ours.allowed("internet", None, half, (None, None), 0.0) == first[:32] + bytes(32)
