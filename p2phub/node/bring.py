@@ -20,7 +20,6 @@ from .dedup import count_shareable
 from .disk import on_disk
 from .download import DownloadReport
 from .events import Tell
-from .foresee import foresee
 from .node import Node, Running
 from .origins import Origins
 from .partials import WantedFile
@@ -55,6 +54,9 @@ async def bring_files(
     if not origins:
         await require_peers(node)
     if dry_run:
+        # Loaded only where it is wanted: a fetch must start fast.
+        from .foresee import foresee
+
         report = await foresee(node, missing, origins, tell)
         return report, here + report.here_before
     report = await _bring(node, missing, sizes, origins, tell, Running(background))
@@ -82,6 +84,8 @@ async def bring_file(
     else:
         raise nobody_has([root], reasons)
     if dry_run:
+        from .foresee import foresee
+
         return await foresee(node, [root], origins, tell), size
     report = await _bring(node, [root], {}, origins, tell, Running(background))
     held = await on_disk(node.store.blobs.find, root)

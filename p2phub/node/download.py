@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -22,7 +23,6 @@ from p2phub.core.choices import LINK_CLASSES, LinkClass
 from p2phub.core.errors import InvalidData, PeerError
 from p2phub.net.connection import ContentConnection, WantedChunk
 from p2phub.net.threads import run_abortable
-from p2phub.protocol.forecast import Forecast
 from p2phub.protocol.lease import Area, area_of
 from p2phub.protocol.messages import AREA_SIZE, ByteRange
 from p2phub.protocol.picker import Picker, Request, deadline_s
@@ -31,6 +31,9 @@ from p2phub.store.partial import unpack_bits
 from .events import LinkRate
 from .node import Reader
 from .partials import DownloadPartials, WantedFile
+
+if TYPE_CHECKING:
+    from p2phub.protocol.forecast import Forecast
 
 HURRY_CHUNKS = 32  # ahead of a reader, that are fetched before others; spec/transfer.md §3.5
 THREADS_MAX = 64  # requests under way at once, of all providers together
