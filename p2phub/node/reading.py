@@ -102,7 +102,7 @@ class Readings:
         return list(batch.values())
 
     async def _run(self, files: list[FileEntry], origin_urls: Sequence[str], download: _Download) -> None:
-        """Bring `files`, of which the first one must come."""
+        """Bring `files`, of which the first one must come, and others may be here."""
 
         async def bring(some: list[FileEntry]) -> None:
             await bring_files(self._node, some, ignore, origins=of_repository(some, (), origin_urls))
@@ -111,12 +111,14 @@ class Readings:
             with download.scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(download.end_unread)
+                    held = await on_disk(self._node.store.blobs.find_all, [file.root for file in files[1:]])
+                    wanted = [file for file in files if file.root not in held]
                     try:
-                        await bring(files)
+                        await bring(wanted)
                     except HubError as exc:
-                        if len(files) == 1:
+                        if len(wanted) == 1:
                             raise
-                        log.info("cannot fetch %d files together: %s", len(files), exc)
+                        log.info("cannot fetch %d files together: %s", len(wanted), exc)
                         await bring(files[:1])
                     nursery.cancel_scope.cancel()
         except* HubError as group:
