@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Annotated, Literal, get_args
 
 import msgspec
-from blake3 import blake3
 from msgspec import Meta, Struct
 
 from .errors import InvalidData
@@ -187,6 +186,8 @@ def decode_cursor(query: Query) -> Place | None:
 def _fingerprint(query: Query) -> str:
     """Return a few characters that differ between queries whose pages do not follow each other."""
     same = msgspec.structs.replace(query, cursor=None, limit=0, facets=False)
+    from blake3 import blake3  # commands that ask nothing load this module, too
+
     return blake3(msgspec.json.encode(same)).hexdigest()[:8]
 
 

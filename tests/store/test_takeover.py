@@ -101,7 +101,8 @@ def index_of(store: Store) -> dict[str, list[Any]]:
         "versions": "SELECT * FROM versions ORDER BY log, model, version",
         "yanks": "SELECT * FROM yanks ORDER BY log, model, version",
         "refusals": "SELECT * FROM refusals ORDER BY 1, 2",
-        "search": "SELECT identities.namespace, models.model, log, idx, created, models.size, needs, parameters FROM models"
+        "search": "SELECT identities.namespace, models.model, log, idx, created, models.size, needs, parameters"
+        " FROM models"
         " JOIN repositories ON repositories.number = models.repository"
         " JOIN identities ON identities.number = repositories.publisher"
         " JOIN logs ON logs.number = models.log_number ORDER BY 1, 2",
