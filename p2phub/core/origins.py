@@ -23,6 +23,9 @@ ORIGIN_URLS_MAX = 8  # in a manifest; spec/manifest.md §2
 GIVEN_MAX = 16  # for one fetch; spec/local-api.md §2.1
 PATH_PLACE = "{path}"  # spec/origins.md §1
 
+HUB_SIZE_MAX = 261  # characters of the name of another hub; spec/mirrors.md §1
+HUB_PATTERN = r"(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::[1-9][0-9]{0,4})?"  # its endpoint
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -75,6 +78,11 @@ def parse_url(text: str) -> Url:
         raise InvalidName("a URL has a second @ before the host: write %40")
     host, port = _parse_endpoint(endpoint, _PORTS[scheme])
     return Url(scheme, host, port, user if at else None, (match[3] or "/") + (match[4] or ""))
+
+
+def is_hub(text: str) -> bool:
+    """Say whether `text` can be the name of another hub: host and port, as `Url.endpoint` gives them."""
+    return re.fullmatch(HUB_PATTERN, text) is not None and len(text) <= HUB_SIZE_MAX
 
 
 def check_given(text: str) -> None:

@@ -25,21 +25,19 @@ from .filetree import FILE_SIZE_MAX
 from .gitobjects import blob_id, pointer
 from .manifest import FILES_MAX
 from .names import OWNER_PATTERN, check_model, is_owner
-from .origins import Url, parse_url
+from .origins import HUB_PATTERN, HUB_SIZE_MAX, Url, parse_url
 from .paths import check_paths
 
 DEFAULT_HUB_URL = "https://huggingface.co"  # whom `hf://` means if nothing else is said; spec/mirrors.md §1
-HUB_SIZE_MAX = 261  # characters of HOST[:PORT]
 REVISION_SIZE_MAX = 256  # characters
 NAMES_MAX = 16  # of one commit, in an attestation; spec/records.md §2.2
 GIT_ID_SIZE, SHA256_SIZE = 20, 32  # bytes
 
 _KINDS: dict[str, Kind] = {"models": "model", "datasets": "dataset"}
 _REVISION = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/+-]*"
-_HOST = r"(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::[1-9][0-9]{0,4})?"
 _COMMIT = r"[0-9a-f]{40}"
 
-HubName = Annotated[str, Meta(pattern=rf"\A{_HOST}\Z", max_length=HUB_SIZE_MAX)]
+HubName = Annotated[str, Meta(pattern=rf"\A{HUB_PATTERN}\Z", max_length=HUB_SIZE_MAX)]
 OwnerName = Annotated[str, Meta(pattern=rf"\A{OWNER_PATTERN}\Z", max_length=96)]
 CommitName = Annotated[str, Meta(pattern=rf"\A{_COMMIT}\Z")]
 RevisionName = Annotated[str, Meta(pattern=rf"\A{_REVISION}\Z", max_length=REVISION_SIZE_MAX)]
@@ -147,11 +145,6 @@ def parse_foreign(text: str, hub: str, kind: Kind | None = None) -> tuple[Foreig
     if at and not is_revision(revision):
         raise InvalidName(f"'{revision}' is no revision of a hub: expected a branch, a tag or a commit")
     return foreign(hub, kind or "model", name), revision or DEFAULT_BRANCH
-
-
-def is_hub(text: str) -> bool:
-    """Say whether `text` can be the name of a hub."""
-    return re.fullmatch(_HOST, text) is not None and len(text) <= HUB_SIZE_MAX
 
 
 def is_revision(text: str) -> bool:

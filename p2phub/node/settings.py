@@ -10,7 +10,7 @@ from pathlib import Path
 
 from p2phub.core.errors import InvalidName
 from p2phub.core.labels import check_label
-from p2phub.core.upstream import is_hub
+from p2phub.core.origins import is_hub
 from p2phub.store.layout import Layout
 
 TOKEN_SIZE_MAX = 1024  # characters

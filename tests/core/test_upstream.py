@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from p2phub.core.errors import InvalidData, InvalidName
 from p2phub.core.gitobjects import blob_id, pointer
+from p2phub.core.origins import is_hub
 from p2phub.core.upstream import (
     Foreign,
     UpstreamFile,
     foreign,
     git_id_of,
-    is_hub,
     is_revision,
     parse_foreign,
     parse_upstream,
