@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 import trio.testing
 
+from p2phub.core.ids import NodeId
+from p2phub.core.signing import SigningKey
+from p2phub.net.door import FilePart, Response, serve_peers
+from p2phub.net.http import HttpClient, NoAnswer
+from p2phub.net.tls import client_context, server_context
+from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX
 from p2phub.testing.simulator.network import GIVE_UP_S, WINDOW_SIZE, Network, Weather
 from p2phub.testing.simulator.sockets import Sockets, on_host
 
@@ -205,3 +213,37 @@ def test_a_task_of_no_host_cannot_reach_the_network():
             trio.socket.socket()
 
     run(scenario)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_peer_door_answers_with_bytes_with_files_and_with_refusals(tmp_path, tls):
+    key = SigningKey(bytes(32))
+    file = tmp_path / "file"
+    file.write_bytes(bytes(range(256)) * 4000)
+
+    async def answer(request):
+        if request.path == "/short":
+            return Response(200, [FilePart(file, 2_000_000, 100)])
+        return Response(200, [FilePart(file, 5, 700_000), FilePart(file, 0, 5)] if request.path == "/file" else b"hi")
+
+    async def scenario(network, here, there, nursery):
+        with on_host(there):
+            await nursery.start(
+                partial(serve_peers, there.address, PORT, answer, tls=server_context(key) if tls else None)
+            )
+        with on_host(here):
+            context = client_context(NodeId(key.public_key)) if tls else None
+            client = HttpClient(there.address, PORT, context)
+            bodies = [
+                (await client.ask("GET", path, {}, b"", size_max=2**20)).body for path in ("/bytes", "/file", "/bytes")
+            ]
+            with pytest.raises(NoAnswer):
+                await client.ask("GET", "/short", {}, b"", size_max=2**20)
+            refused = await client.ask("POST", "/bytes", {}, bytes(LARGE_QUERY_SIZE_MAX + 1), size_max=2**20)
+            client.close()
+        return bodies, refused.status
+
+    bodies, status = run(scenario)
+
+    assert bodies == [b"hi", file.read_bytes()[5:700_005] + file.read_bytes()[:5], b"hi"]
+    assert status == 413
