@@ -76,7 +76,7 @@ def made_home(place: Workplace, records: int) -> tuple[Path, list[Path], Path, S
         command = [*PROGRAM, "take", str(home), *map(str, files)]
         result = subprocess.run(command, cwd=tools(), capture_output=True, text=True, check=False)
         if result.returncode:
-            raise Failure(f"the catalogue could not be taken over: {result.stderr[-500:]}")
+            raise Failure(f"taking the catalogue over ended with {result.returncode}: {result.stderr[-500:]}")
         sample = json.loads(result.stdout)
         count = sample.pop("records")
         index = sum(path.stat().st_size for path in home.glob("index.sqlite*"))

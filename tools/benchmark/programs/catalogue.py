@@ -67,8 +67,8 @@ def read(paths: Sequence[Path]) -> Iterator[LogPart]:
             while head := file.read(LENGTH.size):
                 chain, note, entries = msgspec.msgpack.decode(file.read(*LENGTH.unpack(head)), type=Packed)
                 documents = decode(chain, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents
-                log_head = parse_head(note)
-                yield LogPart(open_identity(documents), log_head.log, log_head, 0, tuple(entries))
+                head_there = parse_head(note)
+                yield LogPart(open_identity(documents), head_there.log, head_there, 0, tuple(entries))
 
 
 def batches(parts: Iterator[LogPart], size: int) -> Iterator[list[LogPart]]:
