@@ -41,7 +41,6 @@ from p2phub.core.search import (
     decode_cursor,
     encode_cursor,
 )
-from p2phub.core.words import squeeze
 
 from .database import Database
 from .searchindex import ReadEntry, facet_code, facet_of, read_release, tokens
@@ -209,7 +208,7 @@ class _Source:
         scanned = 0
         for place, step in enumerate(self._steps[first:], start=first):
             for row in self._newest(step, below):
-                if row["ok"] and _has_parts(row, step):
+                if row["ok"] and step.takes(row["model"]):
                     yield _Found(row, (place, row["id"]))
                 scanned += 1
                 if scanned >= SCANNED_MAX:
@@ -330,7 +329,7 @@ class _Source:
         summary = msgspec.convert(cbor2.loads(cbor2.loads(data)["payload"])["summary"], type=Summary)
         found = set(tokens(row["model"], summary, []))
         for place, step in enumerate(self._steps):
-            if all(any(token in found for token in clause) for clause in step.tier) and _has_parts(row, step):
+            if all(any(token in found for token in clause) for clause in step.tier) and step.takes(row["model"]):
                 return place
         return None
 
@@ -339,13 +338,6 @@ class _Source:
             return True
         has = set(array("I", row["facets"]))
         return all(not has.isdisjoint(numbers) for numbers in self._plan.facets)
-
-
-def _has_parts(row: Row, step: Step) -> bool:
-    if not step.parts:
-        return True
-    name = squeeze(row["model"])
-    return all(part in name for part in step.parts)
 
 
 def _fits(place: Place, sort: Sort, steps: int) -> bool:

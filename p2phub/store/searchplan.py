@@ -18,7 +18,7 @@ from p2phub.core.words import distinct, squeeze, trigrams, words
 from .searchindex import find_facet
 
 WORDS_MAX = 16  # different words that are looked for; spec/search.md §2
-BEGINNINGS_MAX = 24  # words that the last one may be the beginning of; spec/search.md §2
+BEGINNINGS_MAX = 8  # words that the last one may be the beginning of; spec/search.md §2
 BEGINNINGS_LOOKED_AT_MAX = 2000
 PART_LENGTH_MIN = 3  # characters of a part of a name; spec/search.md §2
 PARTS_MAX = 32  # of a name that are looked up; the rest is compared
@@ -38,7 +38,21 @@ class Step:
 
     match: str  # expression of the full-text index; empty: everything
     tier: list[Clause]  # the words of it, for what is looked at one by one
-    parts: tuple[str, ...]  # that the name has to contain
+    parts: tuple[str, ...] = ()  # that the name has to contain
+    # Names that a better tier has found, by what the index calls them: as a whole, or by their words.
+    without_name: str = ""
+    without_words: tuple[Clause, ...] = ()
+
+    def takes(self, model: str) -> bool:
+        """Say whether a repository of this name that the index found belongs here, and not in a better tier."""
+        if not (self.parts or self.without_name):
+            return True
+        found = words(model)
+        squeezed = "".join(found)
+        if squeezed == self.without_name or not all(part in squeezed for part in self.parts):
+            return False
+        has = {"n" + word for word in found}
+        return not self.without_words or any(has.isdisjoint(clause) for clause in self.without_words)
 
 
 @dataclass
@@ -67,22 +81,33 @@ class Plan:
 
     def steps(self) -> list[Step]:
         """Return what to look for, one after the other: the tiers for relevance, else all words anywhere."""
-        if self.sort != "relevance":
+        if self.sort != "relevance" or not self.has_words:
             return [self.anywhere()]
-        return [self._step(place, better=self.tiers[:place]) for place in range(len(self.tiers))]
+        return [self._step(place) for place in range(len(self.tiers))]
 
     def anywhere(self) -> Step:
         """Return what finds all that match, but for parts of names."""
-        return self._step(len(self.tiers) - (2 if self.parts else 1), better=[])
+        place = len(self.tiers) - (2 if self.parts else 1)
+        return Step(self._match(self.tiers[place]), self.tiers[place])
 
-    def _step(self, place: int, *, better: list[list[Clause]]) -> Step:
+    def _step(self, place: int) -> Step:
+        """Return a tier, without what those above it find.
+
+        The index is asked about the tier just above only where the name does not tell.
+        """
+        tier = self.tiers[place]
+        name = self.tiers[0][0][0][1:] if place else ""
+        by_words = tuple(self.tiers[1]) if place == 2 else ()
+        above = self.tiers[place - 1] if place > 2 else None
+        parts = self.parts if place == len(self.tiers) - 1 else ()
+        return Step(self._match(tier, above), tier, parts, name, by_words)
+
+    def _match(self, tier: list[Clause], above: list[Clause] | None = None) -> str:
         facets = (tuple(f"f{number}" for number in numbers) for numbers in self.facets)
-        clauses = [*self.tiers[place], *self.numbers, *facets]
+        clauses = [*tier, *self.numbers, *facets]
         if not clauses:
-            return Step("", [], ())
-        match = f"({_conjunction(clauses)})" + "".join(f" NOT ({_conjunction(tier)})" for tier in better)
-        has_parts = self.parts and place == len(self.tiers) - 1
-        return Step(match, self.tiers[place], self.parts if has_parts else ())
+            return ""
+        return f"({_conjunction(clauses)})" + (f" NOT ({_conjunction(above)})" if above else "")
 
 
 def make_plan(connection: Connection, query: Query) -> Plan | None:
