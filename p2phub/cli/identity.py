@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .running import json_option, print_json, settings
+from .running import json_option, print_json, run, settings
 from .text import say
 
 if TYPE_CHECKING:
@@ -66,9 +66,11 @@ def reopen(size: int | None, as_json: bool) -> None:
     That happens when a key signs on two machines, as after a backup was restored. What this machine has counts from
     now on, everywhere, and what the other signed after the two parted does not.
     """
-    from p2phub.node.conflicts import reopen_log
+    from p2phub.node.node import own_identity
+    from p2phub.node.operations import ReopenLog
 
-    _show(_with_node(lambda node: reopen_log(node, size)), as_json)
+    run(ReopenLog(size))
+    _show(_with_node(own_identity), as_json)
 
 
 def _with_node(work: Callable[[Node], Identity]) -> Identity:

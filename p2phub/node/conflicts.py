@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from p2phub.core.encoding import encode
 from p2phub.core.errors import AccessDenied, Conflict, NotFound
-from p2phub.core.identity import Epoch, Identity, open_identity, sign_document
-from p2phub.core.ids import NamespaceId
+from p2phub.core.identity import Epoch, open_identity, sign_document
+from p2phub.core.ids import LogId, NamespaceId
 from p2phub.core.merkle import LOG_TREE, root
 from p2phub.core.names import is_namespace_id
 from p2phub.protocol.messages import IdentityChain
@@ -61,8 +61,8 @@ def _of_names(store: Store, found: Disagreement) -> ConflictInfo:
     )
 
 
-def reopen_log(node: Node, size: int | None = None) -> Identity:
-    """Close this home's log, which forked, and go on in a new one; returns the new identity.
+def reopen_log(node: Node, size: int | None = None) -> LogId:
+    """Close this home's log, which forked, and go on in a new one; returns the log that was closed.
 
     size: how many records of the history that is here count; None: all. Raises Conflict if the log did not fork
     or is not so long, AccessDenied if the root keys are not here, NotFound if there is no identity.
@@ -96,7 +96,7 @@ def reopen_log(node: Node, size: int | None = None) -> Identity:
     renewed = open_identity((*identity.chain, sign_document(document, [key])))
     write_file(node.settings.layout.own_identity, encode(IdentityChain(renewed.chain)), mode=0o644)
     node.store.logs.add_identity(renewed, own=True)
-    return renewed
+    return log
 
 
 def _sorted(epochs: Sequence[Epoch]) -> tuple[Epoch, ...]:

@@ -18,7 +18,7 @@ from p2phub.core.search import Page
 
 from . import branches, housekeeping, inspect, limits, whohas
 from .confirm import wait_confirmed
-from .conflicts import list_conflicts
+from .conflicts import list_conflicts, reopen_log
 from .disk import on_disk
 from .events import Notice, Tell
 from .explain import swarm_info
@@ -46,6 +46,7 @@ from .operations import (
     Operation,
     PublishFolder,
     RemovePeer,
+    ReopenLog,
     Search,
     SetLabel,
     SetLimit,
@@ -193,6 +194,12 @@ async def _log(node: Node, op: Log, tell: Tell) -> list[LogLine]:
 
 async def _conflicts(node: Node, op: ListConflicts, tell: Tell) -> list[ConflictInfo]:
     return await list_conflicts(node, op.namespace)
+
+
+async def _reopen(node: Node, op: ReopenLog, tell: Tell) -> Done:
+    closed = await on_disk(reopen_log, node, op.size)
+    node.note_news(closed, 0)
+    return Done()
 
 
 async def _verify(node: Node, op: Verify, tell: Tell) -> VerifyResult:
@@ -359,6 +366,7 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     Info: _info,
     Log: _log,
     ListConflicts: _conflicts,
+    ReopenLog: _reopen,
     Verify: _verify,
     MoveBranch: _move_branch,
     YankVersion: _yank,

@@ -197,6 +197,9 @@ def _take_whole(
     (outcome,) = store.logs.extend_many([LogPart(identity, head.log, head, whole.start, entries)], now=now)
     if isinstance(outcome, Exception):
         raise outcome
+    if before[1] < identity.current.version and identity.closed:
+        # Of a log that the new identity ends, other records may count than are here.
+        taken.is_behind = taken.was_news = True
     state = store.logs.state(head.log)
     after = (state.size, state.version) if state else (0, 0)
     if after > before:

@@ -111,6 +111,12 @@ class ListConflicts(Operation, tag="conflicts", frozen=True):
     namespace: Text | None = None
 
 
+class ReopenLog(Operation, tag="reopen", frozen=True):
+    """Say which history of this home's log counts, which forked, and go on in a new one."""
+
+    size: Annotated[int, Meta(ge=0)] | None = None  # records that count; None: all that are here
+
+
 class Verify(Operation, tag="verify", frozen=True):
     reference: Text
     repair: bool = False
@@ -283,7 +289,7 @@ AnyOperation = (
     | ListPeers | AddPeers | RemovePeer | ExplainSwarm | ListProviders | GetStatus | ShowLimits | SetLimit | SetRange
     | SetLabel | ShowPolicy | ChangePolicy
     | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin | StoreUse | StoreView | StoreAdopt | StoreRebuild
-    | MirrorAdd | MirrorList | MirrorUpdate | MirrorRemove | MirrorTrust
+    | MirrorAdd | MirrorList | MirrorUpdate | MirrorRemove | MirrorTrust | ReopenLog
 )  # fmt: skip
 
 # What each operation returns, so that both ends of the control API agree.
@@ -295,6 +301,7 @@ RESULTS: dict[type[Operation], Any] = {
     Info: RepositoryInfo,
     Log: list[LogLine],
     ListConflicts: list[ConflictInfo],
+    ReopenLog: Done,
     Verify: VerifyResult,
     MoveBranch: BranchResult,
     YankVersion: YankResult,

@@ -234,6 +234,7 @@ class _Goal:
     log: LogId
     head: Head | None  # the peer's; None: it shows none, because the log goes on no more
     reach: int  # records that the peer has
+    is_closed: bool = False  # the peer has all of a log that its publisher closed
     common: int | None = None  # records at which a fork froze the log, as far as we know
     proof_wanted: bool = False  # the peer knows of a fork that is news
     is_suspect: bool = False  # another history was met before, and nothing proves it yet
@@ -249,7 +250,7 @@ class _Goal:
             return 0
         if (end := self.identity.closed.get(self.log)) is not None:
             # Only of who has all of the history that counts.
-            return end.size - self.size if self.head is None and self.common is None else 0
+            return end.size - self.size if self.is_closed else 0
         counted = self.identity.counted(self.log, self.reach)
         return (counted if self.common is None else min(counted, self.common)) - self.size
 
@@ -289,8 +290,8 @@ def _goals(node: Node, client: PeerClient, heads: Iterable[LogHead], stopped: It
         head = _parse(client, announced.head)
         shown.append(_Goal(announced.namespace, announced.version, head.log, head, head.size))
     for told in stopped:
-        is_forked = told.common is not None
-        goal = _Goal(told.namespace, told.version, told.log, None, told.held, told.common, proof_wanted=is_forked)
+        is_closed = told.common is None
+        goal = _Goal(told.namespace, told.version, told.log, None, told.held, is_closed, told.common, not is_closed)
         shown.append(goal)
     return [goal for goal in shown if not _is_refused(node, goal) and _is_news(node, goal)]
 
