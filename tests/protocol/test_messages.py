@@ -65,6 +65,8 @@ from p2phub.protocol.messages import (
     TicketsQuery,
     Trees,
     TreesQuery,
+    UpstreamFiles,
+    UpstreamQuery,
 )
 from p2phub.protocol.reconcile import BUCKETS_MAX, HAVE_MAX, PREFIXES_MAX
 from p2phub.testing import values
@@ -97,6 +99,8 @@ EXAMPLES: list[Struct] = [
     Consistency(bytes(32), (bytes(32), bytes(32))),
     Records((tuple(entry.data for entry in values.log()), ())),
     Inventory((Held(MANIFEST, 1), Held(MANIFEST, 1000)), True),
+    UpstreamQuery((bytes(20), bytes(32))),
+    UpstreamFiles((ROOT, None), b"\0\2"),
     HaveQuery((ROOT, ROOT)),
     Have((True, False, b"\x05", b"")),
     TreesQuery((PageRef(ROOT, 3),)),
