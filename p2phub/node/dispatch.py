@@ -24,6 +24,7 @@ from .events import Notice, Tell
 from .explain import swarm_info
 from .fetch import fetch
 from .hubcache import view_store
+from .neighbours import contact_of
 from .node import Node, open_node
 from .operations import (
     AddPeers,
@@ -224,6 +225,8 @@ async def _add_peers(node: Node, op: AddPeers, tell: Tell) -> list[PeerInfo]:
         if address.node == node.id:
             raise InvalidName(f"{address} is this node itself")
         await on_disk(node.store.peers.add, address)
+        if peer := await on_disk(node.store.peers.get, address.node):
+            node.neighbours.members.know(contact_of(peer), "added")
         # A download that runs uses it at once.
         for arriving in node.arriving.values():
             arriving.note_mate(address.node)
@@ -237,6 +240,7 @@ async def _remove_peer(node: Node, op: RemovePeer, tell: Tell) -> Done:
     peer = parse_address(op.node).node if op.node.startswith("p2phub://") else NodeId.parse(op.node)
     if not await on_disk(node.store.peers.remove, peer):
         raise NotFound(f"no peer {peer} is known")
+    node.neighbours.forget(peer)
     return Done()
 
 

@@ -21,13 +21,14 @@ import trio
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import HubError, InvalidData, InvalidName
 from p2phub.core.ids import ContentId, LogId, ManifestId, NodeId
-from p2phub.core.names import format_endpoint
+from p2phub.core.names import format_endpoint, parse_endpoint
 from p2phub.core.noderecord import open_node_record
 from p2phub.net.bulkdoor import TicketOffice, serve_bulk
 from p2phub.net.door import FilePart, Handler, Request, Response, caller_of, serve_peers
 from p2phub.net.receivers import RECEIVER_WINDOW_S
 from p2phub.net.tls import server_context
 from p2phub.protocol.lease import EXPENSIVE
+from p2phub.protocol.membership import Contact
 from p2phub.protocol.messages import (
     FRAME_SIZE_MAX,
     HAVE_ANSWER_SIZE,
@@ -64,7 +65,7 @@ from . import mates
 from .disk import on_disk
 from .gossip import hear
 from .maps import REFRESHED_MAX, compare, consistency_of, heads_in, identities_of, records_in, records_of, refresh_maps
-from .neighbours import cost_network
+from .neighbours import cost_network, slot_network
 from .node import Node
 
 log = logging.getLogger(__name__)
@@ -157,6 +158,8 @@ class PeerDoor:
         now = trio.current_time()
         if signed.record.node != self._node.id and signed.record.addresses:
             await on_disk(self._store.peers.note_record, signed)
+            where = slot_network(parse_endpoint(signed.record.addresses[0])[0])
+            self._node.neighbours.members.know(Contact(signed.record.node, where), "heard")
             self._greeted.pop(signed.record.node, None)
             self._greeted[signed.record.node] = now
         while self._greeted and (oldest := next(iter(self._greeted))) and now - self._greeted[oldest] > GREETED_S:
