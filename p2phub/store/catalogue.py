@@ -181,7 +181,12 @@ class Catalogue:
         """Return the repositories that published `manifest`, by namespace and model."""
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT DISTINCT namespace, model FROM releases WHERE manifest = ?", (manifest,)
+                "SELECT DISTINCT namespace, model FROM release_rows AS r"
+                " JOIN repositories ON repositories.number = r.repository"
+                " JOIN identities ON identities.number = repositories.publisher"
+                # The index holds the first bytes only.
+                " WHERE substr(r.manifest, 1, 8) = substr(?1, 1, 8) AND r.manifest = ?1",
+                (manifest,),
             ).fetchall()
         return [(NamespaceId(row["namespace"]), row["model"]) for row in rows]
 
@@ -225,10 +230,12 @@ def _refusal(connection: Connection, record: Publish, repository: int, numbers: 
 
 
 def _move_branch(connection: Connection, record: Publish | Branch, repository: int, numbers: Numbers) -> None:
+    # The row of a release names the manifest already.
+    manifest = b"" if isinstance(record, Publish) else record.manifest
     connection.execute(
         "INSERT OR REPLACE INTO branch_rows (repository, branch, log_number, idx, manifest, depth, time)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (repository, record.branch, numbers.log, record.index, record.manifest, record.depth, record.time),
+        (repository, record.branch, numbers.log, record.index, manifest, record.depth, record.time),
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from p2phub.core.errors import NoSpace, StoreError
 
+WAL_PAGES = 8192  # of 4 KiB, in the log of SQLite before they are brought to their places
 BUSY_TIMEOUT_S = 30.0  # seconds to wait for another process's transaction
 
 # Each step brings the index one version up. A landed step is never changed.
@@ -613,6 +614,23 @@ MIGRATIONS = (
     DELETE FROM search_state;
     INSERT INTO search_state SELECT 1, NOT EXISTS (SELECT 1 FROM release_rows);
     """,
+    """
+    -- Of what most records repeat, less: a release's branch is at its manifest, and 8 bytes lead to a manifest.
+    UPDATE branch_rows AS b SET manifest = x'' WHERE EXISTS (SELECT 1 FROM release_rows AS r
+        WHERE r.repository = b.repository AND r.log_number = b.log_number AND r.idx = b.idx);
+    DROP VIEW branches;
+    CREATE VIEW branches AS
+        SELECT identities.namespace, repositories.model, b.branch, logs.log, b.idx,
+            CASE b.manifest WHEN x'' THEN r.manifest ELSE b.manifest END AS manifest, b.depth, b.time, e.leaf
+        FROM identities JOIN repositories ON repositories.publisher = identities.number
+        JOIN branch_rows AS b ON b.repository = repositories.number
+        JOIN logs ON logs.number = b.log_number
+        LEFT JOIN release_rows AS r
+            ON r.repository = b.repository AND r.log_number = b.log_number AND r.idx = b.idx
+        LEFT JOIN entry_rows AS e ON e.log_number = b.log_number AND e.idx = b.idx;
+    DROP INDEX release_rows_by_manifest;
+    CREATE INDEX release_rows_by_manifest ON release_rows (substr(manifest, 1, 8));
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.
@@ -692,6 +710,8 @@ class Database:
         """Let the connection of this thread keep `size` bytes of pages in memory: it writes much."""
         with self.read() as connection:
             connection.execute(f"PRAGMA cache_size = {-size // 1024}")
+            # A page that many transactions change is then copied from the log to its place once.
+            connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
 
     def close(self) -> None:
         """Close the connections of all threads."""
