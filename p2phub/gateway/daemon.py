@@ -76,6 +76,7 @@ async def run_daemon(
                         failure = exc
                         nursery.cancel_scope.cancel()
                     else:
+                        nursery.start_soon(on_disk, node.store.index.refill)
                         nursery.start_soon(replicate, node)
                         nursery.start_soon(discover, node, *bound)
                         ready(node, f"http://{endpoint}")

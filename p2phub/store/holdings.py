@@ -9,6 +9,7 @@ from msgspec import Struct
 from p2phub.core.ids import ManifestId, NodeId
 
 from .database import Database
+from .searchindex import count_replicas
 
 WHOLE = 1000  # the share of all of it
 HOLDINGS_MAX = 20_000  # manifests of one other node that are remembered
@@ -49,6 +50,7 @@ class Holdings:
 
     def note(self, node: NodeId, held: Sequence[tuple[ManifestId, int]], now: float) -> None:
         """Keep what `node` has now, instead of what it had."""
+        whole = {manifest for manifest, share in held[:HOLDINGS_MAX] if share == WHOLE}
         with self._database.write() as connection:
             connection.execute("DELETE FROM holdings WHERE node = ?", (node,))
             connection.executemany(
@@ -57,10 +59,15 @@ class Holdings:
             )
             connection.execute("DELETE FROM holdings WHERE time < ?", (int(now) - FORGET_S,))
             # What search counts (spec/search.md §6): whoever has all of it.
+            gone = connection.execute(
+                "SELECT manifest FROM holders WHERE node = ? OR time < ?", (node, int(now) - FORGET_S)
+            ).fetchall()
+            connection.execute("DELETE FROM holders WHERE node = ? OR time < ?", (node, int(now) - FORGET_S))
             connection.executemany(
-                "INSERT OR REPLACE INTO holders (manifest, node, time) VALUES (?, ?, ?)",
-                [(manifest, node, int(now)) for manifest, share in held[:HOLDINGS_MAX] if share == WHOLE],
+                "INSERT INTO holders (manifest, node, time) VALUES (?, ?, ?)",
+                [(manifest, node, int(now)) for manifest in whole],
             )
+            count_replicas(connection, whole | {row["manifest"] for row in gone})
 
     def of(self, manifest: ManifestId) -> list[Holding]:
         """Return who said to have some of `manifest`, the most and the latest first."""

@@ -20,7 +20,7 @@ import math
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from sqlite3 import Connection, Row
 
 import cbor2
@@ -64,10 +64,16 @@ class SearchIndex:
         if release is not None:
             batch.summaries[log_number, release.index] = release.summary
 
-    def refill(self) -> None:
-        """Look again at all repositories if that is due, as after an upgrade; readers see them come."""
+    def refill(self, most: int | None = None) -> None:
+        """Look again at all repositories if that is due, as after an upgrade; readers see them come.
+
+        most: do nothing if there are more repositories than that.
+        """
         with self._database.read() as connection:
             (filled,) = connection.execute("SELECT filled FROM search_state").fetchone()
+            if not filled and most is not None:
+                found = connection.execute("SELECT 1 FROM repositories LIMIT 1 OFFSET ?", (most,)).fetchone()
+                filled = found is not None
         last = 0
         while not filled:
             with self._database.write() as connection:
@@ -434,6 +440,16 @@ def _insert(connection: Connection, time: int, columns: tuple[object, ...]) -> i
             # Wider and wider, or a crowd of one second would be gone through one by one.
             number = start = start + width
             width *= 2
+
+
+def count_replicas(connection: Connection, manifests: Iterable[bytes]) -> None:
+    """Let what shows these manifests say how many nodes hold them now; inside a transaction."""
+    connection.executemany(
+        "UPDATE models SET replicas = (SELECT count(*) FROM holders WHERE manifest = ?1) WHERE id IN"
+        " (SELECT m.id FROM release_rows AS r CROSS JOIN models AS m ON m.repository = r.repository"
+        " AND m.log_number = r.log_number AND m.idx = r.idx WHERE r.manifest = ?1)",
+        [(manifest,) for manifest in manifests],
+    )
 
 
 def _replicas(connection: Connection, manifest: bytes) -> int:

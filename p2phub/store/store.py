@@ -25,7 +25,7 @@ from .peers import Peers
 from .policyuse import PolicyUse
 from .rates import Rates
 from .search import Search
-from .searchindex import SearchIndex
+from .searchindex import REFILLED_AT_ONCE, SearchIndex
 from .settings import StoredSettings
 from .states import LogStates, NodeStates
 from .uploads import Uploads
@@ -62,7 +62,8 @@ class Store:
         self.uploads = Uploads(layout.uploads)
         self.parts = Parts(layout.upstream)
         self.settings = StoredSettings(self.database)
-        self.index.refill()
+        # More would keep whoever opens this waiting; a node goes on with it while it serves.
+        self.index.refill(REFILLED_AT_ONCE)
 
     def close(self) -> None:
         self.logs.close()

@@ -12,10 +12,11 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storekit import TIME, Writer, empty_catalogue, open_store, place_entry, summary
+from storekit import TIME, Writer, empty_catalogue, open_store, place_entry, revision, summary, write_old
 
 from p2phub.core.errors import InvalidData
-from p2phub.core.ids import LogId
+from p2phub.core.ids import LogId, NodeId
+from p2phub.core.manifest import FileEntry, Manifest, encode
 from p2phub.core.records import Entry, Publish, Score, Summary, VariantSize
 from p2phub.core.search import FACETS, MetricBound, Model, Page, Query, parse_metric
 from p2phub.core.words import words
@@ -23,6 +24,7 @@ from p2phub.store import search as searching
 from p2phub.store import searchindex, searchplan
 from p2phub.store.catalogue import Catalogue
 from p2phub.store.database import Database
+from p2phub.store.holdings import FORGET_S, Holdings
 from p2phub.store.search import Search
 from p2phub.store.searchindex import SearchIndex
 from p2phub.testing import values
@@ -334,6 +336,55 @@ def test_counts_of_what_matches_are_of_the_newest(crowd: Known, monkeypatch: pyt
     assert {item.value: item.count for item in some.facets["kind"]} == {
         kind: sum(model.kind == kind for model in newest) for kind in {model.kind for model in newest}
     }
+
+
+# ── replicas, and what is here ──────────────────────────────────────────────
+
+
+def test_replicas_are_the_nodes_that_said_to_hold_all_of_it(known: Known, writer: Writer) -> None:
+    known.apply(writer.publish("a", model="ant"), writer.publish("b", model="bee"), writer.publish("c", model="cow"))
+    holdings = Holdings(known.database)
+    alice, bob = (NodeId(values.key(name).public_key) for name in ("alice", "bob"))
+    holdings.note(alice, [(revision("a"), 1000), (revision("b"), 999)], TIME)
+    holdings.note(bob, sorted([(revision("a"), 1000), (revision("c"), 1000)]), TIME + 5)
+
+    assert known.find(sort="replicas") == ["ant", "cow", "bee"]
+    assert known.find(replicas_min=1, sort="name") == ["ant", "cow"]
+    assert known.find("ant", replicas_min=2) == ["ant"]
+    ant = known.page("ant")[0]
+    assert (ant.replicas, ant.replicas_seen) == (2, TIME + 5)
+    # A node that has it no more, and one that was not heard of for long.
+    holdings.note(bob, [], TIME + 9)
+    assert (known.page("ant")[0].replicas, known.page("cow")[0].replicas) == (1, 0)
+    holdings.note(bob, [(revision("b"), 1000)], TIME + FORGET_S + 1)
+    assert known.find(replicas_min=1) == ["bee"]
+    # A release that comes after word of it.
+    holdings.note(alice, [(revision("d"), 1000)], TIME + FORGET_S + 2)
+    known.apply(writer.publish("d", model="dog"))
+    assert known.find(replicas_min=1, sort="name") == ["bee", "dog"]
+
+
+def test_what_is_here_is_found(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        (tmp_path / "files").mkdir()
+        entries = []
+        for name in ("one", "two"):
+            held = store.blobs.ingest(write_old(tmp_path / "files" / name, name.encode()), "cdc-1m")
+            entries.append(FileEntry(name, held.size, held.root, held.sha256, "other", "cdc-1m"))
+        manifest = store.manifests.add(encode(Manifest(1, "model", TIME, tuple(entries))))
+        writer = Writer()
+        writer.publish("other", model="other")
+        writer._add(Publish, manifest=manifest, kind="model", depth=1, branch="main", model="mine", summary=summary())
+        writer.give(store)
+
+        assert [(model.model, model.here) for model in store.search.find(Query(sort="name"))] == [
+            ("mine", True), ("other", False)
+        ]  # fmt: skip
+        for text in ("", "mine"):
+            assert [model.model for model in store.search.find(Query(text, here=True))] == ["mine"]
+        assert [model.model for model in store.search.find(Query("other", here=True))] == []
+        store.blobs.remove(entries[0].root)
+        assert [model.model for model in store.search.find(Query(here=True))] == []
 
 
 # ── bounds, and what is said about them ─────────────────────────────────────
