@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
@@ -85,7 +85,7 @@ async def eclipsed(world: World, count: int, *, releases: int = 3) -> list[Measu
     ]
 
 
-async def collisions(world: World, count: int, *, logs: int = 200) -> list[Measure]:
+async def collisions(world: World, count: int, *, logs: Sequence[int] = (200, 1, 10, 3)) -> list[Measure]:
     """Short fingerprints collide each sixteenth time, and some nodes echo what they are asked; all become equal."""
     await world.add(count - count // 4)
     await world.add(count // 4, Echo)
@@ -93,10 +93,10 @@ async def collisions(world: World, count: int, *, logs: int = 200) -> list[Measu
     await world.run(SETTLE_S)
     times = []
     with _weak_fingerprints():
-        for count in (logs, 1, 10, 3):
+        for more in logs:
             world.cut([node for node in world.nodes if node is not source], [source])
-            await source.flood(count, 100.0)
-            await world.run(60)
+            await source.flood(more, 100.0)
+            await world.run(20)
             world.heal()
             times.append(await world.wait_until(partial(_have_all_of, world, source), 3600, "that all are equal"))
     return [Measure("all are equal after", max(times), "s", 600.0), _lies(world), _banned(world)]
