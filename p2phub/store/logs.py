@@ -28,10 +28,11 @@ from p2phub.core.signing import SigningKey
 from p2phub.protocol.messages import IdentityChain
 
 from .arrivals import Arrival, LogPart, Outcome
+from .chains import unpack_chain, unpack_identity
 from .database import Database
 from .journals import IDENTITY_SIZE_MAX, Batch, Journals
 from .layout import Layout
-from .logwriter import Listener, LogWriter, decode_identity, frontier_of
+from .logwriter import Listener, LogWriter, frontier_of
 from .rebuild import Rebuild, left_behind
 from .takeover import Takeover
 
@@ -79,13 +80,13 @@ class Logs:
         """Return the identity of `namespace`, None if it is not here."""
         with self._database.read() as connection:
             row = connection.execute("SELECT chain FROM identities WHERE namespace = ?", (namespace,)).fetchone()
-        return decode_identity(row["chain"]) if row else None
+        return unpack_identity(row["chain"]) if row else None
 
     def identity_chain(self, namespace: NamespaceId) -> IdentityChain | None:
         """Return the documents of `namespace` as they came, checked then; None if they are not here."""
         with self._database.read() as connection:
             row = connection.execute("SELECT chain FROM identities WHERE namespace = ?", (namespace,)).fetchone()
-        return decode(row["chain"], IdentityChain, size_max=IDENTITY_SIZE_MAX) if row else None
+        return decode(unpack_chain(row["chain"]), IdentityChain, size_max=IDENTITY_SIZE_MAX) if row else None
 
     def add_identity(self, identity: Identity, *, own: bool = False) -> bool:
         """Keep a checked identity; returns whether it is newer than what was here.
@@ -244,7 +245,7 @@ class Logs:
     def _own_log(self, connection: Connection, namespace: NamespaceId, key: PublicKey) -> LogId:
         """Return the log in which `key` signs. Raises ForkedLog if it forked."""
         row = connection.execute("SELECT chain FROM identities WHERE namespace = ?", (namespace,)).fetchone()
-        log = decode_identity(row["chain"]).log_of(key)
+        log = unpack_identity(row["chain"]).log_of(key)
         if connection.execute("SELECT 1 FROM fork_proofs WHERE log = ?", (log,)).fetchone() is not None:
             raise ForkedLog(
                 f"log {log} was signed with two histories, and nothing new in it counts",

@@ -23,7 +23,7 @@ from p2phub.core.checkpoint import Head, parse_head
 from p2phub.core.encoding import decode, encode
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX
 from p2phub.core.errors import ForkedLog, HashMismatch, InvalidData, StoreError
-from p2phub.core.identity import Identity, open_identity, read_identity
+from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import ID_SIZE, LogId, NamespaceId, PublicKey
 from p2phub.core.merkle import LOG_TREE, Frontier
 from p2phub.core.records import NO_PREVIOUS, Entry, check_follows, open_signed_entry, read_entry
@@ -31,6 +31,7 @@ from p2phub.protocol.messages import IdentityChain
 
 from .arrivals import Arrival
 from .catalogue import Numbers
+from .chains import pack_chain, unpack_chain, unpack_identity
 from .disk import disk_errors, write_file
 from .forks import note_closed, size_max
 from .journals import ENTRY, HEAD, IDENTITY, IDENTITY_SIZE_MAX, Batch, Journals, Place
@@ -68,10 +69,10 @@ class LogWriter:
         """
         chain = encode(IdentityChain(identity.chain))
         row = connection.execute("SELECT chain FROM identities WHERE namespace = ?", (identity.namespace,)).fetchone()
-        if row is not None and row["chain"] == chain:
+        if row is not None and unpack_chain(row["chain"]) == chain:
             return identity, False
         if row is not None:
-            known = decode_identity(row["chain"])
+            known = unpack_identity(row["chain"])
             common = min(len(known.chain), len(identity.chain))
             if [d.document for d in known.chain[:common]] != [d.document for d in identity.chain[:common]]:
                 raise InvalidData(f"two different identity documents of {identity.namespace} have one version")
@@ -92,7 +93,7 @@ class LogWriter:
             "INSERT INTO identities (namespace, version, chain, number)"
             " VALUES (?, ?, ?, (SELECT coalesce(max(number), 0) + 1 FROM identities))"
             " ON CONFLICT (namespace) DO UPDATE SET version = excluded.version, chain = excluded.chain",
-            (identity.namespace, identity.current.version, chain),
+            (identity.namespace, identity.current.version, pack_chain(chain)),
         )
         note_closed(connection, identity)
 
@@ -499,11 +500,6 @@ def _leaves(connection: Connection, row: Row, size: int) -> Iterator[bytes]:
         "SELECT leaf FROM entry_rows WHERE log_number = ? AND idx < ? ORDER BY idx", (row["number"], size)
     )
     return (leaf["leaf"] for leaf in leaves)
-
-
-def decode_identity(chain: bytes) -> Identity:
-    """Return the identity that the index keeps as `chain`."""
-    return read_identity(decode(chain, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents)
 
 
 def check_identity(chain: bytes) -> Identity:

@@ -30,10 +30,11 @@ from p2phub.protocol.messages import IdentityChain
 
 from .arrivals import Arrival, check_entries
 from .catalogue import Numbers
+from .chains import unpack_chain, unpack_identity
 from .database import Database
 from .journals import ENTRY, HEAD, IDENTITY, IDENTITY_SIZE_MAX, Frame, Journals, Place
 from .layout import Layout
-from .logwriter import OWN_FILE, LogWriter, check_identity, decode_identity, own_file_entries
+from .logwriter import OWN_FILE, LogWriter, check_identity, own_file_entries
 from .takeover import VERIFYING_THREADS
 
 PIECE_ENTRIES = 128  # checked by one thread at a time
@@ -187,7 +188,7 @@ class Rebuild:
         chains = {row["chain"] for row in found.execute("SELECT chain FROM chains WHERE namespace = ?", (namespace,))}
         with self._database.read() as connection:
             rows = connection.execute("SELECT chain FROM identities WHERE namespace = ?", (namespace,))
-            chains |= {row["chain"] for row in rows}
+            chains |= {unpack_chain(row["chain"]) for row in rows}
         for chain in sorted(chains):
             try:
                 identity = check_identity(chain)
@@ -278,7 +279,7 @@ class Rebuild:
             connection.execute("DELETE FROM logs WHERE namespace = ?", (member.namespace,))
             return
         # It may have been renewed since it was read.
-        if row is None or not _is_right_and_longer(row["chain"], identity):
+        if row is None or not _is_right_and_longer(unpack_chain(row["chain"]), identity):
             self._writer.index_identity(connection, identity, encode(IdentityChain(identity.chain)))
         (publisher,) = connection.execute(
             "SELECT number FROM identities WHERE namespace = ?", (member.namespace,)
@@ -397,7 +398,7 @@ def _is_right_and_longer(chain: bytes, identity: Identity) -> bool:
 
 def _known_identity(connection: Connection, namespace: NamespaceId) -> Identity | None:
     row = connection.execute("SELECT chain FROM identities WHERE namespace = ?", (namespace,)).fetchone()
-    return decode_identity(row["chain"]) if row else None
+    return unpack_identity(row["chain"]) if row else None
 
 
 def _read_identity(path: Path) -> Identity | None:

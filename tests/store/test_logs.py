@@ -24,7 +24,7 @@ from storekit import (
 )
 
 from p2phub.core.checkpoint import Head, open_head, parse_head, sign_head
-from p2phub.core.errors import ForkedLog, HashMismatch, InvalidData, InvalidSignature, NoSpace
+from p2phub.core.errors import ForkedLog, HashMismatch, InvalidData, InvalidSignature, NoSpace, TooEarly
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId
 from p2phub.core.merkle import LOG_TREE, Frontier
@@ -401,7 +401,7 @@ def test_one_log_that_is_wrong_does_not_keep_the_others_out(store: Store) -> Non
     ]
     outcomes = store.logs.extend_many(parts, now=TIME + 100)
 
-    assert [type(outcome) for outcome in outcomes] == [HashMismatch, ForkedLog, InvalidSignature, int, InvalidData]
+    assert [type(outcome) for outcome in outcomes] == [HashMismatch, ForkedLog, InvalidSignature, int, TooEarly]
     assert outcomes[3] == 4
     assert {state.log: state.size for state in store.logs.states()} == {good.log: 4, forked.log: 3}
     assert store.logs.fork(forked.log)
