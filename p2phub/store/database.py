@@ -7,6 +7,7 @@ Everything in it can be rebuilt from the files of the store, except the tables
 from __future__ import annotations
 
 import contextlib
+import random
 import sqlite3
 import threading
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from p2phub.core.errors import NoSpace, StoreError
 
 WAL_PAGES = 8192  # of 4 KiB, in the log of SQLite before they are brought to their places
+LOCK_POLL_S = 0.002  # seconds between looks whether another's transaction is over
 BUSY_TIMEOUT_S = 30.0  # seconds to wait for another process's transaction
 
 # Each step brings the index one version up. A landed step is never changed.
@@ -677,9 +679,7 @@ class Database:
         """Give a connection inside a transaction, committed at the end and rolled back on an error."""
         with self._errors():
             connection = self._connection()
-            # IMMEDIATE: a transaction that reads first and writes later could not be
-            # completed if another process wrote in between.
-            connection.execute("BEGIN IMMEDIATE")
+            _begin(connection)
             try:
                 yield connection
                 self._before_commit(connection)
@@ -771,6 +771,26 @@ class Database:
             if isinstance(exc, sqlite3.OperationalError):
                 raise StoreError(f"cannot use the index {self.path}: {text}", path=str(self.path)) from exc
             raise
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    """Begin a transaction that writes, as soon as no other does."""
+    end = time.monotonic() + BUSY_TIMEOUT_S
+    # SQLite itself would look only every 100 ms, and one that writes all the time leaves gaps of some ms.
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                # IMMEDIATE: a transaction that reads first and writes later could not be
+                # completed if another process wrote in between.
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as exc:
+                if "locked" not in str(exc) or time.monotonic() > end:
+                    raise
+            time.sleep(random.uniform(0.5, 1.5) * LOCK_POLL_S)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +24,8 @@ VERIFYING_THREADS = max(1, min(4, os.cpu_count() or 1))
 WINDOW_ENTRIES = 2048  # checked and written together, if they come together
 WINDOW_BYTES = 8 * 1024 * 1024
 WINDOWS_AHEAD = 3  # of one caller that are checked before the first of them is written
-TRANSACTION_ENTRIES = 8192  # at most, but for one window more
+TRANSACTION_ENTRIES = 4096  # at most, but for one window more: others wait for it
+BREAK_S = 0.005  # seconds after a large transaction in which others may write
 
 Write = Callable[[Sequence[Arrival | InvalidData]], list[Outcome]]
 
@@ -110,6 +112,8 @@ class Takeover:
             count = len(window.checks)
             window.outcomes.set_result(outcomes[:count])
             del outcomes[:count]
+        if entry_count >= WINDOW_ENTRIES:
+            time.sleep(BREAK_S)
 
 
 def _windows(parts: Sequence[LogPart], sizes: Callable[[LogPart], int]) -> Iterator[list[PartCheck]]:
