@@ -379,7 +379,8 @@ def _metas(hint: object) -> list[Meta]:
 
 def test_floats_are_no_field_of_anything() -> None:
     for struct in _wire_structs():
-        if struct.__module__.startswith("p2phub.core") and struct.__name__ not in ("GgufHeader",):
+        # What a file tells and what is asked of the own node is signed by nobody.
+        if struct.__module__.startswith("p2phub.core") and struct.__name__ not in ("GgufHeader", "MetricBound"):
             for hint in get_type_hints(struct).values():
                 assert float not in _leaves(hint), struct
 
