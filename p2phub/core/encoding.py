@@ -48,6 +48,19 @@ def decode(data: bytes, type_: type[T], *, size_max: int) -> T:
     """
     if len(data) > size_max:
         raise InvalidEncoding(f"{_name(type_)} of {len(data)} bytes, the limit is {size_max}")
+    value = read(data, type_)
+    # Two encodings of one value would have two ids, and a signature over one
+    # would not cover the other. This also catches trailing bytes.
+    if encode(value) != data:  # type: ignore[arg-type]
+        raise InvalidEncoding(f"{_name(type_)} is not in canonical form")
+    return value
+
+
+def read(data: bytes, type_: type[T]) -> T:
+    """Return the value that `data` encodes, for data that `decode` accepted before.
+
+    Raises InvalidEncoding if it is no such value, but not if it is another encoding of one.
+    """
     try:
         plain = cbor2.loads(
             data,
@@ -65,10 +78,6 @@ def decode(data: bytes, type_: type[T], *, size_max: int) -> T:
     except (msgspec.ValidationError, HubError, ValueError, OverflowError) as exc:
         error = UnknownForm if _is_well_formed(plain, data) else InvalidEncoding
         raise error(f"not of type {_name(type_)}: {exc.__cause__ or exc}") from exc
-    # Two encodings of one value would have two ids, and a signature over one
-    # would not cover the other. This also catches trailing bytes.
-    if encode(value) != data:  # type: ignore[arg-type]
-        raise InvalidEncoding(f"{_name(type_)} is not in canonical form")
     return value
 
 

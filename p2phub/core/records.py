@@ -13,7 +13,7 @@ from blake3 import blake3
 from msgspec import Meta, Struct
 
 from .choices import Kind
-from .encoding import decode, encode
+from .encoding import decode, encode, read
 from .envelope import ENVELOPE_SIZE_MAX, PAYLOAD_SIZE_MAX, Envelope, seal
 from .errors import InvalidData
 from .ids import LogId, ManifestId, NamespaceId, PublicKey
@@ -187,6 +187,5 @@ def check_follows(entry: Entry, previous: bytes) -> None:
 
 def read_entry(data: bytes) -> Entry:
     """Return the entry that `data` encodes, for data that `open_entry` accepted before."""
-    envelope = decode(data, Envelope, size_max=ENVELOPE_SIZE_MAX)
-    record: Record = decode(envelope.payload, Record, size_max=PAYLOAD_SIZE_MAX)  # type: ignore[arg-type]
+    record: Record = read(read(data, Envelope).payload, Record)  # type: ignore[arg-type]
     return Entry(record, data, LOG_TREE.leaf(data))

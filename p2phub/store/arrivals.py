@@ -9,16 +9,21 @@ follows is known here within a part only; how parts join is for whoever writes t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 
 from msgspec import Struct
 
-from p2phub.core.checkpoint import Head, open_head
+from p2phub.core.checkpoint import Head, open_head, parse_head
 from p2phub.core.errors import ForkedLog, InvalidData, TooEarly
 from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
-from p2phub.core.records import SKEW_MAX_S, Entry, open_signed_entry
+from p2phub.core.records import SKEW_MAX_S, Entry, open_signed_entry, read_entry
+
+from .verifier import Gone, Question, Verdict
+
+log = logging.getLogger(__name__)
 
 SLICE_ENTRIES = 128  # checked by one thread at a time
 PART_COST = 4  # of checking identity and head, in entries
@@ -70,6 +75,17 @@ class _Slice(Struct, frozen=True):
     def cost(self) -> int:
         return len(self.entries) + PART_COST
 
+    @property
+    def question(self) -> Question:
+        head = self.head.text if self.head is not None else None
+        return Question(bytes(self.namespace), bytes(self.log), bytes(self.key), head, self.start, self.entries)
+
+
+# What came out of a slice: its head and entries, or None if a process said that all is right.
+_Found = tuple[Head | None, "Checked"] | None
+
+Ask = Callable[[list[Question], float], list[Verdict]]  # a process; raises Gone
+
 
 class PartCheck:
     """A part that threads are checking."""
@@ -81,7 +97,7 @@ class PartCheck:
         self._start = part.start + skip
         self._error: InvalidData | None = None
         self.slices: list[_Slice] = []
-        self.results: list[Future[list[tuple[Head | None, Checked]]]] = []
+        self.results: list[Future[list[_Found]]] = []
         self.places: list[int] = []  # of the slices in what their thread returns
         log, identity = part.log, part.identity
         key = identity.logs.get(log)
@@ -98,7 +114,10 @@ class PartCheck:
         """Return what came out, once the threads are done: why nothing of the part counts, if nothing does."""
         if self._error is not None:
             return self._error
-        results = [future.result()[place] for future, place in zip(self.results, self.places, strict=True)]
+        results = [
+            future.result()[place] or _read_slice(piece)
+            for future, place, piece in zip(self.results, self.places, self.slices, strict=True)
+        ]
         head, first = results[0]
         if head is None and self.part.head is not None:
             assert first.error is not None
@@ -114,10 +133,13 @@ class PartCheck:
         return Arrival(part.identity, part.log, key, head, self._start, Checked(entries, error))
 
 
-def start_checks(pool: Executor, checks: Iterable[PartCheck], now: float) -> None:
-    """Let the threads of `pool` check parts, many short ones or a piece of a long one at a time."""
+def start_checks(pool: Executor, checks: Iterable[PartCheck], now: float, ask: Ask | None = None) -> None:
+    """Let the threads of `pool` check parts, many short ones or a piece of a long one at a time.
+
+    ask: a process that the threads may ask.
+    """
     for group in _groups(checks):
-        future = pool.submit(_check_slices, [piece for _, piece in group], now)
+        future = pool.submit(_check_slices, [piece for _, piece in group], now, ask)
         for place, (check, _) in enumerate(group):
             check.results.append(future)
             check.places.append(place)
@@ -137,19 +159,35 @@ def _groups(checks: Iterable[PartCheck]) -> Iterator[list[tuple[PartCheck, _Slic
         yield group
 
 
-def _check_slices(slices: Sequence[_Slice], now: float) -> list[tuple[Head | None, Checked]]:
-    results: list[tuple[Head | None, Checked]] = []
-    for piece in slices:
-        head = None
-        if piece.head is not None:
-            try:
-                # The text is what was signed; what stands beside it does not count.
-                head = open_head(piece.head.text, log=piece.log, key=piece.key)
-            except InvalidData as exc:
-                results.append((None, Checked((), exc)))
-                continue
-        results.append((head, check_entries(piece.entries, piece.namespace, piece.log, piece.key, piece.start, now)))
-    return results
+def _check_slices(slices: Sequence[_Slice], now: float, ask: Ask | None) -> list[_Found]:
+    verdicts: Sequence[Verdict | None] = [None] * len(slices)
+    if ask is not None:
+        try:
+            verdicts = ask([piece.question for piece in slices], now)
+        except Gone as exc:
+            log.info("entries are checked without a process of their own: %s", exc)
+    # What is wrong is looked at again, to say what is.
+    return [
+        None if verdict == Verdict(True, len(piece.entries)) else _check_slice(piece, now)
+        for piece, verdict in zip(slices, verdicts, strict=True)
+    ]
+
+
+def _check_slice(piece: _Slice, now: float) -> tuple[Head | None, Checked]:
+    head = None
+    if piece.head is not None:
+        try:
+            # The text is what was signed; what stands beside it does not count.
+            head = open_head(piece.head.text, log=piece.log, key=piece.key)
+        except InvalidData as exc:
+            return None, Checked((), exc)
+    return head, check_entries(piece.entries, piece.namespace, piece.log, piece.key, piece.start, now)
+
+
+def _read_slice(piece: _Slice) -> tuple[Head | None, Checked]:
+    """Return what is in a slice of which all is right."""
+    head = parse_head(piece.head.text) if piece.head is not None else None
+    return head, Checked([read_entry(data) for data in piece.entries])
 
 
 def check_entries(

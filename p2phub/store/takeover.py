@@ -4,7 +4,7 @@
 
 One thread of a process writes what comes of other logs, so that its connection's pages stay
 in memory and what several callers brought goes into one transaction. While it writes, the
-others verify what comes next.
+others verify what comes next, by themselves or, when much comes, by asking processes.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 
 from p2phub.core.errors import InvalidData
 
 from .arrivals import Arrival, LogPart, Outcome, PartCheck, start_checks
+from .verifier import Question, Verdict, Verifier
 
 VERIFYING_THREADS = max(1, min(4, os.cpu_count() or 1))
 WINDOW_ENTRIES = 2048  # checked and written together, if they come together
@@ -26,6 +28,10 @@ WINDOW_BYTES = 8 * 1024 * 1024
 WINDOWS_AHEAD = 3  # of one caller that are checked before the first of them is written
 TRANSACTION_ENTRIES = 4096  # at most, but for one window more: others wait for it
 BREAK_S = 0.005  # seconds after a large transaction in which others may write
+
+VERIFYING_PROCESSES = max(1, min(3, (os.cpu_count() or 1) - 1))  # beside the thread that writes
+BURST_ENTRIES = 4096  # that come without a pause, until processes are worth starting
+PAUSE_S = 5.0
 
 Write = Callable[[Sequence[Arrival | InvalidData]], list[Outcome]]
 
@@ -53,6 +59,12 @@ class Takeover:
         self._lock = threading.Lock()
         self._queue: deque[_Window] = deque()
         self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None  # verify; write
+        self._verifiers = [Verifier() for _ in range(VERIFYING_PROCESSES)]
+        self._idle: SimpleQueue[Verifier] = SimpleQueue()
+        for verifier in self._verifiers:
+            self._idle.put(verifier)
+        self._burst = 0  # entries since the last pause
+        self._last = 0.0  # when some came last, on the monotonic clock
 
     def take(self, parts: Sequence[LogPart], sizes: Callable[[LogPart], int], now: float) -> list[Outcome]:
         """Return what came of each part, once all are on the disk. Raises StoreError.
@@ -75,6 +87,8 @@ class Takeover:
             threads, self._threads = self._threads, None
         for pool in threads or ():
             pool.shutdown()
+        for verifier in self._verifiers:
+            verifier.close()
 
     def _begin(self, checks: list[PartCheck], now: float) -> _Window:
         window = _Window(checks)
@@ -86,10 +100,24 @@ class Takeover:
                     ThreadPoolExecutor(1, "take over", initializer=self._prepare_thread),
                 )
             verifying, writing = self._threads
-            start_checks(verifying, checks, now)
+            start_checks(verifying, checks, now, self._ask if self._is_much(window.entry_count) else None)
             self._queue.append(window)
             writing.submit(self._write_next)
         return window
+
+    def _is_much(self, entry_count: int) -> bool:
+        """Count entries that came; says whether so many came lately that processes should verify."""
+        now = time.monotonic()
+        self._burst = entry_count + (self._burst if now - self._last < PAUSE_S else 0)
+        self._last = now
+        return self._burst >= BURST_ENTRIES
+
+    def _ask(self, questions: list[Question], now: float) -> list[Verdict]:
+        verifier = self._idle.get()
+        try:
+            return verifier.ask(questions, now)
+        finally:
+            self._idle.put(verifier)
 
     def _write_next(self) -> None:
         """Write the first window and those behind it that are checked as well."""

@@ -1,0 +1,172 @@
+"""Verify entries in a process of its own, while this one writes (spec/store.md §4).
+
+    slices ──msgpack, over a pipe──▶ python -m p2phub.store.verifier ──▶ is the head right, how many entries are
+
+Threads share Python's lock: each time SQLite gives it back, it waits for one that decodes. So
+once much comes, a process decodes and verifies. It is only told bytes and only says numbers;
+what it finds wrong is checked again here, to say what is wrong with it. It ends by itself when
+it is asked nothing for a while, or when the one that asked has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+from msgspec import Struct
+
+from p2phub.core.checkpoint import open_head
+from p2phub.core.errors import InvalidData
+from p2phub.core.ids import LogId, NamespaceId, PublicKey
+from p2phub.core.records import SKEW_MAX_S, open_signed_entry
+
+IDLE_S = 30.0  # seconds without a question until the process ends
+_LENGTH = struct.Struct(">I")
+
+
+class Question(Struct, frozen=True, array_like=True):
+    """Entries of one log from an index on, and its head if that is to be checked too."""
+
+    namespace: bytes
+    log: bytes
+    key: bytes
+    head: bytes | None
+    start: int
+    entries: Sequence[bytes]
+
+
+class Questions(Struct, frozen=True, array_like=True):
+    """What is asked at once."""
+
+    questions: list[Question]
+    now: float  # seconds since 1970
+
+
+class Verdict(Struct, frozen=True, array_like=True):
+    """What was found of one question."""
+
+    is_head_right: bool  # true, too, if there was none
+    good: int  # entries, up to the first that is wrong
+
+
+class Gone(Exception):
+    """The process does not answer."""
+
+
+class Verifier:
+    """A process that verifies; it is started when it is first asked."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def ask(self, questions: list[Question], now: float) -> list[Verdict]:
+        """Return what the process finds of each question. Raises Gone; the next question starts a new one."""
+        data = msgspec.msgpack.encode(Questions(questions, now))
+        with self._lock:
+            try:
+                process = self._running()
+                assert process.stdin is not None
+                assert process.stdout is not None
+                process.stdin.write(_LENGTH.pack(len(data)) + data)
+                process.stdin.flush()
+                verdicts = msgspec.msgpack.decode(_receive(process.stdout), type=list[Verdict])
+            except (OSError, EOFError, msgspec.DecodeError) as exc:
+                self._end()
+                raise Gone(str(exc)) from exc
+        if len(verdicts) != len(questions):
+            raise Gone("it answered another question")
+        return verdicts
+
+    def close(self) -> None:
+        """End the process, if it runs."""
+        with self._lock:
+            self._end()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            # What this process can import that one can, too.
+            path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)])
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        return self._process
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for pipe in (process.stdin, process.stdout):
+            try:
+                if pipe is not None:
+                    pipe.close()
+            except OSError:
+                pass  # it has ended before
+        process.kill()
+        process.wait()
+
+
+def verify(question: Question, now: float) -> Verdict:
+    """Check a question, in the process that is asked."""
+    namespace, log_id, key = NamespaceId(question.namespace), LogId(question.log), PublicKey(question.key)
+    if question.head is not None:
+        try:
+            open_head(question.head, log=log_id, key=key)
+        except InvalidData:
+            return Verdict(False, 0)
+    for number, data in enumerate(question.entries):
+        try:
+            entry = open_signed_entry(data, namespace=namespace, log=log_id, key=key, index=question.start + number)
+        except InvalidData:
+            return Verdict(True, number)
+        if entry.record.time > now + SKEW_MAX_S:
+            return Verdict(True, number)
+    return Verdict(True, len(question.entries))
+
+
+def _receive(pipe: IO[bytes]) -> bytes:
+    (length,) = _LENGTH.unpack(_read_whole(pipe, _LENGTH.size))
+    return _read_whole(pipe, length)
+
+
+def _read_whole(pipe: IO[bytes], size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = pipe.read(size - len(data))
+        if not more:
+            raise EOFError("the pipe was closed")
+        data += more
+    return data
+
+
+def _main() -> None:
+    # Whoever stops the one that asks stops this one by closing the pipe.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Unbuffered, so that `select` sees all that waits.
+    asked: IO[bytes] = os.fdopen(0, "rb", buffering=0)
+    answers = os.fdopen(1, "wb")
+    while select.select([asked], [], [], IDLE_S)[0]:
+        try:
+            questions = msgspec.msgpack.decode(_receive(asked), type=Questions)
+        except EOFError:
+            return
+        verdicts = msgspec.msgpack.encode([verify(question, questions.now) for question in questions.questions])
+        answers.write(_LENGTH.pack(len(verdicts)) + verdicts)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,220 @@
+"""Entries verified in a process of its own: it finds what a thread would find, and nobody depends on it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from storekit import TIME, Writer, finish, open_store, start
+
+from p2phub.core.checkpoint import sign_head
+from p2phub.core.errors import HashMismatch, InvalidSignature, TooEarly
+from p2phub.store import takeover
+from p2phub.store.logs import LogPart
+from p2phub.store.store import Store
+from p2phub.store.verifier import Gone, Question, Verdict, Verifier, verify
+from p2phub.testing import values
+
+NOW = TIME + 100.0
+
+
+@pytest.fixture
+def verifier() -> Iterator[Verifier]:
+    made = Verifier()
+    yield made
+    made.close()
+
+
+def question(
+    writer: Writer, start: int = 0, *, head: bytes | None = None, entries: list[bytes] | None = None
+) -> Question:
+    data = writer.data(start) if entries is None else entries
+    return Question(bytes(writer.namespace), bytes(writer.log), bytes(writer.key.public_key), head, start, data)
+
+
+def questions() -> dict[str, tuple[Question, Verdict]]:
+    """Return questions with the verdicts that they must get, by what is asked."""
+    writer = Writer().grow(6)
+    late = Writer().grow(2)
+    late.publish("late", time=TIME + 10_000)
+    forged = sign_head(writer.log, 6, writer.head().root, values.key("thief")).text
+    damaged = [*writer.data(0, 3), writer.data(3, 4)[0][:-1] + b"?", *writer.data(4)]
+    return {
+        "all is right": (question(writer, head=writer.head().text), Verdict(True, 6)),
+        "from the middle on": (question(writer, 4), Verdict(True, 2)),
+        "nothing": (question(writer, entries=[]), Verdict(True, 0)),
+        "a forged head": (question(writer, head=forged), Verdict(False, 0)),
+        "a head that is none": (question(writer, head=b"x"), Verdict(False, 0)),
+        "a flipped bit": (question(writer, entries=damaged), Verdict(True, 3)),
+        "another place": (question(writer, 1, entries=writer.data()), Verdict(True, 0)),
+        "no entry": (question(writer, entries=[b"", b"\xa0"]), Verdict(True, 0)),
+        "ahead of the clock": (question(late), Verdict(True, 2)),
+    }
+
+
+@pytest.mark.parametrize("what", questions())
+def test_it_says_how_far_all_is_right(what: str) -> None:
+    asked, verdict = questions()[what]
+
+    assert verify(asked, NOW) == verdict
+
+
+def test_a_process_answers_what_it_is_asked(verifier: Verifier) -> None:
+    cases = list(questions().values())
+    for _ in range(3):
+        assert verifier.ask([asked for asked, _ in cases], NOW) == [verdict for _, verdict in cases]
+    assert verifier.ask([], NOW) == []
+
+
+def test_a_process_that_died_is_replaced(verifier: Verifier) -> None:
+    asked, verdict = questions()["all is right"]
+    assert verifier.ask([asked], NOW) == [verdict]
+    assert verifier._process is not None
+    verifier._process.kill()
+    # Whether it is noticed before it is asked or while it should answer is chance.
+    for _ in range(2):
+        try:
+            verifier.ask([asked], NOW)
+        except Gone:
+            continue
+
+    assert verifier.ask([asked], NOW) == [verdict]
+
+
+def test_a_process_that_cannot_be_started_is_gone(verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(Gone):
+        verifier.ask([questions()["all is right"][0]], NOW)
+
+
+# ── taking over with processes ──────────────────────────────────────────────
+
+
+@pytest.fixture
+def asks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let processes verify from the first entry on; returns how many questions each was asked at a time."""
+    counts: list[int] = []
+    ask = Verifier.ask
+
+    def count(self: Verifier, questions: list[Question], now: float) -> list[Verdict]:
+        counts.append(len(questions))
+        return ask(self, questions, now)
+
+    monkeypatch.setattr(takeover, "BURST_ENTRIES", 0)
+    monkeypatch.setattr(Verifier, "ask", count)
+    return counts
+
+
+def part(writer: Writer, head: object = None, entries: list[bytes] | None = None) -> LogPart:
+    data = writer.data() if entries is None else entries
+    return LogPart(writer.identity, writer.log, head or writer.head(), 0, tuple(data))  # type: ignore[arg-type]
+
+
+def take(store: Store) -> list[object]:
+    writers = [Writer(values.identity(name), values.key(name)).grow(200) for name in ("good", "bad", "forged", "root")]
+    good, bad, forged, root = writers
+    late = Writer().grow(3)
+    late.publish("late", time=TIME + 10_000)
+    damaged = [*bad.data(0, 150), bad.data(150, 151)[0][:-1] + b"?", *bad.data(151)]
+    parts = [
+        part(good),
+        part(bad, entries=damaged),
+        part(forged, sign_head(forged.log, 200, forged.head().root, values.key("thief"))),
+        part(root, sign_head(root.log, 200, bytes(32), root.key)),
+        part(late),
+    ]
+    outcomes = store.logs.extend_many(parts, now=TIME + 300)
+    assert store.logs.entries(good.log, 0, size_max=10**9) == good.data()
+    assert {state.log for state in store.logs.states()} == {good.log}
+    return [outcome if isinstance(outcome, int) else type(outcome) for outcome in outcomes]
+
+
+EXPECTED = [200, InvalidSignature, InvalidSignature, HashMismatch, TooEarly]
+
+
+def test_a_process_changes_nothing_of_what_is_taken(store: Store, asks: list[int]) -> None:
+    assert take(store) == EXPECTED
+    assert asks
+
+
+def test_without_the_process_threads_verify(store: Store, asks: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+
+    assert take(store) == EXPECTED
+    assert asks
+
+
+def test_what_a_process_refuses_is_looked_at_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is wrong about what is right costs time only."""
+
+    def refuse(self: Verifier, questions: list[Question], now: float) -> list[Verdict]:
+        return [Verdict(False, 0) for _ in questions]
+
+    monkeypatch.setattr(takeover, "BURST_ENTRIES", 0)
+    monkeypatch.setattr(Verifier, "ask", refuse)
+
+    assert take(store) == EXPECTED
+
+
+# ── its end ─────────────────────────────────────────────────────────────────
+
+
+def is_there(pid: int) -> bool:
+    """Say whether a process runs."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until_gone(pid: int) -> None:
+    while is_there(pid):
+        time.sleep(0.01)
+
+
+def ask_and_say(_: str) -> None:
+    made = Verifier()
+    made.ask([questions()["all is right"][0]], NOW)
+    assert made._process is not None
+    print(made._process.pid, flush=True)
+    sys.stdin.readline()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_process_ends_with_the_one_that_was_killed(tmp_path: Path) -> None:
+    process = start(ask_and_say, tmp_path)
+    assert process.stdout
+    assert process.stdin
+    pid = int(process.stdout.readline())
+    assert is_there(pid)
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    process.wait()
+
+    wait_until_gone(pid)
+    process.communicate()
+
+
+def test_the_process_ends_when_it_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from p2phub.store import verifier; verifier.IDLE_S = 0.05; verifier._main()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.wait() == 0
+
+
+def close_store(home: str) -> None:
+    takeover.BURST_ENTRIES = 0
+    with open_store(Path(home)) as store:
+        take(store)
+        pids = [made._process.pid for made in store.logs._takeover._verifiers if made._process]
+        assert pids
+    assert not any(is_there(pid) for pid in pids)
+
+
+def test_the_process_ends_with_the_store(tmp_path: Path) -> None:
+    finish(start(close_store, tmp_path))
