@@ -23,10 +23,10 @@ from .arrivals import Arrival, LogPart, Outcome, PartCheck, start_checks
 from .verifier import Question, Verdict, Verifier
 
 VERIFYING_THREADS = max(1, min(4, os.cpu_count() or 1))
-WINDOW_ENTRIES = 2048  # checked and written together, if they come together
+WINDOW_ENTRIES = 1024  # checked and written together, if they come together
 WINDOW_BYTES = 8 * 1024 * 1024
 WINDOWS_AHEAD = 3  # of one caller that are checked before the first of them is written
-TRANSACTION_ENTRIES = 4096  # at most, but for one window more: others wait for it
+TRANSACTION_ENTRIES = 2048  # at most, of several windows: others wait for it, and their callers for its end
 BREAK_S = 0.005  # seconds after a large transaction in which others may write
 
 VERIFYING_PROCESSES = max(1, min(3, (os.cpu_count() or 1) - 1))  # beside the thread that writes
@@ -105,6 +105,11 @@ class Takeover:
             writing.submit(self._write_next)
         return window
 
+    @staticmethod
+    def _fits(window: _Window, entry_count: int) -> bool:
+        """Say whether a window is taken along with others that have so many entries."""
+        return window.is_checked and entry_count + window.entry_count <= TRANSACTION_ENTRIES
+
     def _is_much(self, entry_count: int) -> bool:
         """Count entries that came; says whether so many came lately that processes should verify."""
         now = time.monotonic()
@@ -124,7 +129,7 @@ class Takeover:
         windows: list[_Window] = []
         entry_count = 0
         with self._lock:
-            while self._queue and (not windows or (entry_count < TRANSACTION_ENTRIES and self._queue[0].is_checked)):
+            while self._queue and (not windows or self._fits(self._queue[0], entry_count)):
                 windows.append(self._queue.popleft())
                 entry_count += windows[-1].entry_count
         if not windows:
