@@ -34,6 +34,7 @@ CASE = "catalogue"
 SHORT, FULL = 100_000, 1_000_000  # records
 RATE = 500  # records a second that come in meanwhile
 FED_SECONDS = 240
+BUSY_AT_FIRST_S = 120.0  # while a node with a large catalogue may answer late
 SEARCHES = 300  # of each kind in a run
 WARM_UP = 20  # that are not counted
 SAMPLED = 20_000  # records that words are taken from
@@ -126,9 +127,11 @@ class Searcher:
             doors = ["--listen", "127.0.0.1:0", "--local", "127.0.0.1:0", "--ready-file", str(ready)]
             command = [*PROGRAM, "node", str(home), str(self._more), str(RATE), *doors]
             start(self._place.stack, command, environment, home / "node.log", ready.exists)
-            self._daemon = find_daemon(Layout(home, home / "store"))
-            if self._daemon is None:
-                raise Failure(f"the node did not start: {(home / 'node.log').read_text()[-500:]}")
+            deadline = time.monotonic() + BUSY_AT_FIRST_S
+            while self._daemon is None:
+                if time.monotonic() > deadline:
+                    raise Failure(f"the node does not answer: {(home / 'node.log').read_text()[-500:]}")
+                self._daemon = find_daemon(Layout(home, home / "store"))
         return self._daemon
 
 
