@@ -9,6 +9,7 @@ import os
 import resource
 import secrets
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -31,6 +32,10 @@ from .hub.app import HubDoor
 from .local import local_app
 
 log = logging.getLogger(__name__)
+
+# Seconds that a thread may keep the interpreter while others wait; by itself 5 ms. A search waits for it again and
+# again while another thread takes records over.
+SWITCH_S = 0.0005
 
 
 async def run_daemon(
@@ -57,6 +62,7 @@ async def run_daemon(
             hint="stop it first, or use another home: P2PHUB_HOME",
         )
     _allow_many_connections()
+    sys.setswitchinterval(SWITCH_S)
     failure: HubError | None = None
     async with open_node(settings) as node:
         for address in peers:

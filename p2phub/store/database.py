@@ -633,6 +633,15 @@ MIGRATIONS = (
     DROP INDEX release_rows_by_manifest;
     CREATE INDEX release_rows_by_manifest ON release_rows (substr(manifest, 1, 8));
     """,
+    """
+    -- Words of titles and excerpts are one kind of token now.
+    INSERT INTO search (search) VALUES ('delete-all');
+    DELETE FROM models;
+    DELETE FROM scores;
+    DELETE FROM facets;
+    DELETE FROM vocabulary;
+    UPDATE search_state SET generation = generation + 1, filled = NOT EXISTS (SELECT 1 FROM release_rows);
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.

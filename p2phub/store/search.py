@@ -13,7 +13,6 @@ newest MATCHES_MAX matches are sorted.
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -43,11 +42,12 @@ from p2phub.core.search import (
 )
 
 from .database import Database
-from .searchindex import ReadEntry, facet_code, facet_of, read_release, tokens
-from .searchplan import IS_HERE, Plan, Step, make_plan
+from .searchindex import FACET_NUMBERS, ReadEntry, facet_code, facet_of, read_release, tokens
+from .searchplan import ANYWHERE, IN_NAME, IS_HERE, PARTS, WHOLE_NAME, Plan, Step, make_plan
 
 MATCHES_MAX = 5000  # newest matches that are sorted by a number; spec/search.md §4
 COUNTED_MAX = 2000  # newest matches whose facets are counted; spec/search.md §5
+FEW_MAX = 100  # matches that are ranked by their names, without asking the index for each tier
 SCANNED_MAX = 10_000  # rows that one page looks at; spec/search.md §4
 LAST_ID = 2**63 - 1
 
@@ -106,21 +106,30 @@ class Search:
             return Page([], complete=source.complete, counts=counts)
         found = list(islice(source.rows(after), query.limit + 1))
         last = found[query.limit - 1].place if len(found) > query.limit else source.stopped_at
-        models = [model for row in found[: query.limit] if (model := self._model(connection, row.row)) is not None]
+        models = self._models(connection, [item.row for item in found[: query.limit]])
         return Page(models, encode_cursor(query, last) if last is not None else None, source.complete, counts)
 
-    def _model(self, connection: Connection, row: Row) -> Model | None:
-        """Return a repository as it is shown; what its release says is in its log."""
-        data = read_release(connection, self._read_entry, row["log_number"], row["idx"])
-        if data is None:
-            return None
-        record = cbor2.loads(cbor2.loads(data)["payload"])  # checked when it came in
+    def _models(self, connection: Connection, rows: list[Row]) -> list[Model]:
+        """Return repositories as they are shown; what their releases say is in the logs."""
+        read = ((row, read_release(connection, self._read_entry, row["log_number"], row["idx"])) for row in rows)
+        # Checked when they came in.
+        found = [(row, cbor2.loads(cbor2.loads(data)["payload"])) for row, data in read if data is not None]
+        here = _here(connection, [record["manifest"] for _, record in found])
+        kinds: dict[int, str] = {}
+        return [self._model(connection, row, record, here, kinds) for row, record in found]
+
+    def _model(
+        self, connection: Connection, row: Row, record: dict[str, Any], here: set[bytes], kinds: dict[int, str]
+    ) -> Model:
         summary = record["summary"]
         manifest = ManifestId(record["manifest"])
+        kind = next(number for number in array("I", row["facets"]) if facet_of(number) == "kind")
+        if kind not in kinds:
+            kinds[kind] = _value(connection, kind)
         return Model(
             namespace=str(NamespaceId(record["namespace"])),
             model=record["model"],
-            kind=_kind(connection, row),
+            kind=kinds[kind],
             revision=str(manifest),
             version=record.get("version"),
             time=record["time"],
@@ -146,7 +155,7 @@ class Search:
             ],
             replicas=row["replicas"],
             replicas_seen=_seen(connection, manifest) if row["replicas"] else None,
-            here=_is_here(connection, manifest),
+            here=record["manifest"] in here,
         )
 
 
@@ -163,7 +172,6 @@ class _Source:
     def __init__(self, connection: Connection, plan: Plan, read_entry: ReadEntry) -> None:
         self._connection = connection
         self._plan = plan
-        self._steps = plan.steps()
         self._read_entry = read_entry
         self.complete = plan.complete
         self.stopped_at: Place | None = None  # where looking was cut short, for the next page
@@ -171,69 +179,100 @@ class _Source:
     def rows(self, after: Place | None) -> Iterator[_Found]:
         """Return what comes after a place. Raises InvalidData if that is no place in this order."""
         plan = self._plan
-        if after is not None and not _fits(after, plan.sort, len(self._steps)):
+        if after is not None and not _fits(after, plan.sort):
             raise InvalidData("the cursor is none of ours")
         if plan.small is not None:
             return self._in_order(self._small(plan.small), after)
         if plan.sort in ("relevance", "newest"):
-            return self._newest_first(*(after or (0, LAST_ID)))  # type: ignore[arg-type]
+            return self._ranked(after) if plan.is_ranked else self._newest_first(after)
         if plan.sort == "metric" or plan.has_words or self._is_selective():
-            return self._in_order(self._newest_matches(), after)
+            return self._in_order(((0, row) for row in self._newest_matches()), after)
         if plan.sort == "replicas":
             return self._by_replicas(after)
         return self._walk(_ORDERS[plan.sort], after)
 
     def counts(self) -> FacetCounts:
         """Count the values of facets: of all repositories if nothing was asked for, else of the newest matches."""
-        if self._plan.is_everything:
+        plan = self._plan
+        if plan.is_everything:
             return _all_counts(self._connection)
-        numbers = array("I")
-        counted, complete = 0, self._plan.complete
-        if self._plan.small is not None:
-            rows: Iterable[Row] = (row for _, row in self._small(self._plan.small))
-        else:
-            rows = self._newest(self._plan.anywhere())
-        for scanned, row in enumerate(rows):
-            if counted >= COUNTED_MAX or scanned >= SCANNED_MAX:
-                complete = False
-                break
-            if row["ok"]:
-                numbers.frombytes(row["facets"])
-                counted += 1
-        return _counts(self._connection, numbers, counted, complete)
+        if plan.small is not None:
+            blobs = [row["facets"] for _, row in self._small(plan.small)]
+            return _counts(self._connection, b"".join(blobs), len(blobs), plan.complete)
+        most = COUNTED_MAX if not plan.conditions else 2 * COUNTED_MAX
+        # In one statement: each row that is fetched lets another thread in, which may keep the processor for long.
+        rows, values = self._newest_sql(plan.anywhere(), LAST_ID, "m.facets")
+        seen, counted, facets = self._connection.execute(
+            "SELECT count(*), coalesce(sum(ok), 0),"
+            " coalesce(group_concat(CASE WHEN ok THEN hex(facets) ELSE '' END, ''), '')"
+            f" FROM ({rows} LIMIT ?)",
+            (*values, most),
+        ).fetchone()
+        return _counts(self._connection, bytes.fromhex(facets), counted, seen < most)
 
     # ── newest first ────────────────────────────────────────────────────────
 
-    def _newest_first(self, first: int, below: int) -> Iterator[_Found]:
-        scanned = 0
-        for place, step in enumerate(self._steps[first:], start=first):
-            for row in self._newest(step, below):
-                if row["ok"] and step.takes(row["model"]):
-                    yield _Found(row, (place, row["id"]))
-                scanned += 1
-                if scanned >= SCANNED_MAX:
-                    self.complete, self.stopped_at = False, (place, row["id"])
+    def _ranked(self, after: Place | None) -> Iterator[_Found]:
+        """Yield one tier after the other."""
+        tier, below = after or (WHOLE_NAME, LAST_ID)
+        few = list(islice(self._newest(self._plan.anywhere()), FEW_MAX))
+        if len(few) == FEW_MAX:
+            for each in (WHOLE_NAME, IN_NAME, ANYWHERE):
+                if each >= tier:  # type: ignore[operator]
+                    yield from self._tier(each, below if each == tier else LAST_ID)  # type: ignore[arg-type]
+                if self.stopped_at is not None:
                     return
-            below = LAST_ID
+            return
+        # So few that the name of each tells its tier, and the index need not be asked again.
+        by_id = {row["id"]: row for row in (*self._newest(self._plan.step(WHOLE_NAME)), *few)}
+        found = [_Found(row, (self._plan.tier_of(row["model"]), number)) for number, row in by_id.items() if row["ok"]]
+        found.sort(key=self._rank, reverse=True)
+        if found or tier != WHOLE_NAME:
+            yield from (
+                each for each in found if after is None or self._rank(each) < self._rank(_Found(each.row, after))
+            )
+        if not found and self._plan.parts and tier in (WHOLE_NAME, PARTS):
+            yield from self._tier(PARTS, below if tier == PARTS else LAST_ID)  # type: ignore[arg-type]
+
+    def _tier(self, tier: int, below: int) -> Iterator[_Found]:
+        """Yield what belongs to a tier and to no better one."""
+        plan = self._plan
+        for scanned, row in enumerate(self._newest(plan.step(tier), below), start=1):
+            belongs = plan.has_parts(row["model"]) if tier == PARTS else plan.tier_of(row["model"]) == tier
+            if row["ok"] and belongs:
+                yield _Found(row, (tier, row["id"]))
+            if scanned >= SCANNED_MAX:
+                self.complete, self.stopped_at = False, (tier, row["id"])
+                return
+
+    def _newest_first(self, after: Place | None) -> Iterator[_Found]:
+        below = after[1] if after is not None else LAST_ID
+        for scanned, row in enumerate(self._newest(self._plan.anywhere(), below), start=1):  # type: ignore[arg-type]
+            if row["ok"]:
+                yield _Found(row, (0, row["id"]))
+            if scanned >= SCANNED_MAX:
+                self.complete, self.stopped_at = False, (0, row["id"])
+                return
 
     def _newest(self, step: Step, below: int = LAST_ID) -> Iterator[Row]:
         """Yield what a step finds, the newest first, with `ok`: whether the conditions hold."""
+        return self._connection.execute(*self._newest_sql(step, below, "m.*"))
+
+    def _newest_sql(self, step: Step, below: int, columns: str) -> tuple[str, tuple[object, ...]]:
         ok = " AND ".join(["m.repository > 0", *self._plan.conditions])
         values = self._plan.values
         if step.match:
-            return self._connection.execute(
-                f"SELECT m.*, ({ok}) AS ok FROM search AS s CROSS JOIN models AS m ON m.id = s.rowid"
+            return (
+                f"SELECT {columns}, ({ok}) AS ok FROM search AS s CROSS JOIN models AS m ON m.id = s.rowid"
                 " WHERE s.search MATCH ? AND s.rowid < ? ORDER BY s.rowid DESC",
                 (*values, step.match, below),
             )
-        return self._connection.execute(
-            f"SELECT m.*, ({ok}) AS ok FROM models AS m WHERE m.id < ? ORDER BY m.id DESC", (*values, below)
-        )
+        return f"SELECT {columns}, ({ok}) AS ok FROM models AS m WHERE m.id < ? ORDER BY m.id DESC", (*values, below)
 
     # ── other orders ────────────────────────────────────────────────────────
 
     def _in_order(self, rows: Iterable[tuple[int, Row]], after: Place | None) -> Iterator[_Found]:
-        """Sort rows, each with the step that found it, and yield those after a place."""
+        """Sort rows, each with its tier, and yield those after a place."""
         found = [_Found(row, self._key(step, row)) for step, row in rows if row["ok"]]
         descending = self._plan.sort != "name"
         found.sort(key=self._rank, reverse=descending)
@@ -260,12 +299,12 @@ class _Source:
             case column:
                 return (row[column], row["id"])
 
-    def _newest_matches(self) -> Iterator[tuple[int, Row]]:
+    def _newest_matches(self) -> Iterator[Row]:
         for number, row in enumerate(self._newest(self._plan.anywhere())):
             if number >= MATCHES_MAX:
                 self.complete = False
                 return
-            yield 0, row
+            yield row
 
     def _is_selective(self) -> bool:
         """Say whether a value of a facet that is asked for is rare enough to sort all that have it."""
@@ -308,7 +347,7 @@ class _Source:
     # ── few rows, one by one ────────────────────────────────────────────────
 
     def _small(self, ids: Iterable[int]) -> Iterator[tuple[int, Row]]:
-        """Yield those of the rows `ids` that match, each with the step that would have found it."""
+        """Yield those of the rows `ids` that match, each with its tier."""
         ok = " AND ".join(["m.repository > 0", *self._plan.conditions])
         for number in sorted(ids, reverse=True):
             row = self._connection.execute(
@@ -316,21 +355,26 @@ class _Source:
             ).fetchone()
             if row is None or not row["ok"] or not self._has_facets(row):
                 continue
-            step = self._step_of(row)
-            if step is not None:
-                yield step, row
+            tier = self._tier_of(row)
+            if tier is not None:
+                yield tier, row
 
-    def _step_of(self, row: Row) -> int | None:
-        if not self._plan.has_words:
+    def _tier_of(self, row: Row) -> int | None:
+        """Return the tier of a row by what its release says, None if it does not match."""
+        plan = self._plan
+        if not plan.has_words:
             return 0
         data = read_release(self._connection, self._read_entry, row["log_number"], row["idx"])
         if data is None:
             return None
         summary = msgspec.convert(cbor2.loads(cbor2.loads(data)["payload"])["summary"], type=Summary)
         found = set(tokens(row["model"], summary, []))
-        for place, step in enumerate(self._steps):
-            if all(any(token in found for token in clause) for clause in step.tier) and step.takes(row["model"]):
-                return place
+
+        def holds(tier: int) -> bool:
+            return all(any(token in found for token in clause) for clause in plan.tiers[tier])
+
+        if holds(WHOLE_NAME) or holds(ANYWHERE):
+            return plan.tier_of(row["model"]) if plan.is_ranked else 0
         return None
 
     def _has_facets(self, row: Row) -> bool:
@@ -340,11 +384,11 @@ class _Source:
         return all(not has.isdisjoint(numbers) for numbers in self._plan.facets)
 
 
-def _fits(place: Place, sort: Sort, steps: int) -> bool:
+def _fits(place: Place, sort: Sort) -> bool:
     """Say whether a place that came from outside is of this order."""
     match sort, place:
-        case "relevance" | "newest", (int(step), int(number)):
-            fits = 0 <= step < steps
+        case "relevance" | "newest", (int(tier), int(number)):
+            fits = WHOLE_NAME <= tier <= PARTS
         case "name", (str(), int(number)):
             fits = True
         case "metric", (int() | float(), int(number)):
@@ -372,18 +416,18 @@ def _all_counts(connection: Connection) -> FacetCounts:
     return FacetCounts(facets, sum(item.count for item in facets.get("kind", [])), True)
 
 
-def _counts(connection: Connection, numbers: array[int], counted: int, complete: bool) -> FacetCounts:
-    """Return the counts of these numbers of values."""
-    ranked: dict[str, list[tuple[int, int]]] = {}
-    for number, count in Counter(numbers).most_common():
-        listed = ranked.setdefault(facet_of(number), [])
-        if len(listed) < COUNTS_MAX:
-            listed.append((number, count))
-    facets: dict[str, list[FacetCount]] = {
-        facet: [FacetCount(_value(connection, number), count) for number, count in ranked[facet]]
-        for facet in FACETS
-        if facet in ranked
-    }
+def _counts(connection: Connection, packed: bytes, counted: int, complete: bool) -> FacetCounts:
+    """Return the counts of the numbers of values in `packed`, those of `counted` repositories."""
+    import numpy as np  # slow to import, and most searches count nothing
+
+    numbers, found = np.unique(np.frombuffer(packed, np.uint32), return_counts=True)
+    facets: dict[str, list[FacetCount]] = {}
+    for facet in FACETS:
+        places = np.flatnonzero(numbers % FACET_NUMBERS == facet_code(facet))
+        # The frequent first, and of equals those with the lower number.
+        best = places[np.argsort(-found[places], kind="stable")[:COUNTS_MAX]]
+        if len(best):
+            facets[facet] = [FacetCount(_value(connection, int(numbers[at])), int(found[at])) for at in best]
     return FacetCounts(facets, counted, complete)
 
 
@@ -395,15 +439,16 @@ def _value(connection: Connection, number: int) -> str:
 # ── what a row leads to ─────────────────────────────────────────────────────
 
 
-def _kind(connection: Connection, row: Row) -> str:
-    return _value(connection, next(number for number in array("I", row["facets"]) if facet_of(number) == "kind"))
-
-
 def _seen(connection: Connection, manifest: ManifestId) -> int | None:
     (time,) = connection.execute("SELECT max(time) FROM holders WHERE manifest = ?", (manifest,)).fetchone()
     return int(time) if time is not None else None
 
 
-def _is_here(connection: Connection, manifest: ManifestId) -> bool:
-    found = connection.execute(f"SELECT 1 FROM manifests WHERE manifest = ?1 AND {IS_HERE.format('?1')}", (manifest,))
-    return found.fetchone() is not None
+def _here(connection: Connection, manifests: list[bytes]) -> set[bytes]:
+    """Return those of the manifests whose files are all in the store."""
+    marks = ", ".join("?" * len(manifests))
+    found = connection.execute(
+        f"SELECT manifest FROM manifests WHERE manifest IN ({marks}) AND {IS_HERE.format('manifests.manifest')}",
+        manifests,
+    )
+    return {row["manifest"] for row in found}

@@ -6,7 +6,7 @@ A row of `models` is one repository, as the release that describes it says; what
 its log, and is read there when it is shown or taken out again. All by which a repository is found are tokens of one
 full-text table without content. The first letter says what a token is:
 
-    n h w   a word of the name; else of title, tags and facts; else of the excerpt
+    n w     a word of the name; else of what else it says
     x g     the name without what stands between its words; three characters in a row of that
     f z p   a value of a facet; how many bits its size has, of its smallest variant; how many its parameters have
 
@@ -216,7 +216,7 @@ class SearchIndex:
             for _, is_new, found in batch.tokens
             if is_new
             for token in found
-            if token[0] in "nhw" and token[1:] not in self._vocabulary
+            if token[0] in "nw" and token[1:] not in self._vocabulary
         )
         connection.executemany(
             "INSERT OR IGNORE INTO vocabulary (word) VALUES (?)", [(word,) for word, _ in new.most_common()]
@@ -243,7 +243,7 @@ class FacetValues:
         if number is None:
             number = find_facet(connection, facet, value)
             if number is None:
-                number = (self._last // len(_CODE_SPACE) + 1) * len(_CODE_SPACE) + _CODES[facet]
+                number = (self._last // FACET_NUMBERS + 1) * FACET_NUMBERS + _CODES[facet]
                 self._last = number
                 connection.execute(
                     "INSERT INTO facets (id, facet, value, count) VALUES (?, ?, ?, 0)", (number, _CODES[facet], value)
@@ -296,12 +296,12 @@ def read_release(connection: Connection, read_entry: ReadEntry, log_number: int,
 # ── what a release is found by ──────────────────────────────────────────────
 
 _CODES: dict[str, int] = {facet: code for code, facet in enumerate(FACETS)}
-_CODE_SPACE = range(16)
+FACET_NUMBERS = 16  # the number of a value modulo this is the place of its facet in FACETS
 
 
 def facet_of(number: int) -> Facet:
     """Return the facet of which `number` is a value."""
-    return FACETS[number % len(_CODE_SPACE)]
+    return FACETS[number % FACET_NUMBERS]
 
 
 def find_facet(connection: Connection, facet: Facet, value: str) -> int | None:
@@ -348,8 +348,7 @@ def tokens(model: str, summary: Summary, facets: list[int]) -> list[str]:
     name = words(model)
     squeezed = "".join(name)
     # Each word once, where it counts most.
-    letters = dict.fromkeys(words(summary.excerpt), "w")
-    letters.update(dict.fromkeys(words(_headline(summary)), "h"))
+    letters = dict.fromkeys(words(_text(summary)), "w")
     letters.update(dict.fromkeys(name, "n"))
     numbers = [f"z{least_size(summary).bit_length()}"]
     if summary.parameters is not None:
@@ -363,8 +362,8 @@ def tokens(model: str, summary: Summary, facets: list[int]) -> list[str]:
     ]
 
 
-def _headline(summary: Summary) -> str:
-    single = (summary.title, summary.task or "", summary.library or "", summary.architecture or "")
+def _text(summary: Summary) -> str:
+    single = (summary.title, summary.excerpt, summary.task or "", summary.library or "", summary.architecture or "")
     variants = (variant.name for variant in summary.variants)
     lists = (*summary.languages, *summary.tags, *summary.base_models, *summary.datasets, *variants)
     return " ".join((*single, *lists))

@@ -26,6 +26,8 @@ SMALL_MAX = 2000  # repositories in a set that is gone through one by one
 SMALL_WITH_WORDS_MAX = 300  # the same, where it can be helped and each has to be read from its log
 _USUAL_BITS = range(28, 37)  # of sizes and counts of parameters; a range over all of them excludes little
 
+WHOLE_NAME, IN_NAME, ANYWHERE, PARTS = range(4)  # the tiers, the best first; spec/search.md §2
+
 Clause = tuple[str, ...]
 
 _ANY_FACETS: tuple[Facet, ...] = ("library", "task", "architecture", "tag", "language")
@@ -38,21 +40,6 @@ class Step:
 
     match: str  # expression of the full-text index; empty: everything
     tier: list[Clause]  # the words of it, for what is looked at one by one
-    parts: tuple[str, ...] = ()  # that the name has to contain
-    # Names that a better tier has found, by what the index calls them: as a whole, or by their words.
-    without_name: str = ""
-    without_words: tuple[Clause, ...] = ()
-
-    def takes(self, model: str) -> bool:
-        """Say whether a repository of this name that the index found belongs here, and not in a better tier."""
-        if not (self.parts or self.without_name):
-            return True
-        found = words(model)
-        squeezed = "".join(found)
-        if squeezed == self.without_name or not all(part in squeezed for part in self.parts):
-            return False
-        has = {"n" + word for word in found}
-        return not self.without_words or any(has.isdisjoint(clause) for clause in self.without_words)
 
 
 @dataclass
@@ -79,35 +66,35 @@ class Plan:
         """Whether nothing was asked for but an order."""
         return not (self.has_words or self.facets or self.numbers or self.conditions or self.small is not None)
 
-    def steps(self) -> list[Step]:
-        """Return what to look for, one after the other: the tiers for relevance, else all words anywhere."""
-        if self.sort != "relevance" or not self.has_words:
-            return [self.anywhere()]
-        return [self._step(place) for place in range(len(self.tiers))]
+    @property
+    def is_ranked(self) -> bool:
+        """Whether better matches come first, and not only newer ones."""
+        return self.has_words and self.sort == "relevance"
+
+    def step(self, tier: int) -> Step:
+        """Return what finds a tier; and with it some of the better ones."""
+        return Step(self._match(self.tiers[tier]), self.tiers[tier])
 
     def anywhere(self) -> Step:
         """Return what finds all that match, but for parts of names."""
-        place = len(self.tiers) - (2 if self.parts else 1)
-        return Step(self._match(self.tiers[place]), self.tiers[place])
+        return self.step(ANYWHERE if self.has_words else 0)
 
-    def _step(self, place: int) -> Step:
-        """Return a tier, without what those above it find.
+    def tier_of(self, model: str) -> int:
+        """Return the best tier that a repository with this name, and all words anywhere, belongs to."""
+        found = words(model)
+        if self.tiers[WHOLE_NAME] == [("x" + "".join(found),)]:
+            return WHOLE_NAME
+        has = {"n" + word for word in found}
+        return ANYWHERE if any(has.isdisjoint(clause) for clause in self.tiers[IN_NAME]) else IN_NAME
 
-        The index is asked about the tier just above only where the name does not tell.
-        """
-        tier = self.tiers[place]
-        name = self.tiers[0][0][0][1:] if place else ""
-        by_words = tuple(self.tiers[1]) if place == 2 else ()
-        above = self.tiers[place - 1] if place > 2 else None
-        parts = self.parts if place == len(self.tiers) - 1 else ()
-        return Step(self._match(tier, above), tier, parts, name, by_words)
+    def has_parts(self, model: str) -> bool:
+        """Say whether a name contains all words as parts."""
+        name = squeeze(model)
+        return all(part in name for part in self.parts)
 
-    def _match(self, tier: list[Clause], above: list[Clause] | None = None) -> str:
+    def _match(self, tier: list[Clause]) -> str:
         facets = (tuple(f"f{number}" for number in numbers) for numbers in self.facets)
-        clauses = [*tier, *self.numbers, *facets]
-        if not clauses:
-            return ""
-        return f"({_conjunction(clauses)})" + (f" NOT ({_conjunction(above)})" if above else "")
+        return _conjunction([*tier, *self.numbers, *facets])
 
 
 def make_plan(connection: Connection, query: Query) -> Plan | None:
@@ -229,7 +216,7 @@ def _add_words(connection: Connection, plan: Plan, text: str) -> None:
         choices = [*([word] for word in whole), endings]
         return [tuple(letter + word for word in choice for letter in letters) for choice in choices]
 
-    plan.tiers = [[("x" + squeeze(text),)], tier("n"), tier("nh"), tier("nhw")]
+    plan.tiers = [[("x" + squeeze(text),)], tier("n"), tier("nw")]
     parts = [word for word in found if len(word) >= PART_LENGTH_MIN and word.isascii()]
     if parts and all(word.isascii() for word in found):
         grams = sorted(set().union(*map(trigrams, parts)))[:PARTS_MAX]

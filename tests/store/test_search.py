@@ -65,6 +65,9 @@ class Known:
             if cursor is None:
                 return found
 
+    def every_name(self, text: str) -> list[str]:
+        return [name.partition("/")[2] for name in self.every(text, limit=1)]
+
 
 @pytest.fixture
 def known(tmp_path: Path) -> Iterator[Known]:
@@ -101,7 +104,7 @@ def everything(crowd: Known) -> list[Model]:
 # ── words ───────────────────────────────────────────────────────────────────
 
 
-def test_the_name_counts_most_then_what_describes_then_the_text_then_parts(known: Known, writer: Writer) -> None:
+def test_the_name_counts_most_then_any_other_words_and_parts_of_names_at_last(known: Known, writer: Writer) -> None:
     known.apply(
         writer.publish("a", model="llama", summary=summary()),
         writer.publish("b", model="llama-7b", summary=summary()),
@@ -111,11 +114,25 @@ def test_the_name_counts_most_then_what_describes_then_the_text_then_parts(known
         writer.publish("f", model="nothing", summary=summary()),
     )
 
-    assert known.find("llama") == ["llama", "llama-7b", "other", "text", "tinyllama"]
+    assert known.find("llama") == ["llama", "llama-7b", "text", "other"]
     assert known.find("LLAMA 7b") == known.find("llama7b") == ["llama-7b"]
-    assert known.find("ama") == ["tinyllama", "llama-7b", "llama"]
+    # Where no words are found, parts of names are.
+    assert known.find("ama") == known.every_name("ama") == ["tinyllama", "llama-7b", "llama"]
+    assert known.find("ama 7b") == ["llama-7b"]
     assert known.find("llama", sort="newest") == ["text", "other", "llama-7b", "llama"]
-    assert known.find("am") == []
+    assert known.find("am") == known.find("ama", sort="newest") == []
+
+
+@pytest.mark.parametrize("few", [0, 1, 3, 100])
+def test_the_order_is_the_same_however_many_match(crowd: Known, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    texts = ("llama", "llama 7b", "model", "the model", "bert-base", "fine tun", "transf")
+    expected = [crowd.every(text, limit=1000) for text in texts]
+    assert all(expected)
+    monkeypatch.setattr(searching, "FEW_MAX", few)
+
+    assert [
+        crowd.every(text, limit=limit) for text, limit in zip(texts, (3, 7, 50, 90, 1, 5, 400), strict=True)
+    ] == expected
 
 
 def test_the_last_word_may_begin_any_of_many_words(known: Known, writer: Writer) -> None:
