@@ -46,8 +46,8 @@ from .searchindex import FACET_NUMBERS, ReadEntry, facet_code, facet_of, read_re
 from .searchplan import ANYWHERE, IN_NAME, IS_HERE, PARTS, WHOLE_NAME, Plan, Step, make_plan
 
 MATCHES_MAX = 5000  # newest matches that are sorted by a number; spec/search.md §4
-COUNTED_MAX = 2000  # newest matches whose facets are counted; spec/search.md §5
-FEW_MAX = 100  # matches that are ranked by their names, without asking the index for each tier
+COUNTED_MAX = 1000  # newest matches whose facets are counted; spec/search.md §5
+FEW_MAX = 50  # matches that are ranked by their names, without asking the index for each tier
 SCANNED_MAX = 10_000  # rows that one page looks at; spec/search.md §4
 LAST_ID = 2**63 - 1
 
@@ -201,7 +201,7 @@ class _Source:
             return _counts(self._connection, b"".join(blobs), len(blobs), plan.complete)
         most = COUNTED_MAX if not plan.conditions else 2 * COUNTED_MAX
         # In one statement: each row that is fetched lets another thread in, which may keep the processor for long.
-        rows, values = self._newest_sql(plan.anywhere(), LAST_ID, "m.facets")
+        rows, values = self._newest_sql(plan.anywhere(exact=True), LAST_ID, "m.facets")
         seen, counted, facets = self._connection.execute(
             "SELECT count(*), coalesce(sum(ok), 0),"
             " coalesce(group_concat(CASE WHEN ok THEN hex(facets) ELSE '' END, ''), '')"
@@ -225,7 +225,9 @@ class _Source:
             return
         # So few that the name of each tells its tier, and the index need not be asked again.
         by_id = {row["id"]: row for row in (*self._newest(self._plan.step(WHOLE_NAME)), *few)}
-        found = [_Found(row, (self._plan.tier_of(row["model"]), number)) for number, row in by_id.items() if row["ok"]]
+        found = [
+            _Found(row, (self._plan.tier_of(row["model"]), number)) for number, row in by_id.items() if self._holds(row)
+        ]
         found.sort(key=self._rank, reverse=True)
         if found or tier != WHOLE_NAME:
             yield from (
@@ -239,7 +241,7 @@ class _Source:
         plan = self._plan
         for scanned, row in enumerate(self._newest(plan.step(tier), below), start=1):
             belongs = plan.has_parts(row["model"]) if tier == PARTS else plan.tier_of(row["model"]) == tier
-            if row["ok"] and belongs:
+            if belongs and self._holds(row):
                 yield _Found(row, (tier, row["id"]))
             if scanned >= SCANNED_MAX:
                 self.complete, self.stopped_at = False, (tier, row["id"])
@@ -248,11 +250,14 @@ class _Source:
     def _newest_first(self, after: Place | None) -> Iterator[_Found]:
         below = after[1] if after is not None else LAST_ID
         for scanned, row in enumerate(self._newest(self._plan.anywhere(), below), start=1):  # type: ignore[arg-type]
-            if row["ok"]:
+            if self._holds(row):
                 yield _Found(row, (0, row["id"]))
             if scanned >= SCANNED_MAX:
                 self.complete, self.stopped_at = False, (0, row["id"])
                 return
+
+    def _holds(self, row: Row) -> bool:
+        return row["ok"] and (len(self._plan.sparse) == len(self._plan.facets) or self._has_facets(row))
 
     def _newest(self, step: Step, below: int = LAST_ID) -> Iterator[Row]:
         """Yield what a step finds, the newest first, with `ok`: whether the conditions hold."""
@@ -300,7 +305,7 @@ class _Source:
                 return (row[column], row["id"])
 
     def _newest_matches(self) -> Iterator[Row]:
-        for number, row in enumerate(self._newest(self._plan.anywhere())):
+        for number, row in enumerate(self._newest(self._plan.anywhere(exact=True))):
             if number >= MATCHES_MAX:
                 self.complete = False
                 return
@@ -308,13 +313,7 @@ class _Source:
 
     def _is_selective(self) -> bool:
         """Say whether a value of a facet that is asked for is rare enough to sort all that have it."""
-        counts = [
-            self._connection.execute(
-                f"SELECT sum(count) FROM facets WHERE id IN ({', '.join('?' * len(numbers))})", numbers
-            ).fetchone()[0]
-            for numbers in self._plan.facets
-        ]
-        return any(count <= MATCHES_MAX for count in counts)
+        return self._plan.rarest is not None and self._plan.rarest <= MATCHES_MAX
 
     def _by_replicas(self, after: Place | None) -> Iterator[_Found]:
         """Go along the few that have any replicas, and then along all others, the newest first."""

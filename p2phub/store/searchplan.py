@@ -24,6 +24,7 @@ PART_LENGTH_MIN = 3  # characters of a part of a name; spec/search.md §2
 PARTS_MAX = 32  # of a name that are looked up; the rest is compared
 SMALL_MAX = 2000  # repositories in a set that is gone through one by one
 SMALL_WITH_WORDS_MAX = 300  # the same, where it can be helped and each has to be read from its log
+DENSE_PART = 3  # a value that more than this part of all repositories have is looked for in their rows
 _USUAL_BITS = range(28, 37)  # of sizes and counts of parameters; a range over all of them excludes little
 
 WHOLE_NAME, IN_NAME, ANYWHERE, PARTS = range(4)  # the tiers, the best first; spec/search.md §2
@@ -50,11 +51,14 @@ class Plan:
     tiers: list[list[Clause]] = field(default_factory=lambda: [[]])  # the best first
     parts: tuple[str, ...] = ()  # that the names of the last tier contain; empty: there is no such tier
     facets: list[tuple[int, ...]] = field(default_factory=list)  # each: numbers of values of which it has one
+    # The same, but those that so many have that the full-text index would go through them all; rows tell faster.
+    sparse: list[tuple[int, ...]] = field(default_factory=list)
     numbers: list[Clause] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)  # on a row of models, called m
     values: list[int | float] = field(default_factory=list)  # of the conditions
     small: set[int] | None = None  # the ids of all that can be found, if they are few
     metrics: tuple[int, ...] = ()  # by whose values it can be sorted
+    rarest: int | None = None  # repositories that have the rarest of the facets
     complete: bool = True  # False: `small` had to leave out some
 
     @property
@@ -72,12 +76,13 @@ class Plan:
         return self.has_words and self.sort == "relevance"
 
     def step(self, tier: int) -> Step:
-        """Return what finds a tier; and with it some of the better ones."""
-        return Step(self._match(self.tiers[tier]), self.tiers[tier])
+        """Return what finds a tier, and with it some of the better ones; what it finds need not have `dense`."""
+        return Step(self._match(self.tiers[tier], self.sparse), self.tiers[tier])
 
-    def anywhere(self) -> Step:
-        """Return what finds all that match, but for parts of names."""
-        return self.step(ANYWHERE if self.has_words else 0)
+    def anywhere(self, *, exact: bool = False) -> Step:
+        """Return what finds all that match, but for parts of names; exact: and nothing that has not `dense`."""
+        tier = self.tiers[ANYWHERE if self.has_words else 0]
+        return Step(self._match(tier, self.facets if exact else self.sparse), tier)
 
     def tier_of(self, model: str) -> int:
         """Return the best tier that a repository with this name, and all words anywhere, belongs to."""
@@ -92,8 +97,8 @@ class Plan:
         name = squeeze(model)
         return all(part in name for part in self.parts)
 
-    def _match(self, tier: list[Clause]) -> str:
-        facets = (tuple(f"f{number}" for number in numbers) for numbers in self.facets)
+    def _match(self, tier: list[Clause], numbers: Sequence[tuple[int, ...]]) -> str:
+        facets = (tuple(f"f{number}" for number in some) for some in numbers)
         return _conjunction([*tier, *self.numbers, *facets])
 
 
@@ -107,6 +112,7 @@ def make_plan(connection: Connection, query: Query) -> Plan | None:
     if not _add_metrics(connection, plan, query.metrics):
         return None
     _add_words(connection, plan, text)
+    _set_sparse(connection, plan)
     _add_small(connection, plan, query)
     return plan
 
@@ -148,6 +154,22 @@ def _add_facets(connection: Connection, plan: Plan, query: Query, publishers: Se
             return False
         plan.facets.append(tuple(numbers))
     return True
+
+
+def _set_sparse(connection: Connection, plan: Plan) -> None:
+    counts = {some: _count(connection, some) for some in plan.facets}
+    (total,) = connection.execute("SELECT coalesce(sum(count), 0) FROM facets WHERE facet = 0").fetchone()
+    plan.sparse = [some for some in plan.facets if counts[some] * DENSE_PART < total]
+    if not (plan.sparse or plan.has_words or plan.numbers):
+        # One at least leads to rows; the rarest.
+        plan.sparse = sorted(plan.facets, key=counts.__getitem__)[:1]
+    plan.rarest = min(counts.values(), default=None)
+
+
+def _count(connection: Connection, numbers: tuple[int, ...]) -> int:
+    marks = ", ".join("?" * len(numbers))
+    (count,) = connection.execute(f"SELECT sum(count) FROM facets WHERE id IN ({marks})", numbers).fetchone()
+    return int(count)
 
 
 def _add_metrics(connection: Connection, plan: Plan, bounds: Sequence[MetricBound]) -> bool:
