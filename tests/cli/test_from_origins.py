@@ -58,7 +58,7 @@ def test_with_the_publisher_gone_an_origin_gives_everything(seed, listing_home, 
 
     assert tree(tmp_path / "out") == tree(seed.folder)
     assert shown.out == f"{tmp_path / 'out'}\n"
-    assert f"  {host(server)}  3.0 MB\n" in shown.err
+    assert f"  {host(server)}  3.0 MB over lan\n" in shown.err
     assert "verified" in shown.err
 
 
@@ -79,6 +79,7 @@ def test_a_manifest_and_an_origin_suffice(has_ranges, seed, manifest_home, files
             "state": "giving",
             "reason": None,
             "origin": host(server),
+            "link": "lan",
         }
     ]
     assert checked["damaged"] == []
