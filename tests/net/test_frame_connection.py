@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from netkit import HOST, NODE, PATIENCE_S, Hostile, Sink, Visit, Wanted, hostile
 
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import PeerBusy, PeerError, PeerUnreachable, PeerViolation, StoreError
+from p2phub.core.errors import OtherVersion, PeerBusy, PeerError, PeerUnreachable, PeerViolation, StoreError
 from p2phub.core.frames import FRAME_SIZE_MAX, HEADER_SIZE, KEY_SIZE, OVERHEAD, TAG_SIZE, Opener, Sealer, plaintext_size
 from p2phub.net import bulk, frames
 from p2phub.net.connection import WantedChunk
@@ -286,8 +286,6 @@ def violations() -> dict[str, Callable[[Server], bytes]]:
         "more than a chunk": lambda server: server.answer([PIECES[0] + b"x", *PIECES[1:]], size=size),
         "two chunks in one": lambda server: server.answer([PIECES[0] + PIECES[1], *PIECES[2:]]),
         "no answer": lambda server: server.frames(b"x" * 100, *PIECES),
-        "another message": lambda server: server.frames(encode(Hello(b"x")), *PIECES),
-        "a status that is none": lambda server: server.frames(b"\xa2dsize\x00fstatus\x01", *PIECES),
         "a long answer": lambda server: server.frames(bytes(5000), *PIECES),
         "another form": lambda server: server.frames(encode(BulkAnswer(200, size)) + b"\0", *PIECES),
     }
@@ -297,6 +295,18 @@ def violations() -> dict[str, Callable[[Server], bytes]]:
 def test_a_right_frame_with_something_else_is_a_violation(what: str) -> None:
     """Only the holder of the key can have made it."""
     assert failing(sending(violations()[what]), PeerViolation).chunks == {}
+
+
+def unknown_forms() -> dict[str, Callable[[Server], bytes]]:
+    return {
+        "another message": lambda server: server.frames(encode(Hello(b"x")), *PIECES),
+        "a status that is none": lambda server: server.frames(b"\xa2dsize\x00fstatus\x01", *PIECES),
+    }
+
+
+@pytest.mark.parametrize("what", unknown_forms())
+def test_an_answer_of_another_form_may_be_of_another_version(what: str) -> None:
+    assert failing(sending(unknown_forms()[what]), OtherVersion).chunks == {}
 
 
 # ── refusals ────────────────────────────────────────────────────────────────
