@@ -171,8 +171,13 @@ def test_sixteen_at_once_cost_one_fetch(client, cold, shelf):
 @pytest.mark.parametrize("sort", ["last_modified", "created_at", "downloads"])
 def test_lists_are_filtered_and_sorted(client, shelf, sort):
     told = client(f"""
+        import time
         from huggingface_hub import HfApi
         api = HfApi()
+        # The node has just begun to hear of what there is.
+        end = time.time() + 60
+        while len([*api.list_models(), *api.list_datasets()]) < 5 and time.time() < end:
+            time.sleep(0.1)
         tell({{
             "all": [row.id for row in api.list_models(sort="{sort}")],
             "task": [row.id for row in api.list_models(pipeline_tag="text-generation")],
