@@ -24,6 +24,7 @@ from urllib.parse import unquote
 import h11
 import trio
 
+from .passed import note_passed
 from .threads import run_abortable
 
 log = logging.getLogger(__name__)
@@ -124,8 +125,7 @@ class Connection:
         await trio.lowlevel.wait_writable(self._socket)
         pipe = _Pipe(self._socket)
         await run_abortable(lambda: write(pipe.put), pipe.abort, self._writers)
-        # h11 counts what went past it.
-        self._http.send_with_data_passthrough(h11.Data(data=_Sized(pipe.count)))  # type: ignore[arg-type]
+        note_passed(self._http, pipe.count)
         return pipe.count
 
     async def _linger(self) -> None:
@@ -281,13 +281,3 @@ class _Pipe:
     def abort(self) -> None:
         """Let nothing more be taken."""
         self._is_over = True
-
-
-class _Sized:
-    """Stands for bytes that were sent already; h11 only asks how many."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-
-    def __len__(self) -> int:
-        return self._size

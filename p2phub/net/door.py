@@ -30,6 +30,7 @@ from p2phub.protocol.messages import BULK_PREFACE, LARGE_QUERY_SIZE_MAX
 
 from .buffers import Buffers
 from .pacing import Pacer
+from .passed import note_passed
 from .queries import Query
 from .receivers import send_watched
 from .sending import ORDINARY, Sender, Sending
@@ -281,8 +282,7 @@ async def _send(http: h11.Connection, channel: Channel, response: Response, *, h
         await channel.send(head)
         send = partial(channel.send_files, _joined(parts), response.sending)
         await (send_watched(channel.raw, response.others_wait, send) if channel.raw else send())
-        # h11 counts the body that went past it.
-        http.send_with_data_passthrough(h11.Data(data=_Sized(size)))  # type: ignore[arg-type]
+        note_passed(http, size)
     http.send(h11.EndOfMessage())
 
 
@@ -296,16 +296,6 @@ def _joined(parts: Sequence[FilePart]) -> list[FilePart]:
         else:
             joined.append(part)
     return joined
-
-
-class _Sized:
-    """Stands for bytes that were sent already; h11 only asks how many."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-
-    def __len__(self) -> int:
-        return self._size
 
 
 class Channel:
