@@ -642,6 +642,12 @@ MIGRATIONS = (
     DELETE FROM vocabulary;
     UPDATE search_state SET generation = generation + 1, filled = NOT EXISTS (SELECT 1 FROM release_rows);
     """,
+    """
+    DROP TABLE holders;
+    CREATE INDEX holdings_whole ON holdings (manifest) WHERE share = 1000;
+    CREATE VIEW holders AS             -- nodes that said to have all of a manifest
+        SELECT manifest, node, time FROM holdings WHERE share = 1000;
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.

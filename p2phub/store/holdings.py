@@ -52,21 +52,14 @@ class Holdings:
         """Keep what `node` has now, instead of what it had."""
         whole = {manifest for manifest, share in held[:HOLDINGS_MAX] if share == WHOLE}
         with self._database.write() as connection:
-            connection.execute("DELETE FROM holdings WHERE node = ?", (node,))
+            old = (node, int(now) - FORGET_S)
+            gone = connection.execute("SELECT manifest FROM holders WHERE node = ? OR time < ?", old).fetchall()
+            connection.execute("DELETE FROM holdings WHERE node = ? OR time < ?", old)
             connection.executemany(
                 "INSERT OR REPLACE INTO holdings (manifest, node, share, time) VALUES (?, ?, ?, ?)",
                 [(manifest, node, share, int(now)) for manifest, share in held[:HOLDINGS_MAX]],
             )
-            connection.execute("DELETE FROM holdings WHERE time < ?", (int(now) - FORGET_S,))
             # What search counts (spec/search.md §6): whoever has all of it.
-            gone = connection.execute(
-                "SELECT manifest FROM holders WHERE node = ? OR time < ?", (node, int(now) - FORGET_S)
-            ).fetchall()
-            connection.execute("DELETE FROM holders WHERE node = ? OR time < ?", (node, int(now) - FORGET_S))
-            connection.executemany(
-                "INSERT INTO holders (manifest, node, time) VALUES (?, ?, ?)",
-                [(manifest, node, int(now)) for manifest in whole],
-            )
             count_replicas(connection, whole | {row["manifest"] for row in gone})
 
     def of(self, manifest: ManifestId) -> list[Holding]:
