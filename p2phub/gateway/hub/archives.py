@@ -12,7 +12,6 @@ import logging
 import tarfile
 from collections.abc import Iterator
 
-import trio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -22,6 +21,7 @@ from p2phub.node.reading import Readings
 
 from .errors import refusal_of
 from .files import PIECE_SIZE
+from .requests import while_client_stays
 from .trees import Folder, Tree
 
 log = logging.getLogger(__name__)
@@ -52,16 +52,8 @@ class TarAnswer(Response):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with trio.open_nursery() as nursery:
-
-            async def watch_reader() -> None:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(watch_reader)
+        async with while_client_stays(receive):
             await self._answer(scope, receive, send)
-            nursery.cancel_scope.cancel()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Headers of the tar wait for the first byte of a file: until then it can still be refused.

@@ -24,6 +24,7 @@ from p2phub.net.asgi import WRITE_BODY, Put, WriteBody
 from p2phub.node.reading import Reading, Readings
 
 from .errors import Refusal, refusal_of
+from .requests import while_client_stays
 
 log = logging.getLogger(__name__)
 
@@ -118,23 +119,14 @@ class FileAnswer(Response):
         if self._method == "HEAD" or self._span.begin == self._span.end:
             await self._start(send, b"", more=False)
             return
-        async with trio.open_nursery() as nursery:
-
-            async def watch_reader() -> None:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(watch_reader)
-            async with self._readings.open(self._file, self._manifest) as reading:
-                try:
-                    first = await self._first_bytes(reading)
-                except HubError as exc:
-                    await refusal_of(exc).response()(scope, receive, send)
-                else:
-                    await self._start(send, first, more=True)
-                    await self._send(reading, self._span.begin + len(first), send, scope["extensions"][WRITE_BODY])
-            nursery.cancel_scope.cancel()
+        async with while_client_stays(receive), self._readings.open(self._file, self._manifest) as reading:
+            try:
+                first = await self._first_bytes(reading)
+            except HubError as exc:
+                await refusal_of(exc).response()(scope, receive, send)
+            else:
+                await self._start(send, first, more=True)
+                await self._send(reading, self._span.begin + len(first), send, scope["extensions"][WRITE_BODY])
 
     async def _start(self, send: Send, data: bytes, *, more: bool) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

@@ -26,6 +26,7 @@ from p2phub.node.reading import Readings
 
 from .errors import Refusal, no_repository, no_revision, refusal_of
 from .files import FIRST_BYTE_S, FileAnswer, parse_range
+from .requests import while_client_stays
 from .trees import File, etag_of
 
 log = logging.getLogger(__name__)
@@ -125,14 +126,7 @@ class ForeignFileAnswer(Response):
             await self._head(scope, receive, send)
             return
         answer: Response | None = None
-        async with trio.open_nursery() as nursery:
-
-            async def watch_reader() -> None:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(watch_reader)
+        async with while_client_stays(receive):
             try:
                 answer = await self._find()
             except Refusal as refusal:
@@ -141,7 +135,6 @@ class ForeignFileAnswer(Response):
                 failure = refusal_of(exc)
                 # A hub that sends other bytes than it lists is no fault of the request.
                 answer = Refusal(504 if failure.status == 400 else failure.status, failure.text).response()
-            nursery.cancel_scope.cancel()
         if answer is not None:
             await answer(scope, receive, send)
 

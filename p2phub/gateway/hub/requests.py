@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes, urlencode
 
 import msgspec
 import trio
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from .errors import Refusal
 
@@ -109,6 +112,21 @@ async def read_body(request: Request, *, size_max: int = BODY_SIZE_MAX) -> bytes
 def held_bytes() -> int:
     """Return the bytes of bodies that are being read now."""
     return _held.get(0)
+
+
+@asynccontextmanager
+async def while_client_stays(receive: Receive) -> AsyncIterator[None]:
+    """Cancel the block, and go on behind it, when the client goes away."""
+    async with trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(watch)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 def check_length(request: Request, size_max: int) -> None:
