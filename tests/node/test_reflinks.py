@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,28 +15,17 @@ from p2phub.node.publish import publish
 from p2phub.store.disk import free_bytes, sync_file_system
 from p2phub.testing.hostile import open_home, serving
 from p2phub.testing.processes import flip_byte, tree
-from p2phub.testing.reflinks import NoReflinks, reflink_folder, shared_bytes
+from p2phub.testing.reflinks import shared_bytes
 
 pytestmark = pytest.mark.timeout(120)
 
 MIB = 1024 * 1024
 
 
-@pytest.fixture(scope="module", params=["xfs", "btrfs"])
-def disk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    try:
-        with reflink_folder(request.param, tmp_path_factory.mktemp("reflinks")) as root:
-            yield root
-    except NoReflinks as exc:
-        pytest.skip(str(exc))
-
-
 @pytest.fixture
-def folder(disk: Path) -> Path:
+def folder(reflink_empty: Path) -> Path:
     """Return an empty folder that can share extents."""
-    path = disk / os.urandom(8).hex()
-    path.mkdir()
-    return path
+    return reflink_empty
 
 
 def objects(node) -> list[Path]:

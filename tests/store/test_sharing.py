@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,28 +19,22 @@ from p2phub.store.partial import FoundChunk, Partial
 from p2phub.store.sharing import ExtentSharer
 from p2phub.store.store import Store
 from p2phub.testing import values
-from p2phub.testing.reflinks import NoReflinks, reflink_folder, shared_bytes
+from p2phub.testing.reflinks import shared_bytes
 
 BLOCK = 4096
 MIB = 1024 * 1024
 
 
-@pytest.fixture(scope="module", params=["xfs", "btrfs"])
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def folder(reflink_disk: Path) -> Path:
     """Return a folder of a file system with reflinks."""
-    try:
-        with reflink_folder(request.param, tmp_path_factory.mktemp("reflinks")) as root:
-            yield root
-    except NoReflinks as exc:
-        pytest.skip(str(exc))
+    return reflink_disk
 
 
 @pytest.fixture
-def empty(folder: Path) -> Path:
+def empty(reflink_empty: Path) -> Path:
     """Return a folder of it in which nothing is yet."""
-    path = folder / os.urandom(8).hex()
-    path.mkdir()
-    return path
+    return reflink_empty
 
 
 def copy_pieces(source: Path, target: Path, pieces: list[tuple[int, int, int]]) -> int:
