@@ -25,6 +25,7 @@ from typing import Any
 import h11
 import trio
 
+from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.errors import HubError
 from p2phub.protocol.messages import BULK_PREFACE, LARGE_QUERY_SIZE_MAX
 
@@ -61,6 +62,7 @@ class Request:
     query: dict[str, str]
     body: bytes
     host: str  # the peer's address
+    caller: Caller = ANYBODY  # who asks, as far as it was proved
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from p2phub.store.keys import load_key, load_or_create_key
 from p2phub.store.logs import IDENTITY_SIZE_MAX, MakeRecord
 from p2phub.store.store import Store
 
+from .access import Access
 from .calls import Calls
 from .disk import on_disk
 from .following import Following
@@ -100,6 +101,7 @@ class Node:
     dialling: Dialling = field(default_factory=Dialling)
     neighbours: Neighbours = field(init=False)
     following: Following = field(init=False)
+    access: Access = field(init=False)
     uploaded: int = 0  # bytes of content sent since the start
     noted_record: bytes = b""  # the own record as the store has it
     _record: SignedNodeRecord | None = None
@@ -108,6 +110,7 @@ class Node:
         self.started = self.clock()
         self.neighbours = Neighbours(self.id, self.rng)
         self.following = Following(self.store, lambda: own_identity(self).namespace)
+        self.access = Access(self.store)
         self.hub = Hub(self.settings)  # another hub that has what nobody here has
 
     @property

@@ -18,6 +18,7 @@ from functools import partial
 
 import trio
 
+from p2phub.core.access import Caller
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import HubError, InvalidData, InvalidName
 from p2phub.core.ids import ContentId, LogId, ManifestId, NodeId
@@ -240,7 +241,7 @@ class PeerDoor:
     async def _manifest(self, request: Request, digits: str) -> Response:
         revision = ManifestId(bytes.fromhex(digits))
         data = await on_disk(self._store.manifests.data, revision)
-        if await on_disk(self._store.mirrors.withheld, [revision]):
+        if await on_disk(self._node.access.withheld, request.caller, [revision]):
             data = None
         return Response(200, data) if data is not None else _text(404, "this manifest is not here")
 
@@ -250,7 +251,7 @@ class PeerDoor:
         def look() -> list[bool | bytes]:
             found: list[bool | bytes] = []
             size = 0
-            for held in self._held_maps(query.roots):
+            for held in self._held_maps(request.caller, query.roots):
                 found.append(held if isinstance(held, bool) else pack_bits(held))
                 size += len(held) // 8 if isinstance(held, bytes) else 1
                 if size > HAVE_ANSWER_SIZE:
@@ -266,10 +267,10 @@ class PeerDoor:
         given = tuple(pack_bits(flags) if flags else False for flags in areas) if any(areas) else ()
         return Response(200, encode(Have(tuple(held), given, fetching=bool(arriving))))
 
-    def _held_maps(self, roots: Sequence[ContentId]) -> Iterator[bool | bytes]:
+    def _held_maps(self, caller: Caller, roots: Sequence[ContentId]) -> Iterator[bool | bytes]:
         """Return what of each file is here: all, nothing, or a byte (0 or 1) for each chunk."""
         saved = self._store.blobs.held_maps(roots)
-        withheld = self._store.mirrors.withheld(roots)
+        withheld = self._node.access.withheld(caller, roots)
         for root in roots:
             if root in withheld:
                 yield False
@@ -290,7 +291,7 @@ class PeerDoor:
             for begin in range(0, len(query.pages), LISTS_AT_ONCE):
                 refs = query.pages[begin : begin + LISTS_AT_ONCE]
                 asked = {ref.root for ref in refs}
-                lists = self._store.blobs.chunk_lists(asked - self._store.mirrors.withheld(asked))
+                lists = self._store.blobs.chunk_lists(asked - self._node.access.withheld(request.caller, asked))
                 for ref in refs:
                     page = None
                     if ref.root in lists:
@@ -331,7 +332,7 @@ class PeerDoor:
             links.end_turn(turn)
 
         try:
-            missing = await on_disk(self._find_spans, query.spans, found, files)
+            missing = await on_disk(self._find_spans, request.caller, query.spans, found, files)
         except BaseException:
             release()
             raise
@@ -360,12 +361,16 @@ class PeerDoor:
         return trio.current_time() - self._sent_away_at < RECEIVER_WINDOW_S
 
     def _find_spans(
-        self, spans: tuple[ByteRange, ...], found: dict[ContentId, Readable], files: dict[ContentId, int]
+        self,
+        caller: Caller,
+        spans: tuple[ByteRange, ...],
+        found: dict[ContentId, Readable],
+        files: dict[ContentId, int],
     ) -> ByteRange | None:
         """Find the files of `spans`, and keep the first ones open; returns the first span that is not here whole."""
         asked = {span.root for span in spans}
         held = self._store.blobs.find_all(asked)
-        withheld = self._store.mirrors.withheld(asked)
+        withheld = self._node.access.withheld(caller, asked)
         for span in spans:
             if span.root in withheld:
                 return span
