@@ -38,7 +38,9 @@ def test_fingerprints_that_collide_hide_nothing():
 
 
 def test_what_most_nodes_withhold_is_found_all_the_same():
-    run(attacks.withheld, 8)
+    measures = run(attacks.withheld, 8)
+
+    assert measures["lies told"].value > 0
 
 
 def test_two_histories_of_one_key_are_found_by_all_and_freeze_the_log():
@@ -68,4 +70,6 @@ def test_nobody_is_led_to_attack_a_bystander():
 
 
 def test_a_flood_of_fresh_keys_keeps_no_release_back():
-    run(attacks.flood, 5, publishers=100)
+    measures = run(attacks.flood, 5, publishers=100, rate=20.0)
+
+    assert measures["lies told"].value == 100

@@ -32,6 +32,7 @@ from .measures import SETTLE_S, SPREAD_MAX_S, Measure
 from .nodes import SimulatedNode
 from .world import Unmet, World
 
+FLOODED_RELEASES = 5  # that others publish while a flood goes on
 CALLS_MAX = 3.0  # calls at a bystander that one honest node makes in ten minutes, on average
 
 
@@ -135,7 +136,7 @@ async def withheld(world: World, count: int) -> list[Measure]:
             node.withhold()
     second = world.nodes[0].publish("parrot")
     took_s = await world.wait_until(lambda: _have(honest(world), second), 600, "that honest nodes have the second")
-    return [Measure("honest nodes know it after", took_s, "s", 180.0), _banned(world)]
+    return [Measure("honest nodes know it after", took_s, "s", 180.0), _lies(world), _banned(world)]
 
 
 async def forked(world: World, count: int) -> list[Measure]:
@@ -234,20 +235,25 @@ async def pretended(world: World, count: int, *, seconds: float = 600.0) -> list
     ]
 
 
-async def flood(world: World, count: int, *, publishers: int = 300) -> list[Measure]:
+async def flood(world: World, count: int, *, publishers: int = 10_000, rate: float = 200.0) -> list[Measure]:
     """A node publishes in the names of many fresh keys; others' releases arrive as fast as ever."""
     await world.add(count - 1)
     (flooder,) = await world.add(1, Flooder)
     await world.run(SETTLE_S)
     times = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(flooder.flood, publishers, 20.0)
-        for number in range(5):
-            await world.run(2)
+        nursery.start_soon(flooder.flood, publishers, rate)
+        for number in range(FLOODED_RELEASES):
+            await world.run(publishers / rate / (FLOODED_RELEASES + 1))
             head = world.nodes[number % (count - 1)].publish(f"model-{number}")
             times.append(await _spread(world, head))
     kept = max(len(node.heads()) for node in honest(world))
-    return [Measure("honest nodes know a release after", max(times), "s", SPREAD_MAX_S), Measure("logs kept", kept)]
+    return [
+        Measure("honest nodes know a release after", max(times), "s", SPREAD_MAX_S),
+        Measure("logs kept", kept),
+        _lies(world),
+        _banned(world),
+    ]
 
 
 def honest(world: World) -> list[SimulatedNode]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ from p2phub.protocol.messages import (
     ReconcileQuery,
 )
 from p2phub.protocol.talk import TOLD_MAX, Ask, Exchange, Push, Reply, Say, Whole, sign_talk
+from p2phub.store.arrivals import LogPart, Outcome
 
 from .network import Host
 from .nodes import PORT, SimulatedNode
@@ -68,7 +70,11 @@ class Withholder(Liar):
     def withhold(self) -> None:
         """Begin."""
         self.say("withholds all that is newer")
-        self.node.store.logs.extend = lambda *_, **__: 0  # type: ignore[method-assign]
+        self.node.store.logs.extend_many = self._drop  # type: ignore[method-assign]
+
+    def _drop(self, parts: Sequence[LogPart], *, now: float) -> list[Outcome]:
+        self.lies += len(parts)
+        return [0 for _ in parts]
 
 
 class Replayer(Liar):
