@@ -239,11 +239,21 @@ def status(as_json: bool) -> None:
         ("forked logs", ", ".join(result.forked_logs)),
         ("manifests", str(result.manifests)),
         ("uploaded", f"{human_bytes(result.uploaded)}, {result.uploads} uploads running"),
+        ("upstream", _upstream(result)),
         ("limits", "; ".join(f"{limit.link} {describe(limit)}" for limit in result.limits)),
     ]
     for label, value in rows:
         if value:
             say(f"{label:>13}  {value}")
+
+
+def _upstream(result: Status) -> str:
+    """Say which hub is asked for what no peer has, and how it is."""
+    if (upstream := result.upstream) is None:
+        return ""
+    states = {"ready": "", "busy": "; it asked to be left alone for a while", "down": "; it did not answer lately"}
+    names = "" if upstream.url.endswith(f"://{upstream.hub}") else f", for the names of {upstream.hub}"
+    return f"{upstream.url}{names}{' (with a token)' if upstream.token else ''}{states[upstream.state]}"
 
 
 def _confirmed(result: Status) -> str:

@@ -247,4 +247,5 @@ async def status(node: Node) -> Status:
         neighbours=[str(each) for each in node.neighbours.members.active],
         own_records=own_records,
         confirmed=[ConfirmedBy(str(each.node), each.size, each.time) for each in confirmations],
+        upstream=node.hub.state(trio.current_time()),
     )

@@ -7,6 +7,7 @@ The manifest follows from the commit alone, so that all who mirror it make the s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from sqlite3 import Connection
 
@@ -22,7 +23,7 @@ from p2phub.core.upstream import NAMES_MAX, Foreign, Listing, is_commit, parse_f
 
 from .arrivals import bring, bring_from_peers, find_here, may_share, wanting
 from .disk import from_thread, on_disk
-from .events import Notice, Progress, Tell
+from .events import Event, Notice, Progress, Tell
 from .node import Node, publish_record
 from .publish import SourceFile, describe
 from .resolve import own_namespace
@@ -32,6 +33,9 @@ from .upstream import list_commit, look_up
 TRUST_SETTING = "mirror-trust"  # name in the index
 TICK_S = 0.1  # seconds between reports of how far it is
 TASKS_MAX = 64  # files that are waited for at once
+EVERY_S = 3600.0  # seconds, about, from one look at the hub of what is mirrored to the next; spec/mirrors.md §4
+
+log = logging.getLogger(__name__)
 
 
 async def add(node: Node, text: str, kind: Kind | None, tell: Tell) -> MirrorInfo:
@@ -65,6 +69,22 @@ async def update(node: Node, text: str | None, kind: Kind | None, tell: Tell) ->
     if failure is not None:
         raise failure
     return found
+
+
+async def keep_up(node: Node) -> None:
+    """Look now and then whether the hub has anything new of what is mirrored, and fetch it; runs until cancelled."""
+    while True:
+        # By chance, so that the nodes of a site, which were started together, do not ask it all at once.
+        await trio.sleep(EVERY_S * node.rng.uniform(0.8, 1.2))
+        try:
+            await update(node, None, None, _log_notice)
+        except HubError as exc:
+            log.warning("cannot bring mirrors up to date: %s", exc)
+
+
+def _log_notice(event: Event) -> None:
+    if isinstance(event, Notice):
+        log.info("mirrors: %s", event.text)
 
 
 async def remove(node: Node, text: str, kind: Kind | None) -> MirrorInfo:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from p2phub.core.choices import LinkClass
@@ -299,6 +301,15 @@ class ConfirmedBy(Struct, frozen=True):
     time: int  # seconds since 1970
 
 
+class UpstreamState(Struct, frozen=True):
+    """The hub that is asked for what no peer has."""
+
+    url: str
+    hub: str  # HOST[:PORT] of the hub whose names it has
+    token: bool  # whether one is shown to it
+    state: Literal["ready", "busy", "down"]  # busy: it asked to be left alone; down: it did not answer lately
+
+
 class Status(Struct, frozen=True):
     """The node as a whole."""
 
@@ -323,6 +334,7 @@ class Status(Struct, frozen=True):
     neighbours: list[str]  # node ids of those with which news is exchanged
     own_records: int  # in the log that this home publishes in
     confirmed: list[ConfirmedBy]  # who said to have how many of them, the latest first
+    upstream: UpstreamState | None = None  # None: no hub is asked by itself
 
 
 class StoredRepository(Struct, frozen=True):

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import trio
 
@@ -36,6 +36,7 @@ from p2phub.net.threads import run_abortable
 
 from .disk import on_disk
 from .events import Notice, Tell
+from .results import UpstreamState
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -102,6 +103,18 @@ class Hub:
         self.looking = trio.Lock()
         self.slots = trio.CapacityLimiter(8)  # files at once from the hub
         self._idle: list[UpstreamConnection] = []
+
+    def state(self, now: float) -> UpstreamState | None:
+        """Return how the hub is at `now`, a time of trio's clock; None if it is not asked by itself."""
+        if not self.is_given:
+            return None
+        state: Literal["ready", "busy", "down"] = "ready"
+        if self.quiet_until > now:
+            state = "busy"
+        elif self.down_until > now:
+            state = "down"
+        url = f"{self.url.scheme}://{self.url.endpoint}{self.url.target.rstrip('/')}"
+        return UpstreamState(url, self.name, self.token is not None, state)
 
     @asynccontextmanager
     async def connection(self, node: Node) -> AsyncIterator[UpstreamConnection]:

@@ -26,19 +26,19 @@ from p2phub.core.gitobjects import blob_id
 from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import Origin
 from p2phub.core.upstream import Foreign, Gated, NoSuchRevision
-from p2phub.node import mirroring
+from p2phub.node import inspect, mirroring
 from p2phub.node import upstream as upstream_module
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.node import Node, create_identity, own_identity
 from p2phub.node.publish import publish
 from p2phub.node.replicate import call_peer
-from p2phub.node.results import MirrorInfo
+from p2phub.node.results import MirrorInfo, UpstreamState
 from p2phub.node.upstream import Arriving
 from p2phub.protocol import rendezvous
 from p2phub.store.mirrors import Attestation, UpstreamContent
 from p2phub.testing.fakehub import LARGE_SIZE, FakeHub, is_api, is_file, is_tree, like_missing, paged
-from p2phub.testing.hostile import open_home, serving
+from p2phub.testing.hostile import open_home, serving, wait_for
 from p2phub.testing.webserver import (
     Behaviour,
     Reply,
@@ -537,3 +537,58 @@ async def test_a_node_that_only_says_it_fetches_is_not_waited_for_for_ever(hub, 
 
 def replace_time(info: MirrorInfo) -> MirrorInfo:
     return msgspec.structs.replace(info, checked=None)
+
+
+async def kept(node: Node, commit: str) -> bool:
+    """Say whether the only mirror of the node stands at `commit`."""
+    (mirror,) = await mirroring.show(node)
+    return mirror.commit == commit
+
+
+async def test_a_running_node_brings_its_mirrors_up_to_date_by_itself(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(mirroring, "EVERY_S", 0.05)
+    hub.publish("Org/parrot", FILES)
+    async with mirror_node(tmp_path, hub) as node, trio.open_nursery() as nursery:
+        before = await mirroring.add(node, "hf://Org/parrot", None, ignore)
+        commit = hub.publish("Org/parrot", {**FILES, "new.txt": b"new"})
+
+        nursery.start_soon(mirroring.keep_up, node)
+        await wait_for(lambda: kept(node, commit), "the mirror follows")
+        (now,) = await mirroring.show(node)
+        nursery.cancel_scope.cancel()
+
+        assert now.manifest != before.manifest
+        assert content(node, now.manifest)["new.txt"] == b"new"
+
+
+async def test_a_hub_that_fails_does_not_end_the_looking(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(mirroring, "EVERY_S", 0.05)
+    hub.publish("Org/parrot", FILES)
+    async with mirror_node(tmp_path, hub) as node, trio.open_nursery() as nursery:
+        await mirroring.add(node, "hf://Org/parrot", None, ignore)
+        asked = len(hub.asked)
+        hub.pages.clear()
+        nursery.start_soon(mirroring.keep_up, node)
+        await wait_for(lambda: len(hub.asked) > asked + 1, "the hub is asked in vain twice")
+
+        commit = hub.publish("Org/parrot", {**FILES, "new.txt": b"new"})
+
+        await wait_for(lambda: kept(node, commit), "the mirror follows")
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_status_says_how_the_hub_is(hub, tmp_path):
+    async with mirror_node(tmp_path, hub, upstream_token="secret") as node:
+        ready = (await inspect.status(node)).upstream
+        node.hub.down_until = trio.current_time() + 10
+        down = (await inspect.status(node)).upstream
+        node.hub.quiet_until = trio.current_time() + 10
+        busy = (await inspect.status(node)).upstream
+
+    assert ready == UpstreamState(hub.url, hub.name, token=True, state="ready")
+    assert (down.state, busy.state) == ("down", "busy")
+
+
+async def test_the_status_of_a_node_without_a_hub_names_none(tmp_path):
+    async with open_home(tmp_path) as node:
+        assert (await inspect.status(node)).upstream is None
