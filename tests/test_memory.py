@@ -16,7 +16,7 @@ import trio
 from p2phub.core.ids import ManifestId
 from p2phub.core.names import Address, parse_address
 from p2phub.node.events import ignore
-from p2phub.node.node import create_identity
+from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
 from p2phub.protocol.messages import ByteRange
 from p2phub.testing.askers import Talker, talkers

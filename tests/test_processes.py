@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from p2phub.node.events import ignore
-from p2phub.node.node import create_identity
+from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import Link, open_home, open_link, open_linked, wait_for
 from p2phub.testing.processes import Home, RunningNode, free_port, tree, wait_until

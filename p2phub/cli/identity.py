@@ -27,7 +27,7 @@ def identity() -> None:
 @json_option
 def new(as_json: bool) -> None:
     """Make a key and an identity to publish under."""
-    from p2phub.node.node import create_identity
+    from p2phub.node.identity import create_identity
 
     _show(_with_node(create_identity), as_json)
 
@@ -36,7 +36,7 @@ def new(as_json: bool) -> None:
 @json_option
 def show(as_json: bool) -> None:
     """Show your namespace and keys; never a secret."""
-    from p2phub.node.node import own_identity
+    from p2phub.node.identity import own_identity
 
     _show(_with_node(own_identity), as_json)
 
@@ -46,7 +46,7 @@ def show(as_json: bool) -> None:
 def export(target: Path | None) -> None:
     """Write your public identity documents, for others to check; no secret is in them."""
     from p2phub.core.encoding import encode
-    from p2phub.node.node import own_identity
+    from p2phub.node.identity import own_identity
     from p2phub.protocol.messages import IdentityChain
     from p2phub.store.disk import write_file
 
@@ -66,7 +66,7 @@ def reopen(size: int | None, as_json: bool) -> None:
     That happens when a key signs on two machines, as after a backup was restored. What this machine has counts from
     now on, everywhere, and what the other signed after the two parted does not.
     """
-    from p2phub.node.node import own_identity
+    from p2phub.node.identity import own_identity
     from p2phub.node.operations import ReopenLog
 
     run(ReopenLog(size))

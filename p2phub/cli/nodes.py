@@ -37,12 +37,8 @@ LOCAL_PORT = 8628  # the local door's default; spec/local-api.md §1
     "--upstream", metavar="URL", help="The hub to ask for what no peer has (P2PHUB_UPSTREAM); its token: HF_TOKEN."
 )
 @click.option("--upstream-hub", metavar="HOST", help="The hub whose names it has, if it is a cache of another one.")
-@click.option(
-    "--upstream-token-file", type=click.Path(path_type=Path), help="Where its token is, if not in HF_TOKEN."
-)
-@click.option(
-    "--share-restricted", is_flag=True, help="Let peers have what that hub does not give to everybody, too."
-)
+@click.option("--upstream-token-file", type=click.Path(path_type=Path), help="Where its token is, if not in HF_TOKEN.")
+@click.option("--share-restricted", is_flag=True, help="Let peers have what that hub does not give to everybody, too.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Write JSON to this file once the node answers.")
 def node(
     listen: str,

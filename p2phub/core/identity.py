@@ -13,12 +13,16 @@ from typing import Annotated, Literal
 from blake3 import blake3
 from msgspec import Meta, Struct
 
+from .companion import PUBLIC_KEY_SIZE as COMPANION_SIZE
+from .companion import CompanionKey, check_companion_key
 from .encoding import decode, encode
 from .envelope import Signature
 from .errors import InvalidData, InvalidSignature
 from .ids import LogId, NamespaceId, PublicKey
 from .manifest import Time
 from .names import DomainName
+from .recipient import PUBLIC_KEY_SIZE as RECIPIENT_SIZE
+from .recipient import RecipientKey, check_recipient_key
 from .records import log_id
 from .signing import SigningKey, check_signature
 
@@ -69,6 +73,8 @@ class IdentityDocument(Struct, frozen=True, forbid_unknown_fields=True, omit_def
     domains: Annotated[tuple[DomainName, ...], Meta(max_length=16)] = ()  # claimed, sorted
     retired: Annotated[tuple[RetiredKey, ...], Meta(max_length=64)] = ()
     epochs: Annotated[tuple[Epoch, ...], Meta(max_length=EPOCHS_MAX)] = ()  # sorted by key, then by number
+    companion: Annotated[bytes, Meta(min_length=COMPANION_SIZE, max_length=COMPANION_SIZE)] | None = None  # P-256
+    recipient: Annotated[bytes, Meta(min_length=RECIPIENT_SIZE, max_length=RECIPIENT_SIZE)] | None = None  # X25519
 
 
 class KeySignature(Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,9 +102,7 @@ class Identity(Struct, frozen=True):
     def logs(self) -> dict[LogId, PublicKey]:
         """The logs of the namespace, those that were closed and those of retired keys included, with their keys."""
         keys = [*self.current.publish.keys, *(retired.key for retired in self.current.retired)]
-        return {
-            log_id(self.namespace, key, epoch): key for key in keys for epoch in range(self._epochs_of(key) + 1)
-        }
+        return {log_id(self.namespace, key, epoch): key for key in keys for epoch in range(self._epochs_of(key) + 1)}
 
     def log_of(self, key: PublicKey) -> LogId:
         """Return the log in which `key` signs now."""
@@ -108,6 +112,11 @@ class Identity(Struct, frozen=True):
     def closed(self) -> dict[LogId, Epoch]:
         """The logs that go on no more, with their end."""
         return {log_id(self.namespace, epoch.key, epoch.number - 1): epoch for epoch in self.current.epochs}
+
+    def continues(self, other: Identity) -> bool:
+        """Say whether this one has all documents of `other`, and perhaps later ones."""
+        ours = [signed.document for signed in self.chain[: len(other.chain)]]
+        return ours == [signed.document for signed in other.chain]
 
     def counted(self, log: LogId, size: int) -> int:
         """Return how many of the first `size` records of `log` count."""
@@ -126,10 +135,21 @@ class Identity(Struct, frozen=True):
         return sum(epoch.key == key for epoch in self.current.epochs)
 
 
-def new_document(key: PublicKey, *, created: int) -> IdentityDocument:
+def new_document(
+    key: PublicKey, *, created: int, companion: CompanionKey | None = None, recipient: RecipientKey | None = None
+) -> IdentityDocument:
     """Return a first document in which one key has all roles."""
     role = Role((key,), 1)
-    return IdentityDocument(schema=1, version=1, created=created, root=role, publish=role, fresh=role)
+    return IdentityDocument(
+        schema=1,
+        version=1,
+        created=created,
+        root=role,
+        publish=role,
+        fresh=role,
+        companion=companion.public_key if companion else None,
+        recipient=recipient.public_key if recipient else None,
+    )
 
 
 def sign_document(document: IdentityDocument, keys: Iterable[SigningKey]) -> SignedDocument:
@@ -188,6 +208,10 @@ def _check_document(document: IdentityDocument) -> None:
     numbered = [(key, number) for key in sorted({key for key, _ in ends}) for number in _numbers(key, ends)]
     if ends != numbered or not {key for key, _ in ends} <= {*document.publish.keys, *retired}:
         raise InvalidData("epochs are sorted, numbered from 1 for each key, and of keys that publish or did")
+    if document.companion is not None:
+        check_companion_key(document.companion)
+    if document.recipient is not None:
+        check_recipient_key(document.recipient)
 
 
 def _numbers(key: PublicKey, ends: Sequence[tuple[PublicKey, int]]) -> range:

@@ -56,9 +56,7 @@ class Lan:
         self._browser.cancel()
         self._zeroconf.close()
 
-    def _changed(
-        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
-    ) -> None:
+    def _changed(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         if state_change is ServiceStateChange.Removed or len(self._told) >= FOUND_MAX:
             return
         info = zeroconf.get_service_info(service_type, name, INFO_TIMEOUT_MS)

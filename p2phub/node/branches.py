@@ -11,7 +11,8 @@ from p2phub.core.records import Branch, Record, Yank
 
 from .disk import on_disk
 from .events import Tell
-from .node import Node, own_identity, publish_record
+from .identity import own_identity, publish_record
+from .node import Node
 from .resolve import load_manifest, resolve
 from .results import BranchResult, YankResult
 

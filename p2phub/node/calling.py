@@ -1,6 +1,6 @@
 """Call peers: who may be called, where each answers, and what becomes of one that lies.
 
-    Peer (store) ──endpoints──▶ may it be called? (dialling) ──▶ PeerClient, kept for the next question (calls)
+Peer (store) ──endpoints──▶ may it be called? (dialling) ──▶ PeerClient, kept for the next question (calls)
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ from p2phub.core.paths import check_paths
 
 from .disk import from_thread, on_disk
 from .events import Tell
-from .node import Node, own_identity
+from .identity import own_identity
+from .node import Node
 from .publish import SourceFile, append_release, describe_files, ingest_sources, role_of
 from .resolve import load_manifest
 

@@ -23,8 +23,9 @@ from p2phub.store.peers import Peer
 from .calling import ban_peer, call_peer, converse, require_peers
 from .disk import on_disk
 from .events import Notice, Progress, Tell
+from .identity import own_identity
 from .news import compose
-from .node import Node, own_identity
+from .node import Node
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,8 @@ from p2phub.store.keys import load_key
 from p2phub.store.store import Store
 
 from .disk import on_disk
-from .node import Node, own_identity
+from .identity import own_identity
+from .node import Node
 from .results import ConflictInfo
 
 

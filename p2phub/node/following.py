@@ -1,7 +1,7 @@
 """Whose records this node takes in: what its owner has set, and what that refuses (spec/policy.md).
 
-    head ──refuses?──▶ dropped, before anything is asked for
-      └──▶ identity, records, as ever
+head ──refuses?──▶ dropped, before anything is asked for
+  └──▶ identity, records, as ever
 """
 
 from __future__ import annotations

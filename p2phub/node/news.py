@@ -1,6 +1,6 @@
 """Put news into messages, and take in what messages bring: gossip on the disk (spec/gossip.md §4).
 
-    logs that changed ──compose──▶ Push ──▶ another node ──take──▶ verified, kept ──▶ news there
+logs that changed ──compose──▶ Push ──▶ another node ──take──▶ verified, kept ──▶ news there
 """
 
 from __future__ import annotations
@@ -168,9 +168,7 @@ def _is_stop_news(store: Store, told: StoppedLog) -> bool:
     return told.common is None or fork is None or fork.common > told.common
 
 
-def _take_whole(
-    store: Store, following: Following, whole: Whole, taken: Taken, now: float, may_begin: bool
-) -> None:
+def _take_whole(store: Store, following: Following, whole: Whole, taken: Taken, now: float, may_begin: bool) -> None:
     head = parse_head(whole.head.head)
     version = whole.head.version
     if following.refuses(whole.head.namespace, head.log, head.size):

@@ -16,19 +16,12 @@ from typing import Protocol
 import trio
 
 from p2phub.core.certificate import certificate
-from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import NotFound, StoreError
-from p2phub.core.identity import Identity, new_document, open_identity, sign_document
 from p2phub.core.ids import ContentId, LogId, NodeId
 from p2phub.core.labels import Labels
 from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, SignedNodeRecord, sign_node_record
-from p2phub.core.records import Entry
 from p2phub.core.signing import SigningKey
 from p2phub.protocol.dialling import Dialling
-from p2phub.protocol.messages import IdentityChain
-from p2phub.store.disk import write_file
-from p2phub.store.keys import load_key, load_or_create_key
-from p2phub.store.logs import IDENTITY_SIZE_MAX, MakeRecord
+from p2phub.store.keys import load_or_create_key
 from p2phub.store.store import Store
 
 from .access import Access
@@ -36,6 +29,7 @@ from .calls import Calls
 from .disk import on_disk
 from .following import Following
 from .giving import Giving
+from .identity import own_identity
 from .links import Links, open_links
 from .neighbours import Neighbours
 from .results import SwarmProvider
@@ -175,40 +169,3 @@ async def open_node(
             node.hub.close()
     finally:
         store.close()
-
-
-def own_identity(node: Node) -> Identity:
-    """Return the identity that this home publishes as. Raises NotFound if there is none."""
-    path = node.settings.layout.own_identity
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as exc:
-        raise NotFound("there is no publisher identity here", hint="`p2phub id new` makes one") from exc
-    own = open_identity(decode(data, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents)
-    # Another machine with a root key may have renewed it.
-    known = node.store.logs.identity(own.namespace)
-    is_newer = known is not None and known.chain[: len(own.chain)] == own.chain
-    return known if known is not None and is_newer else own
-
-
-def publish_record(node: Node, make: MakeRecord) -> Entry:
-    """Sign what `make` returns and append it to this home's own log. Raises NotFound if there is no identity or key."""
-    identity = own_identity(node)
-    # An index that was lost does not know it any more, and peers will ask for it.
-    node.store.logs.add_identity(identity, own=True)
-    key = load_key(node.settings.layout.keys / "publish.key")
-    return node.store.logs.append_own(identity.namespace, key, make)
-
-
-def create_identity(node: Node) -> Identity:
-    """Make the key and identity that this home publishes as. Raises StoreError if there is one."""
-    path = node.settings.layout.own_identity
-    if path.exists():
-        raise StoreError("there is a publisher identity here already", path=str(path), hint="`p2phub id show` shows it")
-    # A key without an identity is what a crash between the two leaves behind: it signed nothing yet.
-    key = load_or_create_key(node.settings.layout.keys / "publish.key")
-    document = new_document(key.public_key, created=int(node.clock()))
-    identity = open_identity([sign_document(document, [key])])
-    write_file(path, encode(IdentityChain(identity.chain)), mode=0o644)
-    node.store.logs.add_identity(identity, own=True)
-    return identity

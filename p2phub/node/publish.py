@@ -30,7 +30,8 @@ from p2phub.store.disk import disk_errors
 
 from .disk import from_thread, on_disk
 from .events import Notice, Progress, Tell
-from .node import Node, own_identity, publish_record
+from .identity import own_identity, publish_record
+from .node import Node
 from .results import PublishResult
 
 TICK_S = 0.1  # seconds between looks at how far hashing is

@@ -23,7 +23,8 @@ from .asking import ask_in_turn
 from .calling import nobody_to_ask, require_peers, usable_peers
 from .disk import on_disk
 from .events import Notice, Tell
-from .node import Node, own_identity
+from .identity import own_identity
+from .node import Node
 from .replicate import ask_for_news
 
 SYNC_TIMEOUT_S = 10.0  # to ask peers for news before a name is looked up

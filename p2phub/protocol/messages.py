@@ -94,9 +94,7 @@ class MapAnswer(Struct, frozen=True, forbid_unknown_fields=True):
 
     root: Hash
     # Of each prefix the short fingerprints of its 16 children; none if it has few items.
-    children: Annotated[
-        tuple[Annotated[bytes, Meta(max_length=16 * SHORT_SIZE)], ...], Meta(max_length=PREFIXES_MAX)
-    ]
+    children: Annotated[tuple[Annotated[bytes, Meta(max_length=16 * SHORT_SIZE)], ...], Meta(max_length=PREFIXES_MAX)]
 
 
 class Reconciled(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -181,7 +181,8 @@ async def publish_crowd(home: Path, count: int) -> str:
     also tagged `n_<n mod 10>` and has n million parameters. Every third one is in French, every hundredth was made
     from `org/base`.
     """
-    from p2phub.node.node import Node, create_identity, open_node, publish_record
+    from p2phub.node.identity import create_identity, publish_record
+    from p2phub.node.node import Node, open_node
     from p2phub.node.settings import Settings
 
     start = int(time.time()) - 10 * count

@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from p2phub.core import manifest as manifests
 from p2phub.core.choices import Profile
+from p2phub.core.companion import CompanionKey
 from p2phub.core.description import Card, Facts, MetricResult, TensorTypeCount
 from p2phub.core.filetree import ChunkList, pack
 from p2phub.core.identity import (
@@ -27,6 +28,7 @@ from p2phub.core.ids import ManifestId, NodeId
 from p2phub.core.manifest import BaseModel, FileEntry, Manifest, Origin, Variant
 from p2phub.core.manifest import Role as FileRole
 from p2phub.core.noderecord import NodeRecord
+from p2phub.core.recipient import RecipientKey
 from p2phub.core.records import (
     NO_PREVIOUS,
     Attest,
@@ -135,6 +137,23 @@ def identity(name: str = "publisher") -> Identity:
     """Return the identity of one person with one key, called `name`."""
     only = key(name)
     return open_identity([sign_document(new_document(only.public_key, created=TIME), [only])])
+
+
+def companion(name: str) -> CompanionKey:
+    """Return the companion key called `name`."""
+    return CompanionKey(content(f"companion of {name}", 32))
+
+
+def recipient(name: str) -> RecipientKey:
+    """Return the recipient key called `name`."""
+    return RecipientKey(content(f"recipient of {name}", 32))
+
+
+def whole_identity(name: str = "publisher") -> Identity:
+    """Return the identity of one person with one key, called `name`, and keys for other purposes."""
+    only = key(name)
+    document = new_document(only.public_key, created=TIME, companion=companion(name), recipient=recipient(name))
+    return open_identity([sign_document(document, [only])])
 
 
 def rotated_identity() -> Identity:

@@ -15,7 +15,7 @@ from doorkit import CARD, ODD_PATH, Shelf, open_door
 
 from p2phub.node import providers, swarm
 from p2phub.node.events import ignore
-from p2phub.node.node import create_identity
+from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import open_home, serving
 

@@ -20,7 +20,8 @@ from p2phub.node import foreign as arrivals_module
 from p2phub.node import mirroring
 from p2phub.node import upstream as upstream_module
 from p2phub.node.events import ignore
-from p2phub.node.node import Node, create_identity, own_identity
+from p2phub.node.identity import create_identity, own_identity
+from p2phub.node.node import Node
 from p2phub.node.replicate import sync_all
 from p2phub.testing.fakehub import FakeHub, is_api, is_file, like_missing
 from p2phub.testing.hostile import open_home, serving

@@ -17,7 +17,8 @@ from p2phub.gateway.hub import files
 from p2phub.net import asgi, web
 from p2phub.node import providers, reading
 from p2phub.node.events import ignore
-from p2phub.node.node import Node, create_identity
+from p2phub.node.identity import create_identity
+from p2phub.node.node import Node
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import Link, flip_bits, open_home, open_linked, serving, wait_for
 from p2phub.testing.processes import flip_byte

@@ -13,7 +13,7 @@ from doorkit import open_door
 
 from p2phub.core.ids import ManifestId
 from p2phub.node.fetch import fetch
-from p2phub.node.node import create_identity
+from p2phub.node.identity import create_identity
 from p2phub.testing.hostile import open_home, serving, wait_for
 
 

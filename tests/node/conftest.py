@@ -13,7 +13,7 @@ import trio
 from p2phub.net import bulk, frames, http
 from p2phub.node import providers, swarm
 from p2phub.node.events import ignore
-from p2phub.node.node import create_identity
+from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import open_home
 from p2phub.testing.processes import tree

@@ -15,7 +15,8 @@ from p2phub.net import receivers
 from p2phub.net.peerclient import open_peer
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
-from p2phub.node.node import Node, create_identity
+from p2phub.node.identity import create_identity
+from p2phub.node.node import Node
 from p2phub.node.publish import publish
 from p2phub.protocol.messages import BULK_PREFACE, ByteRange, SpansQuery, TicketsQuery
 from p2phub.protocol.slots import SLOTS, SLOTS_EACH

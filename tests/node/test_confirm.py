@@ -16,7 +16,7 @@ from p2phub.node import confirm, inspect, replicate
 from p2phub.node.confirm import wait_confirmed
 from p2phub.node.dispatch import run
 from p2phub.node.events import Notice, Progress, ignore
-from p2phub.node.node import create_identity
+from p2phub.node.identity import create_identity
 from p2phub.node.operations import PublishFolder
 from p2phub.protocol.messages import LogHead
 from p2phub.testing import values

@@ -14,7 +14,7 @@ from p2phub.node.branches import move_branch, yank
 from p2phub.node.events import Notice, ignore
 from p2phub.node.fetch import fetch, select
 from p2phub.node.housekeeping import remove
-from p2phub.node.node import create_identity
+from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
 from p2phub.node.resolve import resolve
 from p2phub.testing.hostile import open_home, serving

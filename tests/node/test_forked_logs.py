@@ -26,8 +26,9 @@ from p2phub.node import inspect
 from p2phub.node.conflicts import list_conflicts, reopen_log
 from p2phub.node.disk import on_disk
 from p2phub.node.events import ignore
+from p2phub.node.identity import create_identity, own_identity
 from p2phub.node.maps import refresh_maps
-from p2phub.node.node import Node, create_identity, own_identity
+from p2phub.node.node import Node
 from p2phub.node.publish import publish
 from p2phub.node.pulling import pull
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, PROVEN_MAX, Consistency, Heads, Records, StoppedLog

@@ -18,8 +18,8 @@ from p2phub.net.door import Request
 from p2phub.net.peerclient import PeerClient
 from p2phub.node import gossip, inspect, neighbours, replicate
 from p2phub.node.events import ignore
+from p2phub.node.identity import create_identity
 from p2phub.node.news import compose
-from p2phub.node.node import create_identity
 from p2phub.node.publish import publish
 from p2phub.node.serve import PeerDoor
 from p2phub.protocol.messages import LogHead

@@ -23,8 +23,9 @@ from p2phub.node import swarm, wholefiles
 from p2phub.node.dispatch import run
 from p2phub.node.events import Notice, Progress, ignore
 from p2phub.node.fetch import FetchResult, fetch
+from p2phub.node.identity import create_identity
 from p2phub.node.inspect import info, list_peers
-from p2phub.node.node import Node, create_identity
+from p2phub.node.node import Node
 from p2phub.node.operations import Fetch, FetchFile, Verify
 from p2phub.node.originprovider import REFUSALS_MAX
 from p2phub.node.publish import publish

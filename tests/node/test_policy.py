@@ -13,8 +13,8 @@ from p2phub.core.ids import NamespaceId
 from p2phub.node import inspect, replicate
 from p2phub.node.dispatch import run
 from p2phub.node.events import ignore
+from p2phub.node.identity import create_identity, own_identity
 from p2phub.node.news import compose, take
-from p2phub.node.node import create_identity, own_identity
 from p2phub.node.operations import ChangePolicy, ShowPolicy
 from p2phub.node.publish import publish
 from p2phub.node.replicate import sync_all

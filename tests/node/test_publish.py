@@ -19,7 +19,8 @@ from p2phub.node.branches import move_branch, yank
 from p2phub.node.events import Notice, ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.housekeeping import collect_garbage, disk_use, list_repositories
-from p2phub.node.node import Node, create_identity, own_identity
+from p2phub.node.identity import create_identity, own_identity
+from p2phub.node.node import Node
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import open_home
 from p2phub.testing.processes import tree

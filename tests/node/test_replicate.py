@@ -19,7 +19,7 @@ from p2phub.net.door import Response
 from p2phub.node import inspect, replicate
 from p2phub.node.branches import move_branch, yank
 from p2phub.node.events import ignore
-from p2phub.node.node import create_identity
+from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
 from p2phub.node.replicate import sync_all
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Heads, Nodes, Records
@@ -273,7 +273,6 @@ async def test_two_histories_of_one_log_are_kept_as_proof_and_neither_grows(tmp_
     assert status.forked_logs == list(logs)
     # Who relays a fork is no liar: both heads are signed.
     assert bans == {}
-
 
 
 async def test_a_peer_that_answers_nonsense_about_others_teaches_nothing(tmp_path):

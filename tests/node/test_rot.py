@@ -228,7 +228,7 @@ async def test_verify_of_a_folder_that_p2phub_did_not_fill_says_so(published, co
 
 
 async def test_files_registered_in_place_are_found_changed_and_not_served(tmp_path, published, impatient):
-    from p2phub.node.node import create_identity
+    from p2phub.node.identity import create_identity
     from p2phub.node.publish import publish
 
     folder = tmp_path / "in-place"

@@ -14,8 +14,8 @@ from p2phub.core.records import PURPOSE
 from p2phub.core.search import Query
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
+from p2phub.node.identity import create_identity
 from p2phub.node.inspect import list_peers, search
-from p2phub.node.node import create_identity
 from p2phub.node.publish import publish
 from p2phub.node.replicate import sync_all
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Records

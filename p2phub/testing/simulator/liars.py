@@ -160,7 +160,6 @@ class Echo(Liar):
 
         return answer
 
-
     def _other(self) -> bytes:
         return self.world.rng.randbytes(32)
 

@@ -12,21 +12,24 @@ from typing import TYPE_CHECKING
 import trio
 
 from p2phub.core.checkpoint import Head, parse_head
+from p2phub.core.companion import CompanionKey
 from p2phub.core.encoding import decode
 from p2phub.core.envelope import Envelope
 from p2phub.core.errors import InvalidData
 from p2phub.core.ids import LogId, ManifestId, NodeId
 from p2phub.core.names import Address
+from p2phub.core.recipient import RecipientKey
 from p2phub.core.records import Publish, Record, Summary
 from p2phub.core.signing import SigningKey
 from p2phub.net.door import Handler, Request, Response
-from p2phub.node.node import Node, create_identity, open_node, own_identity, publish_record
+from p2phub.node.identity import PUBLISH_FILE, create_identity, own_identity, publish_record
+from p2phub.node.node import Node, open_node
 from p2phub.node.replicate import replicate
 from p2phub.node.serve import open_peer_door
 from p2phub.node.settings import Settings
 from p2phub.protocol.messages import FRAME_SIZE_MAX
 from p2phub.protocol.talk import Push, Talk
-from p2phub.store.keys import keep_key
+from p2phub.store.keys import keep_companion, keep_key, keep_recipient
 
 from .network import Host
 from .sockets import on_host
@@ -135,7 +138,10 @@ class SimulatedNode:
         """Publish a release of `model`; returns the head that covers it."""
         node = self.node
         if not node.settings.layout.own_identity.exists():
-            keep_key(node.settings.layout.keys / "publish.key", SigningKey(self._seed("publish key")))
+            keys = node.settings.layout.keys
+            keep_key(keys / PUBLISH_FILE, SigningKey(self._seed("publish key")))
+            keep_companion(keys, CompanionKey(self._seed("companion key")))
+            keep_recipient(keys, RecipientKey(self._seed("recipient key")))
             create_identity(node)
         revision = ManifestId(self._seed(f"manifest {model} {self._starts} {self.clock()}"))
 

@@ -25,6 +25,7 @@ from p2phub.core.identity import (
 from p2phub.core.ids import LogId, NamespaceId, NodeId, PublicKey
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.noderecord import NodeRecord, sign_node_record
+from p2phub.core.recipient import SMALL_ORDER_U
 from p2phub.core.records import PURPOSE, Record, log_id
 from p2phub.core.signing import SigningKey
 from p2phub.testing import values
@@ -213,6 +214,7 @@ def identities() -> Json:
     one, rotated = values.identity(), values.rotated_identity()
     first, second, third = rotated.chain
     lone = values.key("publisher")
+    companion = values.companion("publisher").public_key
     document = new_document(lone.public_key, created=values.TIME)
     pair = tuple(sorted((lone.public_key, values.key("other").public_key)))
     of_two = msgspec.structs.replace(document, root=Role(pair, 2))
@@ -259,6 +261,17 @@ def identities() -> Json:
         "an epoch of a key that does not publish": [
             signed_with(epochs=(msgspec.structs.replace(end, key=values.key("other").public_key),))
         ],
+        "companion of 32 bytes": [signed_with(companion=companion[1:])],
+        "companion that is not compressed": [signed_with(companion=b"\4" + companion[1:])],
+        "companion that is no point of the curve": [signed_with(companion=b"\2" + bytes(31) + b"\1")],
+        "companion whose x is not below the prime": [signed_with(companion=b"\2" + b"\xff" * 32)],
+        "recipient of 31 bytes": [signed_with(recipient=bytes(31))],
+        "recipient that is not canonical": [signed_with(recipient=(2**255 - 10).to_bytes(32, "little"))],
+        "recipient with the highest bit set": [signed_with(recipient=(2**255 + 9).to_bytes(32, "little"))],
+        **{
+            f"recipient of small order, {u:x}": [signed_with(recipient=u.to_bytes(32, "little"))]
+            for u in sorted(SMALL_ORDER_U)
+        },
         "null of `previous` written out": [_signed_fields(document, {"previous": None})],
         "empty list of `domains` written out": [_signed_fields(document, {"domains": []})],
     }
@@ -278,7 +291,7 @@ def identities() -> Json:
                     for log, key in identity.logs.items()
                 ],
             }
-            for identity in (one, rotated, reopened)
+            for identity in (one, rotated, reopened, values.whole_identity())
         ],
         "invalid": [
             {"chain": [encoding.encode(signed) for signed in chain], "why": why} for why, chain in invalid.items()
