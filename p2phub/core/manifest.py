@@ -66,6 +66,13 @@ class Origin(Struct, frozen=True, forbid_unknown_fields=True):
     commit: Text
 
 
+class Sealed(Struct, frozen=True, forbid_unknown_fields=True):
+    """That the files are sealed: what opens them, and the file among them that says what they are."""
+
+    key: Annotated[bytes, Meta(min_length=32, max_length=32)]  # names the key and does not tell it
+    index: Annotated[bytes, Meta(min_length=32, max_length=32)]  # file id of the index; spec/sealing.md §3
+
+
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One revision of a repository."""
 
@@ -85,6 +92,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     origin_urls: Annotated[
         tuple[Annotated[str, Meta(min_length=8, max_length=URL_SIZE_MAX)], ...], Meta(max_length=ORIGIN_URLS_MAX)
     ] = ()
+    sealed: Sealed | None = None  # spec/sealing.md
 
     @property
     def size(self) -> int:

@@ -27,6 +27,7 @@ PURPOSE = "record"  # spec/signing.md §2
 SKEW_MAX_S = 600  # seconds a record may be ahead of our clock; spec/records.md §4
 NO_PREVIOUS = bytes(32)  # the leaf before index 0; spec/records.md §2
 MESSAGE_SIZE_MAX = 4096  # characters; spec/records.md §2
+RECIPIENTS_MAX = 256  # in one record, so that it fits an envelope; spec/sealing.md §4
 
 _LOG_CONTEXT = "p2phub 1 log"  # spec/records.md §3
 
@@ -127,7 +128,29 @@ class Attest(_Position, frozen=True, tag_field="type", tag="attest", kw_only=Tru
     message: Message = ""
 
 
-Record = Publish | Branch | Yank | Attest
+class WrappedKey(Struct, frozen=True, forbid_unknown_fields=True):
+    """The key of a sealed repository, for one of those who may open it."""
+
+    namespace: NamespaceId  # who may
+    recipient: Hash  # the X25519 key of theirs that it was wrapped for
+    box: Annotated[bytes, Meta(min_length=80, max_length=80)]  # HPKE: key of the sender, then 32 bytes and a tag
+
+
+class Seal(_Position, frozen=True, tag_field="type", tag="seal", kw_only=True):
+    """Lets `recipients` open what is sealed with a key; spec/sealing.md §4."""
+
+    key: Hash  # names the key and does not tell it
+    recipients: Annotated[tuple[WrappedKey, ...], Meta(min_length=1, max_length=RECIPIENTS_MAX)]
+
+
+class Unseal(_Position, frozen=True, tag_field="type", tag="unseal", kw_only=True):
+    """Lets everybody open what is sealed with a key: this is the key; spec/sealing.md §5."""
+
+    key: Hash
+    message: Message = ""
+
+
+Record = Publish | Branch | Yank | Attest | Seal | Unseal
 
 
 class Entry(Struct, frozen=True):

@@ -12,7 +12,7 @@ from p2phub.core.ids import ManifestId, NamespaceId, NodeId
 from p2phub.core.limits import Limit
 from p2phub.core.manifest import Manifest
 from p2phub.core.names import NameRef, is_namespace_id, parse_reference
-from p2phub.core.records import Attest, Branch, Publish, Record, Yank, read_entry
+from p2phub.core.records import Attest, Branch, Publish, Record, Seal, Unseal, Yank, read_entry
 from p2phub.core.search import Page, Query
 from p2phub.core.upstream import Foreign
 from p2phub.store.logs import LogState
@@ -158,6 +158,10 @@ def _line(record: Record, refused: str | None) -> LogLine:
             kind, branch, version, revision = "yank", None, record.version, ""
         case Attest():
             kind, branch, version, revision = "attest", None, None, str(record.manifest)
+        case Seal():
+            kind, branch, version, revision = "seal", None, None, ""
+        case Unseal():
+            kind, branch, version, revision = "unseal", None, None, ""
     return LogLine(
         log=str(record.log),
         index=record.index,
@@ -173,6 +177,8 @@ def _line(record: Record, refused: str | None) -> LogLine:
 
 
 def _message(record: Record) -> str:
+    if isinstance(record, Seal):
+        return "for " + ", ".join(str(each.namespace) for each in record.recipients)
     if not isinstance(record, Attest):
         return record.message
     claim = f"mirror of {Foreign(record.hub, record.kind, record.owner, record.model)}@{record.commit} at {record.hub}"

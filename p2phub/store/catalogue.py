@@ -15,10 +15,11 @@ from typing import Any
 from msgspec import Struct
 
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
-from p2phub.core.records import Attest, Branch, Entry, Publish, Yank
+from p2phub.core.records import Attest, Branch, Entry, Publish, Seal, Unseal, Yank
 
 from .database import Database
 from .mirrors import apply_attestation, forget_attestations
+from .seals import apply_seal, apply_unseal
 from .searchindex import SearchIndex
 
 
@@ -74,6 +75,12 @@ class Catalogue:
                 self._index.touch(repository)
             case Attest():
                 apply_attestation(connection, record)
+            case Seal():
+                repository, _ = _repository(connection, numbers.publisher, record.model)
+                apply_seal(connection, record, repository, numbers.log)
+            case Unseal():
+                repository, _ = _repository(connection, numbers.publisher, record.model)
+                apply_unseal(connection, record, repository, numbers.log)
 
     def forget(self, connection: Connection, namespace: NamespaceId, publisher: int) -> None:
         """Undo all that entries of `namespace`, which has the number `publisher`, said."""
@@ -81,7 +88,7 @@ class Catalogue:
         numbers = connection.execute("SELECT number FROM repositories WHERE publisher = ?", (publisher,)).fetchall()
         for row in numbers:
             self._index.touch(row["number"])
-        for table in ("release_rows", "branch_rows", "version_rows", "yank_rows"):
+        for table in ("release_rows", "branch_rows", "version_rows", "yank_rows", "seal_rows", "unseal_rows"):
             connection.execute(
                 f"DELETE FROM {table} WHERE repository IN (SELECT number FROM repositories WHERE publisher = ?)",
                 (publisher,),

@@ -648,6 +648,31 @@ MIGRATIONS = (
     CREATE VIEW holders AS             -- nodes that said to have all of a manifest
         SELECT manifest, node, time FROM holdings WHERE share = 1000;
     """,
+    """
+    CREATE TABLE seal_rows (           -- one row a key that was wrapped for somebody
+        repository INTEGER NOT NULL,
+        log_number INTEGER NOT NULL,
+        idx        INTEGER NOT NULL,
+        place      INTEGER NOT NULL,   -- in the record
+        key        BLOB NOT NULL,      -- names the key that was wrapped
+        recipient_namespace BLOB NOT NULL,
+        recipient  BLOB NOT NULL,      -- the X25519 key it was wrapped for
+        box        BLOB NOT NULL,
+        time       INTEGER NOT NULL,   -- seconds since 1970
+        PRIMARY KEY (repository, log_number, idx, place)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX seal_rows_by_key ON seal_rows (key);
+    CREATE TABLE unseal_rows (         -- keys that were told to everybody
+        repository INTEGER NOT NULL,
+        log_number INTEGER NOT NULL,
+        idx        INTEGER NOT NULL,
+        key        BLOB NOT NULL,      -- names it
+        secret     BLOB NOT NULL,      -- is it
+        time       INTEGER NOT NULL,   -- seconds since 1970
+        PRIMARY KEY (repository, log_number, idx)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX unseal_rows_by_key ON unseal_rows (key);
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.

@@ -24,6 +24,7 @@ from .parts import Parts
 from .peers import Peers
 from .policyuse import PolicyUse
 from .rates import Rates
+from .seals import Seals
 from .search import Search
 from .searchindex import REFILLED_AT_ONCE, SearchIndex
 from .settings import StoredSettings
@@ -59,6 +60,7 @@ class Store:
         self.holdings = Holdings(self.database)
         self.keeping = Keeping(self.database)
         self.mirrors = Mirrors(self.database)
+        self.seals = Seals(self.database)
         self.uploads = Uploads(layout.uploads)
         self.parts = Parts(layout.upstream)
         self.settings = StoredSettings(self.database)

@@ -37,8 +37,11 @@ from p2phub.core.records import (
     Publish,
     Record,
     Score,
+    Seal,
     Summary,
+    Unseal,
     VariantSize,
+    WrappedKey,
     Yank,
     log_id,
     sign_record,
@@ -187,7 +190,7 @@ def rotated_identity() -> Identity:
 
 
 def log(name: str = "publisher") -> list[Entry]:
-    """Return the log of `identity(name)`: two revisions, a rollback, a yank, a branch that is deleted, a mirror."""
+    """Return the log of `identity(name)`: two revisions, a rollback, a yank, a deleted branch, a mirror, a seal."""
     signer, namespace = key(name), identity(name).namespace
     place = {"namespace": namespace, "log": log_id(namespace, signer.public_key), "model": "parrot-7b"}
     first, second = (manifests.manifest_id(manifests.encode(value)) for value in (manifest(), full_manifest()))
@@ -225,6 +228,12 @@ def log(name: str = "publisher") -> list[Entry]:
         commit=content("commit", 20).hex(),
         names=("main",),
     )
+    add(
+        Seal,
+        key=content("key id", 32),
+        recipients=(WrappedKey(identity("other").namespace, content("recipient", 32), content("box", 80)),),
+    )
+    add(Unseal, key=content("repository key", 32), message="the embargo is over")
     return entries
 
 

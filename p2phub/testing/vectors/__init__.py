@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import content, documents, logs, maps, names, primitives, talks, wire
+from . import content, documents, logs, maps, names, primitives, seals, talks, wire
 from .plain import Json, render
 
 FILES: dict[str, Callable[[], Json]] = {
@@ -31,6 +31,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "messages.json": names.peer_messages,
     "fingerprints.json": maps.maps,
     "talk.json": talks.talks,
+    "sealing.json": seals.sealed,
     "bulk.json": wire.bulk,
     "certificate.json": wire.certificates,
     "disk.json": wire.disk_files,

@@ -26,7 +26,7 @@ from p2phub.core.ids import LogId, NamespaceId, NodeId, PublicKey
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.noderecord import NodeRecord, sign_node_record
 from p2phub.core.recipient import SMALL_ORDER_U
-from p2phub.core.records import PURPOSE, Record, log_id
+from p2phub.core.records import PURPOSE, Record, WrappedKey, log_id
 from p2phub.core.signing import SigningKey
 from p2phub.testing import values
 
@@ -71,6 +71,16 @@ def records() -> Json:
         "an attestation whose hub is a URL": sealed(
             change(entries[5].record, index=0, previous=bytes(32), hub="https://hub.example")
         ),
+        "a seal for nobody": _with_fields(change(entries[6].record, index=0, previous=bytes(32)), {"recipients": []}),
+        "a seal with a box of 79 bytes": sealed(
+            change(
+                entries[6].record,
+                index=0,
+                previous=bytes(32),
+                recipients=(WrappedKey(namespace, bytes(32), bytes(79)),),
+            )
+        ),
+        "an unsealed key of 31 bytes": sealed(change(entries[7].record, index=0, previous=bytes(32), key=bytes(31))),
         "of another namespace": sealed(change(first, namespace=NamespaceId(bytes(32)))),
         "of another log": sealed(change(first, log=LogId(bytes(32)))),
         "after another leaf": sealed(change(first, previous=leaves[0])),
