@@ -15,25 +15,26 @@ from collections.abc import Iterable
 WORD_LENGTH_MAX = 64  # characters; longer ones are cut; spec/search.md §2
 
 _PLAIN = re.compile("[a-z0-9]+")
+# Compiled when a text first needs them: that takes 5 ms, which every command would wait for.
 # Accents of Latin, Greek and Cyrillic, points of Hebrew, vowel signs of Arabic: people leave them out when they type.
-_MARKS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u065f\u0670]")
+_MARKS = "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u065f\u0670]"
 # In the scripts of South and South-East Asia signs are parts of words, though no letters.
 _SIGNS = "\u0900-\u0963\u0966-\u0dff\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb0-\u0ecd\u1000-\u109f"
-_WORD = re.compile(f"(?:[^\\W_]|[{_SIGNS}])+")
+_WORD = f"(?:[^\\W_]|[{_SIGNS}])+"
 _UNSPACED = "\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_RUNS = re.compile(f"[{_UNSPACED}]+|[^{_UNSPACED}]+")
-_IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_RUNS = f"[{_UNSPACED}]+|[^{_UNSPACED}]+"
+_IS_UNSPACED = f"[{_UNSPACED}]"
 
 
 def words(text: str) -> list[str]:
     """Return the words of `text` in their order, each in the one form that search knows."""
     if text.isascii():
         return [word[:WORD_LENGTH_MAX] for word in _PLAIN.findall(text.lower())]
-    plain = _MARKS.sub("", unicodedata.normalize("NFKD", text)).casefold()
+    plain = re.sub(_MARKS, "", unicodedata.normalize("NFKD", text)).casefold()
     # Composed again, because Korean syllables came apart as well.
-    plain = unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFKD", plain)))
+    plain = unicodedata.normalize("NFC", re.sub(_MARKS, "", unicodedata.normalize("NFKD", plain)))
     found: list[str] = []
-    for match in _WORD.finditer(plain):
+    for match in re.finditer(_WORD, plain):
         found += _cut(match[0])
     return found
 
@@ -60,11 +61,11 @@ def distinct(items: Iterable[str], limit: int) -> list[str]:
 
 def _cut(word: str) -> list[str]:
     """Cut a word of a script without spaces into overlapping pairs of characters."""
-    if not _IS_UNSPACED.search(word):
+    if not re.search(_IS_UNSPACED, word):
         return [word[:WORD_LENGTH_MAX]]
     found: list[str] = []
-    for run in _RUNS.findall(word):
-        if _IS_UNSPACED.match(run) and len(run) > 2:
+    for run in re.findall(_RUNS, word):
+        if re.match(_IS_UNSPACED, run) and len(run) > 2:
             found += (run[at : at + 2] for at in range(len(run) - 1))
         else:
             found.append(run[:WORD_LENGTH_MAX])
