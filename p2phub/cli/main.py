@@ -26,6 +26,8 @@ _COMMANDS = {
     "log": "catalogue:log",
     "cat": "transfer:cat",
     "verify": "transfer:verify",
+    "export": "vouching:export",
+    "sbom": "vouching:sbom",
     "branch": "catalogue:branch",
     "yank": "catalogue:yank",
     "node": "nodes:node",

@@ -213,20 +213,43 @@ def cat(reference: str, path: str, origins: tuple[str, ...], offline: bool, peer
 @click.command()
 @click.argument("reference", metavar="REF|DIR")
 @click.option("--repair", is_flag=True, help="Fetch again what is damaged, chunk by chunk.")
+@click.option("--oms", type=click.Path(path_type=Path), help="Compare DIR with this model signature.")
+@click.option("--key", type=click.Path(path_type=Path), help="With --oms: the public key that must have signed, PEM.")
+@click.option("--publisher", metavar="NAMESPACE", help="With --oms: whose companion key must have signed.")
+@click.option("--certificates", type=click.Path(path_type=Path), help="With --oms: who is trusted to vouch, PEM.")
 @from_option
 @offline_option
 @peer_option
 @json_option
 def verify(
-    reference: str, repair: bool, origins: tuple[str, ...], offline: bool, peer: tuple[str, ...], as_json: bool
+    reference: str,
+    repair: bool,
+    oms: Path | None,
+    key: Path | None,
+    publisher: str | None,
+    certificates: Path | None,
+    origins: tuple[str, ...],
+    offline: bool,
+    peer: tuple[str, ...],
+    as_json: bool,
 ) -> None:
-    """Hash again what is here, and say which bytes are not as published."""
+    """Hash again what is here, and say which bytes are not as published, or with --oms not as signed."""
     from p2phub.node.operations import Verify
     from p2phub.node.settings import with_given_origins
 
     from .main import EXIT_VERIFICATION
 
     folder = os.path.abspath(os.path.expanduser(reference))
+    whose = {"key": key, "publisher": publisher, "certificates": certificates}
+    if oms is not None:
+        if repair or origins:
+            raise click.UsageError("--oms goes without --repair and --from.")
+        from .vouching import check_signature
+
+        check_signature(folder, oms, whose, offline=offline, peer=peer, as_json=as_json)
+        return
+    if any(whose.values()):
+        raise click.UsageError("--key, --publisher and --certificates go with --oms.")
     # A folder that exists is meant, unless it is spelled like a name only.
     if os.path.isdir(folder):
         reference = folder

@@ -29,6 +29,7 @@ from .node import Node, open_node
 from .operations import (
     AddPeers,
     ChangePolicy,
+    CheckSignature,
     ExplainSwarm,
     Fetch,
     FetchFile,
@@ -52,8 +53,10 @@ from .operations import (
     SetLabel,
     SetLimit,
     SetRange,
+    ShowBill,
     ShowLimits,
     ShowPolicy,
+    SignModel,
     StoreAdopt,
     StoreCollect,
     StoreList,
@@ -71,6 +74,7 @@ from .replicate import ask_for_news
 from .resolve import load_manifest, resolve
 from .results import (
     Adopted,
+    BillOfMaterials,
     BranchResult,
     CacheView,
     ConflictInfo,
@@ -81,12 +85,14 @@ from .results import (
     Freed,
     LogLine,
     MirrorInfo,
+    ModelSignature,
     PeerInfo,
     PinResult,
     Providers,
     PublishResult,
     RebuildResult,
     RepositoryInfo,
+    SignatureCheck,
     Status,
     StoredRepository,
     SwarmInfo,
@@ -205,6 +211,27 @@ async def _reopen(node: Node, op: ReopenLog, tell: Tell) -> Done:
 
 async def _verify(node: Node, op: Verify, tell: Tell) -> VerifyResult:
     return await verify(node, op.reference, tell, repair=op.repair, origins=op.origins)
+
+
+async def _sign_model(node: Node, op: SignModel, tell: Tell) -> ModelSignature:
+    from . import vouching  # loads what only other tools need
+
+    return await vouching.sign(node, op.reference, tell)
+
+
+async def _check_signature(node: Node, op: CheckSignature, tell: Tell) -> SignatureCheck:
+    from . import vouching
+
+    key, certificates = (Path(path) if path else None for path in (op.key, op.certificates))
+    return await vouching.check(
+        node, Path(op.folder), Path(op.bundle), tell, key=key, publisher=op.publisher, certificates=certificates
+    )
+
+
+async def _sbom(node: Node, op: ShowBill, tell: Tell) -> BillOfMaterials:
+    from . import vouching
+
+    return await vouching.bill(node, op.reference, op.form, tell)
 
 
 async def _move_branch(node: Node, op: MoveBranch, tell: Tell) -> BranchResult:
@@ -372,6 +399,9 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     ListConflicts: _conflicts,
     ReopenLog: _reopen,
     Verify: _verify,
+    SignModel: _sign_model,
+    CheckSignature: _check_signature,
+    ShowBill: _sbom,
     MoveBranch: _move_branch,
     YankVersion: _yank,
     ListPeers: _peers,

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from p2phub.core.bom import Form
 from p2phub.core.choices import DEFAULT_BRANCH, Kind, LinkClass, LinkMode, Profile
 from p2phub.core.limits import RATE_MAX, LinkSettings
 from p2phub.core.origins import GIVEN_MAX, ORIGIN_URLS_MAX
@@ -23,6 +24,7 @@ from p2phub.core.search import Page, Query
 
 from .results import (
     Adopted,
+    BillOfMaterials,
     BranchResult,
     CacheView,
     ConflictInfo,
@@ -33,12 +35,14 @@ from .results import (
     Freed,
     LogLine,
     MirrorInfo,
+    ModelSignature,
     PeerInfo,
     PinResult,
     Providers,
     PublishResult,
     RebuildResult,
     RepositoryInfo,
+    SignatureCheck,
     Status,
     StoredRepository,
     SwarmInfo,
@@ -121,6 +125,29 @@ class Verify(Operation, tag="verify", frozen=True):
     reference: Text
     repair: bool = False
     origins: Given = ()
+
+
+class SignModel(Operation, tag="sign-model", frozen=True):
+    """Sign what a repository consists of, for tools of OpenSSF model signing."""
+
+    reference: Text
+
+
+class CheckSignature(Operation, tag="check-signature", frozen=True):
+    """Compare a folder with such a signature; one of `key`, `publisher`, `certificates` says whose it must be."""
+
+    folder: Text
+    bundle: Text
+    key: Text | None = None  # file: a public key as PEM
+    publisher: Text | None = None
+    certificates: Text | None = None  # file: of those who are trusted to vouch, PEM
+
+
+class ShowBill(Operation, tag="sbom", frozen=True):
+    """List what a repository consists of and was made from, for other tools."""
+
+    reference: Text
+    form: Form = "cyclonedx"
 
 
 class MoveBranch(Operation, tag="branch", frozen=True):
@@ -290,6 +317,7 @@ AnyOperation = (
     | SetLabel | ShowPolicy | ChangePolicy
     | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin | StoreUse | StoreView | StoreAdopt | StoreRebuild
     | MirrorAdd | MirrorList | MirrorUpdate | MirrorRemove | MirrorTrust | ReopenLog
+    | SignModel | CheckSignature | ShowBill
 )  # fmt: skip
 
 # What each operation returns, so that both ends of the control API agree.
@@ -303,6 +331,9 @@ RESULTS: dict[type[Operation], Any] = {
     ListConflicts: list[ConflictInfo],
     ReopenLog: Done,
     Verify: VerifyResult,
+    SignModel: ModelSignature,
+    CheckSignature: SignatureCheck,
+    ShowBill: BillOfMaterials,
     MoveBranch: BranchResult,
     YankVersion: YankResult,
     ListPeers: list[PeerInfo],

@@ -214,6 +214,41 @@ class VerifyResult(Struct, frozen=True):
         return all(damage.repaired for damage in self.damaged)
 
 
+class ModelSignature(Struct, frozen=True):
+    """A signature of OpenSSF model signing."""
+
+    reference: str
+    revision: str
+    files: int
+    bundle: str  # JSON
+    public_key: str  # PEM: of the key that signed it
+
+
+class SignatureCheck(Struct, frozen=True):
+    """How the files of a folder compare with what was signed."""
+
+    signer: str
+    model: str  # as the signer calls it
+    files: int  # that were signed
+    size: int  # bytes hashed
+    wrong: list[str]  # paths: of another content than signed
+    missing: list[str]
+    unsigned: list[str]
+
+    @property
+    def good(self) -> bool:
+        return not (self.wrong or self.missing or self.unsigned)
+
+
+class BillOfMaterials(Struct, frozen=True):
+    """What a revision consists of, for other tools."""
+
+    reference: str
+    revision: str
+    form: str
+    text: str  # JSON
+
+
 class BranchResult(Struct, frozen=True):
     """Where a branch stands now."""
 
