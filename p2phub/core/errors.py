@@ -35,6 +35,10 @@ class InvalidSignature(InvalidData):
     """A signature that does not verify, or a key that must not be used."""
 
 
+class SplitIdentity(InvalidData):
+    """Two identity documents of one version, both signed as they must be: the fault of the publisher alone."""
+
+
 class HashMismatch(InvalidData):
     """Content that is not what its hash says."""
 
@@ -148,8 +152,8 @@ def rebuild(name: str, text: str, hint: str | None) -> HubError:
 _CLASSES: dict[str, type[HubError]] = {
     cls.__name__: cls
     for cls in (
-        InvalidData, InvalidEncoding, UnknownForm, InvalidSignature, HashMismatch, InvalidName, ForkedLog, PeerError,
-        PeerUnreachable, PeerBusy, OtherVersion, PeerViolation, StoreError, NoSpace, NotFound, Offline, Conflict,
-        AccessDenied, VerificationFailed,
+        InvalidData, InvalidEncoding, UnknownForm, InvalidSignature, SplitIdentity, HashMismatch, InvalidName,
+        ForkedLog, PeerError, PeerUnreachable, PeerBusy, OtherVersion, PeerViolation, StoreError, NoSpace, NotFound,
+        Offline, Conflict, AccessDenied, VerificationFailed,
     )
 }  # fmt: skip

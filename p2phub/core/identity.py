@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from blake3 import blake3
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from .companion import PUBLIC_KEY_SIZE as COMPANION_SIZE
 from .companion import CompanionKey, check_companion_key
@@ -99,6 +100,11 @@ class Identity(Struct, frozen=True):
     chain: tuple[SignedDocument, ...]  # version 1 first
 
     @property
+    def publishers(self) -> set[PublicKey]:
+        """The keys that publish or did."""
+        return {*self.current.publish.keys, *(retired.key for retired in self.current.retired)}
+
+    @property
     def logs(self) -> dict[LogId, PublicKey]:
         """The logs of the namespace, those that were closed and those of retired keys included, with their keys."""
         keys = [*self.current.publish.keys, *(retired.key for retired in self.current.retired)]
@@ -152,6 +158,16 @@ def new_document(
     )
 
 
+def next_document(identity: Identity, *, created: int) -> IdentityDocument:
+    """Return the document after the last one of `identity`, which changes nothing yet."""
+    return replace(
+        identity.current,
+        version=identity.current.version + 1,
+        created=max(created, identity.current.created),
+        previous=document_hash(identity.chain[-1]),
+    )
+
+
 def sign_document(document: IdentityDocument, keys: Iterable[SigningKey]) -> SignedDocument:
     """Return `document` signed by `keys`."""
     data = encode(document)
@@ -167,17 +183,34 @@ def open_identity(chain: Sequence[SignedDocument]) -> Identity:
     """
     if not 1 <= len(chain) <= CHAIN_MAX:
         raise InvalidData(f"an identity has 1 to {CHAIN_MAX} documents, not {len(chain)}")
-    before: IdentityDocument | None = None
-    before_hash: bytes | None = None
+    namespace, whole = namespace_id(chain[0].document), tuple(chain)
+    before: Identity | None = None
+    gone: set[PublicKey] = set()  # keys that published once, and that a document since did not name any more
     for version, signed in enumerate(chain, start=1):
-        document = decode(signed.document, IdentityDocument, size_max=DOCUMENT_SIZE_MAX)
+        document = open_document(signed.document)
+        before_hash = document_hash(chain[version - 2]) if before else None
         if document.version != version or document.previous != before_hash:
             raise InvalidData(f"identity document {document.version} does not follow document {version - 1}")
-        _check_document(document)
-        _check_signatures(signed, [before.root, document.root] if before else [document.root])
-        before, before_hash = document, blake3(signed.document).digest()
+        _check_signatures(signed, [before.current.root, document.root] if before else [document.root])
+        identity = Identity(namespace, document, whole)
+        if before is not None:
+            _check_takes_nothing_back(before, identity, gone)
+            gone |= before.publishers - identity.publishers
+        before = identity
     assert before is not None
-    return Identity(namespace_id(chain[0].document), before, tuple(chain))
+    return before
+
+
+def open_document(data: bytes) -> IdentityDocument:
+    """Return the document that `data` encodes, checked as far as it stands for itself. Raises InvalidData."""
+    document = decode(data, IdentityDocument, size_max=DOCUMENT_SIZE_MAX)
+    _check_document(document)
+    return document
+
+
+def document_hash(signed: SignedDocument) -> bytes:
+    """Return the hash by which the next document names this one."""
+    return blake3(signed.document).digest()
 
 
 def read_identity(chain: Sequence[SignedDocument]) -> Identity:
@@ -216,6 +249,27 @@ def _check_document(document: IdentityDocument) -> None:
 
 def _numbers(key: PublicKey, ends: Sequence[tuple[PublicKey, int]]) -> range:
     return range(1, 1 + sum(other == key for other, _ in ends))
+
+
+def _check_takes_nothing_back(before: Identity, after: Identity, gone: set[PublicKey]) -> None:
+    """Raise InvalidData if `after` lets count what `before`, or a document before it, does not let count any more.
+
+    gone: keys that an earlier document dropped.
+    """
+    if after.publishers & gone:
+        raise InvalidData("a key that an earlier document dropped comes back")
+    retired = {each.key: each.size for each in before.current.retired}
+    if retired.keys() & set(after.current.publish.keys):
+        raise InvalidData("a retired key publishes again")
+    closed_before = set(before.current.epochs)
+    if any(epoch.key in after.publishers for epoch in closed_before - set(after.current.epochs)):
+        raise InvalidData("the end of a closed log is taken back")
+    for key in retired.keys() & after.publishers:
+        # If the log is closed meanwhile, the size of the retired key is about the one that comes after it.
+        sizes = [each.size for each in after.current.epochs if each.key == key and each not in closed_before]
+        sizes += [each.size for each in after.current.retired if each.key == key]
+        if sizes[0] > retired[key] or any(sizes[1:]):
+            raise InvalidData("more of the log of a retired key would count than before")
 
 
 def _check_signatures(signed: SignedDocument, roles: Sequence[Role]) -> None:

@@ -18,6 +18,7 @@ from p2phub.store.conflicts import Disagreement
 from p2phub.store.disk import write_file
 from p2phub.store.forks import KnownFork
 from p2phub.store.keys import load_key
+from p2phub.store.splits import KnownSplit
 from p2phub.store.store import Store
 
 from .disk import on_disk
@@ -35,7 +36,9 @@ async def list_conflicts(node: Node, name: str | None) -> list[ConflictInfo]:
 
 def _list(store: Store, namespace: NamespaceId | None) -> list[ConflictInfo]:
     forks = [fork for fork in store.forks.all() if namespace in (None, fork.namespace)]
+    splits = [split for split in store.splits.all() if namespace in (None, split.namespace)]
     return [
+        *(_of_split(split) for split in splits),
         *(_of_fork(fork) for fork in forks),
         *(_of_names(store, found) for found in store.conflicts.disagreements(namespace)),
         *(
@@ -49,6 +52,13 @@ def _of_fork(fork: KnownFork) -> ConflictInfo:
     text = f"two histories were signed that have {fork.common} records in common"
     text += "; its publisher has closed it since" if fork.is_settled else ", and only these count"
     return ConflictInfo("fork", str(fork.namespace), text, log=str(fork.log), index=fork.common)
+
+
+def _of_split(split: KnownSplit) -> ConflictInfo:
+    text = (
+        f"its root keys signed two identity documents of version {split.version}; the one that came first counts here"
+    )
+    return ConflictInfo("identity", str(split.namespace), text)
 
 
 def _of_names(store: Store, found: Disagreement) -> ConflictInfo:

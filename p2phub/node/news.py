@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from p2phub.core.checkpoint import Head, open_head, parse_head
 from p2phub.core.encoding import encode
-from p2phub.core.errors import ForkedLog, InvalidData
+from p2phub.core.errors import ForkedLog, InvalidData, SplitIdentity
 from p2phub.core.fingerprints import log_digest
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NamespaceId
@@ -184,7 +184,13 @@ def _take_whole(store: Store, following: Following, whole: Whole, taken: Taken, 
     is_known = before[0] >= head.size and before[1] >= version
     if state and is_known and (head.size < state.size or head.root == state.root):
         return
-    identity = _identity(store, whole, head)
+    known = store.logs.identity(whole.head.namespace)
+    is_newer = known is not None and known.current.version >= version + (whole.identity is not None)
+    if known is not None and is_newer and head.log not in known.logs:
+        # Its publisher dropped the log, and the sender has not heard of it.
+        taken.holds = False
+        return
+    identity = _identity(known, whole, head)
     if identity is None or (state is None and not may_begin):
         taken.is_behind = taken.is_behind or identity is None
         taken.was_news, taken.holds = True, False
@@ -193,6 +199,10 @@ def _take_whole(store: Store, following: Following, whole: Whole, taken: Taken, 
     # With entries behind a gap nothing could be done.
     entries = whole.entries if whole.start <= before[0] else ()
     (outcome,) = store.logs.extend_many([LogPart(identity, head.log, head, whole.start, entries)], now=now)
+    if isinstance(outcome, SplitIdentity):
+        # The publisher signed two documents of one version, and the sender heard the other one first.
+        taken.holds = False
+        return
     if isinstance(outcome, Exception):
         raise outcome
     if before[1] < identity.current.version and identity.closed:
@@ -210,10 +220,12 @@ def _take_whole(store: Store, following: Following, whole: Whole, taken: Taken, 
         taken.holds = False
 
 
-def _identity(store: Store, whole: Whole, head: Head) -> Identity | None:
-    """Return the identity that names the key of a log, None if it neither came nor is here. Raises InvalidData."""
+def _identity(known: Identity | None, whole: Whole, head: Head) -> Identity | None:
+    """Return the identity that names the key of a log, None if it neither came nor is here. Raises InvalidData.
+
+    known: that which is here.
+    """
     namespace: NamespaceId = whole.head.namespace
-    known = store.logs.identity(namespace)
     if known and head.log in known.logs and known.current.version >= whole.head.version:
         return known
     if whole.identity is None:

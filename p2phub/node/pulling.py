@@ -16,7 +16,16 @@ from blake3 import blake3
 from msgspec.structs import replace
 
 from p2phub.core.checkpoint import Head, open_head, parse_head
-from p2phub.core.errors import ForkedLog, InvalidData, OtherVersion, PeerError, PeerViolation, TooEarly, UnknownForm
+from p2phub.core.errors import (
+    ForkedLog,
+    InvalidData,
+    OtherVersion,
+    PeerError,
+    PeerViolation,
+    SplitIdentity,
+    TooEarly,
+    UnknownForm,
+)
 from p2phub.core.fingerprints import SALT_SIZE, forked_digest, log_digest, range_of
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NamespaceId, NodeId
@@ -360,7 +369,8 @@ async def _prove(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
     Returns the goals that are proven, and whether the peer knew all that it was asked for.
     """
     wanted = sorted({goal.namespace for goal in goals if goal.identity is None})
-    found: dict[NamespaceId, Identity] = {}
+    found: dict[NamespaceId, Identity | None] = {}  # the newest that is here then
+    versions: dict[NamespaceId, int] = {}  # that the peer has
     is_known = True
     while wanted:
         asked = wanted[:IDENTITIES_MAX]
@@ -370,24 +380,26 @@ async def _prove(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
                 is_known = False
                 continue
             try:
-                found[namespace] = await on_disk(open_identity, chain.documents)
-                if found[namespace].namespace != namespace:
+                identity = await on_disk(open_identity, chain.documents)
+                if identity.namespace != namespace:
                     raise InvalidData("the identity is of another namespace")
-                await on_disk(node.store.logs.add_identity, found[namespace])
+                versions[namespace] = identity.current.version
+                await on_disk(node.store.logs.add_identity, identity)
+                found[namespace] = await on_disk(node.store.logs.identity, namespace)
+            except SplitIdentity as exc:
+                # Whoever heard the other one first has it: the peer did nothing wrong.
+                log.warning("%s; the one that came first counts here", exc)
             except UnknownForm as exc:
                 raise _other_version(client, "an identity", exc) from exc
             except InvalidData as exc:
                 raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from exc
         wanted = wanted[len(chains) :]
     for goal in goals:
-        identity = found.get(goal.namespace)
-        if goal.identity is not None or identity is None:
-            continue
-        if identity.current.version < goal.version:
+        if goal.identity is None and versions.get(goal.namespace, goal.version) < goal.version:
             raise PeerViolation(f"{client} sent an identity that is older than it said", peer=str(client.node))
         # One that does not name the key: its publisher dropped the log, and the peer still has it.
-        if goal.log in identity.logs:
-            goal.identity = identity
+        if goal.identity is None and (newest := found.get(goal.namespace)) and goal.log in newest.logs:
+            goal.identity = newest
     return [goal for goal in goals if goal.identity is not None], is_known
 
 
@@ -486,6 +498,8 @@ async def _keep(
             forked.append(goal)
         elif isinstance(outcome, UnknownForm):
             unknown = outcome
+        elif isinstance(outcome, SplitIdentity):
+            log.warning("%s; the one that came first counts here", outcome)
         elif isinstance(outcome, TooEarly):
             log.info("%s has a log that is left for later: %s", client, outcome)
         else:

@@ -170,7 +170,7 @@ class LogLine(Struct, frozen=True):
 class ConflictInfo(Struct, frozen=True):
     """Something about which the keys of one publisher do not agree."""
 
-    kind: str  # fork, version, branch, refused
+    kind: str  # identity, fork, version, branch, refused
     namespace: str
     text: str
     log: str | None = None

@@ -673,6 +673,15 @@ MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX unseal_rows_by_key ON unseal_rows (key);
     """,
+    """
+    -- Namespaces whose root keys signed two documents of one version: both as they travel, and ours counts here.
+    CREATE TABLE identity_splits (
+        namespace  BLOB PRIMARY KEY,
+        version    INTEGER NOT NULL,
+        ours       BLOB NOT NULL,
+        theirs     BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.

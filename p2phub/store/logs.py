@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from p2phub.core.checkpoint import Head, sign_head
 from p2phub.core.encoding import decode
-from p2phub.core.errors import ForkedLog, HubError, InvalidData
+from p2phub.core.errors import ForkedLog, HubError, InvalidData, SplitIdentity
 from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
 from p2phub.core.records import Entry, Record, sign_record
@@ -92,14 +92,19 @@ class Logs:
         """Keep a checked identity; returns whether it is newer than what was here.
 
         own: it is that of this home, and gets a file of its own as its log has.
-        Raises InvalidData if it disagrees with what was here: a namespace has one history.
+        Raises SplitIdentity if it disagrees with what was here: a namespace has one history.
         """
         # All in one transaction: another process may bring a newer one meanwhile.
         with self._database.write() as connection:
             if own:
-                return self._writer.put_identity(connection, identity, None)[1]
-            with self._batch(connection) as batch:
-                return self._writer.put_identity(connection, identity, batch)[1]
+                outcome = self._put(connection, identity, None)
+            else:
+                with self._batch(connection) as batch:
+                    outcome = self._put(connection, identity, batch)
+        # Only now: what proves it is committed.
+        if isinstance(outcome, SplitIdentity):
+            raise outcome
+        return outcome
 
     # ── reading ─────────────────────────────────────────────────────────────
 
@@ -241,6 +246,13 @@ class Logs:
         self._writer.recount(connection, identity)
 
     # ── helpers ─────────────────────────────────────────────────────────────
+
+    def _put(self, connection: Connection, identity: Identity, batch: Batch | None) -> bool | SplitIdentity:
+        """Return whether an identity is newer than what was here, or what is wrong with it."""
+        try:
+            return self._writer.put_identity(connection, identity, batch)[1]
+        except SplitIdentity as exc:
+            return exc
 
     def _own_log(self, connection: Connection, namespace: NamespaceId, key: PublicKey) -> LogId:
         """Return the log in which `key` signs. Raises ForkedLog if it forked."""

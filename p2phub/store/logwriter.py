@@ -22,7 +22,7 @@ from p2phub.core import merkle
 from p2phub.core.checkpoint import Head, parse_head
 from p2phub.core.encoding import decode, encode
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX
-from p2phub.core.errors import ForkedLog, HashMismatch, InvalidData, StoreError
+from p2phub.core.errors import ForkedLog, HashMismatch, InvalidData, SplitIdentity, StoreError
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import ID_SIZE, LogId, NamespaceId, PublicKey
 from p2phub.core.merkle import LOG_TREE, Frontier
@@ -36,6 +36,7 @@ from .disk import disk_errors, write_file
 from .forks import note_closed, size_max
 from .journals import ENTRY, HEAD, IDENTITY, IDENTITY_SIZE_MAX, Batch, Journals, Place
 from .layout import Layout
+from .splits import differ_at, note_split
 
 OWN_FILE = 0  # as the number of a journal: the log has a file of its own
 
@@ -65,7 +66,8 @@ class LogWriter:
         """Keep a checked identity, unless a newer one is here; returns the newest, and whether it is new.
 
         batch: where it is written; None: to a file of its own, as one's own identity is.
-        Raises InvalidData if it disagrees with what was here: a namespace has one history.
+        Raises SplitIdentity if it disagrees with what was here: a namespace has one history. The caller's
+        transaction is to be committed all the same, since it keeps the evidence.
         """
         chain = encode(IdentityChain(identity.chain))
         row = connection.execute("SELECT chain FROM identities WHERE namespace = ?", (identity.namespace,)).fetchone()
@@ -73,9 +75,9 @@ class LogWriter:
             return identity, False
         if row is not None:
             known = unpack_identity(row["chain"])
-            common = min(len(known.chain), len(identity.chain))
-            if [d.document for d in known.chain[:common]] != [d.document for d in identity.chain[:common]]:
-                raise InvalidData(f"two different identity documents of {identity.namespace} have one version")
+            if (at := differ_at(known.chain, identity.chain)) is not None:
+                note_split(connection, known, identity, at)
+                raise SplitIdentity(f"two identity documents of {identity.namespace} have version {at + 1}")
             if len(identity.chain) <= len(known.chain):
                 return known, False
         if batch is None:

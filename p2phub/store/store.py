@@ -28,6 +28,7 @@ from .seals import Seals
 from .search import Search
 from .searchindex import REFILLED_AT_ONCE, SearchIndex
 from .settings import StoredSettings
+from .splits import Splits
 from .states import LogStates, NodeStates
 from .uploads import Uploads
 
@@ -49,6 +50,7 @@ class Store:
         self.logs = Logs(layout, self.database, self.catalogue)
         self.conflicts = Conflicts(self.database)
         self.forks = Forks(self.database, self.logs.recount)
+        self.splits = Splits(self.database)
         self.peers = Peers(self.database)
         self.policy_use = PolicyUse(self.database)
         self.confirmations = Confirmations(self.database)

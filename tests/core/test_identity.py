@@ -14,6 +14,7 @@ from p2phub.core.identity import (
     CHAIN_MAX,
     KEYS_MAX,
     PURPOSE,
+    Epoch,
     IdentityDocument,
     KeySignature,
     RetiredKey,
@@ -239,3 +240,92 @@ def test_a_signed_document_travels_and_comes_back(signed: SignedDocument) -> Non
     data = encoding.encode(signed)
 
     assert encoding.decode(data, SignedDocument, size_max=len(data)) == signed
+
+
+# ── what does not count any more never counts again ─────────────────────────
+
+
+def followed(chain: list[SignedDocument], **fields: object) -> list[SignedDocument]:
+    """Return `chain` and one document more, which differs in `fields`."""
+    last = encoding.decode(chain[-1].document, IdentityDocument, size_max=2**20)
+    previous = blake3(chain[-1].document).digest()
+    changed = msgspec.structs.replace(last, version=last.version + 1, previous=previous, **fields)
+    return [*chain, sign_document(changed, [A])]
+
+
+START = [sign_document(document(root=role(A), publish=role(A, B)), [A])]
+RETIRED = followed(START, publish=role(A), retired=(RetiredKey(B.public_key, 5),))
+DROPPED = followed(RETIRED, retired=())
+CLOSED = Epoch(B.public_key, 1, 5, bytes(32))
+
+
+def test_a_retired_key_may_count_for_less_and_for_nothing() -> None:
+    for chain in (
+        followed(RETIRED, retired=(RetiredKey(B.public_key, 5),)),
+        followed(RETIRED, retired=(RetiredKey(B.public_key, 4),)),
+        followed(RETIRED, retired=(RetiredKey(B.public_key, 0),)),
+        DROPPED,
+        followed(START, publish=role(A)),
+        followed(RETIRED, retired=(RetiredKey(B.public_key, 0),), epochs=(CLOSED,)),
+    ):
+        open_identity(chain)
+
+
+def taken_back() -> dict[str, list[SignedDocument]]:
+    gone = followed(START, publish=role(A))
+    closed = followed(RETIRED, retired=(RetiredKey(B.public_key, 0),), epochs=(CLOSED,))
+    closed_twice = (CLOSED, msgspec.structs.replace(CLOSED, number=2, size=1))
+    own_end = Epoch(A.public_key, 1, 3, bytes(32))
+    own = followed(START, epochs=(own_end,))
+    return {
+        "a larger size": followed(RETIRED, retired=(RetiredKey(B.public_key, 6),)),
+        "a retired key publishes again": followed(RETIRED, publish=role(A, B), retired=()),
+        "a retired key that was left out comes back": followed(DROPPED, retired=(RetiredKey(B.public_key, 1),)),
+        "a retired key that was left out publishes": followed(DROPPED, publish=role(A, B)),
+        "a key that was dropped publishes": followed(gone, publish=role(A, B)),
+        "a key that was dropped is retired": followed(gone, retired=(RetiredKey(B.public_key, 0),)),
+        "a key that was dropped long ago publishes": followed(followed(gone), publish=role(A, B)),
+        "a retired log is closed later": followed(
+            RETIRED, retired=(RetiredKey(B.public_key, 0),), epochs=(msgspec.structs.replace(CLOSED, size=6),)
+        ),
+        "a retired key goes on in a new log": followed(
+            RETIRED, retired=(RetiredKey(B.public_key, 1),), epochs=(CLOSED,)
+        ),
+        "a retired key goes on in a closed log": followed(
+            RETIRED, retired=(RetiredKey(B.public_key, 0),), epochs=closed_twice
+        ),
+        "the end of a log of a retired key is taken back": followed(closed, epochs=()),
+        "the end of a log is taken back": followed(own, epochs=()),
+        "the end of a log is moved": followed(own, epochs=(msgspec.structs.replace(own_end, size=4),)),
+    }
+
+
+@pytest.mark.parametrize("what", taken_back())
+def test_what_was_taken_away_does_not_come_back(what: str) -> None:
+    with pytest.raises(InvalidData, match=r"comes back|publishes again|would count|taken back"):
+        open_identity(taken_back()[what])
+
+
+@pytest.mark.parametrize("key", [values.companion("x").public_key, None])
+def test_keys_for_other_purposes_may_be_left_out(key: bytes | None) -> None:
+    signed = sign_document(msgspec.structs.replace(document(root=role(A)), companion=key), [A])
+
+    assert open_identity([signed]).current.companion == key
+
+
+@pytest.mark.parametrize("fields", [
+    {"companion": b"\2" + b"\xff" * 32}, {"companion": bytes(33)}, {"recipient": bytes(32)},
+    {"recipient": b"\xff" * 32},
+])  # fmt: skip
+def test_keys_for_other_purposes_are_checked(fields: dict[str, bytes]) -> None:
+    with pytest.raises(InvalidData):
+        open_identity([sign_document(msgspec.structs.replace(document(root=role(A)), **fields), [A])])  # type: ignore[arg-type]
+
+
+def test_one_identity_continues_another_whatever_the_signatures() -> None:
+    short, whole = open_identity([FIRST]), open_identity([FIRST, SECOND])
+    fewer = open_identity([FIRST, sign_document(SECOND_DOCUMENT, [A, B, C])])
+
+    assert whole.continues(short)
+    assert whole.continues(fewer)
+    assert not short.continues(whole)

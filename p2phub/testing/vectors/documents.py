@@ -233,6 +233,18 @@ def identities() -> Json:
     def signed_with(**fields: object) -> SignedDocument:
         return sign_document(msgspec.structs.replace(document, **fields), [lone])
 
+    other = values.key("other").public_key
+    both = tuple(sorted((lone.public_key, other)))
+    pair_first = signed_with(publish=Role(both, 1))
+    retiring = _followed(
+        open_identity([pair_first]), lone, publish=Role((lone.public_key,), 1), retired=(RetiredKey(other, 5),)
+    )
+
+    def taken_back(**fields: object) -> list[SignedDocument]:
+        """Return a chain that retires a key, and goes on with `fields`; without the key if there are none."""
+        before = [pair_first, retiring]
+        return [*before, _followed(open_identity(before), lone, **({"retired": ()} | fields))]
+
     end = Epoch(lone.public_key, 1, 5, values.content("root", 32))
     reopened = open_identity([one.chain[0], _followed(one, lone, epochs=(end, msgspec.structs.replace(end, number=2)))])
     old = values.key("laptop 1")
@@ -271,6 +283,13 @@ def identities() -> Json:
         "an epoch of a key that does not publish": [
             signed_with(epochs=(msgspec.structs.replace(end, key=values.key("other").public_key),))
         ],
+        "a retired key publishes again": taken_back(publish=Role(both, 1)),
+        "a retired key with a larger size": taken_back(retired=(RetiredKey(other, 6),)),
+        "a retired key that was left out comes back": [
+            *taken_back(),
+            _followed(open_identity(taken_back()), lone, retired=(RetiredKey(other, 0),)),
+        ],
+        "the end of a log is taken back": [*reopened.chain, _followed(reopened, lone, epochs=())],
         "companion of 32 bytes": [signed_with(companion=companion[1:])],
         "companion that is not compressed": [signed_with(companion=b"\4" + companion[1:])],
         "companion that is no point of the curve": [signed_with(companion=b"\2" + bytes(31) + b"\1")],
