@@ -1,4 +1,4 @@
-"""Commands about who publishes: id new, show, export, reopen."""
+"""Commands about who publishes: id new, show, export, domain, reopen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .running import json_option, print_json, run, settings
-from .text import say
+from .text import say, show_reasons
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +55,53 @@ def export(target: Path | None) -> None:
         sys.stdout.buffer.write(data)
     else:
         write_file(target.absolute(), data, mode=0o644)
+
+
+@identity.command("domain")
+@click.argument("domain", metavar="DOMAIN")
+@click.option("--to", "target", type=click.Path(path_type=Path), help="Write the file for the web server here.")
+@click.option("--node", "nodes", multiple=True, metavar="ADDRESS", help="A node of yours; else the one that runs here.")
+@click.option("--check", is_flag=True, help="Check what others find at the domain, and change nothing.")
+@click.option("--drop", is_flag=True, help="Claim the domain no longer.")
+@json_option
+def domain(domain: str, target: Path | None, nodes: tuple[str, ...], check: bool, drop: bool, as_json: bool) -> None:
+    """Let a domain of yours stand for your namespace, so that others can write DOMAIN/MODEL.
+
+    Your identity claims the domain, and the file that this prints has to be put on the web server of the domain. Then
+    `p2phub id domain DOMAIN --check` shows whether others find it.
+    """
+    if (check and (drop or nodes or target)) or (drop and (nodes or target)):
+        raise click.UsageError("--check and --drop stand alone")
+    if check:
+        _check_domain(domain.lower(), as_json)
+        return
+    from p2phub.node.operations import ClaimDomain
+    from p2phub.store.disk import write_file
+
+    result = run(ClaimDomain(domain.lower(), nodes, drop))
+    if target is not None:
+        write_file(target.absolute(), result.text.encode(), mode=0o644)
+    if as_json:
+        print_json(result)
+    elif drop:
+        say(f"{result.namespace} claims {result.domain} no longer")
+    elif target is not None:
+        say(f"{target} is to be found at {result.url}")
+    else:
+        say(f"put this at {result.url}", err=True)
+        say(result.text.rstrip())
+
+
+def _check_domain(domain: str, as_json: bool) -> None:
+    from p2phub.node.operations import CheckDomain
+
+    found = run(CheckDomain(domain))
+    if as_json:
+        print_json(found)
+    else:
+        show_reasons(found)
+    if any(reason.verdict == "bad" for reason in found):
+        click.get_current_context().exit(1)
 
 
 @identity.command("reopen")

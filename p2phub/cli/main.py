@@ -146,7 +146,7 @@ def exit_code(exc: Exception) -> int:
         ((errors.InvalidName,), EXIT_USAGE),
         ((errors.NotFound,), EXIT_NOT_FOUND),
         ((errors.HashMismatch, errors.InvalidSignature, errors.VerificationFailed), EXIT_VERIFICATION),
-        ((errors.AccessDenied, errors.ForkedLog), EXIT_REFUSED),
+        ((errors.AccessDenied, errors.ForkedLog, errors.BindingChanged), EXIT_REFUSED),
         ((errors.Offline,), EXIT_OFFLINE),
         ((errors.NoSpace,), EXIT_NO_SPACE),
     ):

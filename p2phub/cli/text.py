@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from p2phub.node.results import Reason
+
+_VERDICTS = {"good": "ok", "bad": "BAD", "unknown": "?", "off": "-"}
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -137,3 +143,9 @@ def printable(text: str) -> str:
 def say(text: str, *, err: bool = False) -> None:
     """Print a line for a person."""
     click.echo(printable(text), err=err)
+
+
+def show_reasons(reasons: Iterable[Reason]) -> None:
+    """Print what speaks for and against something, a line each."""
+    for reason in reasons:
+        say(f"{_VERDICTS[reason.verdict]:<4}  {reason.about:<12}  {reason.text}")

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID, uuid5
 
 from msgspec import Struct
 
+from .choices import BillForm
 from .description import Card, Facts
 from .ids import ManifestId, NamespaceId
 from .manifest import Manifest
-
-Form = Literal["cyclonedx", "spdx"]
 
 _SPACE = UUID("7a4d8f0e-6c53-5b1e-9f55-0d3a51f2c1b7")  # of the names of our documents, made once by chance
 _SPDX_CONTEXT = "https://spdx.org/rdf/3.0.1/spdx-context.jsonld"
@@ -68,7 +67,7 @@ class Described(Struct, frozen=True):
         return {name: value for name, value in named.items() if value is not None}
 
 
-def bill_of_materials(described: Described, form: Form) -> str:
+def bill_of_materials(described: Described, form: BillForm) -> str:
     """Return the bill of materials of a revision as JSON."""
     value = cyclonedx(described) if form == "cyclonedx" else spdx(described)
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

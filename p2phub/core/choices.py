@@ -20,4 +20,10 @@ LINK_MODES: tuple[LinkMode, ...] = get_args(LinkMode)
 LinkClass = Literal["lan", "site", "federation", "internet"]  # what a link costs, the cheapest first; spec/links.md §1
 LINK_CLASSES: tuple[LinkClass, ...] = get_args(LinkClass)
 
+BillForm = Literal["cyclonedx", "spdx"]  # of a bill of materials; spec/model-signing.md §5
+
+BindingHow = Literal["first use", "added", "accepted"]  # how a name came to mean a publisher; spec/names.md §8
+
+DOMAIN_NODES_MAX = 16  # nodes that the file of a domain names; spec/names.md §6
+
 DEFAULT_BRANCH = "main"  # where no revision is given; spec/names.md §1

@@ -124,6 +124,14 @@ class Conflict(HubError):
     """It would change the meaning of something that is fixed, such as a published version."""
 
 
+class DomainError(NotFound):
+    """A domain does not say, or not so that it can be believed, who publishes under it."""
+
+
+class BindingChanged(Conflict):
+    """A domain names another publisher than the one that it is pinned to."""
+
+
 class AccessDenied(HubError):
     """The capability shown does not allow it."""
 
@@ -155,5 +163,8 @@ _CLASSES: dict[str, type[HubError]] = {
         InvalidData, InvalidEncoding, UnknownForm, InvalidSignature, SplitIdentity, HashMismatch, InvalidName,
         ForkedLog, PeerError, PeerUnreachable, PeerBusy, OtherVersion, PeerViolation, StoreError, NoSpace, NotFound,
         Offline, Conflict, AccessDenied, VerificationFailed,
+        InvalidData, InvalidEncoding, UnknownForm, InvalidSignature, HashMismatch, InvalidName, ForkedLog, PeerError,
+        PeerUnreachable, PeerBusy, OtherVersion, PeerViolation, StoreError, NoSpace, NotFound, Offline, Conflict,
+        AccessDenied, VerificationFailed, DomainError, BindingChanged,
     )
 }  # fmt: skip

@@ -25,6 +25,15 @@ HASH_PREFIX_MIN = 12  # hex digits; spec/names.md §3
 
 DOMAIN_SIZE_MAX = 253  # characters; RFC 1035 §2.3.4
 
+# What cannot be a petname: words that stand for something else where a namespace may stand; spec/names.md §7.
+RESERVED = frozenset(
+    (
+        "api", "b3", "collections", "control", "datasets", "docs", "healthz", "hf", "join", "kernels", "login",
+        "models", "new", "none", "open", "organizations", "papers", "public", "resolve", "settings", "spaces", "static",
+        "upload", "users", "v1", "xet",
+    )
+)  # fmt: skip
+
 # Each can be matched in one way only, so that no text makes the matcher try many.
 _HASH_PREFIX = rf"[0-9a-f]{{{HASH_PREFIX_MIN},{2 * ID_SIZE}}}"
 _MODEL = r"(?!.*(?:--|\.\.))(?!.*\.git\Z)[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -83,8 +92,8 @@ def parse_reference(text: str) -> Reference:
     namespace, slash, model = name.partition("/")
     if not slash:
         namespace, model = "", name
-    elif not re.fullmatch(f"{_LABEL}|{_DOMAIN}", namespace) or len(namespace) > DOMAIN_SIZE_MAX:
-        raise InvalidName(f"'{namespace}' is no namespace: expected a domain, a petname or a namespace id")
+    else:
+        check_namespace(namespace)
     check_model(model)
     if revision:
         check_revision(revision)
@@ -136,6 +145,48 @@ def is_namespace_id(text: str) -> bool:
     except InvalidName:
         return False
     return True
+
+
+def is_domain(text: str) -> bool:
+    """Say whether `text` is spelled like a domain: what has a dot is none of the other names of a namespace."""
+    return re.fullmatch(_DOMAIN, text) is not None and len(text) <= DOMAIN_SIZE_MAX
+
+
+def is_petname(text: str) -> bool:
+    """Say whether `text` is spelled like a petname; it may still be reserved."""
+    return re.fullmatch(_LABEL, text) is not None and not is_namespace_id(text)
+
+
+def check_namespace(text: str) -> None:
+    """Raise InvalidName unless `text` can stand for a namespace: a namespace id, a domain or a petname."""
+    if not (is_domain(text) or is_petname(text) or is_namespace_id(text)):
+        raise InvalidName(
+            f"'{text}' is no namespace: expected a domain (lab.example), a petname or a namespace id",
+            hint="they are written in lower case",
+        )
+
+
+def check_new_name(text: str) -> None:
+    """Raise InvalidName unless `text` is a domain, or a petname that may be given."""
+    if is_namespace_id(text):
+        raise InvalidName(f"'{text}' is a namespace id, which is nobody's to give a meaning")
+    if text in RESERVED:
+        raise InvalidName(f"'{text}' cannot be a petname: it means something else in names and addresses")
+    if is_domain(text) or is_petname(text):
+        return
+    if not text.isascii() and "." in text:
+        raise InvalidName(f"'{text}' is no domain in ASCII", hint=_ascii_hint(text))
+    raise InvalidName(
+        f"'{text}' is neither a domain (lab.example) nor a petname: a petname has 1 to 63 of a-z, 0-9 and -, "
+        "with a letter or digit at both ends"
+    )
+
+
+def _ascii_hint(text: str) -> str | None:
+    try:
+        return f"write it as {text.encode('idna').decode()}"
+    except UnicodeError:
+        return None
 
 
 class Address(Struct, frozen=True):

@@ -21,6 +21,7 @@ from p2phub.net.localdoor import bind_local, serve_local
 from p2phub.node.disk import on_disk
 from p2phub.node.lan import discover
 from p2phub.node.mirroring import keep_up
+from p2phub.node.names import recheck
 from p2phub.node.node import Node, open_node
 from p2phub.node.replicate import replicate
 from p2phub.node.serve import open_peer_door
@@ -85,6 +86,7 @@ async def run_daemon(
                     else:
                         nursery.start_soon(on_disk, node.store.index.refill)
                         nursery.start_soon(replicate, node)
+                        nursery.start_soon(recheck, node)
                         nursery.start_soon(discover, node, *bound)
                         nursery.start_soon(keep_up, node)
                         ready(node, f"http://{endpoint}")

@@ -17,7 +17,7 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes, urljoin
@@ -67,8 +67,10 @@ class Web:
     `deadline` (of `time.monotonic`) ends every wait; whoever asks moves it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, places: Mapping[str, tuple[str, int]] | None = None) -> None:
+        """places: by name of a host, where the owner of this node says that it answers: at any address."""
         self.deadline = 0.0
+        self.places = places or {}
         self._pools: dict[tuple[str | None, bool], httpcore.ConnectionPool] = {}
         self._way = ""  # through which proxy the last request went
         self._lock = threading.Lock()  # for what `abort` touches
@@ -90,6 +92,10 @@ class Web:
             finally:
                 self.end(response)
         raise LedAstray(f"redirects more than {REDIRECTS_MAX} times")
+
+    def get_here(self, hop: Hop) -> httpcore.Response:
+        """Ask for a file, and follow no redirect. As `get` otherwise."""
+        return self._send(hop, None)
 
     def end(self, response: httpcore.Response) -> None:
         """Close an answer; the rest of a short one is read, so that its connection can be used again."""
@@ -144,7 +150,7 @@ class Web:
 
     def _send(self, hop: Hop, byte_range: tuple[int, int] | None) -> httpcore.Response:
         url = hop.url
-        proxy = _proxy_for(url)
+        proxy = _proxy_for(url) if url.host not in self.places else None
         self._way = f" through the proxy {proxy.url.host.decode()}" if proxy else ""
         if proxy is not None and hop.public_only:
             self._check_proxied(url)
@@ -251,8 +257,10 @@ class _Network(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Any = None,
     ) -> httpcore.NetworkStream:
+        place = self._web.places.get(host)
+        host, port = place or (host, port)
         addresses = self._web.resolve(host, port)
-        if self._public_only:
+        if self._public_only and place is None:
             _check_public(addresses)
         # By address: the name could lead elsewhere when it is resolved once more.
         for address in addresses:

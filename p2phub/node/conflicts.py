@@ -8,11 +8,10 @@ from blake3 import blake3
 from msgspec.structs import replace
 
 from p2phub.core.encoding import encode
-from p2phub.core.errors import AccessDenied, Conflict, NotFound
+from p2phub.core.errors import AccessDenied, Conflict
 from p2phub.core.identity import Epoch, open_identity, sign_document
 from p2phub.core.ids import LogId, NamespaceId
 from p2phub.core.merkle import LOG_TREE, root
-from p2phub.core.names import is_namespace_id
 from p2phub.protocol.messages import IdentityChain
 from p2phub.store.conflicts import Disagreement
 from p2phub.store.disk import write_file
@@ -22,16 +21,16 @@ from p2phub.store.splits import KnownSplit
 from p2phub.store.store import Store
 
 from .disk import on_disk
+from .events import Tell, ignore
 from .identity import own_identity
+from .names import find
 from .node import Node
 from .results import ConflictInfo
 
 
-async def list_conflicts(node: Node, name: str | None) -> list[ConflictInfo]:
-    """Return the conflicts that are known: all, or those of the namespace `name`. Raises NotFound if it is none."""
-    if name is not None and not is_namespace_id(name):
-        raise NotFound(f"{name} is no namespace id", hint="`p2phub info NAME` shows it")
-    return await on_disk(_list, node.store, NamespaceId.parse(name) if name else None)
+async def list_conflicts(node: Node, name: str | None, tell: Tell = ignore) -> list[ConflictInfo]:
+    """Return the conflicts that are known: all, or those of the publisher `name`. Raises as `names.find`."""
+    return await on_disk(_list, node.store, await find(node, name, tell) if name else None)
 
 
 def _list(store: Store, namespace: NamespaceId | None) -> list[ConflictInfo]:

@@ -10,13 +10,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from p2phub.core.errors import InvalidName, NotFound
-from p2phub.core.ids import NamespaceId, NodeId
+from p2phub.core.ids import NodeId
 from p2phub.core.limits import LinkSettings
 from p2phub.core.names import parse_address
 from p2phub.core.policy import Policy, changed
 from p2phub.core.search import Page
 
-from . import branches, housekeeping, inspect, limits, whohas
+from . import branches, claiming, housekeeping, inspect, limits, trust, whohas
 from .confirm import wait_confirmed
 from .conflicts import list_conflicts, reopen_log
 from .disk import on_disk
@@ -24,12 +24,15 @@ from .events import Notice, Tell
 from .explain import swarm_info
 from .fetch import fetch
 from .hubcache import view_store
+from .names import find
 from .neighbours import contact_of
 from .node import Node, open_node
 from .operations import (
     AddPeers,
     ChangePolicy,
+    CheckDomain,
     CheckSignature,
+    ClaimDomain,
     ExplainSwarm,
     Fetch,
     FetchFile,
@@ -66,6 +69,10 @@ from .operations import (
     StoreUnpin,
     StoreUse,
     StoreView,
+    TrustAccept,
+    TrustAdd,
+    TrustList,
+    TrustRemove,
     Verify,
     YankVersion,
     exact_pattern,
@@ -75,10 +82,12 @@ from .resolve import load_manifest, resolve
 from .results import (
     Adopted,
     BillOfMaterials,
+    BindingInfo,
     BranchResult,
     CacheView,
     ConflictInfo,
     DiskUse,
+    DomainFile,
     Done,
     FetchResult,
     FileResult,
@@ -90,6 +99,7 @@ from .results import (
     PinResult,
     Providers,
     PublishResult,
+    Reason,
     RebuildResult,
     RepositoryInfo,
     SignatureCheck,
@@ -186,7 +196,10 @@ async def _search(node: Node, op: Search, tell: Tell) -> Page:
     # A daemon hears news by itself; a lone command asks for them first.
     if not node.endpoints:
         await ask_for_news(node, tell, timeout_s=SEARCH_SYNC_S)
-    return await inspect.search(node, op.query)
+    query = op.query
+    if query.publisher is not None:
+        query = replace(query, publisher=str(await find(node, query.publisher.lower(), tell)))
+    return await inspect.search(node, query)
 
 
 async def _info(node: Node, op: Info, tell: Tell) -> RepositoryInfo:
@@ -196,17 +209,43 @@ async def _info(node: Node, op: Info, tell: Tell) -> RepositoryInfo:
 async def _log(node: Node, op: Log, tell: Tell) -> list[LogLine]:
     if not node.endpoints:
         await ask_for_news(node, tell, timeout_s=SEARCH_SYNC_S)
-    return await inspect.log_lines(node, op.name)
+    return await inspect.log_lines(node, op.name, tell)
 
 
 async def _conflicts(node: Node, op: ListConflicts, tell: Tell) -> list[ConflictInfo]:
-    return await list_conflicts(node, op.namespace)
+    return await list_conflicts(node, op.namespace, tell)
 
 
 async def _reopen(node: Node, op: ReopenLog, tell: Tell) -> Done:
     closed = await on_disk(reopen_log, node, op.size)
     node.note_news(closed, 0)
     return Done()
+
+
+async def _trust_add(node: Node, op: TrustAdd, tell: Tell) -> BindingInfo:
+    return await trust.add_name(node, op.name, op.namespace, tell)
+
+
+async def _trust_accept(node: Node, op: TrustAccept, tell: Tell) -> BindingInfo:
+    return await trust.accept_name(node, op.name, tell)
+
+
+async def _trust_remove(node: Node, op: TrustRemove, tell: Tell) -> BindingInfo:
+    return await trust.remove_name(node, op.name)
+
+
+async def _trust_list(node: Node, op: TrustList, tell: Tell) -> list[BindingInfo]:
+    return await trust.list_names(node)
+
+
+async def _claim_domain(node: Node, op: ClaimDomain, tell: Tell) -> DomainFile:
+    if op.drop:
+        return await claiming.drop_domain(node, op.domain)
+    return await claiming.claim_domain(node, op.domain, op.nodes, tell)
+
+
+async def _check_domain(node: Node, op: CheckDomain, tell: Tell) -> list[Reason]:
+    return await claiming.check_domain(node, op.domain)
 
 
 async def _verify(node: Node, op: Verify, tell: Tell) -> VerifyResult:
@@ -304,11 +343,16 @@ async def _policy(node: Node, op: ShowPolicy, tell: Tell) -> Policy:
 
 
 async def _set_policy(node: Node, op: ChangePolicy, tell: Tell) -> Policy:
+    follow, unfollow, block, unblock = [
+        tuple([str(await find(node, name, tell)) for name in names])
+        for names in (op.follow, op.unfollow, op.block, op.unblock)
+    ]
+
     def change(old: Policy) -> Policy:
         return Policy(
             mode=op.mode or old.mode,
-            followed=changed(old.followed, op.follow, op.unfollow),
-            blocked=changed(old.blocked, op.block, op.unblock),
+            followed=changed(old.followed, follow, unfollow),
+            blocked=changed(old.blocked, block, unblock),
             records_max=old.records_max if op.records_max is None else op.records_max or None,
             bytes_max=old.bytes_max if op.bytes_max is None else op.bytes_max or None,
         )
@@ -385,7 +429,7 @@ async def _mirror_remove(node: Node, op: MirrorRemove, tell: Tell) -> MirrorInfo
 async def _mirror_trust(node: Node, op: MirrorTrust, tell: Tell) -> TrustedMirrors:
     from . import mirroring
 
-    namespace = NamespaceId.parse(op.namespace) if op.namespace else None
+    namespace = await find(node, op.namespace, tell) if op.namespace else None
     return await mirroring.trust(node, namespace, is_trusted=op.trusted)
 
 
@@ -398,6 +442,12 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     Log: _log,
     ListConflicts: _conflicts,
     ReopenLog: _reopen,
+    TrustAdd: _trust_add,
+    TrustAccept: _trust_accept,
+    TrustRemove: _trust_remove,
+    TrustList: _trust_list,
+    ClaimDomain: _claim_domain,
+    CheckDomain: _check_domain,
     Verify: _verify,
     SignModel: _sign_model,
     CheckSignature: _check_signature,

@@ -7,11 +7,11 @@ from collections.abc import Collection
 import trio
 
 from p2phub.core.choices import LinkClass
-from p2phub.core.errors import NotFound
+from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.ids import ManifestId, NamespaceId, NodeId
 from p2phub.core.limits import Limit
 from p2phub.core.manifest import Manifest
-from p2phub.core.names import NameRef, is_namespace_id, parse_reference
+from p2phub.core.names import HashRef, is_namespace_id, parse_reference
 from p2phub.core.records import Attest, Branch, Publish, Record, Seal, Unseal, Yank, read_entry
 from p2phub.core.search import Page, Query
 from p2phub.core.upstream import Foreign
@@ -21,9 +21,10 @@ from p2phub.store.store import Store
 
 from .confirm import own_confirmations
 from .disk import on_disk
-from .events import Tell
+from .events import Tell, ignore
+from .names import find
 from .node import Node
-from .resolve import Target, load_manifest, own_namespace, resolve
+from .resolve import Target, find_namespace, load_manifest, own_namespace, resolve
 from .results import ConfirmedBy, FileInfo, LogLine, PeerInfo, RepositoryInfo, Status
 
 
@@ -85,26 +86,32 @@ def _info(node: Node, target: Target, manifest: Manifest, revision: str) -> Repo
     )
 
 
-async def log_lines(node: Node, name: str) -> list[LogLine]:
+async def log_lines(node: Node, name: str, tell: Tell = ignore) -> list[LogLine]:
     """Return the records about `NAMESPACE/MODEL`, or of a whole `NAMESPACE`, newest first. Raises NotFound."""
-    return await on_disk(_log_lines, node, name)
+    namespace, model = await _whose(node, name, tell)
+    return await on_disk(_log_lines, node, namespace, model, name)
 
 
-def _log_lines(node: Node, name: str) -> list[LogLine]:
-    model: str | None = None
-    if is_namespace_id(name):
-        namespace: NamespaceId | None = NamespaceId.parse(name)
-    else:
-        reference = parse_reference(name)
-        if not isinstance(reference, NameRef):
-            raise NotFound(f"{name} is a hash; a log belongs to a name")
-        model = reference.model
-        if reference.namespace is None:
-            namespace = own_namespace(node)
-        else:
-            namespace = NamespaceId.parse(reference.namespace) if is_namespace_id(reference.namespace) else None
+async def _whose(node: Node, name: str, tell: Tell) -> tuple[NamespaceId, str | None]:
+    """Return the publisher that `name` is about, and the model of his; None: all."""
+    reference = None if is_namespace_id(name) else parse_reference(name)
+    if isinstance(reference, HashRef):
+        raise NotFound(f"{name} is a hash; a log belongs to a name")
+    is_bound = await on_disk(lambda: node.store.bindings.get(name) is not None)
+    if reference is None or (reference.namespace is None and is_bound):
+        return await find(node, name, tell), None
+    try:
+        return await find_namespace(node, reference, tell), reference.model
+    except InvalidName:
+        if reference.namespace is not None:
+            raise
+        # Nothing is published here, so a single word is no model of one's own.
+        return await find(node, name, tell), None
+
+
+def _log_lines(node: Node, namespace: NamespaceId, model: str | None, name: str) -> list[LogLine]:
     lines: list[LogLine] = []
-    for state in node.store.logs.logs_of(namespace) if namespace else []:
+    for state in node.store.logs.logs_of(namespace):
         refusals = node.store.catalogue.refusals(state.log)
         limit, why = _limit(node.store, state)
         start = 0

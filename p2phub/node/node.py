@@ -31,6 +31,7 @@ from .following import Following
 from .giving import Giving
 from .identity import own_identity
 from .links import Links, open_links
+from .naming import Naming
 from .neighbours import Neighbours
 from .results import SwarmProvider
 from .settings import Settings
@@ -96,6 +97,7 @@ class Node:
     neighbours: Neighbours = field(init=False)
     following: Following = field(init=False)
     access: Access = field(init=False)
+    naming: Naming = field(init=False)
     uploaded: int = 0  # bytes of content sent since the start
     noted_record: bytes = b""  # the own record as the store has it
     _record: SignedNodeRecord | None = None
@@ -105,6 +107,7 @@ class Node:
         self.neighbours = Neighbours(self.id, self.rng)
         self.following = Following(self.store, lambda: own_identity(self).namespace)
         self.access = Access(self.store)
+        self.naming = Naming()
         self.hub = Hub(self.settings)  # another hub that has what nobody here has
 
     @property

@@ -15,8 +15,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from p2phub.core.bom import Form
-from p2phub.core.choices import DEFAULT_BRANCH, Kind, LinkClass, LinkMode, Profile
+from p2phub.core.choices import DEFAULT_BRANCH, DOMAIN_NODES_MAX, BillForm, Kind, LinkClass, LinkMode, Profile
 from p2phub.core.limits import RATE_MAX, LinkSettings
 from p2phub.core.origins import GIVEN_MAX, ORIGIN_URLS_MAX
 from p2phub.core.policy import Policy
@@ -25,10 +24,12 @@ from p2phub.core.search import Page, Query
 from .results import (
     Adopted,
     BillOfMaterials,
+    BindingInfo,
     BranchResult,
     CacheView,
     ConflictInfo,
     DiskUse,
+    DomainFile,
     Done,
     FetchResult,
     FileResult,
@@ -40,6 +41,7 @@ from .results import (
     PinResult,
     Providers,
     PublishResult,
+    Reason,
     RebuildResult,
     RepositoryInfo,
     SignatureCheck,
@@ -121,6 +123,41 @@ class ReopenLog(Operation, tag="reopen", frozen=True):
     size: Annotated[int, Meta(ge=0)] | None = None  # records that count; None: all that are here
 
 
+class TrustAdd(Operation, tag="trust-add", frozen=True):
+    """Let a name mean a publisher here: a domain the one that it names, a petname the one that is given."""
+
+    name: Text
+    namespace: Text | None = None
+
+
+class TrustAccept(Operation, tag="trust-accept", frozen=True):
+    """Let a domain mean the publisher that it names now."""
+
+    name: Text
+
+
+class TrustRemove(Operation, tag="trust-rm", frozen=True):
+    name: Text
+
+
+class TrustList(Operation, tag="trust-ls", frozen=True):
+    """What names mean here."""
+
+
+class ClaimDomain(Operation, tag="id-domain", frozen=True):
+    """Claim a domain for this home's publisher, or no longer."""
+
+    domain: Text
+    nodes: Annotated[tuple[Text, ...], Meta(max_length=DOMAIN_NODES_MAX)] = ()  # addresses; none: this node's
+    drop: bool = False
+
+
+class CheckDomain(Operation, tag="id-domain-check", frozen=True):
+    """What others find who ask for a domain of this home's publisher."""
+
+    domain: Text
+
+
 class Verify(Operation, tag="verify", frozen=True):
     reference: Text
     repair: bool = False
@@ -147,7 +184,7 @@ class ShowBill(Operation, tag="sbom", frozen=True):
     """List what a repository consists of and was made from, for other tools."""
 
     reference: Text
-    form: Form = "cyclonedx"
+    form: BillForm = "cyclonedx"
 
 
 class MoveBranch(Operation, tag="branch", frozen=True):
@@ -318,6 +355,7 @@ AnyOperation = (
     | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin | StoreUse | StoreView | StoreAdopt | StoreRebuild
     | MirrorAdd | MirrorList | MirrorUpdate | MirrorRemove | MirrorTrust | ReopenLog
     | SignModel | CheckSignature | ShowBill
+    | TrustAdd | TrustAccept | TrustRemove | TrustList | ClaimDomain | CheckDomain
 )  # fmt: skip
 
 # What each operation returns, so that both ends of the control API agree.
@@ -330,6 +368,12 @@ RESULTS: dict[type[Operation], Any] = {
     Log: list[LogLine],
     ListConflicts: list[ConflictInfo],
     ReopenLog: Done,
+    TrustAdd: BindingInfo,
+    TrustAccept: BindingInfo,
+    TrustRemove: BindingInfo,
+    TrustList: list[BindingInfo],
+    ClaimDomain: DomainFile,
+    CheckDomain: list[Reason],
     Verify: VerifyResult,
     SignModel: ModelSignature,
     CheckSignature: SignatureCheck,

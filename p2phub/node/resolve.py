@@ -12,7 +12,6 @@ from p2phub.core.names import (
     HashRef,
     NameRef,
     is_hash_prefix,
-    is_namespace_id,
     is_version,
     parse_reference,
 )
@@ -24,6 +23,7 @@ from .calling import nobody_to_ask, require_peers, usable_peers
 from .disk import on_disk
 from .events import Notice, Tell
 from .identity import own_identity
+from .names import find
 from .node import Node
 from .replicate import ask_for_news
 
@@ -54,7 +54,7 @@ async def resolve(node: Node, text: str, tell: Tell, *, refresh: bool) -> Target
     reference = parse_reference(text)
     if isinstance(reference, HashRef):
         return await _resolve_hash(node, text, reference)
-    namespace = await on_disk(_namespace, node, reference)
+    namespace = await find_namespace(node, reference, tell)
     target = await on_disk(_look_up, node, text, reference, namespace)
     moving = reference.revision is None or not (is_version(reference.revision) or is_hash_prefix(reference.revision))
     if refresh and not node.settings.offline and (target is None or moving):
@@ -83,9 +83,17 @@ async def load_manifest(node: Node, manifest: ManifestId, tell: Tell) -> Manifes
     return await on_disk(node.store.manifests.take, data)
 
 
-async def find_namespace(node: Node, reference: NameRef) -> NamespaceId:
-    """Return the namespace that `reference` names. Raises NotFound if nobody is known by that name, InvalidName."""
-    return await on_disk(_namespace, node, reference)
+async def find_namespace(node: Node, reference: NameRef, tell: Tell) -> NamespaceId:
+    """Return the namespace that `reference` names; one's own if it names none. Raises as `names.find`."""
+    if reference.namespace is not None:
+        return await find(node, reference.namespace, tell)
+    own = await on_disk(own_namespace, node)
+    if own is None:
+        raise InvalidName(
+            f"'{reference}' names no publisher, and there is no identity of your own",
+            hint="names look like NAMESPACE/MODEL@1.0.0; `p2phub search` shows them",
+        )
+    return own
 
 
 def own_namespace(node: Node) -> NamespaceId | None:
@@ -131,23 +139,6 @@ def _hash_target(node: Node, text: str, manifest: ManifestId) -> Target:
     for namespace, model in node.store.catalogue.publishers_of(manifest):
         return Target(text, namespace, model, manifest)
     return Target(text, None, None, manifest)
-
-
-def _namespace(node: Node, reference: NameRef) -> NamespaceId:
-    if reference.namespace is None:
-        own = own_namespace(node)
-        if own is None:
-            raise InvalidName(
-                f"'{reference}' names no publisher, and there is no identity of your own",
-                hint="names look like NAMESPACE/MODEL@1.0.0; `p2phub search` shows them",
-            )
-        return own
-    if not is_namespace_id(reference.namespace):
-        raise NotFound(
-            f"no publisher is known by the name '{reference.namespace}'",
-            hint="use the publisher's 52-character namespace id; `p2phub search` shows it",
-        )
-    return NamespaceId.parse(reference.namespace)
 
 
 def _look_up(node: Node, text: str, reference: NameRef, namespace: NamespaceId) -> Target | None:

@@ -181,6 +181,38 @@ class ConflictInfo(Struct, frozen=True):
     others: list[str] = []  # revisions that do not
 
 
+class BindingInfo(Struct, frozen=True):
+    """What a name means on this machine."""
+
+    name: str
+    namespace: str
+    source: str  # domain or petname
+    how: str  # first use, added, accepted: how it came to mean this publisher
+    since: int  # seconds since 1970
+    checked: int | None  # when the domain last said so, seconds since 1970
+    problem: str | None  # why it did not say so when it was last asked
+    offered: str | None  # another publisher, whom the domain names now
+
+
+class DomainFile(Struct, frozen=True):
+    """What the web server of a domain is to have, so that the domain stands for a publisher."""
+
+    domain: str
+    namespace: str
+    url: str  # where it is to be found
+    text: str  # of the file
+    version: int  # of the identity document that says which domains are claimed
+    claimed: bool  # it claims this one
+
+
+class Reason(Struct, frozen=True):
+    """One thing that speaks for or against what is asked about."""
+
+    about: str
+    verdict: Literal["good", "bad", "unknown", "off"]  # off: it was not asked for
+    text: str
+
+
 class ByteSpan(Struct, frozen=True):
     """Bytes `begin` to `end - 1` of a file."""
 

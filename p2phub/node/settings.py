@@ -32,6 +32,7 @@ class Settings:
     upstream_hub: str | None = None  # HOST[:PORT] of the hub that it stands for; None: it is that hub
     upstream_token: str | None = field(default=None, repr=False)  # for it alone
     share_restricted: bool = False  # let peers have what the hub does not give to everybody
+    domains_at: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # where web servers of domains answer
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -48,6 +49,7 @@ class Settings:
             upstream_hub=_hub(environment),
             upstream_token=_token(environment),
             share_restricted=_is_on(environment, "P2PHUB_SHARE_RESTRICTED"),
+            domains_at=_domains_at(environment),
         )
 
 
@@ -64,6 +66,26 @@ def read_token(path: Path) -> str:
         why = exc.strerror if isinstance(exc, OSError) else "it is no text"
         raise InvalidName(f"cannot read a token from {path}: {why}") from exc
     return _checked_token(text, str(path))
+
+
+def _domains_at(environment: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+    """Return host and port of web servers by domain, as `DOMAIN=HOST:PORT …` says (spec/cli.md §3)."""
+    words = environment.get("P2PHUB_DOMAINS_AT", "").split()
+    if not words:
+        return {}
+    # Not before: it loads what checks signatures, and the command line must start fast.
+    from p2phub.core.names import is_domain, parse_endpoint
+
+    places = {}
+    for word in words:
+        domain, _, endpoint = word.partition("=")
+        try:
+            places[domain] = parse_endpoint(endpoint)
+        except InvalidName as exc:
+            raise InvalidName(f"P2PHUB_DOMAINS_AT: '{word}' is no DOMAIN=HOST:PORT") from exc
+        if not is_domain(domain):
+            raise InvalidName(f"P2PHUB_DOMAINS_AT: '{domain}' is no domain")
+    return places
 
 
 def _hub(environment: Mapping[str, str]) -> str | None:

@@ -13,18 +13,19 @@ from blake3 import blake3
 
 import p2phub
 from p2phub.core import companion, oms
-from p2phub.core.bom import Described, Form, bill_of_materials
+from p2phub.core.bom import Described, bill_of_materials
+from p2phub.core.choices import BillForm
 from p2phub.core.errors import InvalidData, InvalidName, NotFound, StoreError
 from p2phub.core.manifest import Manifest
-from p2phub.core.names import NameRef
 from p2phub.core.oms import Resource, Statement
 from p2phub.store.disk import disk_errors
 
 from .disk import from_thread, on_disk
 from .events import Progress, Tell
 from .identity import own_companion
+from .names import find
 from .node import Node
-from .resolve import Target, find_namespace, load_manifest, resolve
+from .resolve import Target, load_manifest, resolve
 from .results import BillOfMaterials, ModelSignature, SignatureCheck
 
 READ_SIZE = 1024 * 1024  # bytes
@@ -77,7 +78,7 @@ async def check(
     if certificates is not None:
         statement, signer = oms.check_certified(signed, await on_disk(_read, certificates), now=_now(node))
     elif publisher is not None:
-        statement, signer = oms.check_signed(signed, await _key_of(node, publisher)), publisher
+        statement, signer = oms.check_signed(signed, await _key_of(node, publisher, tell)), publisher
     elif key is not None:
         statement, signer = oms.check_signed(signed, oms.read_key(await on_disk(_read, key))), str(key)
     else:
@@ -85,7 +86,7 @@ async def check(
     return await on_disk(_compare, folder, bundle, statement, signer, from_thread(tell))
 
 
-async def bill(node: Node, reference: str, form: Form, tell: Tell) -> BillOfMaterials:
+async def bill(node: Node, reference: str, form: BillForm, tell: Tell) -> BillOfMaterials:
     """Return the bill of materials of a revision. Raises NotFound, Offline."""
     target, manifest = await _described(node, reference, tell)
     assert target.manifest is not None
@@ -116,8 +117,8 @@ def _version_of(node: Node, target: Target) -> str | None:
     return next((name for name, claim in reversed(claims.items()) if claim.manifest == target.manifest), None)
 
 
-async def _key_of(node: Node, publisher: str) -> Any:
-    namespace = await find_namespace(node, NameRef(publisher, "any", None))
+async def _key_of(node: Node, publisher: str, tell: Tell) -> Any:
+    namespace = await find(node, publisher, tell)
     identity = await on_disk(node.store.logs.identity, namespace)
     if identity is None or identity.current.companion is None:
         raise NotFound(f"no key of {publisher} for such signatures is known", hint="give the key itself: --key FILE")

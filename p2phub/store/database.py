@@ -682,6 +682,19 @@ MIGRATIONS = (
         theirs     BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE bindings (            -- which publisher a name means on this machine; cannot be rebuilt
+        name       TEXT PRIMARY KEY,   -- a domain or a petname
+        namespace  BLOB NOT NULL,
+        how        TEXT NOT NULL,      -- first use, added, accepted: how it came to mean this publisher
+        since      INTEGER NOT NULL,   -- that it does, seconds since 1970
+        checked    INTEGER,            -- when the domain last said so, seconds since 1970; NULL: never, or a petname
+        tried      INTEGER,            -- when it was last asked, seconds since 1970
+        problem    TEXT,               -- why it did not say so then
+        offered    BLOB                -- another namespace that it named then
+    ) STRICT;
+    CREATE INDEX bindings_by_namespace ON bindings (namespace);
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.

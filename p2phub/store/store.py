@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from p2phub.core.ids import LogId
 
+from .bindings import Bindings
 from .blobs import Blobs
 from .catalogue import Catalogue
 from .confirmations import Confirmations
@@ -65,6 +66,7 @@ class Store:
         self.seals = Seals(self.database)
         self.uploads = Uploads(layout.uploads)
         self.parts = Parts(layout.upstream)
+        self.bindings = Bindings(self.database)
         self.settings = StoredSettings(self.database)
         # More would keep whoever opens this waiting; a node goes on with it while it serves.
         self.index.refill(REFILLED_AT_ONCE)

@@ -294,20 +294,24 @@ def after(count: int, behaviour: Behaviour) -> Behaviour:
 # ── TLS ─────────────────────────────────────────────────────────────────────
 
 
-def make_certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """Return the file of an authority that nobody trusts by itself, and the TLS settings of a server it vouches for."""
+def make_certificate(folder: Path, *domains: str, days: int = 1) -> tuple[Path, ssl.SSLContext]:
+    """Return the file of an authority that nobody trusts by itself, and the TLS settings of a server it vouches for.
+
+    domains: names of the server besides those of loopback. days: until it expires; it began two days earlier.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback of a test")])
-    names = [x509.IPAddress(ip_address(HOST)), x509.DNSName("localhost")]
-    now = datetime.datetime.now(datetime.UTC)
+    names: list[x509.GeneralName] = [x509.IPAddress(ip_address(HOST)), x509.DNSName("localhost")]
+    names += [x509.DNSName(domain) for domain in domains]
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(end - datetime.timedelta(days=2))
+        .not_valid_after(end)
         .add_extension(x509.SubjectAlternativeName(names), False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         .sign(key, hashes.SHA256())

@@ -65,4 +65,4 @@ def test_without_conflicts_nothing_is_shown_and_nothing_is_reopened(tmp_path: Pa
     assert home.json("trust", "conflicts", "--json") == []
     assert "no conflicts" in home.run("trust", "conflicts").err
     assert "has not forked" in home.run("id", "reopen", code=1).err
-    assert "no namespace id" in home.run("trust", "conflicts", "acme", code=3).err
+    assert "no publisher is known here" in home.run("trust", "conflicts", "acme", code=3).err

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 
-from p2phub.core.errors import InvalidName
+from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.ids import NamespaceId
 from p2phub.node import inspect, replicate
 from p2phub.node.dispatch import run
@@ -182,7 +182,9 @@ async def test_news_of_followed_publishers_arrives_by_gossip(tmp_path, monkeypat
 
 async def test_what_is_no_publisher_cannot_be_followed(tmp_path):
     async with open_home(tmp_path / "node") as node:
-        with pytest.raises(InvalidName, match="no namespace id"):
-            await run(node, ChangePolicy(follow=("lab.example",)), ignore)
+        with pytest.raises(InvalidName, match="no namespace"):
+            await run(node, ChangePolicy(follow=("Lab",)), ignore)
+        with pytest.raises(NotFound, match="no publisher is known here by the name 'lab'"):
+            await run(node, ChangePolicy(follow=("lab",)), ignore)
 
         assert (await run(node, ShowPolicy(), ignore)).mode == "open"

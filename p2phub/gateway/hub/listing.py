@@ -91,7 +91,7 @@ class ListingRequests:
         publisher: NamespaceId | None = None
         if author:
             try:
-                publisher = await find_namespace(self._node, parse_reference(f"{author}/x"))  # type: ignore[arg-type]
+                publisher = await find_namespace(self._node, parse_reference(f"{author}/x"), ignore)  # type: ignore[arg-type]
             except NotFound:
                 return None
         # Nothing here is gated, run by others, or known to an app.

@@ -104,7 +104,7 @@ class Lookup:
     async def is_publisher(self, name: str) -> bool:
         """Say whether `NAMESPACE/MODEL` begins with a publisher of ours, not with what another hub calls an owner."""
         try:
-            await find_namespace(self._node, parse_name(name))
+            await find_namespace(self._node, parse_name(name), ignore)
         except (Refusal, NotFound):
             return False
         return True
@@ -120,7 +120,7 @@ class Lookup:
     async def _repository(self, kind: Kind, name: str, find: Callable[[Look], Awaitable[str | None]]) -> Repository:
         reference = parse_name(name)
         try:
-            namespace = await find_namespace(self._node, reference)
+            namespace = await find_namespace(self._node, reference, ignore)
         except NotFound as exc:
             raise no_repository(str(exc)) from exc
 

@@ -427,7 +427,7 @@ class WritingRequests:
             raise Refusal(400, str(exc)) from exc
         whole = f"{organization or own}/{name}"
         try:
-            theirs = await find_namespace(self._node, parse_name(whole))
+            theirs = await find_namespace(self._node, parse_name(whole), ignore)
         except NotFound:
             theirs = None
         if theirs != own:
