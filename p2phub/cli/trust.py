@@ -1,4 +1,4 @@
-"""Commands about what is believed: trust add, accept, ls, rm, conflicts."""
+"""Commands about what is believed: trust add, accept, ls, rm, why, conflicts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .running import json_option, offline_option, peer_option, print_json, run
-from .text import human_time, say
+from .text import human_time, say, show_reasons
 
 if TYPE_CHECKING:
     from p2phub.node.results import BindingInfo
@@ -80,6 +80,25 @@ def rm(name: str, as_json: bool) -> None:
         print_json(info)
     else:
         say(f"{info.name} means nothing here any more; it meant {info.namespace}")
+
+
+@trust.command("why")
+@click.argument("reference", metavar="REF|NAMESPACE")
+@offline_option
+@peer_option
+@json_option
+def why(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) -> None:
+    """Show why a name means what it means here, and all that speaks for and against it.
+
+    Each line says what was looked at: ok speaks for it, BAD against it, ? could not be found out, - was not asked for.
+    """
+    from p2phub.node.operations import TrustWhy
+
+    found = run(TrustWhy(reference), offline=offline, peers=peer)
+    if as_json:
+        print_json(found)
+    else:
+        show_reasons(found)
 
 
 def _show(info: BindingInfo, as_json: bool) -> None:

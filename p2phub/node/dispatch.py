@@ -73,6 +73,7 @@ from .operations import (
     TrustAdd,
     TrustList,
     TrustRemove,
+    TrustWhy,
     Verify,
     YankVersion,
     exact_pattern,
@@ -112,6 +113,7 @@ from .results import (
 )
 from .settings import Settings
 from .verify import verify
+from .why import why
 
 SEARCH_SYNC_S = 5.0  # seconds that a search without a daemon waits for news
 
@@ -236,6 +238,10 @@ async def _trust_remove(node: Node, op: TrustRemove, tell: Tell) -> BindingInfo:
 
 async def _trust_list(node: Node, op: TrustList, tell: Tell) -> list[BindingInfo]:
     return await trust.list_names(node)
+
+
+async def _trust_why(node: Node, op: TrustWhy, tell: Tell) -> list[Reason]:
+    return await why(node, op.reference, tell)
 
 
 async def _claim_domain(node: Node, op: ClaimDomain, tell: Tell) -> DomainFile:
@@ -446,6 +452,7 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     TrustAccept: _trust_accept,
     TrustRemove: _trust_remove,
     TrustList: _trust_list,
+    TrustWhy: _trust_why,
     ClaimDomain: _claim_domain,
     CheckDomain: _check_domain,
     Verify: _verify,

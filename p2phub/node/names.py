@@ -40,6 +40,7 @@ from .asking import ask_in_turn
 from .calling import usable_peers
 from .disk import on_disk
 from .events import Notice, Tell
+from .lookalikes import name_warnings
 from .node import Node
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,14 @@ def is_due(binding: Binding, now: float, age_s: float) -> bool:
 async def pin(node: Node, domain: str, how: BindingHow, tell: Tell) -> Binding:
     """Ask a domain, and let it mean the publisher that it names from now on, unless it means one already."""
     proof = await prove(node, domain, tell)
+    await warn(node, domain, proof.namespace, tell)
     return await on_disk(node.store.bindings.pin, domain, proof.namespace, how, now=node.clock(), checked=True)
+
+
+async def warn(node: Node, name: str, namespace: NamespaceId, tell: Tell) -> None:
+    """Tell which names that mean other publishers a new one could be taken for."""
+    for text in await on_disk(name_warnings, node, name, namespace):
+        tell(Notice(f"take care: {text}"))
 
 
 async def check_again(node: Node, binding: Binding, tell: Tell) -> Binding:

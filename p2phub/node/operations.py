@@ -140,6 +140,12 @@ class TrustRemove(Operation, tag="trust-rm", frozen=True):
     name: Text
 
 
+class TrustWhy(Operation, tag="trust-why", frozen=True):
+    """Why a reference, or a publisher's name, means what it means, and what is believed of it."""
+
+    reference: Text
+
+
 class TrustList(Operation, tag="trust-ls", frozen=True):
     """What names mean here."""
 
@@ -356,6 +362,7 @@ AnyOperation = (
     | MirrorAdd | MirrorList | MirrorUpdate | MirrorRemove | MirrorTrust | ReopenLog
     | SignModel | CheckSignature | ShowBill
     | TrustAdd | TrustAccept | TrustRemove | TrustList | ClaimDomain | CheckDomain
+    | TrustAdd | TrustAccept | TrustRemove | TrustList | TrustWhy | ClaimDomain | CheckDomain
 )  # fmt: skip
 
 # What each operation returns, so that both ends of the control API agree.
@@ -372,6 +379,7 @@ RESULTS: dict[type[Operation], Any] = {
     TrustAccept: BindingInfo,
     TrustRemove: BindingInfo,
     TrustList: list[BindingInfo],
+    TrustWhy: list[Reason],
     ClaimDomain: DomainFile,
     CheckDomain: list[Reason],
     Verify: VerifyResult,

@@ -23,6 +23,7 @@ from .calling import nobody_to_ask, require_peers, usable_peers
 from .disk import on_disk
 from .events import Notice, Tell
 from .identity import own_identity
+from .lookalikes import model_warnings
 from .names import find
 from .node import Node
 from .replicate import ask_for_news
@@ -62,6 +63,10 @@ async def resolve(node: Node, text: str, tell: Tell, *, refresh: bool) -> Target
         target = await on_disk(_look_up, node, text, reference, namespace)
     if target is None:
         raise await on_disk(_not_found, node, reference, namespace)
+    if reference.namespace == str(namespace):
+        # Who wrote a name that he pinned means just that publisher; an id tells nobody anything.
+        for warning in await on_disk(model_warnings, node, namespace, reference.model):
+            tell(Notice(warning))
     if target.version and (message := await on_disk(_yank_message, node, target)) is not None:
         why = f": {message}" if message else ""
         tell(Notice(f"{reference.model}@{target.version} was yanked by its publisher{why}"))

@@ -9,7 +9,7 @@ from p2phub.store.bindings import Binding
 
 from .disk import on_disk
 from .events import Notice, Tell
-from .names import check_again, find, meaning, pin, prove
+from .names import check_again, find, meaning, pin, prove, warn
 from .node import Node
 from .results import BindingInfo
 
@@ -69,6 +69,7 @@ async def _add_again(node: Node, known: Binding, wanted: NamespaceId | None, tel
 
 
 async def _give(node: Node, name: str, namespace: NamespaceId, tell: Tell, *, checked: bool = False) -> Binding:
+    await warn(node, name, namespace, tell)
     binding = await on_disk(node.store.bindings.pin, name, namespace, "added", now=node.clock(), checked=checked)
     if binding.namespace != namespace:
         raise _taken(binding)

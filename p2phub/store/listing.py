@@ -7,6 +7,11 @@ from p2phub.core.ids import LogId, ManifestId, NamespaceId
 from .database import Database
 from .searchindex import is_there
 
+_REPLICAS = (
+    "SELECT namespace, replicas FROM models AS m JOIN repositories AS r ON r.number = m.repository"
+    " JOIN identities AS i ON i.number = r.publisher"
+)
+
 
 class Listing:
     """Answers about the releases of a repository."""
@@ -35,6 +40,22 @@ class Listing:
                 "SELECT min(time) AS first FROM releases WHERE namespace = ? AND model = ?", (namespace, model)
             ).fetchone()
         return row["first"] if row else None
+
+    def replicas(self, namespace: NamespaceId, model: str) -> int:
+        """Return how many nodes were seen to hold a repository."""
+        with self._database.read() as connection:
+            row = connection.execute(f"{_REPLICAS} WHERE namespace = ? AND m.model = ?", (namespace, model)).fetchone()
+        return row["replicas"] if row else 0
+
+    def most_held(self, model: str, *, but: NamespaceId) -> tuple[NamespaceId, int] | None:
+        """Return whose repository of this name most nodes were seen to hold, and how many; `but` is left out."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                f"{_REPLICAS} WHERE m.model = ? COLLATE NOCASE AND namespace != ? AND replicas > 0"
+                " ORDER BY replicas DESC, namespace LIMIT 1",
+                (model, but),
+            ).fetchone()
+        return (NamespaceId(row["namespace"]), row["replicas"]) if row else None
 
     def releases(self, namespace: NamespaceId, model: str) -> list[tuple[ManifestId, LogId, int]]:
         """Return the revisions of a repository with the log and index of their records, the oldest first."""

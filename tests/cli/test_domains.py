@@ -53,6 +53,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @pytest.fixture
+def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every name that is resolved be one that was not asked for an hour."""
+    monkeypatch.setattr(names, "CHECKED_S", 0.0)
+
+
+@pytest.fixture
 def newcomer(lab: Lab, tmp_path: Path) -> Home:
     """Return a home that knows nobody."""
     return Home(tmp_path / "newcomer", dict(lab.domain.environment))
@@ -89,6 +95,57 @@ def test_a_pin_that_was_removed_means_nothing(lab: Lab, newcomer: Home) -> None:
     assert newcomer.ask("trust", "ls") == []
     assert "means nothing here" in newcomer.call("trust", "rm", "lab.example", code=3).err
     assert "network is switched off" in newcomer.call("info", "--offline", "lab.example/parrot", code=6).err
+
+
+def test_why_is_one_answer(lab: Lab, newcomer: Home) -> None:
+    newcomer.call("trust", "add", "lab.example")
+    newcomer.call("trust", "add", f"bob={lab.namespace}")
+    found = newcomer.ask("trust", "why", "lab.example/parrot@1.0.0")
+    whole = newcomer.call("trust", "why", "bob").out
+    by_id = newcomer.ask("trust", "why", f"{lab.namespace}/parrot")
+    nothing = newcomer.call("trust", "why", "lab.example/owl", code=3).err
+
+    assert {reason["verdict"] for reason in found} == {"good", "off"}
+    texts = [f"{reason['about']}: {reason['text']}" for reason in found]
+    for start in (
+        f"name: lab.example means {lab.namespace} here since ",
+        f"publisher: {lab.namespace} is proved by 2 identity documents",
+        "publisher: it claims lab.example",
+        "log: its 1 records in one log are all signed",
+        "revision: version 1.0.0, which never changes its meaning, is b3:",
+        "content: every byte is checked",
+    ):
+        assert any(text.startswith(start) for text in texts), texts
+    assert "bob means" in whole
+    assert "revision" not in whole
+    assert "branch main, which its publisher may move" in json.dumps(by_id)
+    assert "nothing is known of" in nothing
+
+
+def test_why_says_what_speaks_against_it(lab: Lab, newcomer: Home, always_due: None, tmp_path: Path) -> None:
+    newcomer.call("trust", "add", "lab.example")
+    newcomer.call("info", "lab.example/parrot")
+    newcomer.call("follow", "--block", "lab.example")
+    web._tls.cache_clear()
+    with Domain(tmp_path / "web") as domain:
+        newcomer.extra |= domain.environment
+        domain.name_publisher(OTHER)
+        against = newcomer.ask("trust", "why", "lab.example/parrot")
+
+    bad = [reason["text"] for reason in against if reason["verdict"] == "bad"]
+    assert any(f"lab.example names another publisher now, {OTHER}" in text for text in bad)
+    assert "you blocked this publisher" in bad
+
+
+def test_a_name_like_one_that_means_another_publisher_is_warned_of(lab: Lab, newcomer: Home) -> None:
+    newcomer.call("trust", "add", "lab.example")
+    told = newcomer.call("trust", "add", "--offline", f"1ab.example={OTHER}").err
+    why = newcomer.ask("trust", "why", "lab.example")
+
+    assert "take care: 1ab.example looks like lab.example, which means another publisher here" in told
+    assert [reason["text"] for reason in why if reason["about"] == "look-alike"] == [
+        "lab.example looks like 1ab.example, which means another publisher here"
+    ]
 
 
 # ── failures of the domain ──────────────────────────────────────────────────
@@ -214,12 +271,6 @@ def test_a_publisher_of_whom_nobody_knows_is_not_believed(lab: Lab, tmp_path: Pa
 
 
 # ── bindings that change ────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every name that is resolved be one that was not asked for an hour."""
-    monkeypatch.setattr(names, "CHECKED_S", 0.0)
 
 
 def test_another_publisher_is_a_hard_error_until_somebody_accepts_him(
