@@ -54,6 +54,10 @@ class SigningKey:
         """Return the signature over a C2SP signed note's text, which has a domain of its own."""
         return self._key.sign(text)
 
+    def sign_text(self, text: bytes) -> bytes:
+        """Return the signature over lines of an HTTP request (RFC 9421), which begin with a quotation mark."""
+        return self._key.sign(text)
+
 
 def check_signature(key: PublicKey, purpose: str, payload: bytes, signature: bytes) -> None:
     """Raise InvalidSignature unless `signature` is of `payload` for `purpose` by `key`."""
@@ -63,6 +67,11 @@ def check_signature(key: PublicKey, purpose: str, payload: bytes, signature: byt
 def check_note_signature(key: PublicKey, text: bytes, signature: bytes) -> None:
     """Raise InvalidSignature unless `signature` is of the note text by `key`."""
     _check(key, text, signature, "note")
+
+
+def check_text_signature(key: PublicKey, text: bytes, signature: bytes, what: str) -> None:
+    """Raise InvalidSignature unless `signature` is of the lines `text` of an HTTP request by `key`."""
+    _check(key, text, signature, what)
 
 
 # The same keys come again and again: one key often has all roles of an identity.

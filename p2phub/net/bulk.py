@@ -20,6 +20,7 @@ from p2phub.protocol.messages import ByteRange, SpansQuery
 
 from .connection import PeerConnection, Sink, WantedChunk
 from .pacing import Pacer
+from .signer import Signer
 from .tls import client_context
 
 CONNECT_TIMEOUT_S = 5.0
@@ -30,8 +31,19 @@ HEAD_SIZE_MAX = 16 * 1024  # bytes of an answer's head
 class BulkConnection(PeerConnection):
     """A kept connection over HTTPS, or HTTP where nothing is encrypted. It connects again by itself."""
 
-    def __init__(self, node: NodeId, host: str, port: int, *, plain: bool = False, pacer: Pacer | None = None) -> None:
+    def __init__(
+        self,
+        node: NodeId,
+        host: str,
+        port: int,
+        *,
+        plain: bool = False,
+        pacer: Pacer | None = None,
+        signer: Signer | None = None,
+    ) -> None:
+        """signer: signs the requests, if the peer was told who we are."""
         super().__init__(node, host, port, pacer)
+        self._signer = signer
         self._context = None if plain else client_context(node)
         self._rest = b""  # received behind the head of an answer
         self._aborted = False
@@ -102,6 +114,7 @@ class BulkConnection(PeerConnection):
                     ("host", format_endpoint(self._host, self._port)),
                     ("content-type", "application/cbor"),
                     ("content-length", str(len(body))),
+                    *(self._signer.fields("POST", "/v1/spans", body) if self._signer else {}).items(),
                 ],
             )
         )

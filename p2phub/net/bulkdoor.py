@@ -7,6 +7,7 @@ HTTPS, and gets the same answers in frames. Waiting is done by trio, sending by 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import socket
@@ -18,6 +19,7 @@ from functools import partial
 
 import trio
 
+from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.encoding import encode
 from p2phub.core.errors import InvalidData
 from p2phub.core.frames import (
@@ -66,10 +68,13 @@ TICKETS_MAX = 4096  # given out and not used yet
 
 
 @dataclass(frozen=True)
-class _Issued:
+class Issued:
+    """A ticket, and who got it."""
+
     ticket: Ticket
-    caller: str
+    holder: str  # an address
     expires: float  # time.monotonic()
+    caller: Caller  # as it was proved then
 
 
 class TicketOffice:
@@ -80,11 +85,11 @@ class TicketOffice:
     """
 
     def __init__(self) -> None:
-        self._issued: dict[bytes, _Issued] = {}  # in the order of their age
-        self._held: Counter[str] = Counter()  # by caller
+        self._issued: dict[bytes, Issued] = {}  # in the order of their age
+        self._held: Counter[str] = Counter()  # by holder
 
-    def issue(self, caller: str = "") -> Ticket:
-        """Return a new ticket for `caller`."""
+    def issue(self, holder: str = "", caller: Caller = ANYBODY) -> Ticket:
+        """Return a new ticket for an address, whose connection asks as `caller`."""
         now = time.monotonic()
         while self._issued:
             oldest = next(iter(self._issued))
@@ -93,28 +98,28 @@ class TicketOffice:
             self._take(oldest)
         if len(self._issued) >= TICKETS_MAX:
             greedy, _ = self._held.most_common(1)[0]
-            self._take(next(identifier for identifier, issued in self._issued.items() if issued.caller == greedy))
+            self._take(next(identifier for identifier, issued in self._issued.items() if issued.holder == greedy))
         ticket = Ticket(
             id=secrets.token_bytes(TICKET_ID_SIZE),
             client_key=secrets.token_bytes(KEY_SIZE),
             server_key=secrets.token_bytes(KEY_SIZE),
             ttl=TICKET_TTL_S,
         )
-        self._issued[ticket.id] = _Issued(ticket, caller, now + TICKET_TTL_S)
-        self._held[caller] += 1
+        self._issued[ticket.id] = Issued(ticket, holder, now + TICKET_TTL_S, caller)
+        self._held[holder] += 1
         return ticket
 
-    def redeem(self, identifier: bytes) -> Ticket | None:
+    def redeem(self, identifier: bytes) -> Issued | None:
         """Return the ticket with this id, None if there is none or it was used before."""
         issued = self._take(identifier)
-        return issued.ticket if issued and issued.expires > time.monotonic() else None
+        return issued if issued and issued.expires > time.monotonic() else None
 
-    def _take(self, identifier: bytes) -> _Issued | None:
+    def _take(self, identifier: bytes) -> Issued | None:
         issued = self._issued.pop(identifier, None)
         if issued:
-            self._held[issued.caller] -= 1
-            if not self._held[issued.caller]:
-                del self._held[issued.caller]
+            self._held[issued.holder] -= 1
+            if not self._held[issued.holder]:
+                del self._held[issued.holder]
         return issued
 
 
@@ -129,10 +134,10 @@ async def serve_bulk(stream: trio.SocketStream, tickets: TicketOffice, handler: 
             preface = await _receive(raw, len(BULK_PREFACE) + TICKET_ID_SIZE)
         if preface is None or not preface.startswith(BULK_PREFACE):
             return
-        ticket = tickets.redeem(preface[len(BULK_PREFACE) :])
-        if ticket is None:
+        issued = tickets.redeem(preface[len(BULK_PREFACE) :])
+        if issued is None:
             return
-        connection = _BulkDoor(raw, ticket, handler, host)
+        connection = _BulkDoor(raw, issued, handler, host)
         timeout_s = FIRST_REQUEST_TIMEOUT_S
         while await connection.answer_one(timeout_s):
             timeout_s = IDLE_TIMEOUT_S
@@ -146,11 +151,14 @@ async def serve_bulk(stream: trio.SocketStream, tickets: TicketOffice, handler: 
 class _BulkDoor:
     """One bulk connection."""
 
-    def __init__(self, raw: socket.socket, ticket: Ticket, handler: Handler, host: str) -> None:
+    def __init__(self, raw: socket.socket, issued: Issued, handler: Handler, host: str) -> None:
         self._socket = raw
         self._sender = Sender(raw)
-        self._opener = Opener(ticket.client_key)
-        self._sealer = Sealer(ticket.server_key)
+        self._opener = Opener(issued.ticket.client_key)
+        self._sealer = Sealer(issued.ticket.server_key)
+        self._caller = issued.caller
+        # What a caller proved counts for a while: then it proves it again for another ticket.
+        self._ends = issued.expires if issued.caller != ANYBODY else math.inf
         self._handler = handler
         self._host = host
 
@@ -158,20 +166,21 @@ class _BulkDoor:
         """Answer one query, which must begin within `timeout_s`; returns whether another may come."""
         with trio.move_on_after(timeout_s) as waiting:
             header = await _receive(self._socket, HEADER_SIZE)
-        if waiting.cancelled_caught or header is None:
+        if waiting.cancelled_caught or header is None or time.monotonic() > self._ends:
             return False
         with Query(caller_of(self._host)) as reading:
             query = await self._read_query(header, reading)
             if query is None:
                 return False
-            response = await self._handler(Request("POST", "/v1/spans", {}, query, self._host))
+            response = await self._handler(Request("POST", "/v1/spans", {}, query, self._host, self._caller))
             del query  # it may be large
         try:
             send = partial(self._sender.send, response.sending, lambda pacer: self._send(response, pacer))
-            await send_watched(self._socket, response.others_wait, send)
+            with trio.CancelScope() as scope, response.guard(scope):
+                await send_watched(self._socket, response.others_wait, send)
         finally:
             response.release()
-        return True
+        return not scope.cancelled_caught
 
     async def _read_query(self, header: bytes, reading: Query) -> bytes | None:
         """Return the query whose frame begins with `header`, None if the connection is to end."""

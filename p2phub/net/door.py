@@ -16,7 +16,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -63,6 +63,9 @@ class Request:
     body: bytes
     host: str  # the peer's address
     caller: Caller = ANYBODY  # who asks, as far as it was proved
+    raw_query: str = field(default="", compare=False)  # as it came, without the question mark
+    # By name in lower case; what came several times is joined as in RFC 9110 §5.3.
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,9 @@ class FilePart:
             os.close(file)
 
 
+Guard = Callable[[trio.CancelScope], contextlib.AbstractContextManager[None]]
+
+
 @dataclass(frozen=True)
 class Response:
     """What is answered: bytes, or parts of open files one after the other."""
@@ -97,6 +103,8 @@ class Response:
     sending: Sending = ORDINARY  # of files
     # Called when the answer is done with, whether or not it was sent.
     release: Callable[[], None] = lambda: None
+    # Entered with what ends the answer while it is sent, if the caller may not have it any more.
+    guard: Guard = lambda scope: contextlib.nullcontext()
     # Says whether others wait for the place that this answer takes: then a slow receiver is cut off.
     others_wait: Callable[[], bool] = lambda: False
 
@@ -220,10 +228,11 @@ class _Door:
             head_only = request.method == "HEAD"
             del request  # its body may be large
         try:
-            await _send(http, channel, response, head_only=head_only)
+            with trio.CancelScope() as scope, response.guard(scope):
+                await _send(http, channel, response, head_only=head_only)
         finally:
             response.release()
-        if http.our_state is h11.MUST_CLOSE or http.their_state is h11.MUST_CLOSE:
+        if scope.cancelled_caught or http.our_state is h11.MUST_CLOSE or http.their_state is h11.MUST_CLOSE:
             return False
         http.start_next_cycle()
         return True
@@ -262,10 +271,24 @@ async def _receive(
             path, _, query = head.target.decode("ascii", "replace").partition("?")
             pairs = (pair.partition("=") for pair in query.split("&") if pair)
             return Request(
-                head.method.decode("ascii"), path, {name: value for name, _, value in pairs}, bytes(body), host
+                head.method.decode("ascii"),
+                path,
+                {name: value for name, _, value in pairs},
+                bytes(body),
+                host,
+                raw_query=query,
+                headers=_joined_fields(head.headers),
             )
         else:
             return None
+
+
+def _joined_fields(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for name, value in fields:
+        before, text = joined.get(name.decode("ascii")), value.decode("latin-1")
+        joined[name.decode("ascii")] = text if before is None else f"{before}, {text}"
+    return joined
 
 
 async def _send(http: h11.Connection, channel: Channel, response: Response, *, head_only: bool = False) -> None:

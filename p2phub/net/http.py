@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import h11
 import trio
@@ -54,24 +54,37 @@ class HttpClient:
         self._slots = trio.CapacityLimiter(CONNECTIONS_MAX)
         self._idle: list[_Connection] = []
 
-    async def ask(self, method: str, target: str, headers: dict[str, str], body: bytes, *, size_max: int) -> Answer:
+    async def ask(
+        self,
+        method: str,
+        target: str,
+        headers: dict[str, str],
+        body: bytes,
+        *,
+        size_max: int,
+        sign: Callable[[str, str, bytes], dict[str, str]] = lambda method, target, body: {},
+    ) -> Answer:
         """Return the answer to a request that may be sent twice without harm.
 
+        sign: gives the header fields that sign a request, others each time that it is sent.
         Raises NoAnswer, AnswerTooLarge if its body has more than `size_max` bytes, WrongPeer.
         """
         fields = [("host", format_endpoint(self._host, self._port)), *headers.items()]
         if body:
             fields.append(("content-length", str(len(body))))
-        request = h11.Request(method=method, target=target, headers=fields)
+
+        def request() -> h11.Request:
+            return h11.Request(method=method, target=target, headers=[*fields, *sign(method, target, body).items()])
+
         async with self._slots:
             if self._idle:
                 connection = self._idle.pop()
                 # The server may have closed it meanwhile: once more on a new one.
                 with contextlib.suppress(_Lost):
-                    return await self._ask_on(connection, request, body, size_max)
+                    return await self._ask_on(connection, request(), body, size_max)
             with _explained():
                 connection = await self._connect()
-                return await self._ask_on(connection, request, body, size_max)
+                return await self._ask_on(connection, request(), body, size_max)
 
     def close(self) -> None:
         """Close the connections that are kept."""

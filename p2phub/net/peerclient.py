@@ -31,6 +31,8 @@ from p2phub.core.names import format_endpoint
 from p2phub.protocol.messages import (
     ANSWER_SIZE_MAX,
     HAVE_ROOTS_MAX,
+    SESSION_FIELD,
+    SESSION_OVER,
     BucketsQuery,
     Consistency,
     ConsistencyQuery,
@@ -51,6 +53,8 @@ from p2phub.protocol.messages import (
     ReconcileQuery,
     Records,
     RecordsQuery,
+    SessionAnswer,
+    SessionQuery,
     Ticket,
     Tickets,
     TicketsQuery,
@@ -62,7 +66,8 @@ from p2phub.protocol.messages import (
 from p2phub.protocol.talk import Reply
 
 from .connection import one_line
-from .http import AnswerTooLarge, HttpClient, NoAnswer
+from .http import Answer, AnswerTooLarge, HttpClient, NoAnswer
+from .signer import Signer
 from .tls import WrongPeer, client_context
 
 ANSWER_TIMEOUT_S = 90.0  # for all of it: ANSWER_SIZE_MAX at 64 KiB/s, and a little
@@ -74,16 +79,34 @@ T = TypeVar("T")
 class PeerClient:
     """One peer at one endpoint. It connects when it is asked; `close` closes what is kept."""
 
-    def __init__(self, node: NodeId, host: str, port: int, *, plain: bool = False) -> None:
-        """plain: without TLS, for closed clusters."""
+    def __init__(
+        self, node: NodeId, host: str, port: int, *, plain: bool = False, signer: Signer | None = None
+    ) -> None:
+        """plain: without TLS, for closed clusters. signer: signs requests once a session is begun."""
         self.node = node
         self.host = host
         self.port = port
+        self._signer = signer
         self._http = HttpClient(host, port, None if plain else client_context(node))
 
     def close(self) -> None:
         """Close the connections that no question uses."""
         self._http.close()
+
+    @property
+    def signer(self) -> Signer:
+        """What signs requests to the peer."""
+        assert self._signer is not None, "this client was made to ask without a name"
+        return self._signer
+
+    async def begin_session(self, query: SessionQuery) -> SessionAnswer:
+        """Say who we are and for whom we act; from then on requests are signed. Returns what the peer believes."""
+        signer = self.signer
+        # Not by an id of before: the peer may know it no more.
+        signer.told, signer.session = query, None
+        answer = await self._ask("session", query, SessionAnswer)
+        signer.session = answer.id
+        return answer
 
     async def hello(self, record: bytes) -> tuple[bytes, ...]:
         """Introduce ourselves; returns the signed node records that the peer knows, its own first."""
@@ -217,21 +240,12 @@ class PeerClient:
 
     async def _exchange(self, method: str, what: str, *, content: bytes | None, size_max: int) -> bytes | None:
         """Return the body of the answer, None if the peer has it not."""
-        headers = {"accept-encoding": "identity", "user-agent": "p2phub"}
-        if content is not None:
-            headers["content-type"] = CBOR
-        try:
-            # Each byte restarts the timeout for the next one, so that a trickle would never end.
-            with trio.fail_after(ANSWER_TIMEOUT_S):
-                answer = await self._http.ask(method, f"/v1/{what}", headers, content or b"", size_max=size_max)
-        except trio.TooSlowError as exc:
-            raise PeerUnreachable(f"{self} is too slow", peer=str(self.node)) from exc
-        except AnswerTooLarge as exc:
-            raise self._violation(f"sent more than {size_max} bytes") from exc
-        except WrongPeer as exc:
-            raise PeerUnreachable(f"{self}: {exc}", peer=str(self.node)) from exc
-        except NoAnswer as exc:
-            raise PeerUnreachable(f"cannot reach {self}: {exc}", peer=str(self.node)) from exc
+        answer = await self._answer(method, what, content, size_max)
+        is_over = answer.status == 401 and answer.headers.get(SESSION_FIELD.encode()) == SESSION_OVER.encode()
+        if is_over and self._signer and self._signer.told and self._signer.session:
+            # The peer began anew, or forgot us for others.
+            await self.begin_session(self._signer.told)
+            answer = await self._answer(method, what, content, size_max)
         status, body = answer.status, answer.body
         if status == 404:
             return None
@@ -243,6 +257,24 @@ class PeerClient:
             text = body[:200].decode("utf-8", "replace")
             raise PeerError(f"{self} answered {status}: {one_line(text)}", peer=str(self.node))
         return body
+
+    async def _answer(self, method: str, what: str, content: bytes | None, size_max: int) -> Answer:
+        headers = {"accept-encoding": "identity", "user-agent": "p2phub"}
+        if content is not None:
+            headers["content-type"] = CBOR
+        sign = {"sign": self._signer.fields} if self._signer else {}
+        try:
+            # Each byte restarts the timeout for the next one, so that a trickle would never end.
+            with trio.fail_after(ANSWER_TIMEOUT_S):
+                return await self._http.ask(method, f"/v1/{what}", headers, content or b"", size_max=size_max, **sign)
+        except trio.TooSlowError as exc:
+            raise PeerUnreachable(f"{self} is too slow", peer=str(self.node)) from exc
+        except AnswerTooLarge as exc:
+            raise self._violation(f"sent more than {size_max} bytes") from exc
+        except WrongPeer as exc:
+            raise PeerUnreachable(f"{self}: {exc}", peer=str(self.node)) from exc
+        except NoAnswer as exc:
+            raise PeerUnreachable(f"cannot reach {self}: {exc}", peer=str(self.node)) from exc
 
     def _decode(self, data: bytes | None, type_: type[T]) -> T:
         assert data is not None

@@ -60,7 +60,7 @@ async def _connect(node: Node, peer: Peer) -> Call:
     for host, port in peer.endpoints:
         if not _may_call(node, peer, host, port):
             continue
-        client = PeerClient(peer.node, host, port, plain=node.settings.plain)
+        client = PeerClient(peer.node, host, port, plain=node.settings.plain, signer=node.calls.signer(peer.node))
         try:
             await _greet(node, client)
         except PeerUnreachable as exc:
@@ -106,7 +106,7 @@ async def converse(node: Node, peer: Peer, message: bytes) -> Reply:
     for host, port in peer.endpoints:
         if not _may_call(node, peer, host, port):
             continue
-        client = PeerClient(peer.node, host, port, plain=node.settings.plain)
+        client = PeerClient(peer.node, host, port, plain=node.settings.plain, signer=node.calls.signer(peer.node))
         try:
             with node.calls.use(Call(client, greeted=-math.inf, used=trio.current_time())):
                 reply = await client.talk(message)

@@ -7,7 +7,7 @@ shared by all who call its peer.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,11 +15,14 @@ import trio
 
 from p2phub.core.errors import PeerUnreachable, PeerViolation
 from p2phub.core.ids import NodeId
+from p2phub.core.signing import SigningKey
 from p2phub.net.peerclient import PeerClient
+from p2phub.net.signer import Signer
 
 GREET_S = 5.0  # seconds until a peer that is called again is greeted again, as it may know others by now
 KEEP_S = 60.0  # seconds that a client is kept unused; a server closes after 120, spec/transport.md §3
 KEPT_MAX = 64  # clients kept unused
+SIGNERS_MAX = 4096  # peers of which it is remembered what they were told of us
 
 
 @dataclass
@@ -40,8 +43,21 @@ class Call:
 class Calls:
     """The clients of one node, one for each peer."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: SigningKey, clock: Callable[[], float]) -> None:
+        """key: the node's; clock: says the time, in seconds since 1970."""
         self._kept: dict[NodeId, Call] = {}
+        self._key = key
+        self._clock = clock
+        # The least lately asked for first. One that is forgotten costs telling its peer again.
+        self._signers: dict[NodeId, Signer] = {}
+
+    def signer(self, peer: NodeId) -> Signer:
+        """Return what signs requests to `peer`: what it was told outlives the connections to it."""
+        signer = self._signers.pop(peer, None) or Signer(self._key, peer, self._clock)
+        self._signers[peer] = signer
+        while len(self._signers) > SIGNERS_MAX:
+            del self._signers[next(iter(self._signers))]
+        return signer
 
     def find(self, peer: NodeId, endpoints: Collection[tuple[str, int]]) -> Call | None:
         """Return the call to `peer` at one of `endpoints` that is kept, None if there is none."""

@@ -6,16 +6,19 @@ does. Both do the same work through the same functions.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
 
+from p2phub.core.access import Caller
 from p2phub.core.certificate import certificate
+from p2phub.core.errors import StoreError
 from p2phub.core.ids import ContentId, LogId, NodeId
 from p2phub.core.labels import Labels
 from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, SignedNodeRecord, sign_node_record
@@ -25,6 +28,7 @@ from p2phub.store.keys import load_or_create_key
 from p2phub.store.store import Store
 
 from .access import Access
+from .authority import Authority
 from .calls import Calls
 from .disk import on_disk
 from .following import Following
@@ -33,9 +37,12 @@ from .identity import own_identity
 from .links import Links, open_links
 from .naming import Naming
 from .neighbours import Neighbours
+from .openanswers import OpenAnswers
 from .results import SwarmProvider
 from .settings import Settings
 from .upstream import Hub
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,13 +98,15 @@ class Node:
     # Who reads a file that is not whole here, by file, and at which byte: known before its download begins.
     readers: dict[ContentId, dict[Reader, int]] = field(default_factory=dict)
     giving: Giving = field(default_factory=Giving)
-    calls: Calls = field(default_factory=Calls)
+    calls: Calls = field(init=False)
     started: float = field(init=False)  # seconds since 1970
     dialling: Dialling = field(default_factory=Dialling)
     neighbours: Neighbours = field(init=False)
     following: Following = field(init=False)
+    authority: Authority = field(init=False)
     access: Access = field(init=False)
     naming: Naming = field(init=False)
+    open_answers: OpenAnswers = field(init=False)
     uploaded: int = 0  # bytes of content sent since the start
     noted_record: bytes = b""  # the own record as the store has it
     _record: SignedNodeRecord | None = None
@@ -106,8 +115,11 @@ class Node:
         self.started = self.clock()
         self.neighbours = Neighbours(self.id, self.rng)
         self.following = Following(self.store, lambda: own_identity(self).namespace)
+        self.calls = Calls(self.key, self.clock)
+        self.authority = Authority(self.id, self.store, self.clock)
         self.access = Access(self.store)
         self.naming = Naming()
+        self.open_answers = OpenAnswers(self._has_lost)
         self.hub = Hub(self.settings)  # another hub that has what nobody here has
 
     @property
@@ -142,6 +154,14 @@ class Node:
         """Note where this node can be reached from now on."""
         self.endpoints = endpoints
         self._record = None
+
+    async def _has_lost(self, caller: Caller, identifiers: Collection[bytes]) -> bool:
+        """Say whether a caller may not have all of some files any more."""
+        try:
+            return bool(await on_disk(self.access.withheld, await self.authority.still(caller), identifiers))
+        except StoreError as exc:
+            log.warning("cannot look whether an answer may go on, so it ends: %s", exc)
+            return True
 
     def is_held(self, download: Running) -> bool:
         """Say whether a download is to wait for another one."""

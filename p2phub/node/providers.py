@@ -157,7 +157,7 @@ class PeerProvider(Provider):
             if ticket:
                 return FrameConnection(node, client.host, client.port, ticket, pacer=pacer)
             self._only_tls = True
-        return BulkConnection(node, client.host, client.port, plain=is_plain, pacer=pacer)
+        return BulkConnection(node, client.host, client.port, plain=is_plain, pacer=pacer, signer=client.signer)
 
     async def _ticket(self) -> Ticket | None:
         """Return a fresh ticket; several are asked for at once, as the other connections will want theirs."""

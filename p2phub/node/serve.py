@@ -12,15 +12,17 @@ import math
 import os
 import re
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 
 import trio
 
-from p2phub.core.access import Caller
+from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import HubError, InvalidData, InvalidName
+from p2phub.core.httpsig import SKEW_MAX_S
 from p2phub.core.ids import ContentId, LogId, ManifestId, NodeId
 from p2phub.core.names import format_endpoint, parse_endpoint
 from p2phub.core.noderecord import open_node_record
@@ -51,6 +53,7 @@ from p2phub.protocol.messages import (
     Nodes,
     ReconcileQuery,
     RecordsQuery,
+    SessionQuery,
     SpansQuery,
     Tickets,
     TicketsQuery,
@@ -58,11 +61,13 @@ from p2phub.protocol.messages import (
     TreesQuery,
     UpstreamQuery,
 )
+from p2phub.protocol.nonces import TooManyRequests
 from p2phub.protocol.talk import open_talk
 from p2phub.store.blobs import Readable
 from p2phub.store.partial import pack_bits
 
 from . import mates
+from .authority import Unproven
 from .disk import on_disk
 from .gossip import hear
 from .maps import REFRESHED_MAX, compare, consistency_of, heads_in, identities_of, records_in, records_of, refresh_maps
@@ -111,8 +116,10 @@ class PeerDoor:
         self.tickets = TicketOffice()
         self._greeted: dict[NodeId, float] = {}  # who said hello of late, and when; the oldest first
         self._sent_away_at = -math.inf  # seconds, when a query last found no slot
+        background.start_soon(node.open_answers.watch)
         self._routes: list[tuple[str, str, Callable[..., Awaitable[Response]]]] = [
             ("POST", r"/v1/hello", self._hello),
+            ("POST", r"/v1/session", self._session),
             ("POST", r"/v1/reconcile", self._reconcile),
             ("POST", r"/v1/heads", self._heads),
             ("POST", r"/v1/nodes", self._nodes),
@@ -136,6 +143,12 @@ class PeerDoor:
         """Answer one request."""
         if request.path != "/v1/spans" and (wait_s := self._node.neighbours.limits.wait_s(request.host)):
             return _busy(wait_s)
+        try:
+            request = await self._node.authority.identify(request)
+        except Unproven as exc:
+            return _unproven(str(exc), exc.headers)
+        except TooManyRequests:
+            return _busy(SKEW_MAX_S)
         path_known = False
         for method, pattern, answer in self._routes:
             match = re.fullmatch(pattern, request.path)
@@ -167,6 +180,12 @@ class PeerDoor:
             del self._greeted[oldest]
         told = await on_disk(self._whom_to_tell_of, signed.record.node)
         return Response(200, encode(Nodes((self._node.record(), *told))))
+
+    async def _session(self, request: Request) -> Response:
+        query = decode(request.body, SessionQuery, size_max=LARGE_QUERY_SIZE_MAX)
+        if request.caller.node is None:
+            return _unproven("a session is begun by a signed request")
+        return Response(200, encode(await self._node.authority.open_session(request.caller.node, query)))
 
     def _whom_to_tell_of(self, asker: NodeId) -> list[bytes]:
         """Return the signed records of peers that were reached lately, or just called."""
@@ -307,8 +326,9 @@ class PeerDoor:
 
     async def _tickets(self, request: Request) -> Response:
         query = decode(request.body, TicketsQuery, size_max=FRAME_SIZE_MAX)
-        caller = caller_of(request.host)
-        return Response(200, encode(Tickets(tuple(self.tickets.issue(caller) for _ in range(query.count)))))
+        holder = caller_of(request.host)
+        tickets = (self.tickets.issue(holder, request.caller) for _ in range(query.count))
+        return Response(200, encode(Tickets(tuple(tickets))))
 
     async def _spans(self, request: Request) -> Response:
         query = decode(request.body, SpansQuery, size_max=LARGE_QUERY_SIZE_MAX)
@@ -333,6 +353,8 @@ class PeerDoor:
 
         try:
             missing = await on_disk(self._find_spans, request.caller, query.spans, found, files)
+            # What everybody may have cannot be lost by one.
+            is_restricted = request.caller != ANYBODY and await on_disk(self._is_restricted, found)
         except BaseException:
             release()
             raise
@@ -353,8 +375,18 @@ class PeerDoor:
             "application/octet-stream",
             sending=links.sending(turn),
             release=release,
+            guard=partial(self._guard, request.caller, found, is_restricted),
             others_wait=self._do_others_wait,
         )
+
+    def _is_restricted(self, roots: Collection[bytes]) -> bool:
+        """Say whether some of the files are not for everybody."""
+        return bool(self._node.access.withheld(ANYBODY, roots))
+
+    def _guard(
+        self, caller: Caller, roots: Collection[bytes], is_restricted: bool, scope: trio.CancelScope
+    ) -> contextlib.AbstractContextManager[None]:
+        return self._node.open_answers.sending(caller, roots, is_restricted=is_restricted, scope=scope)
 
     def _do_others_wait(self) -> bool:
         """Say whether somebody was sent away lately for want of a slot."""
@@ -396,6 +428,10 @@ class PeerDoor:
 
 def _busy(wait_s: float) -> Response:
     return Response(429, b"that is too much at once", "text/plain", {"retry-after": str(math.ceil(wait_s))})
+
+
+def _unproven(text: str, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
+    return Response(401, text.encode(), "text/plain", {"www-authenticate": "p2phub", **headers})
 
 
 def _text(status: int, text: str) -> Response:

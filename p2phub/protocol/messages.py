@@ -42,6 +42,9 @@ LARGE_QUERY_SIZE_MAX = 512 * 1024  # bytes of a query that lists files; §6
 BULK_PREFACE = b"p2pbulk1"  # begins a bulk connection; spec/bulk.md §3
 TICKET_ID_SIZE = 16  # bytes; spec/bulk.md §1
 TICKET_TTL_S = 600  # seconds; spec/bulk.md §1
+DELEGATIONS_MAX = 16  # shown at once; spec/authority.md §3
+SESSION_FIELD = "p2phub-session"  # of a signed request, and of the answer to one whose session is over; ibid.
+SESSION_OVER = "over"
 TICKETS_PER_QUERY_MAX = 16  # spec/bulk.md §1
 
 EnvelopeBytes = Annotated[bytes, Meta(max_length=ENVELOPE_SIZE_MAX)]
@@ -49,6 +52,9 @@ Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Salt = Annotated[bytes, Meta(min_length=SALT_SIZE, max_length=SALT_SIZE)]
 Prefix = Annotated[str, Meta(pattern=r"\A[0-9a-f]*\Z", max_length=DEPTH_MAX - 1)]  # hex digits of a key
 
+
+Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Reason = Annotated[str, Meta(max_length=200)]
 
 # What a hub lists a file by: the 20 bytes of git, or SHA-256; spec/peer-protocol.md §8.
 ListedHash = Annotated[bytes, Meta(min_length=20, max_length=32)]
@@ -160,6 +166,24 @@ class Identities(Struct, frozen=True, forbid_unknown_fields=True):
     """The first identities asked for, in order, as many as fit; None for what the peer does not know."""
 
     chains: Annotated[tuple[IdentityChain | None, ...], Meta(max_length=IDENTITIES_MAX)]
+
+
+class SessionQuery(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Says for whom the node that asks acts."""
+
+    delegations: Annotated[tuple[EnvelopeBytes, ...], Meta(max_length=DELEGATIONS_MAX)] = ()
+    # Of namespaces that the peer did not know.
+    identities: Annotated[tuple[IdentityChain, ...], Meta(max_length=DELEGATIONS_MAX)] = ()
+
+
+class SessionAnswer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """For whom the node may act here from now on; with none of them there is no id."""
+
+    namespaces: Annotated[tuple[NamespaceId, ...], Meta(max_length=DELEGATIONS_MAX)] = ()
+    unknown: Annotated[tuple[NamespaceId, ...], Meta(max_length=DELEGATIONS_MAX)] = ()  # their identities are needed
+    refused: Annotated[tuple[Reason, ...], Meta(max_length=2 * DELEGATIONS_MAX)] = ()
+    id: Bytes16 | None = None
+    ttl: Annotated[int, Meta(ge=0, le=30 * 86400)] = 0  # seconds
 
 
 class LogRange(Struct, frozen=True, forbid_unknown_fields=True):
@@ -279,9 +303,6 @@ class SpansQuery(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     spans: Annotated[tuple[ByteRange, ...], Meta(min_length=1, max_length=SPANS_MAX)]
     first_copy: bool = False  # only if none of it was given to anybody lately
     background: bool = False  # others go first; spec/links.md §4
-
-
-Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
 
 
 class Ticket(Struct, frozen=True, forbid_unknown_fields=True):

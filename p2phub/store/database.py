@@ -695,6 +695,13 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX bindings_by_namespace ON bindings (namespace);
     """,
+    """
+    CREATE TABLE delegations (         -- publishers that said to this node that it acts for them
+        namespace  BLOB PRIMARY KEY,
+        expires    INTEGER NOT NULL,   -- seconds since 1970
+        data       BLOB NOT NULL       -- as it was signed
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.

@@ -12,6 +12,7 @@ from .catalogue import Catalogue
 from .confirmations import Confirmations
 from .conflicts import Conflicts
 from .database import REBUILT, Database
+from .delegations import Delegations
 from .digests import Digests
 from .forks import Forks
 from .holdings import Holdings
@@ -61,6 +62,7 @@ class Store:
         self.node_digests = Digests(self.database, self.node_states)
         self.rates = Rates(self.database)
         self.holdings = Holdings(self.database)
+        self.delegations = Delegations(self.database)
         self.keeping = Keeping(self.database)
         self.mirrors = Mirrors(self.database)
         self.seals = Seals(self.database)

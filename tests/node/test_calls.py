@@ -18,6 +18,7 @@ from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.protocol.messages import ReconcileQuery
 from p2phub.store.peers import Peer
+from p2phub.testing import values
 from p2phub.testing.hostile import counting, open_home, serving
 
 HERE = [("127.0.0.1", 1)]
@@ -84,7 +85,7 @@ def call(number: int = 0) -> Call:
 
 
 async def test_what_nobody_uses_is_kept_for_a_while(autojump_clock: trio.testing.MockClock) -> None:
-    calls, old, new = Calls(), call(0), call(1)
+    calls, old, new = Calls(values.key("node"), lambda: 0.0), call(0), call(1)
     with calls.use(old):
         pass
     await trio.sleep(module.KEEP_S - 1)
@@ -101,7 +102,7 @@ async def test_what_nobody_uses_is_kept_for_a_while(autojump_clock: trio.testing
 
 
 async def test_what_somebody_uses_is_kept(autojump_clock: trio.testing.MockClock) -> None:
-    calls, old, new = Calls(), call(0), call(1)
+    calls, old, new = Calls(values.key("node"), lambda: 0.0), call(0), call(1)
     with calls.use(old):
         await trio.sleep(2 * module.KEEP_S)
         with calls.use(new):
@@ -111,7 +112,7 @@ async def test_what_somebody_uses_is_kept(autojump_clock: trio.testing.MockClock
 
 
 async def test_only_so_many_are_kept() -> None:
-    calls = Calls()
+    calls = Calls(values.key("node"), lambda: 0.0)
     for number in range(module.KEPT_MAX + 10):
         with calls.use(call(number)):
             await trio.lowlevel.checkpoint()
@@ -121,7 +122,7 @@ async def test_only_so_many_are_kept() -> None:
 
 
 async def test_a_client_of_another_endpoint_is_not_taken() -> None:
-    calls, kept = Calls(), call()
+    calls, kept = Calls(values.key("node"), lambda: 0.0), call()
     with calls.use(kept):
         pass
 

@@ -243,6 +243,7 @@ async def test_a_public_network_that_asks_too_much_is_told_to_wait(tmp_path, mon
         assert statuses == [200, 200, 200, 429, 429]
         assert await ask("9.9.8.1") == 200
         assert [await ask("10.0.0.1") for _ in range(5)] == [200] * 5
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_flood_of_new_keys_is_not_taken_in(tmp_path, talker, monkeypatch):

@@ -1,0 +1,46 @@
+"""Sign the requests to one peer, once it was told who we are (spec/authority.md §1, §3)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+from p2phub.core.httpsig import NONCE_SIZE, Ask, sign_ask
+from p2phub.core.ids import NamespaceId, NodeId
+from p2phub.core.signing import SigningKey
+from p2phub.protocol.messages import SESSION_FIELD, SessionQuery
+
+LIFETIME_S = 30  # of a signature
+
+
+class Signer:
+    """What one peer knows of us. Its `fields` may be asked from any thread."""
+
+    def __init__(self, key: SigningKey, audience: NodeId, clock: Callable[[], float]) -> None:
+        """clock: says the time, in seconds since 1970."""
+        self._key = key
+        self._audience = audience
+        self._clock = clock
+        self.told: SessionQuery | None = None  # what we said of ourselves; None: nothing, and requests are not signed
+        self.session: bytes | None = None  # by which the peer remembers it
+        self.until = 0.0  # seconds since 1970: when it is to be told again
+        self.namespaces: frozenset[NamespaceId] = frozenset()  # for whom we act in its eyes
+
+    def fields(self, method: str, target: str, body: bytes) -> dict[str, str]:
+        """Return the header fields to send with a request: none, as long as the peer was told nothing."""
+        if self.told is None:
+            return {}
+        session = {SESSION_FIELD: self.session.hex()} if self.session else {}
+        return {**self.signature(method, target, body), **session}
+
+    def signature(self, method: str, target: str, body: bytes) -> dict[str, str]:
+        """Return the header fields that sign a request."""
+        path, _, query = target.partition("?")
+        return sign_ask(
+            Ask(method, path, query, body),
+            self._key,
+            self._audience,
+            created=int(self._clock()),
+            lifetime_s=LIFETIME_S,
+            nonce=secrets.token_bytes(NONCE_SIZE),
+        )

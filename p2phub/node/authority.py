@@ -1,0 +1,159 @@
+"""Who asks this node: signed requests, and the delegations that a node has shown (spec/authority.md).
+
+    Request ──signature, nonce──▶ node ──session──▶ namespaces it acts for ──▶ Request.caller
+
+An unsigned request is anybody's. One that is signed and wrong is refused, whatever it asks
+for: so the answer says nothing about what is here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from p2phub.core.access import ANYBODY, Caller
+from p2phub.core.delegation import Delegation, check_delegation, open_delegation, publishes
+from p2phub.core.errors import HubError, InvalidData
+from p2phub.core.httpsig import SKEW_MAX_S, Ask, open_ask
+from p2phub.core.identity import Identity, open_identity
+from p2phub.core.ids import NamespaceId, NodeId
+from p2phub.net.door import Request
+from p2phub.protocol.messages import (
+    SESSION_FIELD,
+    SESSION_OVER,
+    SessionAnswer,
+    SessionQuery,
+)
+from p2phub.protocol.nonces import Nonces
+from p2phub.protocol.sessions import SESSION_TTL_S, Acting, Session, Sessions
+from p2phub.store.store import Store
+
+from .disk import on_disk
+
+CHECK_S = 2.0  # seconds for which the keys of a namespace are taken to be what they were
+
+
+class Unproven(HubError):
+    """A request is not of whom it says that it is."""
+
+    def __init__(self, text: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.headers = headers or {}
+
+
+class Authority:
+    """Says of requests who asks, and remembers for whom nodes act."""
+
+    def __init__(self, own: NodeId, store: Store, clock: Callable[[], float]) -> None:
+        self._own = own
+        self._store = store
+        self._clock = clock
+        self._nonces = Nonces()
+        self._sessions = Sessions()
+
+    async def identify(self, request: Request) -> Request:
+        """Return `request` with its caller. Raises Unproven, TooManyRequests."""
+        if request.caller != ANYBODY:
+            # Of a bulk connection: what was proved for its ticket may be over by now.
+            return replace(request, caller=await self.still(request.caller))
+        now = self._clock()
+        ask = Ask(request.method, request.path, request.raw_query, request.body)
+        try:
+            signed = open_ask(ask, request.headers, self._own, now=now)
+            if signed is None:
+                return request
+            self._nonces.note(signed.node, signed.nonce, signed.expires + SKEW_MAX_S, now)
+        except InvalidData as exc:
+            raise Unproven(str(exc)) from exc
+        session = await self._session(signed.node, now)
+        named = request.headers.get(SESSION_FIELD)
+        if named is not None and (session is None or named != session.id.hex()):
+            raise Unproven("this session is over: begin another", {SESSION_FIELD: SESSION_OVER})
+        namespaces = session.namespaces(now) if session else frozenset()
+        return replace(request, caller=Caller(signed.node, namespaces))
+
+    async def still(self, caller: Caller) -> Caller:
+        """Return what is left now of what a caller proved before."""
+        if caller.node is None or not caller.namespaces:
+            return caller
+        now = self._clock()
+        session = await self._session(caller.node, now)
+        return Caller(caller.node, caller.namespaces & (session.namespaces(now) if session else frozenset()))
+
+    async def open_session(self, node: NodeId, query: SessionQuery) -> SessionAnswer:
+        """Look at what `node` shows, and remember it instead of what it showed before."""
+        now = self._clock()
+        acting, unknown, refused = await on_disk(self._look_at, node, query, now)
+        session = self._sessions.open(node, os.urandom(16), tuple(acting.values()), now)
+        return SessionAnswer(
+            namespaces=tuple(sorted(acting)),
+            unknown=tuple(sorted(unknown - acting.keys())),
+            refused=tuple(refused),
+            id=session.id if acting else None,
+            ttl=SESSION_TTL_S,
+        )
+
+    async def _session(self, node: NodeId, now: float) -> Session | None:
+        """Return what `node` has shown, as far as it is good."""
+        session = self._sessions.find(node, now)
+        if session is None or now - session.checked < CHECK_S:
+            return session
+        left = await on_disk(self._good_of, session.acting)
+        return self._sessions.check(node, session, left, now)
+
+    def _look_at(
+        self, node: NodeId, query: SessionQuery, now: float
+    ) -> tuple[dict[NamespaceId, Acting], set[NamespaceId], list[str]]:
+        """Return what is good of what `node` shows, the namespaces that are not known here, and what was refused."""
+        shown, refused = self._identities_in(query)
+        acting: dict[NamespaceId, Acting] = {}
+        unknown: set[NamespaceId] = set()
+        for data in query.delegations:
+            try:
+                delegation = open_delegation(data, now=now)
+                if delegation.node != node:
+                    raise InvalidData(f"a delegation for {delegation.namespace} is for another node")
+                identity = self._newest(delegation.namespace, shown.get(delegation.namespace))
+                if identity is None:
+                    unknown.add(delegation.namespace)
+                    continue
+                check_delegation(delegation, identity)
+            except InvalidData as exc:
+                refused.append(str(exc)[:200])
+            else:
+                acting[delegation.namespace] = Acting(delegation, identity)
+        return acting, unknown, refused
+
+    def _identities_in(self, query: SessionQuery) -> tuple[dict[NamespaceId, Identity], list[str]]:
+        shown: dict[NamespaceId, Identity] = {}
+        refused: list[str] = []
+        for chain in query.identities:
+            try:
+                identity = open_identity(chain.documents)
+            except InvalidData as exc:
+                refused.append(str(exc)[:200])
+            else:
+                shown[identity.namespace] = identity
+        return shown, refused
+
+    def _newest(self, namespace: NamespaceId, shown: Identity | None) -> Identity | None:
+        """Return the identity that counts: of one that is kept here the longer chain, else what was shown.
+
+        A stranger's is not kept: anybody can make namespaces.
+        """
+        known = self._store.logs.identity(namespace)
+        if known is None or shown is None:
+            return known or shown
+        if len(shown.chain) > len(known.chain):
+            self._store.logs.add_identity(shown)  # raises InvalidData if it is another history
+            return shown
+        return known
+
+    def _good_of(self, acting: tuple[Acting, ...]) -> tuple[Acting, ...]:
+        """Return the delegations whose keys publish as yet."""
+        return tuple(each for each in acting if self._is_good(each.delegation, each.identity))
+
+    def _is_good(self, delegation: Delegation, shown: Identity) -> bool:
+        known = self._store.logs.identity(delegation.namespace)
+        return publishes(delegation, known if known and len(known.chain) >= len(shown.chain) else shown)

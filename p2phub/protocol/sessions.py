@@ -1,0 +1,80 @@
+"""Remember for whom the nodes act that said so (spec/authority.md §3).
+
+A node shows its delegations once; afterwards its signed requests name the session. What
+is forgotten costs one more question: the node shows them again.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from p2phub.core.delegation import Delegation
+from p2phub.core.identity import Identity
+from p2phub.core.ids import NamespaceId, NodeId
+
+SESSIONS_MAX = 4096  # nodes remembered; spec/authority.md §3
+SESSION_TTL_S = 24 * 3600  # seconds; spec/authority.md §3
+
+
+class Acting(Struct, frozen=True):
+    """A delegation that was checked."""
+
+    delegation: Delegation
+    identity: Identity  # by which it was
+
+
+class Session(Struct, frozen=True):
+    """What one node has shown."""
+
+    id: bytes
+    until: float  # seconds since 1970
+    checked: float  # when the keys that signed what it has shown were last looked at
+    acting: tuple[Acting, ...]
+
+    def namespaces(self, now: float) -> frozenset[NamespaceId]:
+        """Return for whom the node acts at the time `now`."""
+        return frozenset(
+            acting.delegation.namespace for acting in self.acting if now < min(acting.delegation.expires, self.until)
+        )
+
+
+class Sessions:
+    """The sessions of those that asked one node. Times are seconds since 1970."""
+
+    def __init__(self, *, sessions_max: int = SESSIONS_MAX) -> None:
+        self._max = sessions_max
+        self._by_node: dict[NodeId, Session] = {}  # the least lately used first
+
+    def open(self, node: NodeId, identifier: bytes, acting: tuple[Acting, ...], now: float) -> Session:
+        """Remember what `node` has shown, instead of what it showed before.
+
+        identifier: of a new session. The old one goes on if the node shows the same again: it
+        may be several processes, none of which is to end what another began.
+        """
+        before = self._by_node.pop(node, None)
+        if before is not None and before.until > now and before.acting == acting and before.id:
+            identifier = before.id
+        session = self._by_node[node] = Session(identifier, now + SESSION_TTL_S, now, acting)
+        while len(self._by_node) > self._max:
+            del self._by_node[next(iter(self._by_node))]
+        return session
+
+    def find(self, node: NodeId, now: float) -> Session | None:
+        """Return the session of `node`, None if there is none."""
+        session = self._by_node.pop(node, None)
+        if session is None or session.until <= now:
+            return None
+        self._by_node[node] = session
+        return session
+
+    def check(self, node: NodeId, session: Session, left: tuple[Acting, ...], now: float) -> Session | None:
+        """Note that of what a session has shown only `left` is good now; returns the session of `node`."""
+        # It may have been opened anew meanwhile.
+        if self._by_node.get(node) is session:
+            # With less under an id that nobody names: so the node learns of it, and shows what it has now.
+            identifier = session.id if len(left) == len(session.acting) else b""
+            self._by_node[node] = Session(identifier, session.until, now, left)
+        return self.find(node, now)
+
+    def __len__(self) -> int:
+        return len(self._by_node)

@@ -1,0 +1,303 @@
+"""Who asks a real node: signed requests, sessions, tickets that carry their caller, and what attackers make of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from authoritykit import Watched, publisher_home, rotated, watched
+
+from p2phub.core.access import ANYBODY, Caller
+from p2phub.core.delegation import open_delegation, sign_delegation
+from p2phub.core.encoding import encode
+from p2phub.core.errors import PeerError, PeerUnreachable
+from p2phub.core.ids import NamespaceId, NodeId
+from p2phub.net.door import Handler, Request, Response
+from p2phub.net.http import Answer, HttpClient
+from p2phub.net.peerclient import PeerClient
+from p2phub.net.signer import Signer
+from p2phub.net.tls import client_context
+from p2phub.node import authority as module
+from p2phub.node.identity import own_identity
+from p2phub.node.introduce import delegate, delegations_of, introduce
+from p2phub.node.node import Node
+from p2phub.protocol.messages import SESSION_FIELD, HaveQuery, SessionQuery
+from p2phub.testing import values
+from p2phub.testing.hostile import open_home, serving
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+def looking_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the keys behind a session at each request, not every 2 s."""
+    monkeypatch.setattr(module, "CHECK_S", -1.0)
+
+
+# ── who asks ────────────────────────────────────────────────────────────────
+
+
+async def test_nobody_is_told_who_asks_for_what_is_public(tmp_path: Path) -> None:
+    async with watched(tmp_path / "server") as server, publisher_home(tmp_path / "asker") as (asker, _):
+        client = server.client(asker)
+
+        assert await server.callers(client) == [ANYBODY]
+        assert not any(name.startswith("signature") for request in server.seen for name in request.headers)
+
+
+async def test_after_an_introduction_requests_are_those_of_the_node_and_its_publisher(tmp_path: Path) -> None:
+    async with watched(tmp_path / "server") as server, publisher_home(tmp_path / "asker") as (asker, namespace):
+        client = server.client(asker)
+
+        assert await introduce(asker, client) == {namespace}
+        assert await server.callers(client) == [Caller(asker.id, frozenset({namespace}))]
+        # Another connection to the same peer needs no other introduction.
+        assert await server.callers(server.client(asker)) == [Caller(asker.id, frozenset({namespace}))]
+
+
+async def test_an_introduction_is_made_once(tmp_path: Path) -> None:
+    async with watched(tmp_path / "server") as server, publisher_home(tmp_path / "asker") as (asker, _):
+        client = server.client(asker)
+        for _ in range(3):
+            await introduce(asker, client)
+
+        # Twice: the first time its identity was not known there.
+        assert Counter(request.path for request in server.seen) == {"/v1/session": 2}
+
+
+async def test_a_node_of_no_publisher_is_known_by_its_key(tmp_path: Path) -> None:
+    async with watched(tmp_path / "server") as server, open_home(tmp_path / "asker") as asker:
+        client = server.client(asker)
+
+        assert await introduce(asker, client) == frozenset()
+        assert await server.callers(client) == [Caller(asker.id)]
+
+
+async def test_a_server_that_began_anew_is_told_again(tmp_path: Path) -> None:
+    async with watched(tmp_path / "server") as server, publisher_home(tmp_path / "asker") as (asker, namespace):
+        client = server.client(asker)
+        await introduce(asker, client)
+        server.node.authority._sessions = module.Sessions()
+
+        assert (await server.callers(client))[-1] == Caller(asker.id, frozenset({namespace}))
+
+
+async def test_the_identity_of_a_stranger_is_not_kept(tmp_path: Path) -> None:
+    async with watched(tmp_path / "server") as server, publisher_home(tmp_path / "asker") as (asker, namespace):
+        await introduce(asker, server.client(asker))
+
+        assert server.node.store.logs.identity(namespace) is None
+
+
+async def test_a_publisher_lets_another_machine_act_for_it(tmp_path: Path) -> None:
+    async with (
+        watched(tmp_path / "server") as server,
+        publisher_home(tmp_path / "publisher") as (publisher, namespace),
+        open_home(tmp_path / "other") as other,
+    ):
+        identity, data = delegate(publisher, other.id, 3600)
+        other.store.logs.add_identity(identity)
+        other.store.delegations.keep(open_delegation(data, now=other.clock()), data)
+        client = server.client(other)
+
+        assert await introduce(other, client) == {namespace}
+        assert await server.callers(client) == [Caller(other.id, frozenset({namespace}))]
+
+
+# ── what does not count ─────────────────────────────────────────────────────
+
+
+async def believed(server: Watched, asker: Node, *delegations: bytes) -> frozenset[NamespaceId]:
+    """Return for whom `asker` acts in the server's eyes if it shows `delegations`."""
+    client = server.client(asker)
+    answer = await client.begin_session(SessionQuery(delegations))
+    assert (await server.callers(client))[-1].namespaces == set(answer.namespaces)
+    return frozenset(answer.namespaces)
+
+
+async def test_a_delegation_of_another_node_is_worth_nothing(tmp_path: Path) -> None:
+    async with (
+        watched(tmp_path / "server") as server,
+        publisher_home(tmp_path / "publisher") as (publisher, namespace),
+        open_home(tmp_path / "thief") as thief,
+    ):
+        server.node.store.logs.add_identity(own_identity(publisher))
+        (stolen,) = delegations_of(publisher)
+
+        assert await believed(server, thief, stolen) == frozenset()
+        assert await believed(server, publisher, stolen) == {namespace}
+
+
+async def test_a_delegation_by_a_key_of_another_namespace_is_worth_nothing(tmp_path: Path) -> None:
+    async with (
+        watched(tmp_path / "server") as server,
+        publisher_home(tmp_path / "publisher") as (publisher, namespace),
+        open_home(tmp_path / "thief") as thief,
+    ):
+        server.node.store.logs.add_identity(own_identity(publisher))
+        now = int(thief.clock())
+        forged = sign_delegation(namespace, thief.id, values.key("thief"), now=now, ttl_s=60)
+
+        assert await believed(server, thief, forged) == frozenset()
+
+
+async def test_what_an_unknown_publisher_says_counts_once_its_identity_is_shown(tmp_path: Path) -> None:
+    async with watched(tmp_path / "server") as server, publisher_home(tmp_path / "asker") as (asker, namespace):
+        client = server.client(asker)
+        answer = await client.begin_session(SessionQuery(tuple(delegations_of(asker))))
+
+        assert (answer.namespaces, answer.unknown, answer.id) == ((), (namespace,), None)
+
+
+async def test_a_session_needs_a_signature(tmp_path: Path) -> None:
+    async with watched(tmp_path / "server") as server, open_home(tmp_path / "asker") as asker:
+        client = server.client(asker)
+        with pytest.raises(PeerError, match="401: a session is begun by a signed request"):
+            await client._ask("session", SessionQuery(), SessionQuery)
+
+
+# ── replay, audience, time, impostors ───────────────────────────────────────
+
+
+def raw(server: Watched) -> HttpClient:
+    return HttpClient(server.address.host, server.address.port, client_context(server.node.id))
+
+
+async def send(server: Watched, headers: dict[str, str], body: bytes, path: str = "/v1/have") -> Answer:
+    client = raw(server)
+    try:
+        return await client.ask("POST", path, headers, body, size_max=100_000)
+    finally:
+        client.close()
+
+
+QUERY = encode(HaveQuery((values.file_entry("x", b"x").root,)))
+
+
+def signer_to(audience: NodeId, asker: Node, *, late_s: float = 0.0) -> Signer:
+    return Signer(asker.key, audience, lambda: asker.clock() - late_s)
+
+
+async def test_a_request_that_was_seen_before_is_refused(tmp_path: Path) -> None:
+    async with watched(tmp_path / "server") as server, open_home(tmp_path / "asker") as asker:
+        headers = signer_to(server.node.id, asker).signature("POST", "/v1/have", QUERY)
+
+        assert (await send(server, headers, QUERY)).status == 200
+        again = await send(server, headers, QUERY)
+        assert (again.status, again.body) == (401, b"the same signed request came before: each is good once")
+
+
+async def test_a_request_to_another_node_is_refused(tmp_path: Path) -> None:
+    async with watched(tmp_path / "server") as server, open_home(tmp_path / "asker") as asker:
+        other = NodeId(values.key("other").public_key)
+        headers = signer_to(other, asker).signature("POST", "/v1/have", QUERY)
+
+        answer = await send(server, headers, QUERY)
+        assert (answer.status, b"signed to another node" in answer.body) == (401, True)
+
+
+@pytest.mark.parametrize("late_s", [-3600, 3600])
+async def test_a_clock_that_is_wrong_is_named(tmp_path: Path, late_s: float) -> None:
+    async with watched(tmp_path / "server") as server, open_home(tmp_path / "asker") as asker:
+        headers = signer_to(server.node.id, asker, late_s=late_s).signature("POST", "/v1/have", QUERY)
+
+        answer = await send(server, headers, QUERY)
+        assert (answer.status, b"one of the two clocks is wrong" in answer.body) == (401, True)
+
+
+async def test_a_body_that_was_changed_on_the_way_is_refused(tmp_path: Path) -> None:
+    async with watched(tmp_path / "server") as server, open_home(tmp_path / "asker") as asker:
+        headers = signer_to(server.node.id, asker).signature("POST", "/v1/have", QUERY)
+
+        answer = await send(server, headers, QUERY[:-1] + b"\0")
+        assert (answer.status, answer.body) == (401, b"the body is not what content-digest says")
+
+
+async def test_a_refusal_says_nothing_of_what_is_here(tmp_path: Path, copy_of: Callable[[str], Path]) -> None:
+    """The signature is looked at first: a wrong one gets the same answer for what is here and what is not."""
+    async with watched(copy_of("server")) as server, open_home(tmp_path / "asker") as asker:
+        (held,) = (item[0] for item in server.node.store.holdings.own(b"", 1))
+        answers = []
+        for manifest in (held.hex(), 64 * "0"):
+            path = f"/v1/manifest/{manifest}"
+            headers = signer_to(NodeId(values.key("other").public_key), asker).signature("GET", path, b"")
+            client = raw(server)
+            answers.append(await client.ask("GET", path, headers, b"", size_max=100_000))
+            client.close()
+
+    assert answers[0] == answers[1]
+    assert answers[0].status == 401
+
+
+async def test_an_impostor_is_told_nothing(tmp_path: Path) -> None:
+    """Whoever answers with another certificate gets no request, so nothing that is signed either."""
+    async with watched(tmp_path / "impostor") as impostor, publisher_home(tmp_path / "asker") as (asker, _):
+        called = NodeId(values.key("called").public_key)
+        client = PeerClient(called, impostor.address.host, impostor.address.port, signer=asker.calls.signer(called))
+
+        with pytest.raises(PeerUnreachable, match="answered instead of"):
+            await introduce(asker, client)
+        assert impostor.seen == []
+
+
+async def test_a_peer_that_says_again_and_again_that_a_session_is_over_ends_nothing_but_the_question(
+    tmp_path: Path,
+) -> None:
+    asked: Counter[str] = Counter()
+
+    def over(handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            asked[request.path] += 1
+            if request.path == "/v1/session" and asked[request.path] <= 2:
+                return await handler(request)
+            return Response(401, b"over", "text/plain", {SESSION_FIELD: "over"})
+
+        return answer
+
+    async with (
+        open_home(tmp_path / "server") as server,
+        publisher_home(tmp_path / "asker") as (asker, _),
+        serving(server, wrap=over) as address,
+    ):
+        client = PeerClient(server.id, address.host, address.port, signer=asker.calls.signer(server.id))
+        with pytest.raises(PeerError, match="401"):
+            await client.have([values.file_entry("x", b"x").root])
+        await introduce(asker, client)
+        with pytest.raises(PeerError, match="401"):
+            await client.have([values.file_entry("x", b"x").root])
+        client.close()
+
+    assert asked == {"/v1/have": 2, "/v1/session": 3}
+
+
+# ── keys that publish no more ───────────────────────────────────────────────
+
+
+async def test_a_key_that_was_retired_ends_what_it_delegated(tmp_path: Path, looking_always: None) -> None:
+    async with watched(tmp_path / "server") as server, publisher_home(tmp_path / "asker") as (asker, namespace):
+        client = server.client(asker)
+        await introduce(asker, client)
+        assert (await server.callers(client))[-1].namespaces == {namespace}
+
+        server.node.store.logs.add_identity(rotated(asker))
+        assert (await server.callers(client))[-1] == Caller(asker.id)
+        # And nothing that is shown of before makes it good again.
+        assert await believed(server, asker, *delegations_of(asker)) == frozenset()
+
+
+async def test_a_longer_chain_that_is_shown_counts_over_the_one_that_is_kept(tmp_path: Path) -> None:
+    async with watched(tmp_path / "server") as server, publisher_home(tmp_path / "asker") as (asker, namespace):
+        server.node.store.logs.add_identity(own_identity(asker))
+        (old,) = delegations_of(asker)
+        asker.store.logs.add_identity(rotated(asker))
+        chain = asker.store.logs.identity_chain(namespace)
+        assert chain is not None
+
+        answer = await server.client(asker).begin_session(SessionQuery((old,), (chain,)))
+        assert (answer.namespaces, answer.unknown) == ((), ())
+        assert "does not publish" in answer.refused[0]
+        kept = server.node.store.logs.identity(namespace)
+        assert kept is not None
+        assert kept.current.version == 2
