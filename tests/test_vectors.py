@@ -19,16 +19,20 @@ from p2phub.core.errors import ForkedLog, HubError, InvalidData, InvalidEncoding
 from p2phub.core.filetree import ChunkList, TreePage, check_page, join_pages, pack
 from p2phub.core.forks import PROOF_SIZE_MAX, ForkProof, check_fork
 from p2phub.core.frames import HEADER_SIZE, Opener, Sealer, plaintext_size
+from p2phub.core.fresh import SignedFresh, open_fresh
 from p2phub.core.identity import Identity, SignedDocument, open_identity
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId, PublicKey
 from p2phub.core.merkle import FILE_TREE, LOG_TREE, TreeHash
 from p2phub.core.noderecord import open_node_record
+from p2phub.core.notes import COSIGNATURE, parse_note_key, split_note
 from p2phub.core.paths import check_path, check_paths
 from p2phub.core.records import NO_PREVIOUS, SKEW_MAX_S, Summary, log_id, open_entry, read_entry
 from p2phub.core.search import Query
 from p2phub.core.signing import SigningKey, check_public_key, check_signature, signed_message
 from p2phub.core.upstream import Foreign
+from p2phub.core.witness import cosign, cosigned_by, format_request, parse_checkpoint, parse_request
 from p2phub.protocol import messages, talk
+from p2phub.protocol.witnessing import Cosigned, check_request
 from p2phub.store.keys import load_key
 from p2phub.store.layout import Layout
 from p2phub.store.partial import saved_chunks
@@ -384,6 +388,41 @@ def test_identity() -> None:
     for case in vectors["invalid"]:
         with pytest.raises(InvalidData):
             open_identity(read_chain(case["chain"]))
+
+
+def test_fresh() -> None:
+    vectors = load("fresh.json")
+    identities = {name: open_identity(read_chain(chain)) for name, chain in vectors["identities"].items()}
+    for case in vectors["valid"]:
+        signed = encoding.decode(unhex(case["encoded"]), SignedFresh, size_max=80_000)
+        opened = open_fresh(signed, identities[case["identity"]], now=vectors["now"])
+        assert plain(opened.fresh) == case["value"]
+    for case in vectors["invalid"]:
+        signed = encoding.decode(unhex(case["encoded"]), SignedFresh, size_max=80_000)
+        with pytest.raises(InvalidData):
+            open_fresh(signed, identities[case["identity"]], now=vectors["now"])
+
+
+def test_witness() -> None:
+    vectors = load("witness.json")
+    key = SigningKey(unhex(vectors["seed"]))
+    witness = parse_note_key(vectors["key"], type_=COSIGNATURE)
+    text, at = vectors["text"].encode(), vectors["time"]
+    assert str(witness) == vectors["key"]
+    assert cosign(text, witness.name, key, time=at).text == vectors["line"]
+    known: Cosigned | None = None
+    for case in vectors["requests"]:
+        request = parse_request(case["request"].encode())
+        assert format_request(request) == case["request"].encode()
+        signed, _ = split_note(request.note)
+        checkpoint = parse_checkpoint(signed)
+        refusal = check_request(request, checkpoint, known)
+        assert (refusal.status if refusal else 200) == case["status"]
+        if refusal is None:
+            known = Cosigned(checkpoint.size, checkpoint.root, request.note)
+            assert cosigned_by(request.note + case["body"].encode(), [witness]) == {witness: at}
+        elif refusal.size is not None:
+            assert f"{refusal.size}\n" == case["body"]
 
 
 def test_node_record() -> None:

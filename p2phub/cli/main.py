@@ -40,6 +40,7 @@ _COMMANDS = {
     "follow": "follow:follow",
     "id": "identity:identity",
     "trust": "trust:trust",
+    "witness": "witness:witness",
     "store": "storage:storage",
     "mirror": "mirrors:mirror",
 }

@@ -39,6 +39,7 @@ LOCAL_PORT = 8628  # the local door's default; spec/local-api.md §1
 @click.option("--upstream-hub", metavar="HOST", help="The hub whose names it has, if it is a cache of another one.")
 @click.option("--upstream-token-file", type=click.Path(path_type=Path), help="Where its token is, if not in HF_TOKEN.")
 @click.option("--share-restricted", is_flag=True, help="Let peers have what that hub does not give to everybody, too.")
+@click.option("--witness", is_flag=True, help="Vouch for heads of logs that only grew, for whoever asks.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Write JSON to this file once the node answers.")
 def node(
     listen: str,
@@ -53,6 +54,7 @@ def node(
     upstream_hub: str | None,
     upstream_token_file: Path | None,
     share_restricted: bool,
+    witness: bool,
     ready_file: Path | None,
 ) -> None:
     """Run a node: serve what is here, replicate the catalogue, answer on this machine."""
@@ -77,6 +79,9 @@ def node(
         for address in running.addresses:
             sys.stderr.write(f"  peers reach it at {address}\n")
         sys.stderr.write(f"  this machine reaches it at {local_url}\n")
+        if running.witness is not None:
+            sys.stderr.write("  it vouches for logs of publishers who say:\n")
+            sys.stderr.write(f"    p2phub witness add {running.witness.key} {running.addresses[0]}\n")
         sys.stderr.flush()
 
     work = partial(
@@ -88,6 +93,7 @@ def node(
             site=site or chosen.site,
             lan=chosen.lan and not no_lan,
             share_restricted=share_restricted or chosen.share_restricted,
+            witness=witness,
         ),
         listen=parse_endpoint(listen),
         local=parse_endpoint(local),

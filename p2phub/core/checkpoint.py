@@ -13,21 +13,19 @@ has no NUL, so it can never be mistaken for another message that the key signs.
 from __future__ import annotations
 
 import base64
-import binascii
-import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from msgspec import Struct
 
 from .errors import InvalidData, InvalidName, InvalidSignature
 from .ids import LogId, PublicKey
+from .notes import ED25519, NoteLine, key_id, parse_lines
 from .signing import SigningKey, check_note_signature
 
 HEAD_SIZE_MAX = 4096  # bytes; spec/checkpoint.md §1
 
 _ORIGIN = "p2phub/log/"
-_ED25519 = b"\x01"  # signature type; C2SP signed-note
 _NOTE = re.compile(
     rf"{_ORIGIN}(?P<log>[a-z2-7]{{52}})\n"
     r"(?P<size>0|[1-9][0-9]{0,15})\n"
@@ -45,13 +43,39 @@ class Head(Struct, frozen=True):
     root: bytes  # 32 bytes
     text: bytes  # the whole note, as it was signed
 
+    @property
+    def signed(self) -> bytes:
+        """The text that signatures cover, with its last line feed."""
+        return self.text.partition(b"\n\n")[0] + b"\n"
+
+    @property
+    def lines(self) -> list[NoteLine]:
+        """Who signed it, its log and witnesses; as they came. Raises InvalidData if one is no base64."""
+        return parse_lines(self.text.partition(b"\n\n")[2].decode())
+
 
 def sign_head(log: LogId, size: int, root: bytes, key: SigningKey) -> Head:
     """Return the head of `log` at `size` records, signed by its key."""
     origin = f"{_ORIGIN}{log}"
     text = f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n".encode()
-    signature = _key_hash(origin, key.public_key) + key.sign_note(text)
-    return Head(log, size, root, text + f"\n— {origin} {base64.b64encode(signature).decode()}\n".encode())
+    line = NoteLine(origin, key_id(origin, ED25519, key.public_key), key.sign_note(text))
+    return Head(log, size, root, text + b"\n" + line.text.encode())
+
+
+def with_lines(head: Head, lines: Iterable[NoteLine]) -> Head:
+    """Return `head` with these signature lines behind those that it has, in place of older ones of the same keys.
+
+    Raises InvalidData if it is too long then.
+    """
+    added = {(line.name, line.key_id): line for line in lines}
+    kept = [line for line in head.lines if (line.name, line.key_id) not in added]
+    note = head.signed + b"\n" + "".join(line.text for line in [*kept, *added.values()]).encode()
+    return parse_head(note)
+
+
+def log_origin(log: LogId) -> str:
+    """Return the first line of the heads of `log`."""
+    return f"{_ORIGIN}{log}"
 
 
 def parse_head(note: bytes) -> Head:
@@ -80,31 +104,11 @@ def open_head(note: bytes, *, log: LogId, key: PublicKey) -> Head:
     head = parse_head(note)
     if head.log != log:
         raise InvalidData(f"the head is of log {head.log}, not of {log}")
-    signed, _, lines = note.partition(b"\n\n")
-    origin = f"{_ORIGIN}{log}"
-    key_hash = _key_hash(origin, key)
-    ours = [blob for name, blob in _signatures(lines.decode()) if name == origin and blob[:4] == key_hash]
+    origin = log_origin(log)
+    own_id = key_id(origin, ED25519, key)
+    ours = [line for line in head.lines if (line.name, line.key_id) == (origin, own_id)]
     if not ours:
         raise InvalidSignature("the head is not signed by the key of its log")
-    for blob in ours:
-        check_note_signature(key, signed + b"\n", blob[4:])
+    for line in ours:
+        check_note_signature(key, head.signed, line.signature)
     return head
-
-
-def _signatures(lines: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the key's name and what stands beside it, of each signature line; others' are witnesses'."""
-    for line in lines.removesuffix("\n").split("\n"):
-        _, name, encoded = line.split(" ")
-        try:
-            blob = base64.b64decode(encoded, validate=True)
-        except binascii.Error as exc:
-            raise InvalidData("a signature of the head is no base64") from exc
-        # Two spellings of one signature would be two heads.
-        if base64.b64encode(blob).decode() != encoded:
-            raise InvalidData("a signature of the head is not in canonical base64")
-        yield name, blob
-
-
-def _key_hash(name: str, key: PublicKey) -> bytes:
-    """Return the 4 bytes by which a signed note tells keys apart."""
-    return hashlib.sha256(name.encode() + b"\n" + _ED25519 + key).digest()[:4]

@@ -18,6 +18,7 @@ import trio
 from p2phub.core.errors import HubError, Offline
 from p2phub.core.names import Address
 from p2phub.net.localdoor import bind_local, serve_local
+from p2phub.node.cosigning import vouch
 from p2phub.node.disk import on_disk
 from p2phub.node.lan import discover
 from p2phub.node.mirroring import keep_up
@@ -26,6 +27,7 @@ from p2phub.node.node import Node, open_node
 from p2phub.node.replicate import replicate
 from p2phub.node.serve import open_peer_door
 from p2phub.node.settings import Settings
+from p2phub.node.witness import Witness
 from p2phub.store.disk import write_file
 
 from .client import find_daemon
@@ -69,6 +71,8 @@ async def run_daemon(
     async with open_node(settings) as node:
         for address in peers:
             await on_disk(node.store.peers.add, address)
+        if settings.witness:
+            node.witness = await on_disk(Witness.open, settings.layout)
         listener, endpoint = bind_local(*local)
         try:
             async with trio.open_nursery() as nursery:
@@ -87,6 +91,7 @@ async def run_daemon(
                         nursery.start_soon(on_disk, node.store.index.refill)
                         nursery.start_soon(replicate, node)
                         nursery.start_soon(recheck, node)
+                        nursery.start_soon(vouch, node)
                         nursery.start_soon(discover, node, *bound)
                         nursery.start_soon(keep_up, node)
                         ready(node, f"http://{endpoint}")

@@ -194,6 +194,8 @@ def _reason(exc: BaseException) -> str:
     while inner is not None:
         if isinstance(inner, BaseExceptionGroup):  # one for each address of a host
             inner = inner.exceptions[-1]
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            return f"its certificate does not hold: {inner.verify_message}"
         if isinstance(inner, ssl.SSLError) and not isinstance(inner, ssl.SSLEOFError):
             return "what answers there is no p2phub node"
         said = inner.strerror if isinstance(inner, OSError) else None

@@ -25,6 +25,7 @@ from p2phub.core.errors import (
     UnknownForm,
 )
 from p2phub.core.forks import PROOF_SIZE_MAX, ForkProof
+from p2phub.core.fresh import SignedFresh
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.manifest import MANIFEST_SIZE_MAX, manifest_id
 from p2phub.core.names import format_endpoint
@@ -36,6 +37,7 @@ from p2phub.protocol.messages import (
     BucketsQuery,
     Consistency,
     ConsistencyQuery,
+    FreshQuery,
     Have,
     HaveQuery,
     Heads,
@@ -55,6 +57,7 @@ from p2phub.protocol.messages import (
     RecordsQuery,
     SessionAnswer,
     SessionQuery,
+    Statements,
     Ticket,
     Tickets,
     TicketsQuery,
@@ -64,6 +67,7 @@ from p2phub.protocol.messages import (
     UpstreamQuery,
 )
 from p2phub.protocol.talk import Reply
+from p2phub.protocol.witnessing import COSIGNATURES_SIZE_MAX
 
 from .connection import one_line
 from .http import Answer, AnswerTooLarge, HttpClient, NoAnswer
@@ -154,6 +158,17 @@ class PeerClient:
             raise self._violation(f"answered {len(chains)} identities instead of 1 to {len(namespaces)}")
         return chains
 
+    async def fresh(self, namespaces: Sequence[NamespaceId]) -> tuple[SignedFresh | None, ...]:
+        """Return what the first of the publishers `namespaces` stated last, as many as fit; unchecked."""
+        found = (await self._ask("fresh", FreshQuery(tuple(namespaces)), Statements)).statements
+        if not 1 <= len(found) <= len(namespaces):
+            raise self._violation(f"answered {len(found)} statements instead of 1 to {len(namespaces)}")
+        return found
+
+    async def add_checkpoint(self, body: bytes) -> Answer:
+        """Return what the witness of the peer says of a head; unchecked."""
+        return await self._answer("POST", "witness/add-checkpoint", body, "text/plain", size_max=COSIGNATURES_SIZE_MAX)
+
     async def records(self, ranges: Sequence[LogRange]) -> tuple[tuple[bytes, ...], ...]:
         """Return the entries of the first of `ranges`, as many as fit; unchecked."""
         entries = (await self._ask("records", RecordsQuery(tuple(ranges)), Records)).entries
@@ -240,12 +255,12 @@ class PeerClient:
 
     async def _exchange(self, method: str, what: str, *, content: bytes | None, size_max: int) -> bytes | None:
         """Return the body of the answer, None if the peer has it not."""
-        answer = await self._answer(method, what, content, size_max)
+        answer = await self._answer(method, what, content, CBOR, size_max=size_max)
         is_over = answer.status == 401 and answer.headers.get(SESSION_FIELD.encode()) == SESSION_OVER.encode()
         if is_over and self._signer and self._signer.told and self._signer.session:
             # The peer began anew, or forgot us for others.
             await self.begin_session(self._signer.told)
-            answer = await self._answer(method, what, content, size_max)
+            answer = await self._answer(method, what, content, CBOR, size_max=size_max)
         status, body = answer.status, answer.body
         if status == 404:
             return None
@@ -258,10 +273,13 @@ class PeerClient:
             raise PeerError(f"{self} answered {status}: {one_line(text)}", peer=str(self.node))
         return body
 
-    async def _answer(self, method: str, what: str, content: bytes | None, size_max: int) -> Answer:
+    async def _answer(
+        self, method: str, what: str, content: bytes | None, content_type: str, *, size_max: int
+    ) -> Answer:
+        """Return the answer, whatever its status."""
         headers = {"accept-encoding": "identity", "user-agent": "p2phub"}
         if content is not None:
-            headers["content-type"] = CBOR
+            headers["content-type"] = content_type
         sign = {"sign": self._signer.fields} if self._signer else {}
         try:
             # Each byte restarts the timeout for the next one, so that a trickle would never end.

@@ -16,7 +16,7 @@ from p2phub.core.names import parse_address
 from p2phub.core.policy import Policy, changed
 from p2phub.core.search import Page
 
-from . import branches, claiming, housekeeping, inspect, limits, trust, whohas
+from . import branches, claiming, housekeeping, inspect, limits, trust, whohas, witnesses
 from .confirm import wait_confirmed
 from .conflicts import list_conflicts, reopen_log
 from .disk import on_disk
@@ -29,6 +29,7 @@ from .neighbours import contact_of
 from .node import Node, open_node
 from .operations import (
     AddPeers,
+    AddWitness,
     ChangePolicy,
     CheckDomain,
     CheckSignature,
@@ -41,6 +42,7 @@ from .operations import (
     ListConflicts,
     ListPeers,
     ListProviders,
+    ListWitnesses,
     Log,
     MirrorAdd,
     MirrorList,
@@ -51,6 +53,7 @@ from .operations import (
     Operation,
     PublishFolder,
     RemovePeer,
+    RemoveWitness,
     ReopenLog,
     Search,
     SetLabel,
@@ -459,6 +462,9 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     SignModel: _sign_model,
     CheckSignature: _check_signature,
     ShowBill: _sbom,
+    AddWitness: witnesses.add,
+    ListWitnesses: witnesses.show,
+    RemoveWitness: witnesses.remove,
     MoveBranch: _move_branch,
     YankVersion: _yank,
     ListPeers: _peers,

@@ -16,6 +16,7 @@ from p2phub.core.ids import LogId
 from p2phub.core.merkle import LOG_TREE, consistency_proof, root
 from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.messages import LogRange
+from p2phub.store.store import Store
 
 from .disk import on_disk
 from .node import Node
@@ -84,7 +85,12 @@ async def _by_heads(node: Node, client: PeerClient, head: Head) -> ForkProof | N
         # Only who has the longer history can show what it was when it was shorter.
         found = await client.consistency(head.log, ours.size, head.size)
         return ForkedHeads(head.text, ours.text, found.root, found.proof) if found else None
-    leaves = await on_disk(node.store.logs.leaves, head.log, ours.size)
+    return await on_disk(prove_by_own_log, node.store, ours, head)
+
+
+def prove_by_own_log(store: Store, ours: Head, head: Head) -> ForkedHeads:
+    """Return what the records that `ours` covers say against `head`, which is not larger."""
+    leaves = store.logs.leaves(head.log, ours.size)
     return ForkedHeads(
         ours.text, head.text, root(LOG_TREE, leaves[: head.size]), consistency_proof(LOG_TREE, leaves, head.size)
     )

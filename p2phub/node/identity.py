@@ -69,11 +69,18 @@ def own_recipient(node: Node) -> RecipientKey:
 
 
 def publish_record(node: Node, make: MakeRecord) -> Entry:
-    """Sign what `make` returns and append it to this home's own log. Raises as `own_publisher` does."""
+    """Sign what `make` returns, append it to this home's own log, and state that it is the newest.
+
+    Raises as `own_publisher` does.
+    """
+    from .fresh import state_newest  # it asks whose this home is
+
     identity, key = own_publisher(node)
     # An index that was lost does not know it any more, and peers will ask for it.
     node.store.logs.add_identity(identity, own=True)
-    return node.store.logs.append_own(identity.namespace, key, make)
+    entry = node.store.logs.append_own(identity.namespace, key, make)
+    state_newest(node)
+    return entry
 
 
 def create_identity(node: Node) -> Identity:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from p2phub.core import merkle
+from p2phub.core.checkpoint import parse_head
 from p2phub.core.encoding import encode
 from p2phub.core.fingerprints import SHORT_SIZE, range_of, short_item
+from p2phub.core.ids import LogId
 from p2phub.core.merkle import LOG_TREE
 from p2phub.protocol.messages import (
     HEADS_ANSWER_SIZE,
@@ -79,6 +81,16 @@ def _compare(digests: Digests, asked: MapQuery | None, salt: bytes) -> MapAnswer
     if root == asked.root:
         return MapAnswer(root, ())
     return MapAnswer(root, tuple(told(children, salt) for children in digests.children(asked.prefixes)))
+
+
+def shown_head(store: Store, log: LogId) -> LogHead | None:
+    """Return the head of a log that is here, with the lines of witnesses that its publisher stated; None if none is."""
+    state, stated = store.logs.state(log), store.fresh.stated_head(log)
+    if state is None or not state.head:
+        return None
+    ours = parse_head(state.head)
+    is_same = stated is not None and (stated.head.size, stated.head.root) == (ours.size, ours.root)
+    return LogHead(state.namespace, state.version, stated.head.text if stated and is_same else state.head)
 
 
 def heads_in(store: Store, query: BucketsQuery) -> Heads:

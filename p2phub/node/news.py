@@ -5,13 +5,14 @@ logs that changed ──compose──▶ Push ──▶ another node ──take�
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from p2phub.core.checkpoint import Head, open_head, parse_head
 from p2phub.core.encoding import encode
-from p2phub.core.errors import ForkedLog, InvalidData, SplitIdentity
+from p2phub.core.errors import ForkedLog, InvalidData, SplitIdentity, TooEarly
 from p2phub.core.fingerprints import log_digest
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NamespaceId
@@ -21,6 +22,7 @@ from p2phub.protocol.talk import PUSH_SIZE_MAX, STOPPED_MAX, Push, Wanted, Whole
 from p2phub.store.logs import LogPart, LogState
 from p2phub.store.store import Store
 
+from . import fresh
 from .following import Following
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 ENTRIES_SIZE_MAX = 24 * 1024  # bytes of entries of one log in a message; who needs more asks for them
 IDENTITY_SIZE_MAX = 16 * 1024  # bytes of an identity in a message
 WANTED_MAX = 64  # logs that are asked for by name; who misses more compares catalogues
+FRESH_SIZE_MAX = 8 * 1024  # bytes of a statement of the publisher in a message
 _WHOLE_SIZE = 256  # bytes that a log takes beside its head, identity and entries, at most
 
 
@@ -112,14 +115,19 @@ def _whole(store: Store, state: LogState, start: int, room: int) -> Whole:
         if size > min(room, IDENTITY_SIZE_MAX):
             chain, size = None, 0
         room -= size
+    stated = store.fresh.get(state.namespace)
+    size = len(encode(stated)) if stated else 0
+    if size > min(room, FRESH_SIZE_MAX):
+        stated, size = None, 0
+    room -= size
     size_max = min(room, ENTRIES_SIZE_MAX)
     entries: list[bytes] = []
     if start < state.size:
         entries = store.logs.entries(state.log, start, size_max=size_max)[: state.size - start]
     # Some of them would bring nobody further than the head that they belong to.
     if len(entries) < state.size - start or sum(len(data) + 8 for data in entries) > size_max:
-        return Whole(head, identity=chain)
-    return Whole(head, start, tuple(entries), chain)
+        return Whole(head, identity=chain, fresh=stated)
+    return Whole(head, start, tuple(entries), chain, stated)
 
 
 def take(store: Store, following: Following, push: Push, *, now: float, may_begin: bool = True) -> Taken:
@@ -133,6 +141,7 @@ def take(store: Store, following: Following, push: Push, *, now: float, may_begi
     for whole in push.whole:
         try:
             _take_whole(store, following, whole, taken, now, may_begin)
+            _take_statement(store, following, whole, now)
         except ForkedLog as exc:
             # The publisher's fault. Who compares catalogues with the sender finds what proves it.
             log.warning("%s", exc)
@@ -218,6 +227,14 @@ def _take_whole(store: Store, following: Following, whole: Whole, taken: Taken, 
     if after[0] < identity.counted(head.log, head.size):
         taken.is_behind = taken.was_news = True
         taken.holds = False
+
+
+def _take_statement(store: Store, following: Following, whole: Whole, now: float) -> None:
+    """Keep what the publisher of a log stated to be newest. Raises InvalidData if it is wrong."""
+    if whole.fresh is None or not following.policy.names(whole.head.namespace):
+        return
+    with contextlib.suppress(TooEarly):
+        fresh.take(store, whole.head.namespace, whole.fresh, now=now)
 
 
 def _identity(known: Identity | None, whole: Whole, head: Head) -> Identity | None:

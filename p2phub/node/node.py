@@ -19,7 +19,7 @@ import trio
 from p2phub.core.access import Caller
 from p2phub.core.certificate import certificate
 from p2phub.core.errors import StoreError
-from p2phub.core.ids import ContentId, LogId, NodeId
+from p2phub.core.ids import ContentId, LogId, NamespaceId, NodeId
 from p2phub.core.labels import Labels
 from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, SignedNodeRecord, sign_node_record
 from p2phub.core.signing import SigningKey
@@ -41,6 +41,7 @@ from .openanswers import OpenAnswers
 from .results import SwarmProvider
 from .settings import Settings
 from .upstream import Hub
+from .witness import Witness
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +108,7 @@ class Node:
     access: Access = field(init=False)
     naming: Naming = field(init=False)
     open_answers: OpenAnswers = field(init=False)
+    witness: Witness | None = None  # if this node cosigns heads
     uploaded: int = 0  # bytes of content sent since the start
     noted_record: bytes = b""  # the own record as the store has it
     _record: SignedNodeRecord | None = None
@@ -121,6 +123,8 @@ class Node:
         self.naming = Naming()
         self.open_answers = OpenAnswers(self._has_lost)
         self.hub = Hub(self.settings)  # another hub that has what nobody here has
+        self.published = trio.Event()  # set when something of one's own is new
+        self.learned: dict[NamespaceId, float] = {}  # when a peer was asked what a publisher stated
 
     @property
     def id(self) -> NodeId:
@@ -170,6 +174,13 @@ class Node:
     def note_news(self, log: LogId, start: int, source: NodeId | None = None) -> None:
         """Note that a log came further than `start` records, to be told to others but for the peer that brought it."""
         self.neighbours.note_news(log, start, source)
+        if source is None:
+            self.wake_publisher()
+
+    def wake_publisher(self) -> None:
+        """Let whoever states what is newest of one's own look."""
+        self.published.set()
+        self.published = trio.Event()
 
 
 @asynccontextmanager
@@ -190,5 +201,7 @@ async def open_node(
         finally:
             node.calls.close()
             node.hub.close()
+            if node.witness is not None:
+                node.witness.close()
     finally:
         store.close()

@@ -50,6 +50,8 @@ from .results import (
     SwarmInfo,
     TrustedMirrors,
     VerifyResult,
+    Witnesses,
+    WitnessInfo,
     YankResult,
 )
 
@@ -191,6 +193,21 @@ class ShowBill(Operation, tag="sbom", frozen=True):
 
     reference: Text
     form: BillForm = "cyclonedx"
+
+
+class AddWitness(Operation, tag="witness-add", frozen=True):
+    """Count on a witness, and let it cosign the own log if it is said where it is asked."""
+
+    key: Text  # NAME+ID+KEY
+    place: Text | None = None  # URL, or p2phub address
+
+
+class ListWitnesses(Operation, tag="witnesses", frozen=True):
+    pass
+
+
+class RemoveWitness(Operation, tag="witness-remove", frozen=True):
+    name: Text  # of its key, or the whole key
 
 
 class MoveBranch(Operation, tag="branch", frozen=True):
@@ -357,7 +374,7 @@ class MirrorTrust(Operation, tag="mirror-trust", frozen=True):
 AnyOperation = (
     PublishFolder | Fetch | FetchFile | Search | Info | Log | ListConflicts | Verify | MoveBranch | YankVersion
     | ListPeers | AddPeers | RemovePeer | ExplainSwarm | ListProviders | GetStatus | ShowLimits | SetLimit | SetRange
-    | SetLabel | ShowPolicy | ChangePolicy
+    | SetLabel | ShowPolicy | ChangePolicy | AddWitness | ListWitnesses | RemoveWitness
     | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin | StoreUse | StoreView | StoreAdopt | StoreRebuild
     | MirrorAdd | MirrorList | MirrorUpdate | MirrorRemove | MirrorTrust | ReopenLog
     | SignModel | CheckSignature | ShowBill
@@ -386,6 +403,9 @@ RESULTS: dict[type[Operation], Any] = {
     SignModel: ModelSignature,
     CheckSignature: SignatureCheck,
     ShowBill: BillOfMaterials,
+    AddWitness: WitnessInfo,
+    ListWitnesses: Witnesses,
+    RemoveWitness: WitnessInfo,
     MoveBranch: BranchResult,
     YankVersion: YankResult,
     ListPeers: list[PeerInfo],

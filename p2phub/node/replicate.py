@@ -9,19 +9,20 @@ lost. A node passes on only what changed its own state, so news dies out by itse
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
 from p2phub.core.errors import HubError, PeerViolation, StoreError
-from p2phub.core.ids import NodeId
+from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.store.peers import Peer
 
+from . import inventory
 from .calling import ban_peer, call_peer, usable_peers
 from .disk import on_disk
 from .events import Notice, Tell
+from .fresh import learn_of_interest, learn_quietly
 from .gossip import tell_forever, tend
-from .inventory import learn_quietly
 from .node import Node
 from .pulling import pull
 
@@ -37,14 +38,17 @@ FORGET_S = 3600.0  # seconds between looks for peers to be forgotten
 MATES_MAX = 16  # peers that a command pulls from
 
 
-async def ask_for_news(node: Node, tell: Tell, *, timeout_s: float) -> None:
-    """Pull from all known peers unless the node is offline, and tell why each that failed did."""
+async def ask_for_news(node: Node, tell: Tell, *, timeout_s: float, about: Sequence[NamespaceId] = ()) -> None:
+    """Pull from all known peers unless the node is offline, and tell why each that failed did.
+
+    about: publishers of whom to learn what they stated to be newest.
+    """
     if not node.settings.offline:
-        for failure in await sync_all(node, timeout_s=timeout_s):
+        for failure in await sync_all(node, timeout_s=timeout_s, about=about):
             tell(Notice(failure))
 
 
-async def sync_all(node: Node, *, timeout_s: float) -> list[str]:
+async def sync_all(node: Node, *, timeout_s: float, about: Sequence[NamespaceId] = ()) -> list[str]:
     """Pull from all known peers at once; returns why each that failed did.
 
     When one has told all, those that have not even said hello yet are waited for only a little longer, if they never
@@ -63,6 +67,7 @@ async def sync_all(node: Node, *, timeout_s: float) -> list[str]:
                     doubtful.discard(waiting)
                     waiting.deadline = begun + timeout_s
                     await pull(node, client)
+                    await learn_quietly(node, client, about)
                 for other in doubtful:
                     other.deadline = min(other.deadline, trio.current_time() + GRACE_S)
                 await _note_understood(node, peer)
@@ -150,7 +155,8 @@ async def _pull_quietly(node: Node, chosen: NodeId, turns: trio.CapacityLimiter)
             with trio.fail_after(SYNC_TIMEOUT_S):
                 async with call_peer(node, peer) as client:
                     await pull(node, client)
-                    await learn_quietly(node, client)
+                    await learn_of_interest(node, client)
+                    await inventory.learn_quietly(node, client)
             await _note_understood(node, peer)
             node.neighbours.members.answered(chosen, trio.current_time())
         except PeerViolation as exc:

@@ -22,6 +22,7 @@ from .asking import ask_in_turn
 from .calling import nobody_to_ask, require_peers, usable_peers
 from .disk import on_disk
 from .events import Notice, Tell
+from .fresh import tell_freshness
 from .identity import own_identity
 from .lookalikes import model_warnings
 from .names import find
@@ -59,7 +60,7 @@ async def resolve(node: Node, text: str, tell: Tell, *, refresh: bool) -> Target
     target = await on_disk(_look_up, node, text, reference, namespace)
     moving = reference.revision is None or not (is_version(reference.revision) or is_hash_prefix(reference.revision))
     if refresh and not node.settings.offline and (target is None or moving):
-        await ask_for_news(node, tell, timeout_s=SYNC_TIMEOUT_S)
+        await ask_for_news(node, tell, timeout_s=SYNC_TIMEOUT_S, about=(namespace,))
         target = await on_disk(_look_up, node, text, reference, namespace)
     if target is None:
         raise await on_disk(_not_found, node, reference, namespace)
@@ -67,6 +68,8 @@ async def resolve(node: Node, text: str, tell: Tell, *, refresh: bool) -> Target
         # Who wrote a name that he pinned means just that publisher; an id tells nobody anything.
         for warning in await on_disk(model_warnings, node, namespace, reference.model):
             tell(Notice(warning))
+    if refresh and moving:
+        await tell_freshness(node, namespace, str(reference), tell)
     if target.version and (message := await on_disk(_yank_message, node, target)) is not None:
         why = f": {message}" if message else ""
         tell(Notice(f"{reference.model}@{target.version} was yanked by its publisher{why}"))

@@ -298,6 +298,27 @@ class YankResult(Struct, frozen=True):
     log_index: int
 
 
+class WitnessInfo(Struct, frozen=True):
+    """A witness, and how it stands with the own log."""
+
+    name: str
+    key: str  # NAME+ID+KEY
+    place: str | None  # where it is asked
+    size: int  # records of the own log that it cosigned last
+    answered: int | None  # when it last cosigned, seconds since 1970
+    problem: str | None  # why it did not when it was last asked
+
+
+class Witnesses(Struct, frozen=True):
+    """The witnesses that are known, and what this node does as one."""
+
+    witnesses: list[WitnessInfo]
+    own_records: int  # in the log that this home publishes in
+    stated: int | None  # when it was last stated what is newest of one's own, seconds since 1970
+    key: str | None  # of the witness that this node is
+    cosigned: int  # logs of which that witness cosigned a head
+
+
 class PeerInfo(Struct, frozen=True):
     """One peer."""
 

@@ -43,13 +43,13 @@ from p2phub.protocol.messages import (
     BucketsQuery,
     ByteRange,
     ConsistencyQuery,
+    FreshQuery,
     Have,
     HaveQuery,
     Held,
     Hello,
     IdentitiesQuery,
     Inventory,
-    LogHead,
     Nodes,
     ReconcileQuery,
     RecordsQuery,
@@ -69,8 +69,19 @@ from p2phub.store.partial import pack_bits
 from . import mates
 from .authority import Unproven
 from .disk import on_disk
+from .fresh import statements_of
 from .gossip import hear
-from .maps import REFRESHED_MAX, compare, consistency_of, heads_in, identities_of, records_in, records_of, refresh_maps
+from .maps import (
+    REFRESHED_MAX,
+    compare,
+    consistency_of,
+    heads_in,
+    identities_of,
+    records_in,
+    records_of,
+    refresh_maps,
+    shown_head,
+)
 from .neighbours import cost_network, slot_network
 from .node import Node
 
@@ -124,6 +135,7 @@ class PeerDoor:
             ("POST", r"/v1/heads", self._heads),
             ("POST", r"/v1/nodes", self._nodes),
             ("POST", r"/v1/identities", self._identities),
+            ("POST", r"/v1/fresh", self._fresh),
             ("POST", r"/v1/records", self._records),
             ("POST", r"/v1/talk", self._talk),
             ("GET", r"/v1/head/([a-z2-7]{52})", self._head),
@@ -138,6 +150,8 @@ class PeerDoor:
         ]
         if not node.settings.plain:
             self._routes.append(("POST", r"/v1/tickets", self._tickets))
+        if node.witness is not None:
+            self._routes.append(("POST", r"/v1/witness/add-checkpoint", self._cosign))
 
     async def handle(self, request: Request) -> Response:
         """Answer one request."""
@@ -222,10 +236,8 @@ class PeerDoor:
         return Response(200, encode(await hear(self._node, heard, request.host, self._background)))
 
     async def _head(self, request: Request, log_text: str) -> Response:
-        state = await on_disk(self._store.logs.state, LogId.parse(log_text))
-        if state is None or not state.head:
-            return _text(404, "this log is not known here")
-        return Response(200, encode(LogHead(state.namespace, state.version, state.head)))
+        found = await on_disk(shown_head, self._store, LogId.parse(log_text))
+        return Response(200, encode(found)) if found else _text(404, "this log is not known here")
 
     async def _inventory(self, request: Request) -> Response:
         after = request.query.get("after", "")
@@ -238,6 +250,10 @@ class PeerDoor:
     async def _identities(self, request: Request) -> Response:
         query = decode(request.body, IdentitiesQuery, size_max=FRAME_SIZE_MAX)
         return Response(200, encode(await on_disk(identities_of, self._store, query)))
+
+    async def _fresh(self, request: Request) -> Response:
+        query = decode(request.body, FreshQuery, size_max=FRAME_SIZE_MAX)
+        return Response(200, encode(await on_disk(statements_of, self._store, query)))
 
     async def _records(self, request: Request) -> Response:
         query = decode(request.body, RecordsQuery, size_max=FRAME_SIZE_MAX)
@@ -256,6 +272,14 @@ class PeerDoor:
     async def _fork(self, request: Request, log_text: str) -> Response:
         fork = await on_disk(self._store.forks.get, LogId.parse(log_text))
         return Response(200, encode(fork.proof)) if fork else _text(404, "this log is not known to have forked")
+
+    async def _cosign(self, request: Request) -> Response:
+        assert self._node.witness is not None
+        answer = await on_disk(self._node.witness.answer, self._store, request.body, self._node.clock())
+        if answer.forked is not None:
+            # Others hear of the fork as of every other.
+            self._node.note_news(answer.forked, 0)
+        return Response(answer.status, answer.body, answer.content_type)
 
     async def _manifest(self, request: Request, digits: str) -> Response:
         revision = ManifestId(bytes.fromhex(digits))

@@ -31,6 +31,7 @@ class Settings:
     upstream: str | None = None  # URL of the hub that is asked for what no peer has; None: no hub is, by itself
     upstream_hub: str | None = None  # HOST[:PORT] of the hub that it stands for; None: it is that hub
     upstream_token: str | None = field(default=None, repr=False)  # for it alone
+    witness: bool = False  # cosign heads for whoever asks
     share_restricted: bool = False  # let peers have what the hub does not give to everybody
     domains_at: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # where web servers of domains answer
 

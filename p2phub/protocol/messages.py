@@ -15,6 +15,7 @@ from p2phub.core.checkpoint import HEAD_SIZE_MAX
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX
 from p2phub.core.filetree import FILE_SIZE_MAX, TreePage
 from p2phub.core.fingerprints import DEPTH_MAX, SALT_SIZE, SHORT_SIZE
+from p2phub.core.fresh import SignedFresh
 from p2phub.core.identity import CHAIN_MAX, SignedDocument
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 
@@ -184,6 +185,18 @@ class SessionAnswer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     refused: Annotated[tuple[Reason, ...], Meta(max_length=2 * DELEGATIONS_MAX)] = ()
     id: Bytes16 | None = None
     ttl: Annotated[int, Meta(ge=0, le=30 * 86400)] = 0  # seconds
+
+
+class FreshQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Asks for the newest statements of publishers that nothing newer is there."""
+
+    namespaces: Annotated[tuple[NamespaceId, ...], Meta(min_length=1, max_length=IDENTITIES_MAX)]
+
+
+class Statements(Struct, frozen=True, forbid_unknown_fields=True):
+    """The first statements asked for, in order, as many as fit; None for what the peer does not have."""
+
+    statements: Annotated[tuple[SignedFresh | None, ...], Meta(max_length=IDENTITIES_MAX)]
 
 
 class LogRange(Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from p2phub.core.encoding import decode, encode
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX, Envelope, seal
 from p2phub.core.errors import InvalidData
+from p2phub.core.fresh import SignedFresh
 from p2phub.core.identity import CHAIN_MAX
 from p2phub.core.ids import LogId, NodeId
 from p2phub.core.manifest import Time
@@ -55,6 +56,7 @@ class Whole(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     start: Count = 0  # index of the first of `entries`
     entries: Annotated[tuple[EnvelopeBytes, ...], Meta(max_length=10_000)] = ()  # up to the head, or none
     identity: IdentityChain | None = None
+    fresh: SignedFresh | None = None  # what the publisher stated last
 
 
 class Word(Struct, frozen=True, forbid_unknown_fields=True):

@@ -702,6 +702,31 @@ MIGRATIONS = (
         data       BLOB NOT NULL       -- as it was signed
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE fresh_statements (    -- what publishers stated last to be newest
+        namespace  BLOB PRIMARY KEY,
+        time       INTEGER NOT NULL,   -- when, seconds since 1970
+        expires    INTEGER NOT NULL,   -- seconds since 1970
+        version    INTEGER NOT NULL,   -- of the newest identity document, as they say
+        records    INTEGER NOT NULL,   -- in all logs, as they say
+        statement  BLOB NOT NULL       -- with its signatures
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE stated_heads (        -- the largest head of each log that its publisher ever stated
+        log        BLOB PRIMARY KEY,
+        namespace  BLOB NOT NULL,
+        size       INTEGER NOT NULL,   -- records
+        note       BLOB NOT NULL,      -- the head
+        cosigned   BLOB NOT NULL       -- the largest one with lines of witnesses; empty: none had any
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX stated_heads_by_namespace ON stated_heads (namespace);
+    CREATE TABLE witnesses (           -- whom the owner of this home added
+        key        TEXT PRIMARY KEY,   -- NAME+ID+KEY
+        place      TEXT NOT NULL,      -- where it is asked: URL or address; empty: nowhere
+        size       INTEGER NOT NULL DEFAULT 0,  -- records of the own log that it cosigned last
+        answered   INTEGER NOT NULL DEFAULT 0,  -- when, seconds since 1970; 0: never
+        problem    TEXT NOT NULL DEFAULT ''     -- why it did not cosign when it was last asked
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.

@@ -58,6 +58,11 @@ class Layout(Struct, frozen=True):
         return self.home / "identity.cbor"
 
     @property
+    def cosigned(self) -> Path:
+        """What the witness of this home has cosigned; its key lies beside the others."""
+        return self.home / "cosigned.sqlite"
+
+    @property
     def daemon(self) -> Path:
         """What a running daemon says of itself, with its token."""
         return self.home / "daemon.json"

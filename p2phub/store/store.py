@@ -15,6 +15,7 @@ from .database import REBUILT, Database
 from .delegations import Delegations
 from .digests import Digests
 from .forks import Forks
+from .fresh import Statements
 from .holdings import Holdings
 from .keeping import Keeping
 from .layout import Layout
@@ -33,6 +34,7 @@ from .settings import StoredSettings
 from .splits import Splits
 from .states import LogStates, NodeStates
 from .uploads import Uploads
+from .witnesses import Witnesses
 
 
 class Store:
@@ -64,6 +66,8 @@ class Store:
         self.holdings = Holdings(self.database)
         self.delegations = Delegations(self.database)
         self.keeping = Keeping(self.database)
+        self.fresh = Statements(self.database)
+        self.witnesses = Witnesses(self.database)
         self.mirrors = Mirrors(self.database)
         self.seals = Seals(self.database)
         self.uploads = Uploads(layout.uploads)

@@ -14,7 +14,8 @@ from p2phub.core.envelope import ENVELOPE_SIZE_MAX
 from p2phub.core.errors import InvalidEncoding
 from p2phub.core.filetree import FILE_SIZE_MAX, TreePage
 from p2phub.core.fingerprints import SHORT_SIZE
-from p2phub.core.identity import CHAIN_MAX
+from p2phub.core.fresh import SignedFresh
+from p2phub.core.identity import CHAIN_MAX, KeySignature
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId
 from p2phub.core.noderecord import sign_node_record
 from p2phub.protocol import messages
@@ -38,6 +39,7 @@ from p2phub.protocol.messages import (
     ByteRange,
     Consistency,
     ConsistencyQuery,
+    FreshQuery,
     Have,
     HaveQuery,
     Heads,
@@ -61,6 +63,7 @@ from p2phub.protocol.messages import (
     SessionAnswer,
     SessionQuery,
     SpansQuery,
+    Statements,
     StoppedLog,
     Ticket,
     Tickets,
@@ -95,6 +98,8 @@ EXAMPLES: list[Struct] = [
     NodeRecords((RECORD,), 1),
     IdentityChain(values.rotated_identity().chain),
     IdentitiesQuery((NamespaceId(bytes(32)),)),
+    FreshQuery((NamespaceId(bytes(32)),)),
+    Statements((None, SignedFresh(b"statement", (KeySignature(values.key("publisher").public_key, bytes(64)),)))),
     Identities((IdentityChain(values.identity().chain), None)),
     SessionQuery(),
     SessionQuery((RECORD,), (IdentityChain(values.identity().chain),)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import content, documents, logs, maps, names, primitives, seals, talks, wire
+from . import content, documents, logs, maps, names, primitives, seals, talks, vouching, wire
 from .plain import Json, render
 
 FILES: dict[str, Callable[[], Json]] = {
@@ -25,6 +25,8 @@ FILES: dict[str, Callable[[], Json]] = {
     "catalogue.json": logs.catalogue,
     "forks.json": logs.forks,
     "checkpoint.json": documents.checkpoints,
+    "fresh.json": vouching.statements,
+    "witness.json": vouching.witnesses,
     "identity.json": documents.identities,
     "node-record.json": documents.node_records,
     "names.json": names.name_texts,

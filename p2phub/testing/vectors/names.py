@@ -163,6 +163,8 @@ def peer_messages() -> Json:
         ("the identity of a namespace", messages.IdentityChain(identity.chain)),
         ("who are these publishers?", messages.IdentitiesQuery((identity.namespace, NamespaceId(root)))),
         ("the first is not known", messages.Identities((None,))),
+        ("what did these publishers state last?", messages.FreshQuery((identity.namespace, NamespaceId(root)))),
+        ("nothing is known of the first", messages.Statements((None,))),
         (
             "two entries of a log from index 3 on, and one of another",
             messages.RecordsQuery((messages.LogRange(own_log, 3, 2), messages.LogRange(log, 0, 1))),

@@ -1,0 +1,273 @@
+"""State what is newest of one's own logs, and learn what other publishers stated (spec/fresh.md).
+
+own heads ──sign──▶ kept, told with news, given to whoever asks
+a peer's answer ──checked──▶ kept if newer ──▶ what is here is behind? ──▶ people are told
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Sequence
+
+import trio
+
+from p2phub.core import merkle
+from p2phub.core.checkpoint import Head, parse_head
+from p2phub.core.encoding import encode
+from p2phub.core.errors import ForkedLog, HubError, InvalidData, NotFound, PeerError, PeerViolation, TooEarly
+from p2phub.core.forks import ForkedHeads
+from p2phub.core.fresh import (
+    RENEW_S,
+    TTL_S,
+    Fresh,
+    Freshness,
+    SignedFresh,
+    describe_age,
+    open_fresh,
+    read_fresh,
+    sign_fresh,
+    warnings,
+)
+from p2phub.core.identity import Identity
+from p2phub.core.ids import LogId, NamespaceId
+from p2phub.core.merkle import LOG_TREE
+from p2phub.core.notes import NoteKey
+from p2phub.core.witness import cosigned_by
+from p2phub.net.peerclient import PeerClient
+from p2phub.protocol.messages import IDENTITIES_MAX, RECORDS_ANSWER_SIZE, FreshQuery, Statements
+from p2phub.store.keys import load_key
+from p2phub.store.logs import LogState
+from p2phub.store.store import Store
+
+from .disk import on_disk
+from .events import Notice, Tell
+from .identity import own_identity
+from .node import Node
+
+log = logging.getLogger(__name__)
+
+LEARN_EACH_S = 600.0  # seconds until a peer's word about one publisher is asked for again; spec/fresh.md §3
+LEARN_MAX = 256  # publishers that are asked about at once
+
+
+# ── one's own ───────────────────────────────────────────────────────────────
+
+
+def state_newest(node: Node) -> SignedFresh | None:
+    """Sign and keep a statement of what is newest of this home's publisher; None if his keys for that are not here."""
+    try:
+        identity = own_identity(node)
+        key = load_key(node.settings.layout.keys / "publish.key")
+    except NotFound:
+        return None
+    role = identity.current.fresh
+    if key.public_key not in role.keys or role.threshold > 1:
+        return None
+    now = int(node.clock())
+    fresh = Fresh(
+        schema=1,
+        namespace=identity.namespace,
+        version=identity.current.version,
+        time=now,
+        expires=now + TTL_S,
+        heads=tuple(head.text for head in own_heads(node.store, identity)),
+    )
+    signed = sign_fresh(fresh, [key])
+    node.store.fresh.keep(open_fresh(signed, identity, now=now))
+    return signed
+
+
+def own_heads(store: Store, identity: Identity) -> list[Head]:
+    """Return the heads of the logs in which the keys of a publisher sign now, with lines of witnesses."""
+    heads = []
+    for log_id in sorted(identity.log_of(key) for key in identity.current.publish.keys):
+        state, stated = store.logs.state(log_id), store.fresh.stated_head(log_id)
+        here = parse_head(state.head) if state and state.head else None
+        if stated is not None and (here is None or stated.head.size >= here.size):
+            heads.append(stated.head)
+        elif here is not None:
+            heads.append(here)
+    return heads
+
+
+def must_state(node: Node) -> bool:
+    """Say whether the own statement is old, or does not name what is newest."""
+    try:
+        identity = own_identity(node)
+    except HubError:
+        return False
+    known = node.store.fresh.get(identity.namespace)
+    if known is None:
+        return True
+    fresh = read_fresh(known)
+    heads = tuple(head.text for head in own_heads(node.store, identity))
+    is_old = fresh.time + RENEW_S < node.clock() or fresh.version != identity.current.version
+    return is_old or fresh.heads != heads
+
+
+# ── others' ─────────────────────────────────────────────────────────────────
+
+
+def take(store: Store, namespace: NamespaceId, signed: SignedFresh, *, now: float) -> bool:
+    """Keep what a publisher stated, if it is right and newer; returns whether it is.
+
+    Raises InvalidData if whoever told it should have found it out, TooEarly.
+    """
+    identity = store.logs.identity(namespace)
+    if identity is None:
+        return False
+    try:
+        opened = open_fresh(signed, identity, now=now)
+    except TooEarly:
+        raise
+    except InvalidData:
+        # Keys change: it may be right by another identity than the one that is here.
+        with contextlib.suppress(InvalidData):
+            if read_fresh(signed).version != identity.current.version:
+                return False
+        raise
+    _forget_what_is_wrong(store, identity, now)
+    is_news, forks = store.fresh.keep(opened)
+    for one, other in forks:
+        log.warning("log %s of %s was signed with two histories", one.log, namespace)
+        store.forks.add(identity, one.log, ForkedHeads(one.text, other.text, one.root, ()))
+    if is_news:
+        for head in opened.heads:
+            # The publisher's fault, and kept as such.
+            with contextlib.suppress(ForkedLog):
+                store.logs.check_head(head)
+    return is_news
+
+
+def _forget_what_is_wrong(store: Store, identity: Identity, now: float) -> None:
+    """Forget a statement that is not right by the newest identity: whoever has an old key could keep newer ones out."""
+    known = store.fresh.get(identity.namespace)
+    if known is None or read_fresh(known).version >= identity.current.version:
+        return
+    try:
+        open_fresh(known, identity, now=now)
+    except InvalidData:
+        store.fresh.forget(identity.namespace)
+
+
+def statements_of(store: Store, query: FreshQuery) -> Statements:
+    """Return the statements that are here, of the first publishers asked about."""
+    found: list[SignedFresh | None] = []
+    size = 0
+    for namespace in query.namespaces:
+        signed = store.fresh.get(namespace)
+        size += len(encode(signed)) if signed else 1
+        if found and size > RECORDS_ANSWER_SIZE:
+            break
+        found.append(signed)
+    return Statements(tuple(found))
+
+
+async def learn(node: Node, client: PeerClient, namespaces: Sequence[NamespaceId]) -> None:
+    """Ask a peer what publishers stated last, and keep it. Raises PeerError, PeerViolation if it lied."""
+    wanted = list(namespaces)
+    while wanted:
+        answers = await client.fresh(wanted[:IDENTITIES_MAX])
+        for namespace, signed in zip(wanted, answers, strict=False):
+            if signed is None:
+                continue
+            try:
+                await on_disk(take, node.store, namespace, signed, now=node.clock())
+            except TooEarly as exc:
+                log.info("%s has a statement that is left for later: %s", client, exc)
+            except InvalidData as exc:
+                raise PeerViolation(f"{client} sent a statement that is not right", peer=str(client.node)) from exc
+        wanted = wanted[len(answers) :]
+
+
+async def learn_quietly(node: Node, client: PeerClient, namespaces: Sequence[NamespaceId]) -> None:
+    """Do what `learn` does; a peer that does not answer is no error. Raises PeerViolation if it lied."""
+    try:
+        await learn(node, client, namespaces)
+    except PeerViolation:
+        raise
+    except PeerError as exc:
+        log.info("cannot learn what is newest: %s", exc)
+
+
+async def learn_of_interest(node: Node, client: PeerClient) -> None:
+    """Ask a peer about the publishers that matter here and of whom nothing was heard for a while."""
+    now = trio.current_time()
+    due = await on_disk(_of_interest, node)
+    asked = [each for each in due if node.learned.get(each, -LEARN_EACH_S) + LEARN_EACH_S <= now][:LEARN_MAX]
+    if asked:
+        await learn_quietly(node, client, asked)
+    node.learned = {each: then for each, then in node.learned.items() if then + LEARN_EACH_S > now}
+    node.learned.update(dict.fromkeys(asked, now))
+
+
+def _of_interest(node: Node) -> list[NamespaceId]:
+    """Return the publishers that are followed here or of whom something is kept, whose last statement is old."""
+    followed = [NamespaceId.parse(text) for text in node.following.policy.followed]
+    wanted = dict.fromkeys([*followed, *node.store.fresh.publishers_of_what_is_here()])
+    since = node.clock() - RENEW_S
+    return [each for each in wanted if not node.store.fresh.is_newer(each, since)]
+
+
+# ── what it means ───────────────────────────────────────────────────────────
+
+
+def freshness_of(store: Store, namespace: NamespaceId) -> Freshness:
+    """Return how new what is here of a publisher is, by his own statement."""
+    identity = store.logs.identity(namespace)
+    return store.fresh.freshness(identity) if identity else Freshness(namespace)
+
+
+async def tell_freshness(node: Node, namespace: NamespaceId, name: str, tell: Tell) -> None:
+    """Tell people what speaks against that `name`, which may move, is newest here."""
+    if namespace == await on_disk(_own_namespace, node):
+        return
+    freshness = await on_disk(freshness_of, node.store, namespace)
+    now = node.clock()
+    if node.settings.offline:
+        age = freshness.age_s(now)
+        when = "nobody stated when" if age is None else f"stated by its publisher {describe_age(age)} ago"
+        tell(Notice(f"offline: {name} is what was newest here, {when}"))
+        return
+    for warning in warnings(freshness, now=now):
+        tell(Notice(warning))
+
+
+def _own_namespace(node: Node) -> NamespaceId | None:
+    try:
+        return own_identity(node).namespace
+    except NotFound:
+        return None
+
+
+def witnessed_by(store: Store, log_id: LogId, index: int, witnesses: Iterable[NoteKey]) -> dict[NoteKey, int]:
+    """Return which of `witnesses` vouch for the record at `index` of a log, and when each last did, since 1970.
+
+    They cosigned a head that covers it, and that the log here goes on from.
+    """
+    state, wanted = store.logs.state(log_id), list(witnesses)
+    found: dict[NoteKey, int] = {}
+    if state is None or not wanted:
+        return found
+    for head in _heads_with_lines(store, state):
+        if not index < head.size <= state.size or not _is_history(store, state, head):
+            continue
+        for witness, time in cosigned_by(head.text, wanted).items():
+            found[witness] = max(time, found.get(witness, 0))
+    return found
+
+
+def _heads_with_lines(store: Store, state: LogState) -> list[Head]:
+    """Return the heads of a log that may have lines of witnesses: as its publisher stated them, and as it came."""
+    stated = store.fresh.stated_head(state.log)
+    heads = [stated.head, stated.cosigned] if stated is not None else []
+    heads.append(parse_head(state.head) if state.head else None)
+    return [head for head in heads if head is not None and len(head.lines) > 1]
+
+
+def _is_history(store: Store, state: LogState, head: Head) -> bool:
+    """Say whether the log had the root of `head` at its size."""
+    if head.size == state.size:
+        return head.root == state.root
+    return merkle.root(LOG_TREE, store.logs.leaves(state.log, head.size)) == head.root
