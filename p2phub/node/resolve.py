@@ -21,7 +21,7 @@ from p2phub.net.peerclient import PeerClient
 from .asking import ask_in_turn
 from .calling import nobody_to_ask, require_peers, usable_peers
 from .disk import on_disk
-from .events import Notice, Tell
+from .events import Notice, Tell, ignore
 from .fresh import tell_freshness
 from .identity import own_identity
 from .lookalikes import model_warnings
@@ -64,7 +64,7 @@ async def resolve(node: Node, text: str, tell: Tell, *, refresh: bool) -> Target
         target = await on_disk(_look_up, node, text, reference, namespace)
     if target is None:
         raise await on_disk(_not_found, node, reference, namespace)
-    if reference.namespace == str(namespace):
+    if reference.namespace == str(namespace) and tell is not ignore:
         # Who wrote a name that he pinned means just that publisher; an id tells nobody anything.
         for warning in await on_disk(model_warnings, node, namespace, reference.model):
             tell(Notice(warning))

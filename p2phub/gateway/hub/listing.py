@@ -12,10 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from p2phub.core.choices import Kind
-from p2phub.core.errors import HubError, InvalidData, NotFound
+from p2phub.core.errors import HubError, InvalidData, NotFound, Offline
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import Manifest
-from p2phub.core.names import parse_reference
 from p2phub.core.search import (
     CONDITIONS_MAX,
     CURSOR_LENGTH_MAX,
@@ -27,8 +26,9 @@ from p2phub.core.search import (
 )
 from p2phub.node.disk import on_disk
 from p2phub.node.events import ignore
+from p2phub.node.names import find
 from p2phub.node.node import Node
-from p2phub.node.resolve import find_namespace, load_manifest
+from p2phub.node.resolve import load_manifest
 
 from .describe import moment, repository_info, summary_tags
 from .errors import Refusal
@@ -72,7 +72,9 @@ class ListingRequests:
         except InvalidData as exc:
             raise Refusal(400, str(exc)) from exc
         manifests = await self._manifests(found.models) if full or is_true(fields, "cardData") else {}
-        rows = [_row(model, kind, manifests.get(model.revision)) for model in found.models]
+        # What the client calls a publisher, where all are of one; else the ids, which mean the same everywhere.
+        author = value(fields, "author") if query.publisher else None
+        rows = [_row(model, kind, manifests.get(model.revision), author) for model in found.models]
         headers = next_page(request, found.cursor) if found.cursor else None
         return JSONResponse([select(row, expand) for row in rows], headers=headers)
 
@@ -91,8 +93,8 @@ class ListingRequests:
         publisher: NamespaceId | None = None
         if author:
             try:
-                publisher = await find_namespace(self._node, parse_reference(f"{author}/x"), ignore)  # type: ignore[arg-type]
-            except NotFound:
+                publisher = await find(self._node, author, ignore)
+            except (NotFound, Offline):
                 return None
         # Nothing here is gated, run by others, or known to an app.
         if is_true(fields, "gated") or {name for name, _ in fields} & {"inference", "inference_provider", "apps"}:
@@ -133,14 +135,18 @@ class ListingRequests:
         return found
 
 
-def _row(model: Model, kind: Kind, manifest: Manifest | None) -> dict[str, Any]:
-    """Return how a repository is shown: by its manifest if that is given, else by its summary."""
-    name = f"{model.namespace}/{model.model}"
+def _row(model: Model, kind: Kind, manifest: Manifest | None, author: str | None) -> dict[str, Any]:
+    """Return how a repository is shown: by its manifest if that is given, else by its summary.
+
+    author: what the client calls its publisher; None: by his id.
+    """
+    author = author or model.namespace
+    name = f"{author}/{model.model}"
     revision = ManifestId.parse(model.revision)
     row: dict[str, Any] = {
         "_id": revision.commit[:24],
         "id": name,
-        "author": model.namespace,
+        "author": author,
         "sha": revision.commit,
         "lastModified": moment(model.time),
         "createdAt": moment(model.created),

@@ -6,6 +6,7 @@ Clients wait ten seconds for an answer, so nothing here takes longer.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,24 +15,27 @@ import trio
 
 from p2phub.core.choices import DEFAULT_BRANCH, Kind
 from p2phub.core.description import Card, Facts
-from p2phub.core.errors import Conflict, InvalidName, NotFound, Offline
+from p2phub.core.errors import BindingChanged, Conflict, DomainError, InvalidName, NotFound, Offline
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.names import NameRef, check_revision, is_hash_prefix, is_version, parse_reference
 from p2phub.node.disk import on_disk
-from p2phub.node.events import ignore
+from p2phub.node.events import Event, Notice, ignore
 from p2phub.node.node import Node
 from p2phub.node.replicate import ask_for_news
 from p2phub.node.resolve import find_namespace, load_manifest, resolve
 
 from .errors import Refusal, no_repository, no_revision
 
+NAME_TIMEOUT_S = 4.0  # to ask a domain whose publisher it names, the first time
 NEWS_TIMEOUT_S = 4.0  # to ask peers about a name that is not known
 NEWS_AGE_S = 1.0  # within this time they are not asked again
 MOVED_TIMEOUT_S = 1.5  # to ask peers where a branch stands now; who has news pushes them, so this rarely matters
 MOVED_AGE_S = 2.0  # within this time they are not asked again
 MOVED_PAUSE_S = 30.0  # the same after one of them did not answer in time
 MANIFEST_TIMEOUT_S = 8.0  # to get a manifest from peers
+
+log = logging.getLogger(__name__)
 
 TAG_PREFIX = "tags/"  # of the branches that stand for tags which are no versions; spec/hub-api.md §2
 
@@ -102,12 +106,36 @@ class Lookup:
         self._age_s = MOVED_AGE_S  # how old news of branches may be
 
     async def is_publisher(self, name: str) -> bool:
-        """Say whether `NAMESPACE/MODEL` begins with a publisher of ours, not with what another hub calls an owner."""
+        """Say whether `NAMESPACE/MODEL` begins with a publisher of ours, not with what another hub calls an owner.
+
+        Raises Refusal if it is a domain that names another publisher than before.
+        """
         try:
-            await find_namespace(self._node, parse_name(name), ignore)
-        except (Refusal, NotFound):
+            reference = parse_name(name)
+        except Refusal:
+            return False
+        try:
+            await self._namespace(reference)
+        except (NotFound, Offline):
             return False
         return True
+
+    def why_not(self, name: str) -> str | None:
+        """Return why the domain in `NAMESPACE/MODEL` could not be believed, if that was tried just now."""
+        failure = self._node.naming.failure(name.partition("/")[0])
+        return str(failure) if failure else None
+
+    async def _namespace(self, reference: NameRef) -> NamespaceId:
+        """Return the publisher that is meant. Raises as `find_namespace`; a domain that takes long is not believed."""
+        try:
+            with trio.move_on_after(NAME_TIMEOUT_S):
+                return await find_namespace(self._node, reference, _log_notice)
+        except BindingChanged as exc:
+            # Not 409, at which clients take what they have in their cache and say nothing.
+            raise no_repository(f"{exc} ({exc.hint})") from exc
+        error = DomainError(f"{reference.namespace} did not answer within {NAME_TIMEOUT_S:.0f} s")
+        self._node.naming.note_failure(reference.namespace or "", error)
+        raise error
 
     async def known(self, kind: Kind, name: str) -> Repository:
         """Return the repository as it is known here, without asking peers. Raises Refusal."""
@@ -120,8 +148,8 @@ class Lookup:
     async def _repository(self, kind: Kind, name: str, find: Callable[[Look], Awaitable[str | None]]) -> Repository:
         reference = parse_name(name)
         try:
-            namespace = await find_namespace(self._node, reference, ignore)
-        except NotFound as exc:
+            namespace = await self._namespace(reference)
+        except (NotFound, Offline) as exc:
             raise no_repository(str(exc)) from exc
 
         async def look() -> str | None:
@@ -217,6 +245,12 @@ class Lookup:
             if trio.current_time() - self._asked > max_age_s:
                 await ask_for_news(self._node, ignore, timeout_s=timeout_s)
                 self._asked = trio.current_time()
+
+
+def _log_notice(event: Event) -> None:
+    """Keep in the log what a person should know: a client of another hub has no place for it."""
+    if isinstance(event, Notice):
+        log.warning("%s", event.text)
 
 
 def parse_name(name: str) -> NameRef:

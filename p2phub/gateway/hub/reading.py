@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from starlette.requests import Request
@@ -46,7 +48,19 @@ class ReadingRequests:
         """Return the commit that a request names: of a publisher of ours, or of another hub. Raises Refusal."""
         if await self._lookup.is_publisher(name):
             return await self._lookup.commit(kind, name, revision)
-        return await self._foreign.commit(kind, name, revision)
+        with self._explained(name):
+            return await self._foreign.commit(kind, name, revision)
+
+    @contextlib.contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        """Let a refusal also say why a name is of no publisher of ours."""
+        try:
+            yield
+        except Refusal as refusal:
+            # A domain of which no other hub knows is more likely what was meant.
+            if why := self._lookup.why_not(name):
+                raise Refusal(refusal.status, f"{why}; {refusal.text}", code=refusal.code) from refusal
+            raise
 
     async def info(self, request: Request, kind: Kind, name: str, revision: str | None = None) -> Response:
         """Say what is known of a repository, at a revision."""
@@ -104,7 +118,8 @@ class ReadingRequests:
     async def references(self, request: Request, kind: Kind, name: str) -> Response:
         """List branches and tags."""
         if not await self._lookup.is_publisher(name):
-            return JSONResponse(await self._foreign.references(kind, name))
+            with self._explained(name):
+                return JSONResponse(await self._foreign.references(kind, name))
         repository = await self._lookup.repository(kind, name)
         return JSONResponse(await history.references(self._node, self._lookup, repository))
 
@@ -124,7 +139,8 @@ class ReadingRequests:
         if await self._lookup.is_publisher(name):
             await self._lookup.repository(kind, name)
         else:
-            await self._foreign.commit(kind, name, None)
+            with self._explained(name):
+                await self._foreign.commit(kind, name, None)
         return JSONResponse({"ok": True})
 
     async def file(self, request: Request, kind: Kind, name: str, revision: str, path: str) -> Response:

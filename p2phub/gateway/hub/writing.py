@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from p2phub.core import gitobjects
 from p2phub.core.choices import DEFAULT_BRANCH, Kind
-from p2phub.core.errors import Conflict, InvalidName, NotFound
+from p2phub.core.errors import BindingChanged, Conflict, InvalidName, NotFound, Offline
 from p2phub.core.filetree import FILE_SIZE_MAX
 from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import FILES_MAX, FileEntry
@@ -428,7 +428,7 @@ class WritingRequests:
         whole = f"{organization or own}/{name}"
         try:
             theirs = await find_namespace(self._node, parse_name(whole), ignore)
-        except NotFound:
+        except (NotFound, Offline, BindingChanged):
             theirs = None
         if theirs != own:
             raise Refusal(403, f"'{organization}' is not your namespace; yours is {own}")
