@@ -56,6 +56,7 @@ async def fetch(
     kind: Kind | None = None,
     origins: Sequence[str] = (),
     background: bool = False,
+    sealed: bool = False,
     peers: Sequence[str] = (),
     home: PathLike | None = None,
     offline: bool = False,
@@ -69,6 +70,7 @@ async def fetch(
     origins: URLs of web servers that have the files too; `{path}` in one stands for the path of a file.
     What they send is verified like what peers send. P2PHUB_FROM holds more of them.
     background: let all other traffic go first, here and at the peers.
+    sealed: keep what is sealed as it is, for others; it is not opened, and `result.path` is None.
     peers: addresses `p2phub://NODEID@HOST:PORT` to ask besides those that are known.
     Raises NotFound, Offline, Conflict, NoSpace and other HubErrors.
     """
@@ -83,6 +85,7 @@ async def fetch(
         kind=kind,
         origins=with_given_origins(origins),
         background=background,
+        sealed=sealed,
     )
     result: FetchResult = await _run(operation, home, offline, on_event, peers)
     return result
@@ -98,12 +101,15 @@ async def publish(
     profile: Profile | None = None,
     kind: Kind = "model",
     origin_urls: Sequence[str] = (),
+    sealed: bool = False,
+    sealed_for: Sequence[str] = (),
     home: PathLike | None = None,
     on_event: Tell = ignore,
 ) -> PublishResult:
     """Publish the files of `folder` as `name` (`MODEL` or `MODEL@VERSION`), signed with the home's key.
 
     origin_urls: where else the files can be fetched; `{path}` in one stands for the path of a file.
+    sealed, sealed_for: so that its keepers cannot read it, but the publisher and who is named can.
     Raises Conflict if the version exists with other content, NotFound if the home has no
     identity, StoreError, InvalidData.
     """
@@ -116,6 +122,8 @@ async def publish(
         profile=profile,
         kind=kind,
         origin_urls=tuple(origin_urls),
+        sealed=sealed,
+        sealed_for=tuple(sealed_for),
     )
     result: PublishResult = await _run(operation, home, False, on_event, ())
     return result

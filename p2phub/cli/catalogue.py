@@ -45,6 +45,7 @@ def info(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) ->
         ("context", f"{facts.context_length:,} tokens" if facts and facts.context_length else None),
         ("variants", ", ".join(result.variants)),
         ("origins", ", ".join(result.origin_urls)),
+        ("sealed", result.sealed),
         ("pinned", "yes" if result.pinned else "no"),
     ]
     for label, value in rows:

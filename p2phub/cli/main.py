@@ -28,6 +28,8 @@ _COMMANDS = {
     "verify": "transfer:verify",
     "export": "vouching:export",
     "sbom": "vouching:sbom",
+    "seal": "seals:seal",
+    "unseal": "seals:unseal",
     "branch": "catalogue:branch",
     "yank": "catalogue:yank",
     "node": "nodes:node",

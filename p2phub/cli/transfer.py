@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 @click.option(
     "--wait", type=click.IntRange(0, 100), default=0, metavar="N", help="Wait until N other nodes confirm to have it."
 )
+@click.option("--sealed", is_flag=True, help="So that nobody can read it but you, wherever it is kept.")
+@click.option(
+    "--sealed-for", multiple=True, metavar="WHO", help="So that only you and this publisher can. Can be repeated."
+)
+@click.option("--open", "is_open", is_flag=True, help="So that everybody can, though the revision before was sealed.")
 @json_option
 def publish(
     folder: Path,
@@ -50,12 +55,17 @@ def publish(
     kind: str,
     origin_urls: tuple[str, ...],
     wait: int,
+    sealed: bool,
+    sealed_for: tuple[str, ...],
+    is_open: bool,
     as_json: bool,
 ) -> None:
     """Publish the files of DIR as MODEL, signed with your key."""
     from p2phub.core.errors import HubError
     from p2phub.node.operations import PublishFolder
 
+    if is_open and (sealed or sealed_for):
+        raise click.UsageError("--open and --sealed contradict each other")
     operation = PublishFolder(
         folder=str(folder.expanduser().absolute()),
         name=name,
@@ -66,6 +76,9 @@ def publish(
         kind=kind,  # type: ignore[arg-type]
         origin_urls=origin_urls,
         wait=wait,
+        sealed=sealed,
+        sealed_for=sealed_for,
+        is_open=is_open,
     )
     result = run(operation)
     if as_json:
@@ -85,7 +98,7 @@ def _say_published(result: PublishResult) -> None:
         say(f"published {full}")
     else:
         say(f"nothing new: {full} is published already")
-    say(f"  revision {result.revision}")
+    say(f"  revision {result.revision}" + (", sealed" if result.sealed else ""))
     say(f"  {human_files(result.files)}, {human_bytes(result.size)}, {human_bytes(result.written)} written")
     if result.confirmed:
         nodes = "1 other node has" if len(result.confirmed) == 1 else f"{len(result.confirmed)} other nodes have"
@@ -113,6 +126,7 @@ def _say_published(result: PublishResult) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would be fetched.")
 @from_option
 @click.option("--background", is_flag=True, help="Let all other traffic go first, here and at the peers.")
+@click.option("--sealed", is_flag=True, help="Keep what is sealed as it is, for others: it is not opened.")
 @offline_option
 @peer_option
 @json_option
@@ -127,6 +141,7 @@ def fetch(
     dry_run: bool,
     origins: tuple[str, ...],
     background: bool,
+    sealed: bool,
     offline: bool,
     peer: tuple[str, ...],
     as_json: bool,
@@ -148,6 +163,7 @@ def fetch(
         origins=with_given_origins(origins),
         view=view,  # type: ignore[arg-type]
         background=background,
+        sealed=sealed,
     )
     result = run(operation, offline=offline, peers=peer)
     if as_json:
@@ -156,7 +172,7 @@ def fetch(
     if dry_run:
         _say_forecast(result)
         return
-    say(result.path)
+    say(result.path or "kept as it is, sealed")
     files = f"{human_files(result.files)}, {human_bytes(result.size)}"
     if result.copied:
         shared = f", {human_bytes(result.shared)} of it shared on disk" if result.shared else ""

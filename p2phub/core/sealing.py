@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from msgspec import Struct
 
 from . import manifest as manifests
-from .errors import InvalidData
+from .errors import HashMismatch, InvalidData
 from .ids import ContentId, NamespaceId
 from .manifest import FileEntry, Manifest, Sealed
 from .records import WrappedKey
@@ -86,7 +86,7 @@ class SealedFile:
         try:
             return self._cipher.decrypt(_nonce(index), data, self._place(index))
         except InvalidTag as exc:
-            raise InvalidData(f"chunk {index} of a sealed file is not what was sealed there") from exc
+            raise HashMismatch(f"chunk {index} of a sealed file is not what was sealed there") from exc
 
     def length(self, index: int) -> int:
         """Return the bytes of chunk `index`, opened."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from p2phub.core.choices import LinkMode
 from p2phub.core.errors import Conflict, NotFound, StoreError
@@ -18,10 +19,51 @@ from p2phub.store.links import Placer, place
 from p2phub.store.store import Store
 
 
+class Contents(Protocol):
+    """Where the bytes of files come from, and how they get to a path."""
+
+    def find(self, files: Sequence[FileEntry]) -> None:
+        """Look up what is known of `files`, before any of them is placed."""
+
+    def stands(self, file: FileEntry, target: Path) -> bool:
+        """Say whether `target` holds `file` already."""
+
+    def place(self, file: FileEntry, target: Path) -> str:
+        """Put `file` at `target`, replacing what is there; returns how. Raises NotFound if it is not in the store."""
+
+
+class StoredContents:
+    """Files of the store as they are."""
+
+    def __init__(self, store: Store, mode: LinkMode) -> None:
+        self._store = store
+        self._placer = Placer(mode)
+        self._held: dict[ContentId, Held] = {}
+
+    def find(self, files: Sequence[FileEntry]) -> None:
+        self._held = self._store.blobs.find_all({file.root for file in files})
+
+    def stands(self, file: FileEntry, target: Path) -> bool:
+        held = self._held.get(file.root)
+        try:
+            status = os.stat(target)
+            if held and os.path.samestat(os.stat(held.path), status):
+                return True
+        except OSError:
+            return False
+        return status.st_size == file.size and not bad_chunks(self._store, file.root, target)
+
+    def place(self, file: FileEntry, target: Path) -> str:
+        source = self._held.get(file.root)
+        if source is None:
+            raise NotFound(f"{file.path} is not in the store")
+        return self._placer.place(source.path, target, shared=source.is_object)
+
+
 def check_out(
-    store: Store, folder: Path, manifest: ManifestId, files: Sequence[FileEntry], mode: LinkMode, *, force: bool
+    store: Store, folder: Path, manifest: ManifestId, files: Sequence[FileEntry], contents: Contents, *, force: bool
 ) -> str:
-    """Put `files` of `manifest`, all of them in the store, into `folder`; returns how ("hard", "copy", …).
+    """Put `files` of `manifest` from `contents` into `folder`; returns how ("hard", "copy", …).
 
     A file that stands there already is left alone if it is the same, replaced if it was
     put there by us and not changed since, and otherwise refused unless `force`.
@@ -31,12 +73,12 @@ def check_out(
     place_of_view = Path(os.path.realpath(folder))
     before = store.keeping.view(place_of_view)
     used: set[str] = set()
-    held = store.blobs.find_all({file.root for file in files})
+    contents.find(files)
     todo = list(files)
     stale: set[str] = set()
     # In a new folder nothing can stand in the way.
     if os.path.lexists(folder):
-        todo = [file for file in files if not _stands(store, folder, file, held.get(file.root))]
+        todo = [file for file in files if not contents.stands(file, folder / file.path)]
         if before and before.manifest != manifest:
             stale = _stale(folder, before.files, {file.path for file in files})
         # Look before anything is written: a folder that would be refused stays as it is.
@@ -44,12 +86,8 @@ def check_out(
             _check_free(folder, file.path, before.files.get(file.path) if before else None, stale, force=force)
     # Before the rest: a file of the old revision may be a folder of the new one.
     _remove(folder, stale)
-    placer = Placer(mode)
     for file in todo:
-        source = held.get(file.root)
-        if source is None:
-            raise NotFound(f"{file.path} is not in the store")
-        used.add(placer.place(source.path, folder / file.path, shared=source.is_object))
+        used.add(contents.place(file, folder / file.path))
     paths = {file.path for file in files}
     if before and before.manifest == manifest:
         paths |= {path for path in before.files if (folder / path).exists()}
@@ -82,18 +120,6 @@ def bad_chunks(store: Store, root: ContentId, path: Path) -> list[int]:
     if size != chunks.size and not bad:
         bad = [max(0, len(chunks) - 1)]
     return bad
-
-
-def _stands(store: Store, folder: Path, file: FileEntry, held: Held | None) -> bool:
-    """Say whether `file` stands in `folder` already, as it should."""
-    target = folder / file.path
-    try:
-        status = os.stat(target)
-        if held and os.path.samestat(os.stat(held.path), status):
-            return True
-    except OSError:
-        return False
-    return status.st_size == file.size and not bad_chunks(store, file.root, target)
 
 
 def _check_free(folder: Path, path: str, known: Stamp | None, stale: set[str], *, force: bool) -> None:

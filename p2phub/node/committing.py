@@ -24,6 +24,7 @@ from .disk import from_thread, on_disk
 from .events import Tell
 from .identity import own_identity
 from .node import Node
+from .opening import sealing_key
 from .publish import SourceFile, append_release, describe_files, ingest_sources, role_of
 from .resolve import load_manifest
 
@@ -76,6 +77,11 @@ async def commit(
     if not is_parent(tip):
         raise Conflict(f"{branch} of {model} has moved on: it is {tip or 'empty'} now")
     before = await load_manifest(node, tip, tell) if tip else None
+    is_closed = await on_disk(sealing_key, node, identity.namespace, model, branch) is not None
+    if is_closed or (before is not None and before.sealed is not None):
+        raise Conflict(
+            f"{branch} of {model} is sealed: what changes is published as a whole", hint=f"p2phub publish DIR {model}"
+        )
     kept = _kept(before, changes)
     sources, taken = await on_disk(_find_sources, node, before, kind, changes)
     paths = sorted({*kept, *taken, *(source.path for source in sources)})

@@ -16,13 +16,13 @@ from p2phub.core.names import parse_address
 from p2phub.core.policy import Policy, changed
 from p2phub.core.search import Page
 
-from . import branches, claiming, housekeeping, inspect, limits, trust, whohas, witnesses
+from . import branches, claiming, housekeeping, inspect, limits, sealops, trust, whohas, witnesses
 from .confirm import wait_confirmed
 from .conflicts import list_conflicts, reopen_log
 from .disk import on_disk
 from .events import Notice, Tell
 from .explain import swarm_info
-from .fetch import fetch
+from .fetch import fetch, locate
 from .hubcache import view_store
 from .names import find
 from .neighbours import contact_of
@@ -55,6 +55,7 @@ from .operations import (
     RemovePeer,
     RemoveWitness,
     ReopenLog,
+    SealFor,
     Search,
     SetLabel,
     SetLimit,
@@ -62,6 +63,7 @@ from .operations import (
     ShowBill,
     ShowLimits,
     ShowPolicy,
+    ShowSeal,
     SignModel,
     StoreAdopt,
     StoreCollect,
@@ -77,12 +79,11 @@ from .operations import (
     TrustList,
     TrustRemove,
     TrustWhy,
+    UnsealModel,
     Verify,
     YankVersion,
-    exact_pattern,
 )
 from .replicate import ask_for_news
-from .resolve import load_manifest, resolve
 from .results import (
     Adopted,
     BillOfMaterials,
@@ -150,6 +151,9 @@ async def _publish(node: Node, op: PublishFolder, tell: Tell) -> PublishResult:
         profile=op.profile,
         kind=op.kind,
         origin_urls=op.origin_urls,
+        sealed=op.sealed,
+        sealed_for=op.sealed_for,
+        is_open=op.is_open,
     )
     if not op.wait:
         return result
@@ -171,30 +175,12 @@ async def _fetch(node: Node, op: Fetch, tell: Tell) -> FetchResult:
         origins=op.origins,
         in_cache=op.view is not None,
         background=op.background,
+        keep_sealed=op.sealed,
     )
 
 
 async def _fetch_file(node: Node, op: FetchFile, tell: Tell) -> FileResult:
-    target = await resolve(node, op.reference, tell, refresh=True)
-    root = target.file
-    if target.manifest is not None:
-        manifest = await load_manifest(node, target.manifest, tell)
-        entry = manifest.file(op.path)
-        if entry is None:
-            raise NotFound(f"{op.reference} has no file {op.path}", hint=f"p2phub ls {op.reference}")
-        root = entry.root
-        await fetch(
-            node,
-            str(target.manifest),
-            tell,
-            include=(exact_pattern(op.path),),
-            origins=op.origins,
-            check_out_files=False,
-        )
-    held = await on_disk(node.store.blobs.find, root) if root else None
-    if held is None:
-        raise NotFound(f"{op.path} is not in the store")
-    return FileResult(str(held.path), held.size)
+    return await locate(node, op.reference, op.path, tell, origins=op.origins)
 
 
 async def _search(node: Node, op: Search, tell: Tell) -> Page:
@@ -444,6 +430,9 @@ async def _mirror_trust(node: Node, op: MirrorTrust, tell: Tell) -> TrustedMirro
 
 _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = {
     PublishFolder: _publish,
+    SealFor: sealops.seal_for,
+    ShowSeal: sealops.show_seal,
+    UnsealModel: sealops.unseal,
     Fetch: _fetch,
     FetchFile: _fetch_file,
     Search: _search,

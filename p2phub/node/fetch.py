@@ -15,17 +15,20 @@ from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.names import NameRef, parse_reference
+from p2phub.store.disk import disk_errors
 
 from .bring import bring_file, bring_files
-from .checkout import check_out, place_file
+from .checkout import Contents, StoredContents, check_out, place_file
 from .disk import on_disk
 from .download import DownloadReport
 from .events import Tell
 from .hubcache import place_in_cache, references_of
 from .node import Node
+from .opening import OpenedContents, require_opened
+from .operations import exact_pattern
 from .origins import check_all, of_file, of_repository
 from .resolve import Target, load_manifest, resolve
-from .results import FetchResult, LinkShare, ProviderSummary
+from .results import FetchResult, FileResult, LinkShare, ProviderSummary
 
 
 async def fetch(
@@ -44,6 +47,7 @@ async def fetch(
     check_out_files: bool = True,
     in_cache: bool = False,
     background: bool = False,
+    keep_sealed: bool = False,
 ) -> FetchResult:
     """Bring what `reference` means into the store, verified, and place it in a folder.
 
@@ -52,7 +56,8 @@ async def fetch(
     include, exclude: glob patterns over paths, as the existing hub's clients have them.
     origins: URLs of HTTP servers that have the files, besides those that the manifest names.
     background: let all other traffic go first; spec/links.md §4.
-    Raises NotFound, Offline, Conflict, NoSpace, StoreError, InvalidName.
+    keep_sealed: keep what is sealed as it is, for others, and place it nowhere; else it is opened in the folder.
+    Raises NotFound, Offline, Conflict, NoSpace, StoreError, InvalidName; AccessDenied for what is sealed for others.
     """
     check_all(origins)
     target = await resolve(node, reference, tell, refresh=True)
@@ -71,15 +76,29 @@ async def fetch(
     manifest = await load_manifest(node, target.manifest, tell)
     if kind is not None and manifest.kind != kind:
         raise NotFound(f"{reference} is a {manifest.kind}, not a {kind}")
-    files = select(manifest, include, exclude)
+    contents: Contents = StoredContents(node.store, link)
+    is_opened = manifest.sealed is not None and check_out_files and not keep_sealed
+    is_secret = False  # on this machine too
+    if is_opened:
+        sealed = of_repository(manifest.files, origins, manifest.origin_urls)
+        opened, _ = await require_opened(node, target.manifest, manifest, tell, origins=sealed, refresh=True)
+        contents, is_secret = OpenedContents(node.store, opened), not opened.is_public
+        shown = select(opened.manifest, include, exclude)
+        files = [each.sealed for each in opened.of(shown)]
+    else:
+        files = shown = select(manifest, include, exclude)
     sources = of_repository(files, origins, manifest.origin_urls)
     report, here_before = await bring_files(node, files, tell, origins=sources, dry_run=dry_run, background=background)
-    folder, linked = None, None
+    folder: Path | None = None
+    linked = None
     if in_cache and not dry_run:
-        folder, linked = await on_disk(_show_in_cache, node, target, manifest, files, to, link)
-    elif not dry_run and check_out_files:
-        folder = to or _view(node, target, target.manifest)
-        linked = await on_disk(check_out, node.store, folder, target.manifest, files, link, force=force)
+        folder, linked = await on_disk(_show_in_cache, node, target, manifest.kind, shown, to, contents)
+    elif not dry_run and check_out_files and (is_opened or manifest.sealed is None):
+        place = to
+        if place is None:
+            place = await on_disk(_view, node, target, target.manifest, is_secret)
+        linked = await on_disk(check_out, node.store, place, target.manifest, shown, contents, force=force)
+        folder = place
     return FetchResult(
         reference=reference,
         revision=str(target.manifest),
@@ -101,8 +120,33 @@ async def fetch(
     )
 
 
+async def locate(node: Node, reference: str, path: str, tell: Tell, *, origins: Sequence[str] = ()) -> FileResult:
+    """Bring one file of a repository, or a single file by its hash, here; the result says where it lies.
+
+    It lies in the store, or, if it was sealed, opened in a folder. Raises as `fetch` does.
+    """
+    target = await resolve(node, reference, tell, refresh=True)
+    root = target.file
+    if target.manifest is not None:
+        manifest = await load_manifest(node, target.manifest, tell)
+        name, only = str(target.manifest), (exact_pattern(path),)
+        if manifest.sealed is not None:
+            found = await fetch(node, name, tell, include=only, origins=origins)
+            assert found.path
+            return FileResult(str(Path(found.path) / path), found.size)
+        entry = manifest.file(path)
+        if entry is None:
+            raise NotFound(f"{reference} has no file {path}", hint=f"p2phub ls {reference}")
+        root = entry.root
+        await fetch(node, name, tell, include=only, origins=origins, check_out_files=False)
+    held = await on_disk(node.store.blobs.find, root) if root else None
+    if held is None:
+        raise NotFound(f"{path} is not in the store")
+    return FileResult(str(held.path), held.size)
+
+
 def _show_in_cache(
-    node: Node, target: Target, manifest: Manifest, files: Sequence[FileEntry], cache: Path | None, link: LinkMode
+    node: Node, target: Target, kind: Kind, files: Sequence[FileEntry], cache: Path | None, contents: Contents
 ) -> tuple[Path, str]:
     if cache is None or target.namespace is None or target.model is None or target.manifest is None:
         raise InvalidName("in the cache of a client a repository has a name, and the cache a folder")
@@ -112,7 +156,7 @@ def _show_in_cache(
     # What the client will ask for: the names that stand for this now, and the one that was typed.
     names = {*references_of(node.store, target.namespace, target.model, target.manifest)}
     names |= {target.branch or target.version or ""} - {""}
-    return place_in_cache(node.store, cache, name, target.manifest, manifest, files, sorted(names), link)
+    return place_in_cache(cache, name, target.manifest, kind, files, sorted(names), contents)
 
 
 def select(manifest: Manifest, include: Sequence[str], exclude: Sequence[str]) -> list[FileEntry]:
@@ -184,9 +228,15 @@ async def _fetch_file(
     )
 
 
-def _view(node: Node, target: Target, manifest: ManifestId) -> Path:
+def _view(node: Node, target: Target, manifest: ManifestId, is_secret: bool) -> Path:
+    """Return the folder in the store's views for a revision. is_secret: others on this machine may not look into it."""
     namespace = str(target.namespace) if target.namespace else "b3"
-    return node.settings.layout.view(namespace, target.model or manifest.hex()[:12], manifest)
+    folder = node.settings.layout.view(namespace, target.model or manifest.hex()[:12], manifest)
+    if is_secret:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+    return folder
 
 
 def _providers(report: DownloadReport) -> list[ProviderSummary]:

@@ -14,46 +14,44 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2phub.core.choices import LinkMode
-from p2phub.core.errors import Conflict, NotFound
+from p2phub.core.choices import Kind, LinkMode
+from p2phub.core.errors import Conflict
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.store.disk import disk_errors, write_file
-from p2phub.store.links import place
 from p2phub.store.store import Store
 
-from .checkout import bad_chunks
+from .checkout import Contents, StoredContents
 from .disk import on_disk
 from .events import Tell
 from .node import Node
+from .opening import OpenedContents, find_opened
 from .results import CachedRepository, CacheView
 
 
 def place_in_cache(
-    store: Store,
     cache: Path,
     name: str,
     revision: ManifestId,
-    manifest: Manifest,
+    kind: Kind,
     files: Sequence[FileEntry],
     references: Sequence[str],
-    mode: LinkMode,
+    contents: Contents,
 ) -> tuple[Path, str]:
-    """Place `files` of a revision, all of them in the store, in a client's cache; returns the snapshot and how.
+    """Place `files` of a revision, all of them in `contents`, in a client's cache; returns the snapshot and how.
 
     name: NAMESPACE/MODEL as the client will write it. references: branches and tags that stand for the revision.
     Raises Conflict if something else stands where a folder or file should be.
     """
-    folder = cache / f"{manifest.kind}s--{name.replace('/', '--')}"
+    folder = cache / f"{kind}s--{name.replace('/', '--')}"
     snapshot = folder / "snapshots" / revision.commit
     used = set()
+    contents.find(files)
     for file in files:
         blob = folder / "blobs" / file.sha256.hex()
-        held = store.blobs.find(file.root)
-        if held is None:
-            raise NotFound(f"{file.path} is not in the store")
-        if not _is_blob(store, blob, held.path, file):
-            used.add(place(held.path, blob, mode, shared=held.is_object))
+        # The client may have put it there, and it checks sizes only.
+        if not contents.stands(file, blob):
+            used.add(contents.place(file, blob))
         link = snapshot / file.path
         target = os.path.relpath(blob, link.parent)
         with disk_errors(link):
@@ -79,10 +77,13 @@ async def view_store(node: Node, cache: Path, link: LinkMode, tell: Tell) -> Cac
             manifest = node.store.manifests.get(revision)
             if manifest is None or any(node.store.blobs.find(file.root) is None for file in manifest.files):
                 continue
+            files, contents = _contents(node, revision, manifest, link)
+            if contents is None:
+                continue
             for namespace, model in node.store.catalogue.publishers_of(revision):
                 name = f"{namespace}/{model}"
                 names = references_of(node.store, namespace, model, revision)
-                folder, _ = place_in_cache(node.store, cache, name, revision, manifest, manifest.files, names, link)
+                folder, _ = place_in_cache(cache, name, revision, manifest.kind, files, names, contents)
                 shown.append(CachedRepository(name, manifest.kind, revision.commit, names, str(folder)))
         return CacheView(str(cache), shown)
 
@@ -95,13 +96,11 @@ def references_of(store: Store, namespace: NamespaceId, model: str, revision: Ma
     return [name for name, claim in claims.items() if claim.manifest == revision]
 
 
-def _is_blob(store: Store, blob: Path, source: Path, file: FileEntry) -> bool:
-    """Say whether `blob` is the content of `source` already."""
-    try:
-        if os.path.samefile(blob, source):
-            return True
-        same_size = os.stat(blob).st_size == file.size
-    except OSError:
-        return False
-    # The client may have put it there, and it checks sizes only.
-    return same_size and not bad_chunks(store, file.root, blob)
+def _contents(
+    node: Node, revision: ManifestId, manifest: Manifest, link: LinkMode
+) -> tuple[Sequence[FileEntry], Contents | None]:
+    """Return the files that a whole revision shows, and where they come from; None if they are sealed for others."""
+    if manifest.sealed is None:
+        return manifest.files, StoredContents(node.store, link)
+    opened = find_opened(node, revision, manifest)
+    return (opened.manifest.files, OpenedContents(node.store, opened)) if opened else ((), None)

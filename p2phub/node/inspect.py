@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 
 import trio
 
 from p2phub.core.choices import LinkClass
-from p2phub.core.errors import InvalidName, NotFound
+from p2phub.core.errors import InvalidName, NotFound, Offline
 from p2phub.core.ids import ManifestId, NamespaceId, NodeId
 from p2phub.core.limits import Limit
 from p2phub.core.manifest import Manifest
@@ -24,6 +25,8 @@ from .disk import on_disk
 from .events import Tell, ignore
 from .names import find
 from .node import Node
+from .opened import Opened
+from .opening import open_sealed
 from .resolve import Target, find_namespace, load_manifest, own_namespace, resolve
 from .results import ConfirmedBy, FileInfo, LogLine, PeerInfo, RepositoryInfo, Status
 
@@ -39,10 +42,18 @@ async def info(node: Node, reference: str, tell: Tell, *, refresh: bool) -> Repo
     if target.manifest is None:
         raise NotFound(f"{reference} is no manifest that is known here", hint="`p2phub fetch` fetches a single file")
     manifest = await load_manifest(node, target.manifest, tell)
-    return await on_disk(_info, node, target, manifest, str(target.manifest))
+    opened = None
+    if manifest.sealed:
+        # What can be said of it without its index is worth saying, too.
+        with contextlib.suppress(NotFound, Offline):
+            opened, _ = await open_sealed(node, target.manifest, manifest, tell, refresh=refresh)
+    return await on_disk(_info, node, target, manifest, opened, str(target.manifest))
 
 
-def _info(node: Node, target: Target, manifest: Manifest, revision: str) -> RepositoryInfo:
+def _info(node: Node, target: Target, kept: Manifest, opened: Opened | None, revision: str) -> RepositoryInfo:
+    """Return what is said of a revision. kept: its manifest as everybody sees it."""
+    manifest = opened.manifest if opened else kept
+    roots = [each.sealed.root for each in opened.files] if opened else [file.root for file in kept.files]
     catalogue = node.store.catalogue
     namespace, model = target.namespace, target.model
     files = [
@@ -53,9 +64,9 @@ def _info(node: Node, target: Target, manifest: Manifest, revision: str) -> Repo
             sha256=file.sha256.hex(),
             role=file.role,
             profile=file.profile,
-            here=node.store.blobs.find(file.root) is not None,
+            here=node.store.blobs.find(root) is not None,
         )
-        for file in manifest.files
+        for file, root in zip(manifest.files, roots, strict=True)
     ]
     versions = catalogue.versions(namespace, model) if namespace and model else {}
     branches = catalogue.branches(namespace, model) if namespace and model else {}
@@ -69,11 +80,11 @@ def _info(node: Node, target: Target, manifest: Manifest, revision: str) -> Repo
         commit=revision.removeprefix("b3:")[:40],
         version=target.version,
         branch=target.branch,
-        created=manifest.created,
+        created=kept.created,
         size=manifest.size,
         here=sum(file.size for file in files if file.here),
         pinned=revision in {str(pin) for pin in node.store.keeping.pins()},
-        parents=[str(parent) for parent in manifest.parents],
+        parents=[str(parent) for parent in kept.parents],
         base_models={str(base.manifest): base.relation for base in manifest.base_models},
         versions={name: str(claim.manifest) for name, claim in versions.items()},
         branches={name: str(claim.manifest) for name, claim in branches.items()},
@@ -83,7 +94,14 @@ def _info(node: Node, target: Target, manifest: Manifest, revision: str) -> Repo
         variants={variant.name: list(variant.paths) for variant in manifest.variants},
         origin_urls=list(manifest.origin_urls),
         files=files,
+        sealed=_seal_of(kept, opened),
     )
+
+
+def _seal_of(kept: Manifest, opened: Opened | None) -> str | None:
+    if kept.sealed is None:
+        return None
+    return "closed" if opened is None else "open to all" if opened.is_public else "open to you"
 
 
 async def log_lines(node: Node, name: str, tell: Tell = ignore) -> list[LogLine]:

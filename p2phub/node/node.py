@@ -38,6 +38,7 @@ from .links import Links, open_links
 from .naming import Naming
 from .neighbours import Neighbours
 from .openanswers import OpenAnswers
+from .opened import OpenedLately
 from .results import SwarmProvider
 from .settings import Settings
 from .upstream import Hub
@@ -100,6 +101,7 @@ class Node:
     readers: dict[ContentId, dict[Reader, int]] = field(default_factory=dict)
     giving: Giving = field(default_factory=Giving)
     calls: Calls = field(init=False)
+    opened: OpenedLately = field(default_factory=OpenedLately)
     started: float = field(init=False)  # seconds since 1970
     dialling: Dialling = field(default_factory=Dialling)
     neighbours: Neighbours = field(init=False)

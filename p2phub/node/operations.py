@@ -44,6 +44,7 @@ from .results import (
     Reason,
     RebuildResult,
     RepositoryInfo,
+    SealResult,
     SignatureCheck,
     Status,
     StoredRepository,
@@ -63,6 +64,9 @@ Given = Annotated[tuple[Text, ...], Meta(max_length=GIVEN_MAX)]
 Published = Annotated[tuple[Text, ...], Meta(max_length=ORIGIN_URLS_MAX)]
 
 
+Namespaces = Annotated[tuple[Text, ...], Meta(max_length=1000)]
+
+
 class Operation(Struct, frozen=True, forbid_unknown_fields=True, tag_field="operation"):
     """Something to do. Paths are absolute."""
 
@@ -77,6 +81,29 @@ class PublishFolder(Operation, tag="publish", frozen=True):
     kind: Kind = "model"
     origin_urls: Published = ()
     wait: Annotated[int, Meta(ge=0, le=100)] = 0  # other nodes that are to confirm that they have it
+    sealed: bool = False  # so that keepers cannot read it
+    sealed_for: Namespaces = ()  # who can, beside the publisher
+    is_open: bool = False  # everybody can, though the revision before is sealed
+
+
+class SealFor(Operation, tag="seal-add", frozen=True):
+    """Let more namespaces open what one sealed as a model."""
+
+    model: Text
+    recipients: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=1000)]
+
+
+class ShowSeal(Operation, tag="seal-ls", frozen=True):
+    """Who may open a repository."""
+
+    reference: Text
+
+
+class UnsealModel(Operation, tag="unseal", frozen=True):
+    """Let everybody open what one sealed as a model."""
+
+    model: Text
+    message: Annotated[str, Meta(max_length=4096)] = ""
 
 
 class Fetch(Operation, tag="fetch", frozen=True):
@@ -91,6 +118,7 @@ class Fetch(Operation, tag="fetch", frozen=True):
     origins: Given = ()
     view: View | None = None  # `to` is the cache of a client of this kind
     background: bool = False
+    sealed: bool = False  # keep what is sealed as it is, for others
 
 
 class FetchFile(Operation, tag="fetch-file", frozen=True):
@@ -284,9 +312,6 @@ class ShowPolicy(Operation, tag="policy", frozen=True):
     """Show whose records are taken in."""
 
 
-Namespaces = Annotated[tuple[Text, ...], Meta(max_length=1000)]
-
-
 class ChangePolicy(Operation, tag="policy-set", frozen=True):
     """Change whose records are taken in; None leaves as it is, and 0 is no limit."""
 
@@ -376,6 +401,7 @@ AnyOperation = (
     | ListPeers | AddPeers | RemovePeer | ExplainSwarm | ListProviders | GetStatus | ShowLimits | SetLimit | SetRange
     | SetLabel | ShowPolicy | ChangePolicy | AddWitness | ListWitnesses | RemoveWitness
     | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin | StoreUse | StoreView | StoreAdopt | StoreRebuild
+    | SealFor | ShowSeal | UnsealModel
     | MirrorAdd | MirrorList | MirrorUpdate | MirrorRemove | MirrorTrust | ReopenLog
     | SignModel | CheckSignature | ShowBill
     | TrustAdd | TrustAccept | TrustRemove | TrustList | ClaimDomain | CheckDomain
@@ -385,6 +411,9 @@ AnyOperation = (
 # What each operation returns, so that both ends of the control API agree.
 RESULTS: dict[type[Operation], Any] = {
     PublishFolder: PublishResult,
+    SealFor: SealResult,
+    ShowSeal: SealResult,
+    UnsealModel: SealResult,
     Fetch: FetchResult,
     FetchFile: FileResult,
     Search: Page,

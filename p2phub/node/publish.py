@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Any, get_args
+from typing import get_args
 
 import trio
 
@@ -26,7 +26,9 @@ from p2phub.core.names import NameRef, is_branch, is_namespace_id, is_version, p
 from p2phub.core.origins import ORIGIN_URLS_MAX, check_published
 from p2phub.core.paths import check_paths
 from p2phub.core.records import Entry, Publish, Record, Score, Summary, VariantSize
+from p2phub.store.blobs import Ingested
 from p2phub.store.disk import disk_errors
+from p2phub.store.ingest import Progress as Advance
 
 from .disk import from_thread, on_disk
 from .events import Notice, Progress, Tell
@@ -67,14 +69,21 @@ async def publish(
     profile: Profile | None = None,
     kind: Kind = "model",
     origin_urls: Sequence[str] = (),
+    sealed: bool = False,
+    sealed_for: Sequence[str] = (),
+    is_open: bool = False,
 ) -> PublishResult:
     """Publish the files of `folder` as `name` (`MODEL` or `MODEL@VERSION`, in one's own namespace).
 
+    sealed, sealed_for: so that keepers cannot read it, but the publisher and who is named can; else as the tip is.
+    is_open: let everybody read it, though the tip is sealed.
     origin_urls: where else the files can be fetched; if there are none and the files did not change, those
     of the branch's tip stay.
     Raises Conflict if the version exists with other content, StoreError if a file
     cannot be read or changes meanwhile, InvalidData if a path cannot be published.
     """
+    from .sealing import choose_sealing, publish_seal, seal_sources  # reads files as is done here
+
     _check_origins(origin_urls)
     identity = await on_disk(own_identity, node)
     model, version = _own_name(name, identity.namespace)
@@ -83,19 +92,29 @@ async def publish(
     known_kind = await on_disk(node.store.catalogue.kind, identity.namespace, model)
     if known_kind and known_kind != kind:
         raise Conflict(f"{model} is a {known_kind}; a name has one kind for ever", hint=f"use --kind {known_kind}")
+    seal = None
+    if not is_open:
+        seal = await choose_sealing(node, identity, model, branch, tell, sealed=sealed, sealed_for=sealed_for)
+    if seal and (in_place or origin_urls):
+        raise InvalidName("what is sealed is another file than lies in the folder or at an origin")
     sources = await on_disk(find_files, folder, from_thread(tell))
-    entries, written = await ingest_sources(node, sources, tell, in_place=in_place, profile=profile, kind=kind)
+    place = node, identity.namespace, model, branch, kind, sources
+    if seal:
+        manifest, written = await seal_sources(*place, seal.key, tell, profile=profile)
+    else:
+        entries, written = await ingest_sources(node, sources, tell, in_place=in_place, profile=profile, kind=kind)
+        manifest = await on_disk(describe_files, *place, entries, origin_urls, from_thread(tell))
     # Before anything is signed: what was published must not be lost.
     await on_disk(node.store.blobs.sync)
-    manifest = await on_disk(
-        describe_files, node, identity.namespace, model, branch, kind, sources, entries, origin_urls, from_thread(tell)
-    )
     data = manifests.encode(manifest)
     if version:
         # Before the manifest: what may not be published is not kept either.
         await on_disk(_check_version, node, identity.namespace, model, version, manifests.manifest_id(data))
     revision = await on_disk(node.store.manifests.add, data)
     await on_disk(node.store.keeping.pin, revision, "published")
+    if seal:
+        # Before the release, so that nobody finds it and cannot open it.
+        await publish_seal(node, identity.namespace, model, seal)
     entry = await on_disk(
         append_release, node, identity.namespace, model, version, branch, message, kind, manifest, revision
     )
@@ -107,11 +126,12 @@ async def publish(
         version=version,
         branch=branch,
         revision=str(revision),
-        files=len(entries),
+        files=len(sources),
         size=manifest.size,
         written=written,
         new=entry is not None,
         log_index=entry.record.index if entry else None,
+        sealed=seal is not None,
     )
 
 
@@ -170,6 +190,14 @@ def role_of(path: str, kind: Kind) -> Role:
     return "data" if name.endswith(_DATA) and name not in ("license.txt", "notice.txt") else "other"
 
 
+def own_model(name: str, namespace: NamespaceId) -> str:
+    """Return which of one's own models `name` means. Raises InvalidName if it is another publisher's, or a version."""
+    model, version = _own_name(name, namespace)
+    if version:
+        raise InvalidName(f"'{name}' names a version; this is about all of {model}")
+    return model
+
+
 def _own_name(name: str, namespace: NamespaceId) -> tuple[str, str | None]:
     reference = parse_reference(name)
     if not isinstance(reference, NameRef):
@@ -204,6 +232,24 @@ async def ingest_sources(
     node: Node, sources: list[SourceFile], tell: Tell, *, in_place: bool, profile: Profile | None, kind: Kind
 ) -> tuple[list[FileEntry], int]:
     """Take all files into the store; returns their entries in order, and the bytes written."""
+
+    def take(source: SourceFile, advance: Advance) -> tuple[Ingested, Profile]:
+        return _ingest_file(node, source, in_place, profile, advance)
+
+    return await read_sources(sources, take, tell, kind=kind)
+
+
+async def read_sources(
+    sources: list[SourceFile],
+    take: Callable[[SourceFile, Advance], tuple[Ingested, Profile]],
+    tell: Tell,
+    *,
+    kind: Kind,
+) -> tuple[list[FileEntry], int]:
+    """Let `take` read all files, each in a worker thread; returns their entries in order, and the bytes written.
+
+    take: returns what a file is and how it was cut, and tells of the bytes it has read.
+    """
     total = sum(source.size for source in sources)
     done = 0
     start = trio.current_time()
@@ -222,7 +268,7 @@ async def ingest_sources(
             if failure:
                 return
             try:
-                result, used = await on_disk(_ingest_file, node, source, in_place, profile, advance)
+                result, used = await on_disk(take, source, advance)
             except HubError as exc:
                 failure = failure or exc
                 return
@@ -248,15 +294,20 @@ async def ingest_sources(
     return [entries[source.path] for source in sources], written
 
 
-def _ingest_file(
-    node: Node, source: SourceFile, in_place: bool, profile: Profile | None, advance: Any
-) -> tuple[Any, Profile]:
+def fitting_profile(source: SourceFile, profile: Profile | None) -> Profile:
+    """Return how a file is cut. profile: how it is wanted, None for what suits it."""
     with disk_errors(source.location), open(source.location, "rb") as file:
         descriptor = file.fileno()
         fitting = profile_for(source.path, source.size, lambda offset, size: os.pread(descriptor, size, offset))
     used = fitting if profile is None else profile
-    if used == "tensor-1m" and fitting != "tensor-1m":
-        used = "cdc-1m"  # asked for tensors, but this file has none
+    # Asked for tensors, but this file has none.
+    return "cdc-1m" if used == "tensor-1m" and fitting != "tensor-1m" else used
+
+
+def _ingest_file(
+    node: Node, source: SourceFile, in_place: bool, profile: Profile | None, advance: Advance
+) -> tuple[Ingested, Profile]:
+    used = fitting_profile(source, profile)
     return node.store.blobs.ingest(source.location, used, in_place=in_place, progress=advance), used
 
 
@@ -301,8 +352,8 @@ def describe_files(
         files=tuple(entries),
         depth=depth,
         parents=parents,
-        base_models=_base_models(node, card),
-        datasets=tuple(_known_revisions(node, card.datasets)) if card else (),
+        base_models=known_base_models(node, card),
+        datasets=known_datasets(node, card),
         variants=variants,
         card=card,
         facts=facts,
@@ -332,7 +383,12 @@ def _card(sources: list[SourceFile], tell: Tell) -> Card | None:
         return None
 
 
-def _base_models(node: Node, card: Card | None) -> tuple[BaseModel, ...]:
+def known_datasets(node: Node, card: Card | None) -> tuple[ManifestId, ...]:
+    """Return the datasets that the card names and the catalogue knows, by revision."""
+    return tuple(_known_revisions(node, card.datasets)) if card else ()
+
+
+def known_base_models(node: Node, card: Card | None) -> tuple[BaseModel, ...]:
     """Return the base models that the card names and the catalogue knows, by revision."""
     if card is None:
         return ()
@@ -447,7 +503,7 @@ def summarize(manifest: Manifest) -> Summary:
         library=_word(card.library),
         license=_word(card.license),
         languages=_words(card.languages),
-        tags=_words(card.tags),
+        tags=("sealed",) if manifest.sealed else _words(card.tags),
         base_models=_words(card.base_models),
         datasets=_words(card.datasets),
         scores=scores,

@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 import trio
 from blake3 import blake3
 
+from p2phub.core import sealing
 from p2phub.core.errors import HubError, InvalidData, StoreError
 from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList
 from p2phub.core.ids import ContentId
@@ -34,6 +35,7 @@ from .bring import bring_files
 from .disk import on_disk
 from .events import ignore
 from .node import Node
+from .opened import Opened
 from .origins import of_repository
 
 log = logging.getLogger(__name__)
@@ -61,9 +63,23 @@ class Readings:
         self._downloads: dict[ContentId, _Download] = {}
 
     @asynccontextmanager
-    async def open(self, file: FileEntry, manifest: Manifest) -> AsyncIterator[Reading]:
-        """Give a reader of `file`, which is one of `manifest`. Nothing is fetched before it reads."""
-        source = _Source(self._node.store.blobs, file)
+    async def open(self, file: FileEntry, content: Manifest | Opened) -> AsyncIterator[Reading]:
+        """Give a reader of `file`, which is one of `content`. Nothing is fetched before it reads.
+
+        What is sealed is opened as it is read, and fetched and shared as it is kept.
+        """
+        source: _Source | _SealedSource
+        files: Sequence[FileEntry]
+        origin_urls: Sequence[str]
+        if isinstance(content, Opened):
+            (each,) = content.of([file])
+            file, files, origin_urls = each.sealed, [other.sealed for other in content.files], ()
+            source = _SealedSource(
+                _Source(self._node.store.blobs, file), content.key.file(each.file_id, each.file.size)
+            )
+        else:
+            files, origin_urls = content.files, content.origin_urls
+            source = _Source(self._node.store.blobs, file)
         download: _Download | None = None
 
         def start() -> _Download:
@@ -72,9 +88,9 @@ class Readings:
                 download = self._downloads.get(file.root)
                 if download is None:
                     download = _Download()
-                    files = self._batch(file, manifest)
-                    self._downloads |= dict.fromkeys((file.root for file in files), download)
-                    self._nursery.start_soon(self._run, files, manifest.origin_urls, download)
+                    batch = self._batch(file, files)
+                    self._downloads |= dict.fromkeys((file.root for file in batch), download)
+                    self._nursery.start_soon(self._run, batch, origin_urls, download)
                 download.enter(reading)
             return download
 
@@ -87,13 +103,13 @@ class Readings:
             if download is not None:
                 download.leave(reading)
 
-    def _batch(self, file: FileEntry, manifest: Manifest) -> list[FileEntry]:
-        """Return what is downloaded for a reader of `file`: it, and small files that follow it if it is small."""
+    def _batch(self, file: FileEntry, files: Sequence[FileEntry]) -> list[FileEntry]:
+        """Return what is downloaded for a reader of `file`: it, and if it is small, small ones after it in `files`."""
         batch, size = {file.root: file}, file.size
         if file.size > SMALL_SIZE_MAX:
             return [file]
-        at = manifest.files.index(file)
-        for other in (*manifest.files[at + 1 :], *manifest.files[:at]):
+        at = files.index(file)
+        for other in (*files[at + 1 :], *files[:at]):
             if len(batch) == BATCH_FILES_MAX or size + other.size > BATCH_SIZE_MAX:
                 break
             if 0 < other.size <= SMALL_SIZE_MAX and other.root not in self._downloads and other.root not in batch:
@@ -135,7 +151,10 @@ class Readings:
 class Reading:
     """One reader of a file. Made by `Readings.open`."""
 
-    def __init__(self, node: Node, file: FileEntry, source: _Source, start: Callable[[], _Download]) -> None:
+    def __init__(
+        self, node: Node, file: FileEntry, source: _Source | _SealedSource, start: Callable[[], _Download]
+    ) -> None:
+        """file: what is kept and fetched; source: what is read of it."""
         self.file = file
         self._node = node
         self._source = source
@@ -189,6 +208,8 @@ class Reading:
     def note_place(self, offset: int | None) -> None:
         """Tell the download of the file, running or to come, at which byte this reader is; None: nowhere any more."""
         readers = self._node.readers.setdefault(self.file.root, {})
+        if offset is not None:
+            offset = self._source.place(offset)
         if offset is None:
             readers.pop(self, None)
         else:
@@ -276,6 +297,10 @@ class _Source:
                     break
         return True
 
+    def place(self, offset: int) -> int:
+        """Return where byte `offset` lies in what is fetched."""
+        return offset
+
     def close(self) -> None:
         if self._open is not None:
             os.close(self._open.file)
@@ -323,6 +348,59 @@ class _Source:
                 return buffer[:0]
             count = os.preadv(self._open.file, [data], begin)
         return data if count == length and blake3(data).digest() == chunks.hash(index) else buffer[:0]
+
+
+class _SealedSource:
+    """What is here of one sealed file, opened chunk by chunk. Used by one thread at a time."""
+
+    def __init__(self, kept: _Source, file: sealing.SealedFile) -> None:
+        self._kept = kept
+        self._file = file
+        self._last: tuple[int, bytes] = (-1, b"")  # the chunk that was read last: pieces begin and end in chunks
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Do what `_Source.read` does. Raises InvalidData if a chunk is not what was sealed there."""
+        pieces: list[memoryview] = []
+        while size > 0 and offset < self._file.size and (part := self._part(offset)):
+            pieces.append(part[:size])
+            offset += len(pieces[-1])
+            size -= len(pieces[-1])
+        return b"".join(pieces)
+
+    def pour(self, offset: int, end: int, put: Put) -> bool:
+        """Put opened bytes; see `Reading.pour`."""
+        while offset < end:
+            part = self._part(offset)[: end - offset]
+            if not part:
+                return False
+            taken = put(part)
+            offset += taken
+            if taken < len(part):
+                break
+        return True
+
+    def place(self, offset: int) -> int:
+        """Return where the chunk that holds byte `offset` begins in what is fetched."""
+        if offset >= self._file.size:
+            return sealing.sealed_size(self._file.size)
+        return offset // sealing.CHUNK_SIZE * (sealing.CHUNK_SIZE + sealing.TAG_SIZE)
+
+    def close(self) -> None:
+        self._kept.close()
+
+    def _part(self, offset: int) -> memoryview:
+        """Return the bytes from `offset` to the end of its chunk, none if they are not all here."""
+        index = offset // sealing.CHUNK_SIZE
+        if self._last[0] != index:
+            begin, left = self.place(offset), self._file.length(index) + sealing.TAG_SIZE
+            data = b""
+            while left and (piece := self._kept.read(begin + len(data), left)):
+                data += piece
+                left -= len(piece)
+            if left:
+                return memoryview(b"")
+            self._last = index, self._file.open(index, data)
+        return memoryview(self._last[1])[offset - index * sealing.CHUNK_SIZE :]
 
 
 def _is_written(file: int, offset: int) -> bool:

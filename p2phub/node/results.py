@@ -25,6 +25,17 @@ class PublishResult(Struct, frozen=True):
     new: bool  # False: exactly this was published before
     log_index: int | None
     confirmed: list[str] = []  # node ids, if others were waited for
+    sealed: bool = False  # its keepers cannot read it
+
+
+class SealResult(Struct, frozen=True):
+    """Who may open a repository."""
+
+    model: str
+    keys: int  # that its revisions are sealed with
+    recipients: list[str]  # namespaces that can open all of them
+    unsealed: bool  # everybody can
+    log_index: int | None  # of the new record; None: it was so already
 
 
 class ProviderSummary(Struct, frozen=True):
@@ -150,6 +161,7 @@ class RepositoryInfo(Struct, frozen=True):
     variants: dict[str, list[str]]
     origin_urls: list[str]
     files: list[FileInfo]
+    sealed: str | None = None  # whether it can be read here: "closed", "open to you", "open to all"; None: not sealed
 
 
 class LogLine(Struct, frozen=True):

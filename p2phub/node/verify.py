@@ -19,6 +19,8 @@ from .checkout import bad_chunks
 from .disk import on_disk
 from .events import Progress, Tell
 from .node import Node, Running
+from .opened import Opened
+from .opening import OpenedContents, require_opened
 from .origins import Origins, check_all, of_file, of_repository
 from .partials import WantedFile
 from .resolve import load_manifest, resolve
@@ -40,9 +42,14 @@ async def verify(
     is_folder = folder.is_absolute() and await on_disk(folder.is_dir)
     if is_folder and (view := await on_disk(lambda: node.store.keeping.view(folder.resolve()))):
         manifest = await load_manifest(node, view.manifest, tell)
-        files = [file for file in manifest.files if file.path in view.files]
-        sources = of_repository(files, origins, manifest.origin_urls)
-        damaged, received = await _verify_folder(node, folder, files, tell, repair=repair, origins=sources)
+        sources = of_repository(manifest.files, origins, manifest.origin_urls)
+        if manifest.sealed:
+            opened, _ = await require_opened(node, view.manifest, manifest, tell, origins=sources)
+            files = [file for file in opened.manifest.files if file.path in view.files]
+            damaged, received = await _verify_opened(node, folder, opened, files, tell, repair=repair, origins=sources)
+        else:
+            files = [file for file in manifest.files if file.path in view.files]
+            damaged, received = await _verify_folder(node, folder, files, tell, repair=repair, origins=sources)
         revision: str | None = str(view.manifest)
     elif is_folder:
         raise NotFound(
@@ -131,6 +138,39 @@ async def _verify_folder(
                 report = await download(node, wanted, Running(background=False), tell, origins=origins)
                 received += report.received
             await on_disk(_place_again, node, file, target)
+            damage = _repaired(damage)
+        damaged.append(damage)
+    return damaged, received
+
+
+async def _verify_opened(
+    node: Node,
+    folder: Path,
+    opened: Opened,
+    files: Sequence[FileEntry],
+    tell: Tell,
+    *,
+    repair: bool,
+    origins: Origins,
+) -> tuple[list[Damage], int]:
+    """Hash the files in `folder`, which were opened there; a repair opens those that are not right again."""
+    meter = _Meter(sum(file.size for file in files), tell)
+    contents = OpenedContents(node.store, opened)
+    damaged: list[Damage] = []
+    received = 0
+    for file in files:
+        target = folder / file.path
+        is_right = await on_disk(contents.stands, file, target)
+        meter.advance(file.size)
+        meter.show()
+        if is_right:
+            continue
+        # Only the whole is known of a file that was opened.
+        damage = Damage(file.path, str(target), [ByteSpan(0, file.size)], not target.exists(), repaired=False)
+        if repair:
+            report, _ = await bring_files(node, [each.sealed for each in opened.of([file])], tell, origins=origins)
+            received += report.received
+            await on_disk(contents.place, file, target)
             damage = _repaired(damage)
         damaged.append(damage)
     return damaged, received

@@ -84,7 +84,7 @@ def scan(
             with disk_errors(path):
                 end = len(rest) + _read_into(source, buffer[len(rest) : len(rest) + block_size], read)
             if end == len(rest):
-                raise _changed(path)
+                raise changed(path)
             fresh = buffer[len(rest) : end]
             if is_small:
                 whole.update(fresh)
@@ -106,7 +106,7 @@ def scan(
         for future in hashing:
             future.result()
     if Stamp.of(os.fstat(source)) != before or read != before.size:
-        raise _changed(path)
+        raise changed(path)
     chunks = ChunkList(b"".join(packed))
     return Scan(chunks.root(), chunks, whole.digest())
 
@@ -136,5 +136,6 @@ def _read_into(source: int, buffer: memoryview, offset: int) -> int:
     return done
 
 
-def _changed(path: Path) -> StoreError:
+def changed(path: Path) -> StoreError:
+    """Return the error for a file that somebody wrote to meanwhile."""
     return StoreError(f"{path} changed while it was read", path=str(path), hint="publish when nothing writes to it")

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from p2phub.core.errors import HubError
 from p2phub.core.manifest import FileEntry, Manifest
+from p2phub.node.opened import Opened
 from p2phub.node.reading import Readings
 
 from .errors import refusal_of
@@ -35,11 +36,11 @@ Part = bytes | FileEntry
 class TarAnswer(Response):
     """The answer that sends all files of a commit as a tar."""
 
-    def __init__(self, readings: Readings, manifest: Manifest, *, commit: str, etag: str, method: str) -> None:
+    def __init__(self, readings: Readings, content: Manifest | Opened, *, commit: str, etag: str, method: str) -> None:
         """commit: what clients know the commit by."""
         self._readings = readings
-        self._manifest = manifest
-        self._parts = list(tar_parts(manifest))
+        self._content = content
+        self._parts = list(tar_parts(content.manifest if isinstance(content, Opened) else content))
         self._method = method
         size = sum(len(part) if isinstance(part, bytes) else part.size for part in self._parts)
         super().__init__(
@@ -77,7 +78,7 @@ class TarAnswer(Response):
                     else:
                         waiting += part
                     continue
-                async with self._readings.open(part, self._manifest) as reading:
+                async with self._readings.open(part, self._content) as reading:
                     offset = 0
                     while offset < part.size:
                         data = await reading.read(offset, min(PIECE_SIZE, part.size - offset))

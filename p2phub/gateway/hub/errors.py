@@ -65,6 +65,11 @@ def no_entry(text: str, commit: str) -> Refusal:
     return Refusal(404, text, code="EntryNotFound", headers={"x-repo-commit": commit})
 
 
+def not_allowed(text: str) -> Refusal:
+    """The repository is there, and its content is not for the owner of this node. Clients call that gated."""
+    return Refusal(403, text, code="GatedRepo")
+
+
 def not_served(text: str) -> Refusal:
     """This hub has no such thing. Never 500 or 503: clients would try again, for half a minute."""
     return Refusal(501, text)

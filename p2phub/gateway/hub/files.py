@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from p2phub.core.errors import HubError
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.net.asgi import WRITE_BODY, Put, WriteBody
+from p2phub.node.opened import Opened
 from p2phub.node.reading import Reading, Readings
 
 from .errors import Refusal, refusal_of
@@ -72,7 +73,7 @@ class FileAnswer(Response):
     def __init__(
         self,
         readings: Readings,
-        manifest: Manifest,
+        content: Manifest | Opened,
         file: FileEntry,
         *,
         commit: str,
@@ -82,11 +83,11 @@ class FileAnswer(Response):
     ) -> None:
         """headers: those of the request that matter: `range`, `if-range`, `if-none-match`. Raises Refusal.
 
-        manifest: one that lists `file`. commit: what clients know the commit by. etag: what they know the
+        content: what `file` is one of. commit: what clients know the commit by. etag: what they know the
         file by, if not its SHA-256.
         """
         self._readings = readings
-        self._manifest = manifest
+        self._content = content
         self._file = file
         self._method = method
         etag = f'"{etag or file.sha256.hex()}"'
@@ -119,7 +120,7 @@ class FileAnswer(Response):
         if self._method == "HEAD" or self._span.begin == self._span.end:
             await self._start(send, b"", more=False)
             return
-        async with while_client_stays(receive), self._readings.open(self._file, self._manifest) as reading:
+        async with while_client_stays(receive), self._readings.open(self._file, self._content) as reading:
             try:
                 first = await self._first_bytes(reading)
             except HubError as exc:

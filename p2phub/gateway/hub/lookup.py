@@ -15,17 +15,19 @@ import trio
 
 from p2phub.core.choices import DEFAULT_BRANCH, Kind
 from p2phub.core.description import Card, Facts
-from p2phub.core.errors import BindingChanged, Conflict, DomainError, InvalidName, NotFound, Offline
+from p2phub.core.errors import AccessDenied, BindingChanged, Conflict, DomainError, InvalidName, NotFound, Offline
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.names import NameRef, check_revision, is_hash_prefix, is_version, parse_reference
 from p2phub.node.disk import on_disk
 from p2phub.node.events import Event, Notice, ignore
 from p2phub.node.node import Node
+from p2phub.node.opened import Opened
+from p2phub.node.opening import require_opened
 from p2phub.node.replicate import ask_for_news
 from p2phub.node.resolve import find_namespace, load_manifest, resolve
 
-from .errors import Refusal, no_repository, no_revision
+from .errors import Refusal, no_repository, no_revision, not_allowed
 
 NAME_TIMEOUT_S = 4.0  # to ask a domain whose publisher it names, the first time
 NEWS_TIMEOUT_S = 4.0  # to ask peers about a name that is not known
@@ -60,6 +62,17 @@ class Commit:
     repository: Repository
     revision: ManifestId
     manifest: Manifest
+    opened: Opened | None = None  # what is sealed
+
+    @property
+    def content(self) -> Manifest | Opened:
+        """What its files are read from."""
+        return self.opened or self.manifest
+
+    @property
+    def shown(self) -> Manifest:
+        """What is said of its files."""
+        return self.opened.manifest if self.opened else self.manifest
 
     @property
     def id(self) -> str:
@@ -76,7 +89,7 @@ class Commit:
 
     @property
     def files(self) -> tuple[FileEntry, ...]:
-        return self.manifest.files
+        return self.shown.files
 
     @property
     def created(self) -> int:
@@ -85,15 +98,15 @@ class Commit:
 
     @property
     def card(self) -> Card | None:
-        return self.manifest.card
+        return self.shown.card
 
     @property
     def facts(self) -> Facts | None:
-        return self.manifest.facts
+        return self.shown.facts
 
     def file(self, path: str) -> FileEntry | None:
         """Return the file at `path`, None if there is none."""
-        return self.manifest.file(path)
+        return self.shown.file(path)
 
 
 class Lookup:
@@ -166,7 +179,19 @@ class Lookup:
         """Return the commit that `revision` (None: `main`) stands for. Raises Refusal."""
         repository = await self.repository(kind, name)
         identifier = await self.revision(repository, revision or DEFAULT_BRANCH)
-        return Commit(repository, identifier, await self.manifest(identifier))
+        manifest = await self.manifest(identifier)
+        opened = await self._opened(identifier, manifest) if manifest.sealed else None
+        return Commit(repository, identifier, manifest, opened)
+
+    async def _opened(self, revision: ManifestId, manifest: Manifest) -> Opened:
+        """Return a sealed revision opened. Raises Refusal if the owner of this node may not open it."""
+        with trio.move_on_after(MANIFEST_TIMEOUT_S):
+            try:
+                opened, _ = await require_opened(self._node, revision, manifest, ignore)
+            except AccessDenied as exc:
+                raise not_allowed(f"{exc} ({exc.hint})" if exc.hint else str(exc)) from exc
+            return opened
+        raise Refusal(504, f"no peer gave the index of {revision} within {MANIFEST_TIMEOUT_S:.0f} s")
 
     async def revision(self, repository: Repository, text: str) -> ManifestId:
         """Return the revision that `text` stands for: a branch, a version or a commit. Raises Refusal."""

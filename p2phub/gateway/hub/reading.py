@@ -153,7 +153,7 @@ class ReadingRequests:
             return self._foreign.file(commit, file, request.method, request.headers)
         assert isinstance(file, FileEntry)
         return FileAnswer(
-            self._readings, commit.manifest, file, commit=commit.id, method=request.method, headers=request.headers
+            self._readings, commit.content, file, commit=commit.id, method=request.method, headers=request.headers
         )
 
     async def archive(self, request: Request, kind: Kind, name: str, revision: str | None = None) -> Response:
@@ -165,10 +165,10 @@ class ReadingRequests:
             raise not_served("only tf-hub-format=compressed is served: uncompressed models lie in buckets of a cloud")
         commit = await self._commit(kind, name, revision)
         etag = commit.revision.hex() if isinstance(commit, Commit) else commit.id
-        manifest = commit.manifest
-        if manifest is None:
+        content = commit.content if isinstance(commit, Commit) else commit.manifest
+        if content is None:
             raise Refusal(404, f"not all of {name} is here: `p2phub mirror add hf://{name}` fetches it")
-        return TarAnswer(self._readings, manifest, commit=commit.id, etag=etag, method=request.method)
+        return TarAnswer(self._readings, content, commit=commit.id, etag=etag, method=request.method)
 
     async def nothing(self, request: Request, *parts: str) -> Response:
         """Say that there is no such repository: of what we have none of."""
