@@ -1,26 +1,31 @@
-"""Commands about who publishes: id new, show, export, domain, reopen."""
+"""Commands about who publishes: id, id new, show, domain, reopen, and those of idkeys.py and idmachines.py."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .running import json_option, print_json, run, settings
-from .text import say, show_reasons
+from .idkeys import recover, recovery, renew, revoke_key, rotate, threshold, use_agent
+from .idmachines import add_key, export, import_, join, request, sign
+from .running import json_option, print_json, run
+from .secrets import change, key_option, proposal_option, with_node
+from .text import human_time, say, show_reasons
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from p2phub.core.identity import Identity
+    from p2phub.core.ids import PublicKey
     from p2phub.node.node import Node
 
 
-@click.group("id")
-def identity() -> None:
-    """Your identity as a publisher."""
+@click.group("id", invoke_without_command=True)
+@json_option
+@click.pass_context
+def identity(ctx: click.Context, as_json: bool) -> None:
+    """Show or change who you are as a publisher, and which keys sign for you."""
+    if ctx.invoked_subcommand is None:
+        _show(as_json)
 
 
 @identity.command("new")
@@ -29,32 +34,15 @@ def new(as_json: bool) -> None:
     """Make a key and an identity to publish under."""
     from p2phub.node.identity import create_identity
 
-    _show(_with_node(create_identity), as_json)
+    with_node(create_identity)
+    _show(as_json)
 
 
 @identity.command("show")
 @json_option
 def show(as_json: bool) -> None:
     """Show your namespace and keys; never a secret."""
-    from p2phub.node.identity import own_identity
-
-    _show(_with_node(own_identity), as_json)
-
-
-@identity.command("export")
-@click.option("--to", "target", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
-def export(target: Path | None) -> None:
-    """Write your public identity documents, for others to check; no secret is in them."""
-    from p2phub.core.encoding import encode
-    from p2phub.node.identity import own_identity
-    from p2phub.protocol.messages import IdentityChain
-    from p2phub.store.disk import write_file
-
-    data = encode(IdentityChain(_with_node(own_identity).chain))
-    if target is None:
-        sys.stdout.buffer.write(data)
-    else:
-        write_file(target.absolute(), data, mode=0o644)
+    _show(as_json)
 
 
 @identity.command("domain")
@@ -63,8 +51,19 @@ def export(target: Path | None) -> None:
 @click.option("--node", "nodes", multiple=True, metavar="ADDRESS", help="A node of yours; else the one that runs here.")
 @click.option("--check", is_flag=True, help="Check what others find at the domain, and change nothing.")
 @click.option("--drop", is_flag=True, help="Claim the domain no longer.")
+@key_option
+@proposal_option
 @json_option
-def domain(domain: str, target: Path | None, nodes: tuple[str, ...], check: bool, drop: bool, as_json: bool) -> None:
+def domain(
+    domain: str,
+    target: Path | None,
+    nodes: tuple[str, ...],
+    check: bool,
+    drop: bool,
+    keys: tuple[Path, ...],
+    proposal: Path | None,
+    as_json: bool,
+) -> None:
     """Let a domain of yours stand for your namespace, so that others can write DOMAIN/MODEL.
 
     Your identity claims the domain, and the file that this prints has to be put on the web server of the domain. Then
@@ -75,9 +74,18 @@ def domain(domain: str, target: Path | None, nodes: tuple[str, ...], check: bool
     if check:
         _check_domain(domain.lower(), as_json)
         return
+    from p2phub.node.claiming import claim_locally
     from p2phub.node.operations import ClaimDomain
     from p2phub.store.disk import write_file
 
+    if keys or proposal:
+        # First in this process, which gets the root keys; then by the node, which knows its addresses.
+        done = change(
+            lambda node, extra: claim_locally(node, domain.lower(), drop, extra), keys=keys, proposal=proposal
+        )
+        if drop:
+            say(f"{done.namespace} claims {domain.lower()} no longer")
+            return
     result = run(ClaimDomain(domain.lower(), nodes, drop))
     if target is not None:
         write_file(target.absolute(), result.text.encode(), mode=0o644)
@@ -106,50 +114,98 @@ def _check_domain(domain: str, as_json: bool) -> None:
 
 @identity.command("reopen")
 @click.option("--size", type=click.IntRange(0), help="Records of the history on this machine that count; default: all.")
+@key_option
+@proposal_option
 @json_option
-def reopen(size: int | None, as_json: bool) -> None:
+def reopen(size: int | None, keys: tuple[Path, ...], proposal: Path | None, as_json: bool) -> None:
     """Say which history of your log counts, if it was signed with two, and go on in a new log.
 
     That happens when a key signs on two machines, as after a backup was restored. What this machine has counts from
     now on, everywhere, and what the other signed after the two parted does not.
     """
-    from p2phub.node.identity import own_identity
-    from p2phub.node.operations import ReopenLog
+    from p2phub.node.conflicts import reopen_log
 
-    run(ReopenLog(size))
-    _show(_with_node(own_identity), as_json)
-
-
-def _with_node(work: Callable[[Node], Identity]) -> Identity:
-    from p2phub.node.disk import on_disk
-    from p2phub.node.node import open_node
-    from p2phub.node.running import run_to_end
-
-    async def run() -> Identity:
-        async with open_node(settings()) as node:
-            return await on_disk(work, node)
-
-    return run_to_end(run)
+    change(lambda node, extra: reopen_log(node, size, extra=extra), keys=keys, proposal=proposal)
+    _show(as_json)
 
 
-def _show(found: Identity, as_json: bool) -> None:
+for _command in (renew, rotate, revoke_key, threshold, recovery, recover, use_agent):
+    identity.add_command(_command)
+for _command in (request, add_key, join, sign, export, import_):
+    identity.add_command(_command)
+
+
+def facts_of(found: Identity) -> dict[str, Any]:
+    """Return what an identity says, for programs."""
+    from p2phub.core.rotation import ROLES, role_of
+
     document = found.current
-    facts = {
+    return {
         "namespace": found.namespace,
         "version": document.version,
         "root": list(document.root.keys),
         "publish": list(document.publish.keys),
         "fresh": list(document.fresh.keys),
+        "thresholds": {name: role_of(document, name).threshold for name in ROLES},
+        "retired": [{"key": each.key, "size": each.size} for each in document.retired],
         "logs": list(found.logs),
         "closed": list(found.closed),
         "domains": list(document.domains),
+        "companion": document.companion.hex() if document.companion else None,
+        "recipient": document.recipient.hex() if document.recipient else None,
     }
+
+
+def _show(as_json: bool) -> None:
+    from p2phub.node.identity import own_identity, own_keys
+    from p2phub.node.renewing import records_of
+
+    def look(node: Node) -> tuple[Identity, set[PublicKey], dict[PublicKey, int]]:
+        found = own_identity(node)
+        ours = own_keys(node)
+        return found, set(ours), {key: records_of(node, found, key) for key in found.publishers}
+
+    found, ours, sizes = with_node(look)
     if as_json:
-        print_json(facts)
+        print_json({**facts_of(found), "here": sorted(ours & _named(found))})
         return
+    document = found.current
     say(f"namespace  {found.namespace}")
-    say(f"  version  {document.version}")
-    for name, role in (("root", document.root), ("publish", document.publish), ("fresh", document.fresh)):
-        say(f"{name:>9}  {role.threshold} of {', '.join(str(key) for key in role.keys)}")
+    say(f"  version  {document.version}, {human_time(document.created)}")
+    for key in document.publish.keys:
+        say(f"  publish  {key}  {_where(key, ours)}, {_records(sizes[key])}")
+    for each in document.retired:
+        say(f"           {each.key}  revoked: {_records(each.size)} of its log count{'s' if each.size == 1 else ''}")
+    for name, role in (("fresh", document.fresh), ("root", document.root)):
+        for number, key in enumerate(role.keys):
+            say(f"{'' if number else name:>9}  {key}  {_where(key, ours)}")
+        if len(role.keys) > 1:
+            say(f"           {role.threshold} of these {len(role.keys)} must sign")
     if document.domains:
         say(f"  domains  {', '.join(document.domains)}")
+    _advise(found, ours)
+
+
+def _advise(found: Identity, ours: set[PublicKey]) -> None:
+    """Say what is missing for this machine to publish, or for its keys to be safe."""
+    document = found.current
+    if not ours & set(document.publish.keys):
+        say("this machine has no key that publishes: `p2phub id request` asks for one", err=True)
+    if document.companion is None or document.recipient is None:
+        say("`p2phub id renew` adds the keys that newer features need", err=True)
+    if document.version == 1:
+        say("keep a copy: `p2phub id export --to FILE`; against thieves: `p2phub id recovery new --to FILE`", err=True)
+
+
+def _named(found: Identity) -> set[PublicKey]:
+    from p2phub.core.rotation import ROLES, role_of
+
+    return {key for name in ROLES for key in role_of(found.current, name).keys}
+
+
+def _where(key: PublicKey, ours: set[PublicKey]) -> str:
+    return "on this machine" if key in ours else "elsewhere"
+
+
+def _records(count: int) -> str:
+    return "1 record" if count == 1 else f"{count} records"

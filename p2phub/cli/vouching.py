@@ -102,6 +102,7 @@ def check_signature(
     if not result.good:
         sys.exit(EXIT_VERIFICATION)
 
+
 def _write(path: Path | None, text: str) -> None:
     from p2phub.store.disk import write_file
 

@@ -21,7 +21,7 @@ from msgspec import Struct
 from .errors import InvalidData, InvalidName, InvalidSignature
 from .ids import LogId, PublicKey
 from .notes import ED25519, NoteLine, key_id, parse_lines
-from .signing import SigningKey, check_note_signature
+from .signing import Signer, check_note_signature
 
 HEAD_SIZE_MAX = 4096  # bytes; spec/checkpoint.md §1
 
@@ -54,7 +54,7 @@ class Head(Struct, frozen=True):
         return parse_lines(self.text.partition(b"\n\n")[2].decode())
 
 
-def sign_head(log: LogId, size: int, root: bytes, key: SigningKey) -> Head:
+def sign_head(log: LogId, size: int, root: bytes, key: Signer) -> Head:
     """Return the head of `log` at `size` records, signed by its key."""
     origin = f"{_ORIGIN}{log}"
     text = f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n".encode()

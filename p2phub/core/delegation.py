@@ -18,7 +18,7 @@ from .identity import Identity
 from .ids import NamespaceId, NodeId, PublicKey
 from .manifest import Time
 from .records import SKEW_MAX_S
-from .signing import SigningKey
+from .signing import Signer
 
 PURPOSE = "delegate"  # spec/signing.md §2
 DELEGATION_SIZE_MAX = 1024  # bytes; spec/authority.md §2
@@ -36,7 +36,7 @@ class Delegation(Struct, frozen=True, forbid_unknown_fields=True):
     expires: Annotated[int, Meta(ge=0, le=2**53)]  # seconds since 1970
 
 
-def sign_delegation(namespace: NamespaceId, node: NodeId, key: SigningKey, *, now: int, ttl_s: int) -> bytes:
+def sign_delegation(namespace: NamespaceId, node: NodeId, key: Signer, *, now: int, ttl_s: int) -> bytes:
     """Return the encoded, signed word that `node` acts for `namespace` for `ttl_s` seconds."""
     delegation = Delegation(1, namespace, key.public_key, node, now, now + ttl_s)
     return encode(seal(delegation, key, PURPOSE))

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from .encoding import encode
 from .ids import PublicKey
-from .signing import SIGNATURE_SIZE, SigningKey, check_signature
+from .signing import SIGNATURE_SIZE, Signer, check_signature
 
 PAYLOAD_SIZE_MAX = 64 * 1024  # bytes; spec/signing.md §3
 ENVELOPE_SIZE_MAX = PAYLOAD_SIZE_MAX + 128  # bytes
@@ -31,7 +31,7 @@ class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
         check_signature(key, purpose, self.payload, self.signature)
 
 
-def seal(value: Struct, key: SigningKey, purpose: str) -> Envelope:
+def seal(value: Struct, key: Signer, purpose: str) -> Envelope:
     """Return `value`, encoded and signed by `key` for `purpose`."""
     payload = encode(value)
     return Envelope(payload, key.sign(purpose, payload))

@@ -136,6 +136,10 @@ class AccessDenied(HubError):
     """The capability shown does not allow it."""
 
 
+class WrongPassphrase(AccessDenied):
+    """What is locked with a passphrase is not opened by this one."""
+
+
 class VerificationFailed(HubError):
     """Content on this machine is not what was published."""
 
@@ -162,9 +166,6 @@ _CLASSES: dict[str, type[HubError]] = {
     for cls in (
         InvalidData, InvalidEncoding, UnknownForm, InvalidSignature, SplitIdentity, HashMismatch, InvalidName,
         ForkedLog, PeerError, PeerUnreachable, PeerBusy, OtherVersion, PeerViolation, StoreError, NoSpace, NotFound,
-        Offline, Conflict, AccessDenied, VerificationFailed,
-        InvalidData, InvalidEncoding, UnknownForm, InvalidSignature, HashMismatch, InvalidName, ForkedLog, PeerError,
-        PeerUnreachable, PeerBusy, OtherVersion, PeerViolation, StoreError, NoSpace, NotFound, Offline, Conflict,
-        AccessDenied, VerificationFailed, DomainError, BindingChanged,
+        Offline, Conflict, AccessDenied, WrongPassphrase, VerificationFailed, DomainError, BindingChanged,
     )
 }  # fmt: skip

@@ -25,12 +25,13 @@ from .names import DomainName
 from .recipient import PUBLIC_KEY_SIZE as RECIPIENT_SIZE
 from .recipient import RecipientKey, check_recipient_key
 from .records import log_id
-from .signing import SigningKey, check_signature
+from .signing import Signer, check_signature
 
 PURPOSE = "identity"  # spec/signing.md §2
 DOCUMENT_SIZE_MAX = 16 * 1024  # bytes; spec/identity.md §1
 CHAIN_MAX = 1000  # documents; spec/identity.md §3
 KEYS_MAX = 16  # in one role; spec/identity.md §1
+RETIRED_MAX = 64  # keys; spec/identity.md §1
 EPOCHS_MAX = 64  # of all keys together; spec/identity.md §4
 
 _NAMESPACE_CONTEXT = "p2phub 1 namespace"  # spec/identity.md §2
@@ -72,7 +73,7 @@ class IdentityDocument(Struct, frozen=True, forbid_unknown_fields=True, omit_def
     fresh: Role  # signs statements that nothing newer is withheld
     previous: Hash | None = None  # BLAKE3 of the document before; None in version 1
     domains: Annotated[tuple[DomainName, ...], Meta(max_length=16)] = ()  # claimed, sorted
-    retired: Annotated[tuple[RetiredKey, ...], Meta(max_length=64)] = ()
+    retired: Annotated[tuple[RetiredKey, ...], Meta(max_length=RETIRED_MAX)] = ()
     epochs: Annotated[tuple[Epoch, ...], Meta(max_length=EPOCHS_MAX)] = ()  # sorted by key, then by number
     companion: Annotated[bytes, Meta(min_length=COMPANION_SIZE, max_length=COMPANION_SIZE)] | None = None  # P-256
     recipient: Annotated[bytes, Meta(min_length=RECIPIENT_SIZE, max_length=RECIPIENT_SIZE)] | None = None  # X25519
@@ -124,6 +125,16 @@ class Identity(Struct, frozen=True):
         ours = [signed.document for signed in self.chain[: len(other.chain)]]
         return ours == [signed.document for signed in other.chain]
 
+    def check_next(self, document: IdentityDocument) -> None:
+        """Raise InvalidData if `document`, the next one, takes back what the documents so far say."""
+        publishers = {
+            key
+            for signed in self.chain
+            for key in Identity(self.namespace, open_document(signed.document), ()).publishers
+        }
+        after = Identity(self.namespace, document, ())
+        _check_takes_nothing_back(self, after, publishers - self.publishers)
+
     def counted(self, log: LogId, size: int) -> int:
         """Return how many of the first `size` records of `log` count."""
         limit = self.size_max(log)
@@ -168,7 +179,7 @@ def next_document(identity: Identity, *, created: int) -> IdentityDocument:
     )
 
 
-def sign_document(document: IdentityDocument, keys: Iterable[SigningKey]) -> SignedDocument:
+def sign_document(document: IdentityDocument, keys: Iterable[Signer]) -> SignedDocument:
     """Return `document` signed by `keys`."""
     data = encode(document)
     signatures = (KeySignature(key.public_key, key.sign(PURPOSE, data)) for key in keys)

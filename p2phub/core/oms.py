@@ -1,6 +1,6 @@
 """Signatures of OpenSSF model signing: what other tools verify without knowing p2phub (spec/model-signing.md).
 
-    files and their hashes ──▶ in-toto statement ──P-256──▶ DSSE envelope in a Sigstore bundle, JSON
+files and their hashes ──▶ in-toto statement ──P-256──▶ DSSE envelope in a Sigstore bundle, JSON
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from .ids import LogId, ManifestId, NamespaceId, PublicKey
 from .manifest import Time
 from .merkle import LOG_TREE
 from .names import BranchName, ModelName, VersionName
-from .signing import SigningKey
+from .signing import Signer
 from .upstream import NAMES_MAX, CommitName, HubName, OwnerName, RevisionName
 
 PURPOSE = "record"  # spec/signing.md §2
@@ -170,7 +170,7 @@ def log_id(namespace: NamespaceId, key: PublicKey, epoch: int = 0) -> LogId:
     return LogId(blake3(material, derive_key_context=_LOG_CONTEXT).digest())
 
 
-def sign_record(record: Record, key: SigningKey) -> Entry:
+def sign_record(record: Record, key: Signer) -> Entry:
     """Return `record` signed by the key of its log."""
     envelope = seal(record, key, PURPOSE)
     # Our own statement passes the door that others will open for it.

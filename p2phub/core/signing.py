@@ -7,6 +7,7 @@ signed for one purpose are never valid for another.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature as _BadSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -27,6 +28,19 @@ _SMALL_ORDER_Y = frozenset({0, 1, _FIELD - 1, _ORDER_8_Y, _FIELD - _ORDER_8_Y})
 def signed_message(purpose: str, payload: bytes) -> bytes:
     """Return the bytes that a signature over `payload` for `purpose` covers."""
     return b"p2phub/1\0" + purpose.encode("ascii") + b"\0" + len(payload).to_bytes(8, "big") + payload
+
+
+class Signer(Protocol):
+    """Who signs with an Ed25519 key: the key itself, or a program that keeps it."""
+
+    @property
+    def public_key(self) -> PublicKey: ...
+
+    def sign(self, purpose: str, payload: bytes) -> bytes:
+        """Return the 64-byte signature over `payload` for `purpose`."""
+
+    def sign_note(self, text: bytes) -> bytes:
+        """Return the signature over a C2SP signed note's text, which has a domain of its own."""
 
 
 class SigningKey:

@@ -9,9 +9,10 @@ from p2phub.core.ids import LogId
 from p2phub.core.names import NameRef, is_branch, is_version, parse_reference
 from p2phub.core.records import Branch, Record, Yank
 
+from .catchup import ready_to_publish
 from .disk import on_disk
 from .events import Tell
-from .identity import own_identity, publish_record
+from .identity import publish_record
 from .node import Node
 from .resolve import load_manifest, resolve
 from .results import BranchResult, YankResult
@@ -24,7 +25,7 @@ async def move_branch(
 
     Raises NotFound if there is no such model or revision.
     """
-    identity = await on_disk(own_identity, node)
+    identity, _ = await ready_to_publish(node, tell)
     if not is_branch(branch):
         raise InvalidName(f"'{branch}' is no branch name")
     if await on_disk(node.store.catalogue.kind, identity.namespace, model) is None:
@@ -57,9 +58,9 @@ async def move_branch(
     return BranchResult(model, branch, str(manifest) if manifest else None, entry.record.index)
 
 
-async def yank(node: Node, name: str, message: str) -> YankResult:
+async def yank(node: Node, name: str, message: str, tell: Tell) -> YankResult:
     """Say that a version of one's own should not be chosen any more. Raises NotFound if there is none."""
-    identity = await on_disk(own_identity, node)
+    identity, _ = await ready_to_publish(node, tell)
     reference = parse_reference(name)
     if not isinstance(reference, NameRef) or not reference.revision or not is_version(reference.revision):
         raise InvalidName(f"'{name}' names no version: expected MODEL@1.2.0")

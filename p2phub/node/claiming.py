@@ -5,27 +5,24 @@ id domain ──▶ identity document N+1 claims it ──▶ the file for the w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
-from blake3 import blake3
 from msgspec.structs import replace
 
 from p2phub.core.choices import DOMAIN_NODES_MAX
-from p2phub.core.encoding import encode
-from p2phub.core.errors import AccessDenied, DomainError, InvalidName
-from p2phub.core.identity import Identity, IdentityDocument, open_identity, sign_document
+from p2phub.core.errors import DomainError, InvalidName
+from p2phub.core.identity import Identity, IdentityDocument
 from p2phub.core.names import Address, is_domain, parse_address
+from p2phub.core.signing import Signer
 from p2phub.core.wellknown import PATH, format_well_known
 from p2phub.net.addresses import is_public
-from p2phub.protocol.messages import IdentityChain
-from p2phub.store.disk import write_file
-from p2phub.store.keys import load_key
 
 from .disk import on_disk
 from .events import Notice, Tell
 from .identity import own_identity
 from .names import ask_domain
 from .node import Node
+from .renewing import Change, change_identity
 from .results import DomainFile, Reason
 
 DOMAINS_MAX = 16  # that a publisher claims; spec/identity.md §1
@@ -42,13 +39,7 @@ async def claim_domain(node: Node, domain: str, nodes: Sequence[str], tell: Tell
     if len(addresses) > DOMAIN_NODES_MAX:
         raise InvalidName(f"{len(addresses)} nodes are too many, the limit is {DOMAIN_NODES_MAX}")
 
-    def add(document: IdentityDocument) -> IdentityDocument:
-        domains = tuple(sorted({*document.domains, domain}))
-        if len(domains) > DOMAINS_MAX:
-            raise InvalidName(f"{len(domains)} domains are too many for one publisher, the limit is {DOMAINS_MAX}")
-        return replace(document, domains=domains)
-
-    identity = await _renew(node, add)
+    identity = await _renew(node, claiming(domain))
     _tell_addresses(domain, addresses, tell)
     return _file(identity, domain, addresses)
 
@@ -56,13 +47,7 @@ async def claim_domain(node: Node, domain: str, nodes: Sequence[str], tell: Tell
 async def drop_domain(node: Node, domain: str) -> DomainFile:
     """Claim `domain` no longer. Raises as `claim_domain`, and NotFound if it is not claimed."""
     _check_domain(domain)
-
-    def remove(document: IdentityDocument) -> IdentityDocument:
-        if domain not in document.domains:
-            raise InvalidName(f"this publisher does not claim {domain}")
-        return replace(document, domains=tuple(name for name in document.domains if name != domain))
-
-    return _file(await _renew(node, remove), domain, [])
+    return _file(await _renew(node, claiming_no_longer(domain)), domain, [])
 
 
 async def check_domain(node: Node, domain: str) -> list[Reason]:
@@ -125,7 +110,37 @@ def _file(identity: Identity, domain: str, addresses: Sequence[Address]) -> Doma
     )
 
 
-async def _renew(node: Node, change: Callable[[IdentityDocument], IdentityDocument]) -> Identity:
+def claim_locally(node: Node, domain: str, drop: bool, extra: Iterable[Signer]) -> Identity:
+    """Claim `domain`, or no longer, without telling others. Raises as `change_identity` and `claim_domain`."""
+    _check_domain(domain)
+    change = claiming_no_longer(domain) if drop else claiming(domain)
+    return _sign(node, change, extra)
+
+
+def claiming(domain: str) -> Change:
+    """Return the change of a document that claims `domain`. It raises InvalidName if there are too many."""
+
+    def add(document: IdentityDocument) -> IdentityDocument:
+        domains = tuple(sorted({*document.domains, domain}))
+        if len(domains) > DOMAINS_MAX:
+            raise InvalidName(f"{len(domains)} domains are too many for one publisher, the limit is {DOMAINS_MAX}")
+        return replace(document, domains=domains)
+
+    return add
+
+
+def claiming_no_longer(domain: str) -> Change:
+    """Return the change of a document that claims `domain` no longer. It raises InvalidName if it does not."""
+
+    def remove(document: IdentityDocument) -> IdentityDocument:
+        if domain not in document.domains:
+            raise InvalidName(f"this publisher does not claim {domain}")
+        return replace(document, domains=tuple(each for each in document.domains if each != domain))
+
+    return remove
+
+
+async def _renew(node: Node, change: Change) -> Identity:
     """Sign a next document with what `change` makes of the one that counts, unless it is the same."""
     identity = await on_disk(_sign, node, change)
     for log in identity.logs:
@@ -133,22 +148,8 @@ async def _renew(node: Node, change: Callable[[IdentityDocument], IdentityDocume
     return identity
 
 
-def _sign(node: Node, change: Callable[[IdentityDocument], IdentityDocument]) -> Identity:
+def _sign(node: Node, change: Change, extra: Iterable[Signer] = ()) -> Identity:
     identity = own_identity(node)
-    changed = change(identity.current)
-    if changed == identity.current:
+    if change(identity.current) == identity.current:
         return identity
-    key = load_key(node.settings.layout.keys / "publish.key")
-    roots = identity.current.root
-    if key.public_key not in roots.keys or roots.threshold > 1:
-        raise AccessDenied("the root keys of this identity are not here, and they have to sign what it claims")
-    document = replace(
-        changed,
-        version=identity.current.version + 1,
-        created=int(node.clock()),
-        previous=blake3(identity.chain[-1].document).digest(),
-    )
-    renewed = open_identity((*identity.chain, sign_document(document, [key])))
-    write_file(node.settings.layout.own_identity, encode(IdentityChain(renewed.chain)), mode=0o644)
-    node.store.logs.add_identity(renewed, own=True)
-    return renewed
+    return change_identity(node, change, extra=extra)

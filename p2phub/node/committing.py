@@ -20,9 +20,9 @@ from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.names import is_branch
 from p2phub.core.paths import check_paths
 
+from .catchup import ready_to_publish
 from .disk import from_thread, on_disk
 from .events import Tell
-from .identity import own_identity
 from .node import Node
 from .opening import sealing_key
 from .publish import SourceFile, append_release, describe_files, ingest_sources, role_of
@@ -66,7 +66,7 @@ async def commit(
     the name is of another kind; NotFound for a file that is not there or was not uploaded;
     InvalidData if what comes out is no manifest.
     """
-    identity = await on_disk(own_identity, node)
+    identity, _ = await ready_to_publish(node, tell)
     if not is_branch(branch):
         raise InvalidName(f"'{branch}' is no branch name")
     known_kind = await on_disk(node.store.catalogue.kind, identity.namespace, model)
@@ -115,7 +115,7 @@ async def publish_revision(
 
     Raises Conflict if the version stands for another one.
     """
-    identity = await on_disk(own_identity, node)
+    identity, _ = await ready_to_publish(node, tell)
     manifest = await load_manifest(node, revision, tell)
     await on_disk(node.store.keeping.pin, revision, "published")
     entry = await on_disk(

@@ -17,13 +17,12 @@ from p2phub.core.errors import HubError, InvalidData, PeerViolation
 from p2phub.core.ids import LogId, NodeId
 from p2phub.protocol.talk import sign_talk
 from p2phub.store.confirmations import Confirmation
-from p2phub.store.keys import load_key
 from p2phub.store.peers import Peer
 
 from .calling import ban_peer, call_peer, converse, require_peers
 from .disk import on_disk
 from .events import Notice, Progress, Tell
-from .identity import own_identity
+from .identity import own_publisher
 from .news import compose
 from .node import Node
 
@@ -76,9 +75,10 @@ def own_confirmations(node: Node) -> tuple[int, list[Confirmation]]:
 def own_log(node: Node) -> LogId | None:
     """Return the log that this home publishes in, None if it publishes nothing."""
     try:
-        return own_identity(node).log_of(load_key(node.settings.layout.keys / "publish.key").public_key)
+        identity, key = own_publisher(node)
     except HubError:
         return None
+    return identity.log_of(key.public_key)
 
 
 def _own_head(node: Node) -> tuple[LogId, int] | None:
@@ -110,7 +110,7 @@ async def _ask(node: Node, peer: Peer, own: LogId, size: int) -> None:
     async with call_peer(node, peer) as client:
         announced = await client.head(own)
     if announced is not None:
-        key = await on_disk(load_key, node.settings.layout.keys / "publish.key")
+        _, key = await on_disk(own_publisher, node)
         try:
             head = open_head(announced.head, log=own, key=key.public_key)
         except InvalidData as exc:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from blake3 import blake3
 from msgspec.structs import replace
 
-from p2phub.core.encoding import encode
-from p2phub.core.errors import AccessDenied, Conflict
-from p2phub.core.identity import Epoch, open_identity, sign_document
+from p2phub.core.errors import Conflict
+from p2phub.core.identity import Epoch
 from p2phub.core.ids import LogId, NamespaceId
 from p2phub.core.merkle import LOG_TREE, root
-from p2phub.protocol.messages import IdentityChain
+from p2phub.core.signing import Signer
 from p2phub.store.conflicts import Disagreement
-from p2phub.store.disk import write_file
 from p2phub.store.forks import KnownFork
-from p2phub.store.keys import load_key
 from p2phub.store.splits import KnownSplit
 from p2phub.store.store import Store
 
 from .disk import on_disk
 from .events import Tell, ignore
-from .identity import own_identity
+from .identity import own_publisher
 from .names import find
 from .node import Node
+from .renewing import change_identity
 from .results import ConflictInfo
 
 
@@ -71,20 +68,16 @@ def _of_names(store: Store, found: Disagreement) -> ConflictInfo:
     )
 
 
-def reopen_log(node: Node, size: int | None = None) -> LogId:
+def reopen_log(node: Node, size: int | None = None, *, extra: Iterable[Signer] = ()) -> LogId:
     """Close this home's log, which forked, and go on in a new one; returns the log that was closed.
 
-    size: how many records of the history that is here count; None: all. Raises Conflict if the log did not fork
-    or is not so long, AccessDenied if the root keys are not here, NotFound if there is no identity.
+    size: how many records of the history that is here count; None: all. extra: root keys that are not in this home.
+    Raises Conflict if the log did not fork or is not so long, and as `change_identity`.
     """
-    identity = own_identity(node)
-    key = load_key(node.settings.layout.keys / "publish.key")
+    identity, key = own_publisher(node)
     log = identity.log_of(key.public_key)
     if node.store.forks.get(log) is None:
         raise Conflict(f"log {log} has not forked", hint="`p2phub trust conflicts` shows which logs have")
-    roots = identity.current.root
-    if key.public_key not in roots.keys or roots.threshold > 1:
-        raise AccessDenied("the root keys of this identity are not here, and they have to say which history counts")
     state = node.store.logs.state(log)
     held = state.size if state else 0
     size = held if size is None else size
@@ -96,16 +89,7 @@ def reopen_log(node: Node, size: int | None = None) -> LogId:
         size=size,
         root=root(LOG_TREE, node.store.logs.leaves(log, size)),
     )
-    document = replace(
-        identity.current,
-        version=identity.current.version + 1,
-        created=int(node.clock()),
-        previous=blake3(identity.chain[-1].document).digest(),
-        epochs=_sorted((*identity.current.epochs, end)),
-    )
-    renewed = open_identity((*identity.chain, sign_document(document, [key])))
-    write_file(node.settings.layout.own_identity, encode(IdentityChain(renewed.chain)), mode=0o644)
-    node.store.logs.add_identity(renewed, own=True)
+    change_identity(node, lambda document: replace(document, epochs=_sorted((*document.epochs, end))), extra=extra)
     return log
 
 

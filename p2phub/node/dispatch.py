@@ -17,6 +17,7 @@ from p2phub.core.policy import Policy, changed
 from p2phub.core.search import Page
 
 from . import branches, claiming, housekeeping, inspect, limits, sealops, trust, whohas, witnesses
+from .catchup import ready_to_publish
 from .confirm import wait_confirmed
 from .conflicts import list_conflicts, reopen_log
 from .disk import on_disk
@@ -24,6 +25,7 @@ from .events import Notice, Tell
 from .explain import swarm_info
 from .fetch import fetch, locate
 from .hubcache import view_store
+from .identity import LogBehind, own_identity, tell_identity
 from .names import find
 from .neighbours import contact_of
 from .node import Node, open_node
@@ -74,6 +76,7 @@ from .operations import (
     StoreUnpin,
     StoreUse,
     StoreView,
+    TellIdentity,
     TrustAccept,
     TrustAdd,
     TrustList,
@@ -134,7 +137,12 @@ async def run_alone(settings: Settings, operations: Sequence[Operation], tell: T
 async def run(node: Node, operation: Operation, tell: Tell) -> Any:
     """Do `operation` and return its result, of the type that RESULTS gives. Raises HubError."""
     handler = _HANDLERS[type(operation)]
-    return await handler(node, operation, tell)
+    try:
+        return await handler(node, operation, tell)
+    except LogBehind:
+        # Its first try changed nothing: it signs before all else, or not at all.
+        await ready_to_publish(node, tell)
+        return await handler(node, operation, tell)
 
 
 async def _publish(node: Node, op: PublishFolder, tell: Tell) -> PublishResult:
@@ -243,6 +251,12 @@ async def _check_domain(node: Node, op: CheckDomain, tell: Tell) -> list[Reason]
     return await claiming.check_domain(node, op.domain)
 
 
+async def _tell_identity(node: Node, op: TellIdentity, tell: Tell) -> Done:
+    identity = await on_disk(own_identity, node)
+    await tell_identity(node, identity.namespace)
+    return Done()
+
+
 async def _verify(node: Node, op: Verify, tell: Tell) -> VerifyResult:
     return await verify(node, op.reference, tell, repair=op.repair, origins=op.origins)
 
@@ -273,7 +287,7 @@ async def _move_branch(node: Node, op: MoveBranch, tell: Tell) -> BranchResult:
 
 
 async def _yank(node: Node, op: YankVersion, tell: Tell) -> YankResult:
-    return await branches.yank(node, op.name, op.message)
+    return await branches.yank(node, op.name, op.message, tell)
 
 
 async def _peers(node: Node, op: ListPeers, tell: Tell) -> list[PeerInfo]:
@@ -447,6 +461,7 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     TrustWhy: _trust_why,
     ClaimDomain: _claim_domain,
     CheckDomain: _check_domain,
+    TellIdentity: _tell_identity,
     Verify: _verify,
     SignModel: _sign_model,
     CheckSignature: _check_signature,

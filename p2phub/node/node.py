@@ -111,6 +111,7 @@ class Node:
     naming: Naming = field(init=False)
     open_answers: OpenAnswers = field(init=False)
     witness: Witness | None = None  # if this node cosigns heads
+    caught_up: set[LogId] = field(default_factory=set)  # own logs that were written elsewhere, and are here now
     uploaded: int = 0  # bytes of content sent since the start
     noted_record: bytes = b""  # the own record as the store has it
     _record: SignedNodeRecord | None = None

@@ -194,6 +194,10 @@ class CheckDomain(Operation, tag="id-domain-check", frozen=True):
     domain: Text
 
 
+class TellIdentity(Operation, tag="id-tell", frozen=True):
+    """Tell other nodes of the own identity, which changed."""
+
+
 class Verify(Operation, tag="verify", frozen=True):
     reference: Text
     repair: bool = False
@@ -404,8 +408,8 @@ AnyOperation = (
     | SealFor | ShowSeal | UnsealModel
     | MirrorAdd | MirrorList | MirrorUpdate | MirrorRemove | MirrorTrust | ReopenLog
     | SignModel | CheckSignature | ShowBill
-    | TrustAdd | TrustAccept | TrustRemove | TrustList | ClaimDomain | CheckDomain
     | TrustAdd | TrustAccept | TrustRemove | TrustList | TrustWhy | ClaimDomain | CheckDomain
+    | TellIdentity
 )  # fmt: skip
 
 # What each operation returns, so that both ends of the control API agree.
@@ -428,6 +432,7 @@ RESULTS: dict[type[Operation], Any] = {
     TrustWhy: list[Reason],
     ClaimDomain: DomainFile,
     CheckDomain: list[Reason],
+    TellIdentity: Done,
     Verify: VerifyResult,
     SignModel: ModelSignature,
     CheckSignature: SignatureCheck,

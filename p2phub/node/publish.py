@@ -30,9 +30,10 @@ from p2phub.store.blobs import Ingested
 from p2phub.store.disk import disk_errors
 from p2phub.store.ingest import Progress as Advance
 
+from .catchup import ready_to_publish
 from .disk import from_thread, on_disk
 from .events import Notice, Progress, Tell
-from .identity import own_identity, publish_record
+from .identity import publish_record
 from .node import Node
 from .results import PublishResult
 
@@ -85,7 +86,7 @@ async def publish(
     from .sealing import choose_sealing, publish_seal, seal_sources  # reads files as is done here
 
     _check_origins(origin_urls)
-    identity = await on_disk(own_identity, node)
+    identity, _ = await ready_to_publish(node, tell)
     model, version = _own_name(name, identity.namespace)
     if not is_branch(branch):
         raise InvalidName(f"'{branch}' is no branch name")

@@ -71,7 +71,7 @@ async def pull(node: Node, client: PeerClient) -> int:
         return 0
     if policy.mode == "listed":
         # Of all others it would only learn what it does not want.
-        return await _take_followed(node, client, [NamespaceId.parse(text) for text in policy.followed])
+        return await take_followed(node, client, [NamespaceId.parse(text) for text in policy.followed])
     return await _take_logs(node, client, logs)
 
 
@@ -211,7 +211,7 @@ async def _take_logs(node: Node, client: PeerClient, walk: Walk) -> int:
     return count
 
 
-async def _take_followed(node: Node, client: PeerClient, followed: Sequence[NamespaceId]) -> int:
+async def take_followed(node: Node, client: PeerClient, followed: Sequence[NamespaceId]) -> int:
     """Take over the logs of some publishers alone; returns how many records were new."""
     count = 0
     wanted = list(followed)

@@ -32,6 +32,8 @@ class Settings:
     upstream_hub: str | None = None  # HOST[:PORT] of the hub that it stands for; None: it is that hub
     upstream_token: str | None = field(default=None, repr=False)  # for it alone
     witness: bool = False  # cosign heads for whoever asks
+    key_file: Path | None = None  # the keys to publish with, instead of those of the home
+    passphrase_file: Path | None = None  # holds the passphrase of files with keys
     share_restricted: bool = False  # let peers have what the hub does not give to everybody
     domains_at: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # where web servers of domains answer
 
@@ -49,6 +51,8 @@ class Settings:
             upstream=environment.get("P2PHUB_UPSTREAM") or None,
             upstream_hub=_hub(environment),
             upstream_token=_token(environment),
+            key_file=_path(environment, "P2PHUB_KEY_FILE"),
+            passphrase_file=_path(environment, "P2PHUB_PASSPHRASE_FILE"),
             share_restricted=_is_on(environment, "P2PHUB_SHARE_RESTRICTED"),
             domains_at=_domains_at(environment),
         )
@@ -126,6 +130,11 @@ def _label(environment: Mapping[str, str], name: str) -> str | None:
     except InvalidName as exc:
         raise InvalidName(f"{name}: {exc}") from exc
     return label
+
+
+def _path(environment: Mapping[str, str], name: str) -> Path | None:
+    text = environment.get(name)
+    return Path(text).expanduser().absolute() if text else None
 
 
 def _is_on(environment: Mapping[str, str], name: str, *, default: bool = False) -> bool:

@@ -18,9 +18,10 @@ from p2phub.core.signing import SEED_SIZE, SigningKey
 from .disk import disk_errors, write_file
 
 # What a file begins with; spec/store.md §6.
-_SIGNING = "p2phub-key-1 "
-_COMPANION = "p2phub-companion-1 "
-_RECIPIENT = "p2phub-recipient-1 "
+SIGNING = "p2phub-key-1 "
+COMPANION = "p2phub-companion-1 "
+RECIPIENT = "p2phub-recipient-1 "
+AGENT = "p2phub-agent-1 "  # and a public key: the secret one is in an ssh-agent
 
 COMPANION_FILE = "companion.key"
 RECIPIENT_FILE = "recipient.key"
@@ -31,28 +32,31 @@ def load_key(path: Path) -> SigningKey:
 
     Raises NotFound if there is none, StoreError if others may read it or it is damaged.
     """
-    return SigningKey(_load(path, _SIGNING, SEED_SIZE))
+    return SigningKey(_load(path, SIGNING, SEED_SIZE))
 
 
 def load_companion(keys: Path) -> CompanionKey:
     """Return the companion key in the folder `keys`. Raises as `load_key` does."""
     path = keys / COMPANION_FILE
     try:
-        return CompanionKey(_load(path, _COMPANION, companion.SECRET_SIZE))
+        return CompanionKey(_load(path, COMPANION, companion.SECRET_SIZE))
     except ValueError as exc:
         raise StoreError(f"{path} is no key file", path=str(path)) from exc
 
 
 def load_recipient(keys: Path) -> RecipientKey:
     """Return the recipient key in the folder `keys`. Raises as `load_key` does."""
-    return RecipientKey(_load(keys / RECIPIENT_FILE, _RECIPIENT, recipient.SECRET_SIZE))
+    return RecipientKey(_load(keys / RECIPIENT_FILE, RECIPIENT, recipient.SECRET_SIZE))
 
 
-def _load(path: Path, header: str, size: int) -> bytes:
-    """Return the secret of `size` bytes in a key file that begins with `header`."""
+def read_key_file(path: Path) -> tuple[str, str]:
+    """Return what a key file begins with, and what follows.
+
+    Raises NotFound if there is no file, StoreError if others may read it or it is none.
+    """
     try:
         with disk_errors(path), open(path) as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            status = os.fstat(file.fileno())
             text = file.read(1024).strip()
     except StoreError as exc:
         if isinstance(exc.__cause__, FileNotFoundError):
@@ -60,14 +64,29 @@ def _load(path: Path, header: str, size: int) -> bytes:
         raise
     except UnicodeDecodeError:
         # The error has the text in it, which must never reach a message.
-        text, mode = "", 0
+        raise StoreError(f"{path} is no key file", path=str(path)) from None
+    check_private(path, status)
+    for header in (SIGNING, COMPANION, RECIPIENT, AGENT):
+        if text.startswith(header):
+            return header, text.removeprefix(header)
+    raise StoreError(f"{path} is no key file", path=str(path))
+
+
+def check_private(path: Path, status: os.stat_result) -> None:
+    """Raise StoreError if others may use the secret file `path`."""
+    mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
         raise StoreError(
             f"others may read the secret key {path} (mode {mode:04o})", path=str(path), hint=f"chmod 600 {path}"
         )
+
+
+def _load(path: Path, header: str, size: int) -> bytes:
+    """Return the secret of `size` bytes in a key file that begins with `header`."""
+    found, text = read_key_file(path)
     try:
-        # Nor must the text itself.
-        secret = bytes.fromhex(text.removeprefix(header)) if text.startswith(header) else b""
+        # The text itself must never reach a message.
+        secret = bytes.fromhex(text) if found == header else b""
     except ValueError:
         secret = b""
     if len(secret) != size:
@@ -84,17 +103,17 @@ def create_key(path: Path) -> SigningKey:
 
 def keep_key(path: Path, key: SigningKey) -> None:
     """Keep `key` in the new file `path`. Raises StoreError if there is one already."""
-    _keep(path, _SIGNING, key.seed)
+    keep_secret(path, SIGNING, key.seed)
 
 
 def keep_companion(keys: Path, key: CompanionKey) -> None:
     """Keep `key` as the companion key in the folder `keys`. Raises StoreError if there is one already."""
-    _keep(keys / COMPANION_FILE, _COMPANION, key.secret)
+    keep_secret(keys / COMPANION_FILE, COMPANION, key.secret)
 
 
 def keep_recipient(keys: Path, key: RecipientKey) -> None:
     """Keep `key` as the recipient key in the folder `keys`. Raises StoreError if there is one already."""
-    _keep(keys / RECIPIENT_FILE, _RECIPIENT, key.secret)
+    keep_secret(keys / RECIPIENT_FILE, RECIPIENT, key.secret)
 
 
 def load_or_create_companion(keys: Path) -> CompanionKey:
@@ -118,7 +137,8 @@ def load_or_create_recipient(keys: Path) -> RecipientKey:
         return key
 
 
-def _keep(path: Path, header: str, secret: bytes) -> None:
+def keep_secret(path: Path, header: str, secret: bytes) -> None:
+    """Keep 32 secret bytes in the new file `path`, behind `header`. Raises StoreError if there is one already."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.chmod(path.parent, 0o700)

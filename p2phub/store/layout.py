@@ -63,6 +63,11 @@ class Layout(Struct, frozen=True):
         return self.home / "cosigned.sqlite"
 
     @property
+    def restored(self) -> Path:
+        """Which logs were written elsewhere before, and how many records they had: `LOG SIZE` in each line."""
+        return self.home / "restored"
+
+    @property
     def daemon(self) -> Path:
         """What a running daemon says of itself, with its token."""
         return self.home / "daemon.json"

@@ -24,7 +24,7 @@ from p2phub.core.errors import ForkedLog, HubError, InvalidData, SplitIdentity
 from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
 from p2phub.core.records import Entry, Record, sign_record
-from p2phub.core.signing import SigningKey
+from p2phub.core.signing import Signer
 from p2phub.protocol.messages import IdentityChain
 
 from .arrivals import Arrival, LogPart, Outcome
@@ -172,7 +172,7 @@ class Logs:
     def append_own(
         self,
         namespace: NamespaceId,
-        key: SigningKey,
+        key: Signer,
         make: MakeRecord,
     ) -> Entry:
         """Sign and append what `make(connection, log, index, previous)` returns to the log of `key`.

@@ -15,12 +15,15 @@ from functools import partial
 import pytest
 import trio
 
+from p2phub.core.armor import unarmor
 from p2phub.testing.hostile import open_home, open_linked, wait_for, wait_quiet
 from p2phub.testing.processes import Home, tree, wait_until
 
 COMMANDS = [
     "publish", "fetch", "pull", "download", "search", "info", "ls", "log", "cat", "verify", "branch", "yank", "node",
     "peers", "peers ls", "peers add", "peers rm", "status", "swarm", "id", "id new", "id show", "id export",
+    "id renew", "id rotate", "id revoke-key", "id threshold", "id recovery", "id recovery new", "id recover",
+    "id use-agent", "id request", "id add-key", "id join", "id sign", "id import",
     "id reopen", "trust", "trust conflicts",
     "limits", "limits set", "limits range", "limits label",
     "store", "store ls", "store rm", "store gc", "store pin", "store unpin", "store df", "store rebuild",
@@ -416,17 +419,18 @@ def test_an_identity_is_made_once_shown_and_exported_without_secrets(home, tmp_p
     made = home.ask("id", "new")
     again = home.call("id", "new", code=1)
     shown = home.ask("id", "show")
-    home.call("id", "export", "--to", str(tmp_path / "identity.cbor"))
-    process = home.start("id", "export", text=False, errors=None)
+    home.call("id", "export", "--public", "--to", str(tmp_path / "identity"))
+    process = home.start("id", "export", "--public", text=False, errors=None)
     piped, _ = process.communicate(timeout=60)
     secret = (home.folder / "keys" / "publish.key").read_text().split()[-1]
 
     assert shown == made
+    assert home.ask("id") == made
     assert "already" in one_line(again)
-    assert "id show" in again.err
-    assert (tmp_path / "identity.cbor").read_bytes() == piped
-    assert piped
-    assert bytes.fromhex(secret) not in piped
+    assert "p2phub id" in again.err
+    assert (tmp_path / "identity").read_bytes() == piped
+    assert piped.startswith(b"p2phub-identity-1:")
+    assert bytes.fromhex(secret) not in unarmor("identity", piped.decode(), size_max=10_000)
     assert secret not in json.dumps(made)
     assert (home.folder / "keys" / "publish.key").stat().st_mode & 0o777 == 0o600
     assert (home.folder / "keys").stat().st_mode & 0o777 == 0o700

@@ -44,9 +44,7 @@ def test_the_signature_is_of_the_payload_with_its_type():
     signed = read_bundle(bundle(b"payload", KEY))
 
     kind = b"application/vnd.in-toto+json"
-    KEY.public_key().verify(
-        signed.signatures[0], b"DSSEv1 28 " + kind + b" 7 payload", ec.ECDSA(hashes.SHA256())
-    )
+    KEY.public_key().verify(signed.signatures[0], b"DSSEv1 28 " + kind + b" 7 payload", ec.ECDSA(hashes.SHA256()))
 
 
 def test_another_key_is_refused():

@@ -234,7 +234,7 @@ class WritingRequests:
             await branches.move_branch(self._node, repository.model, branch, None, message, ignore)
         for version in await on_disk(catalogue.versions, repository.namespace, repository.model):
             if await on_disk(catalogue.yanked, repository.namespace, repository.model, version) is None:
-                await branches.yank(self._node, f"{repository.model}@{version}", message)
+                await branches.yank(self._node, f"{repository.model}@{version}", message, ignore)
 
     # ── commits ─────────────────────────────────────────────────────────────
 
@@ -366,7 +366,7 @@ class WritingRequests:
             raise no_revision(f"{name} has no tag {tag}")
         async with self._committing:
             if is_version(tag):
-                await branches.yank(self._node, f"{repository.model}@{tag}", "the tag was deleted")
+                await branches.yank(self._node, f"{repository.model}@{tag}", "the tag was deleted", ignore)
             else:
                 await branches.move_branch(
                     self._node, repository.model, TAG_PREFIX + tag, None, "the tag was deleted", ignore

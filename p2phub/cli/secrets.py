@@ -1,0 +1,191 @@
+"""Change the own identity for a command: in this process alone, so that no secret leaves it.
+
+A passphrase comes from the terminal, without echo, or from the file of P2PHUB_PASSPHRASE_FILE; never from an
+argument, which other users of the machine could read.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from .running import run, settings
+from .text import say
+
+if TYPE_CHECKING:
+    from p2phub.core.identity import Identity
+    from p2phub.core.keybundle import KeyBundle
+    from p2phub.core.proposal import OpenProposal
+    from p2phub.core.signing import SigningKey
+    from p2phub.node.node import Node
+
+T = TypeVar("T")
+
+LEARN_S = 5.0  # seconds that a command waits for peers that may know a newer document
+
+key_option = click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A root key that is kept elsewhere, such as a recovery key; can be repeated.",
+)
+no_passphrase_option = click.option(
+    "--no-passphrase", is_flag=True, help="Do not lock the file: who can read it has the key."
+)
+proposal_option = click.option(
+    "--proposal",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Where to write what others have to sign, if they have to.",
+)
+
+
+def with_node(work: Callable[[Node], T], *, peers: Sequence[str] = (), learn: str | None = None) -> T:
+    """Do `work` with a node of this home, in a thread.
+
+    peers: addresses to add before. learn: a namespace of which peers are asked before; "own": that of this home.
+    """
+    from p2phub.core.names import parse_address
+    from p2phub.node.disk import on_disk
+    from p2phub.node.node import open_node
+    from p2phub.node.running import run_to_end
+
+    async def do() -> T:
+        async with open_node(settings()) as node:
+            for text in peers:
+                await on_disk(node.store.peers.add, parse_address(text))
+            if learn is not None:
+                await _learn(node, learn)
+            return await on_disk(work, node)
+
+    return run_to_end(do)
+
+
+def change(
+    work: Callable[[Node, list[SigningKey]], T],
+    *,
+    keys: Sequence[Path] = (),
+    proposal: Path | None = None,
+) -> T:
+    """Do `work`, which changes the own identity, with the root keys in files; tells a running node of it.
+
+    If others have to sign too, what they have to sign is written to a file, and the command ends.
+    """
+    from p2phub.node.renewing import TooFewSignatures
+
+    extra = [key for path in keys for key in load_keys(path).signers]
+    try:
+        result = with_node(lambda node: work(node, extra), learn="own")
+    except TooFewSignatures as exc:
+        say_proposal(exc.opened, write_proposal(exc.opened, proposal))
+        click.get_current_context().exit(0)
+    tell_node()
+    return result
+
+
+def tell_node() -> None:
+    """Let the node of this home, if one runs, tell others of what changed."""
+    from p2phub.gateway.client import find_daemon
+    from p2phub.node.operations import TellIdentity
+
+    chosen = settings()
+    if not chosen.offline and find_daemon(chosen.layout) is not None:
+        run(TellIdentity())
+
+
+# ── passphrases and keys ────────────────────────────────────────────────────
+
+
+def load_keys(path: Path) -> KeyBundle:
+    """Return the keys in a file, whose passphrase is asked for if it has one."""
+    from p2phub.store.keyring import read_bundle
+
+    return read_bundle(path.expanduser().absolute(), ask_passphrase)
+
+
+def ask_passphrase(path: Path) -> str:
+    """Return the passphrase for the file `path`."""
+    from p2phub.node.passphrase import read_passphrase
+
+    chosen = settings()
+    if chosen.passphrase_file is not None or not sys.stdin.isatty():
+        return read_passphrase(chosen, path)
+    answer: str = click.prompt(f"passphrase of {path}", hide_input=True, err=True)
+    return answer
+
+
+def new_passphrase(path: Path, *, none: bool = False) -> str | None:
+    """Return a passphrase for the new file `path`, asked for twice. none: the user wants none."""
+    from p2phub.core.errors import AccessDenied
+    from p2phub.core.passphrase import PASSPHRASE_MIN
+    from p2phub.node.passphrase import read_passphrase
+
+    if none:
+        return None
+    chosen = settings()
+    if chosen.passphrase_file is not None or not sys.stdin.isatty():
+        passphrase = read_passphrase(chosen, path)
+    else:
+        passphrase = click.prompt(
+            f"new passphrase for {path}", hide_input=True, confirmation_prompt="the same again", err=True
+        )
+    if len(passphrase) < PASSPHRASE_MIN:
+        raise AccessDenied(f"a passphrase has at least {PASSPHRASE_MIN} characters", hint="four words are easy to keep")
+    return passphrase
+
+
+# ── proposals ───────────────────────────────────────────────────────────────
+
+
+def write_proposal(opened: OpenProposal, path: Path | None) -> Path:
+    """Write a proposal to a file, called after what it is if no other is named; returns where it is."""
+    from p2phub.node.renewing import format_proposal
+    from p2phub.store.disk import write_file
+
+    name = f"identity-{str(opened.before.namespace)[:12]}-{opened.after.version}.proposal"
+    target = (path or Path(name)).expanduser().absolute()
+    write_file(target, f"{format_proposal(opened)}\n".encode(), mode=0o644)
+    return target
+
+
+def say_proposal(opened: OpenProposal, path: Path) -> None:
+    """Say what has to happen with a proposal."""
+    count = opened.missing
+    say(f"nothing changed yet: {count} more root {'key' if count == 1 else 'keys'} must sign")
+    say(f"  give {path}")
+    say("  to who has one of these keys, for `p2phub id sign FILE`:")
+    for key in sorted(opened.wanted):
+        say(f"    {key}")
+
+
+def say_changes(before: Identity, after: Identity) -> None:
+    """Say what a new version of an identity changes."""
+    from p2phub.core.rotation import describe
+
+    say(f"version {after.current.version} of {after.namespace}")
+    for line in describe(before.current, after.current):
+        say(f"  {line}")
+
+
+async def _learn(node: Node, namespace: str) -> None:
+    import trio
+
+    from p2phub.core.errors import HubError
+    from p2phub.core.ids import NamespaceId
+    from p2phub.node.catchup import learn
+    from p2phub.node.disk import on_disk
+    from p2phub.node.events import ignore
+    from p2phub.node.identity import own_identity
+
+    try:
+        wanted = (await on_disk(own_identity, node)).namespace if namespace == "own" else NamespaceId.parse(namespace)
+    except HubError:
+        return  # what comes next says it better
+    with trio.move_on_after(LEARN_S):
+        await learn(node, wanted, ignore)

@@ -1,0 +1,176 @@
+"""Change which keys an identity document names: documents in, documents out (spec/identity.md §6).
+
+What comes out is to be signed by the root keys of both. Keys that published are retired, so that what they
+signed before goes on to count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Literal
+
+from msgspec.structs import replace
+
+from .errors import Conflict
+from .identity import KEYS_MAX, RETIRED_MAX, IdentityDocument, RetiredKey, Role
+from .ids import PublicKey
+
+RoleName = Literal["root", "publish", "fresh"]
+ROLES: tuple[RoleName, ...] = ("root", "publish", "fresh")
+
+
+def role_of(document: IdentityDocument, name: RoleName) -> Role:
+    """Return the role called `name`."""
+    role: Role = getattr(document, name)
+    return role
+
+
+def roles_of(document: IdentityDocument, key: PublicKey) -> list[RoleName]:
+    """Return the roles that `key` has."""
+    return [name for name in ROLES if key in role_of(document, name).keys]
+
+
+def add_key(document: IdentityDocument, key: PublicKey, roles: Iterable[RoleName]) -> IdentityDocument:
+    """Return `document` with `key` in `roles` besides the others. Raises Conflict if it has them, or may not."""
+    changed = document
+    for name in roles:
+        role = role_of(changed, name)
+        if name == "publish" and key in {each.key for each in document.retired}:
+            raise Conflict(f"key {key} was retired, and a retired key never publishes again")
+        if len(role.keys) >= KEYS_MAX and key not in role.keys:
+            raise Conflict(f"a role has at most {KEYS_MAX} keys")
+        changed = _with(changed, name, Role(_sorted((*role.keys, key)), role.threshold))
+    if changed == document:
+        raise Conflict(f"key {key} is named already")
+    return changed
+
+
+def remove_key(document: IdentityDocument, key: PublicKey, *, size: int) -> IdentityDocument:
+    """Return `document` without `key` in any role; if it published, the first `size` records of its log still count.
+
+    For a key that is retired already, fewer may count. Raises Conflict if it is not named, or a role would be left
+    with too few keys.
+    """
+    if (known := {each.key: each.size for each in document.retired}.get(key)) is not None and size > known:
+        raise Conflict(f"of the log of {key} {known} records count, and it cannot become more")
+    held = roles_of(document, key)
+    if not held and known is None:
+        raise Conflict(f"key {key} is not named", hint="`p2phub id` shows the keys")
+    changed = document
+    for name in held:
+        role = role_of(document, name)
+        rest = tuple(each for each in role.keys if each != key)
+        if len(rest) < role.threshold:
+            raise Conflict(
+                f"{role.threshold} keys must sign as {name}, and without {key} there would be {len(rest)}",
+                hint="add another key first, or lower the threshold",
+            )
+        changed = _with(changed, name, Role(rest, role.threshold))
+    return _retire(changed, key, size) if "publish" in held or known is not None else changed
+
+
+def replace_key(
+    document: IdentityDocument, old: PublicKey, new: PublicKey, roles: Collection[RoleName], *, size: int
+) -> IdentityDocument:
+    """Return `document` with `new` in place of `old` in `roles`; if `old` published, `size` records of its log count.
+
+    Raises Conflict if `old` has none of these roles.
+    """
+    changed = document
+    for name in roles:
+        role = role_of(document, name)
+        if old not in role.keys:
+            continue
+        keys = _sorted(new if each == old else each for each in role.keys)
+        changed = _with(changed, name, Role(keys, role.threshold))
+        if name == "publish":
+            changed = _retire(changed, old, size)
+    if changed == document:
+        raise Conflict(f"key {old} is in none of these roles: {', '.join(roles)}")
+    return changed
+
+
+def recover(document: IdentityDocument, new: PublicKey, *, sizes: Mapping[PublicKey, int]) -> IdentityDocument:
+    """Return `document` with `new` alone to publish and to keep fresh; all others that published are retired.
+
+    sizes: how many records of their logs count. The root keys stay.
+    """
+    changed = document
+    for key in document.publish.keys:
+        if key != new:
+            changed = _retire(changed, key, sizes.get(key, 0))
+    only = Role((new,), 1)
+    return replace(changed, publish=only, fresh=only)
+
+
+def set_root(document: IdentityDocument, keys: Iterable[PublicKey], threshold: int = 1) -> IdentityDocument:
+    """Return `document` with other root keys."""
+    return replace(document, root=Role(_sorted(keys), threshold))
+
+
+def set_threshold(document: IdentityDocument, name: RoleName, threshold: int) -> IdentityDocument:
+    """Return `document` with another number of keys that must sign. Raises Conflict if there are not so many."""
+    role = role_of(document, name)
+    if name == "publish" and threshold != 1:
+        raise Conflict("each publishing key keeps its own log, so that one is enough")
+    if not 1 <= threshold <= len(role.keys):
+        raise Conflict(f"there are {len(role.keys)} {name} keys, and {threshold} cannot be asked of them")
+    return _with(document, name, Role(role.keys, threshold))
+
+
+def describe(before: IdentityDocument, after: IdentityDocument) -> list[str]:
+    """Return what `after` changes of `before`, in lines for a person; none if that is nothing."""
+    return [
+        *(line for name in ROLES for line in _describe_role(name, role_of(before, name), role_of(after, name))),
+        *_describe_retired(before, after),
+        *(f"claims the domain {each}" for each in after.domains if each not in before.domains),
+        *(f"claims the domain {each} no longer" for each in before.domains if each not in after.domains),
+        *(
+            f"closes a log of key {each.key} at {each.size} records"
+            for each in after.epochs
+            if each not in before.epochs
+        ),
+        *(["another key signs for other tools"] if before.companion != after.companion else []),
+        *(["others encrypt to another key"] if before.recipient != after.recipient else []),
+    ]
+
+
+def _describe_role(name: RoleName, before: Role, after: Role) -> Iterator[str]:
+    does = {"root": "change this identity", "publish": "publish", "fresh": "say what is newest"}[name]
+    yield from (f"key {key} may {does}" for key in after.keys if key not in before.keys)
+    yield from (f"key {key} may no longer {does}" for key in before.keys if key not in after.keys)
+    if before.threshold != after.threshold:
+        yield f"{after.threshold} of {len(after.keys)} keys must sign to {does}; before it was {before.threshold}"
+
+
+def _describe_retired(before: IdentityDocument, after: IdentityDocument) -> Iterator[str]:
+    known = {each.key: each.size for each in before.retired}
+    for each in after.retired:
+        if known.get(each.key) != each.size:
+            yield f"of what key {each.key} signed, records up to number {each.size} count"
+    kept = {*after.publish.keys, *(each.key for each in after.retired)}
+    for key in (*before.publish.keys, *known):
+        if key not in kept:
+            yield f"nothing that key {key} signed counts"
+
+
+def _with(document: IdentityDocument, name: RoleName, role: Role) -> IdentityDocument:
+    match name:
+        case "root":
+            return replace(document, root=role)
+        case "publish":
+            return replace(document, publish=role)
+        case "fresh":
+            return replace(document, fresh=role)
+
+
+def _retire(document: IdentityDocument, key: PublicKey, size: int) -> IdentityDocument:
+    others = [each for each in document.retired if each.key != key]
+    if len(others) >= RETIRED_MAX:
+        raise Conflict(f"{RETIRED_MAX} keys were retired already, and a document has room for no more")
+    retired = sorted((*others, RetiredKey(key, size)), key=lambda each: each.key)
+    return replace(document, retired=tuple(retired))
+
+
+def _sorted(keys: Iterable[PublicKey]) -> tuple[PublicKey, ...]:
+    return tuple(sorted(set(keys)))
