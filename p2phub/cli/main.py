@@ -32,6 +32,8 @@ _COMMANDS = {
     "unseal": "seals:unseal",
     "branch": "catalogue:branch",
     "yank": "catalogue:yank",
+    "lock": "locking:lock",
+    "sync": "locking:sync",
     "node": "nodes:node",
     "env": "hub:env",
     "peers": "nodes:peers",

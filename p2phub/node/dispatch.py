@@ -12,11 +12,12 @@ from msgspec.structs import replace
 from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.ids import NodeId
 from p2phub.core.limits import LinkSettings
+from p2phub.core.locked import Locked
 from p2phub.core.names import parse_address
 from p2phub.core.policy import Policy, changed
 from p2phub.core.search import Page
 
-from . import branches, claiming, housekeeping, inspect, limits, sealops, trust, whohas, witnesses
+from . import branches, claiming, housekeeping, inspect, limits, locking, sealops, trust, whohas, witnesses
 from .catchup import ready_to_publish
 from .confirm import wait_confirmed
 from .conflicts import list_conflicts, reopen_log
@@ -34,6 +35,7 @@ from .operations import (
     AddWitness,
     ChangePolicy,
     CheckDomain,
+    CheckLocks,
     CheckSignature,
     ClaimDomain,
     ExplainSwarm,
@@ -45,6 +47,7 @@ from .operations import (
     ListPeers,
     ListProviders,
     ListWitnesses,
+    LockNames,
     Log,
     MirrorAdd,
     MirrorList,
@@ -235,6 +238,14 @@ async def _trust_remove(node: Node, op: TrustRemove, tell: Tell) -> BindingInfo:
 
 async def _trust_list(node: Node, op: TrustList, tell: Tell) -> list[BindingInfo]:
     return await trust.list_names(node)
+
+
+async def _lock(node: Node, op: LockNames, tell: Tell) -> list[Locked]:
+    return await locking.lock_names(node, op.names, tell)
+
+
+async def _check_locks(node: Node, op: CheckLocks, tell: Tell) -> list[str]:
+    return await locking.check_locks(node, op.locked, tell)
 
 
 async def _trust_why(node: Node, op: TrustWhy, tell: Tell) -> list[Reason]:
@@ -459,6 +470,8 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     TrustRemove: _trust_remove,
     TrustList: _trust_list,
     TrustWhy: _trust_why,
+    LockNames: _lock,
+    CheckLocks: _check_locks,
     ClaimDomain: _claim_domain,
     CheckDomain: _check_domain,
     TellIdentity: _tell_identity,

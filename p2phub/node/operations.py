@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from p2phub.core.choices import DEFAULT_BRANCH, DOMAIN_NODES_MAX, BillForm, Kind, LinkClass, LinkMode, Profile
 from p2phub.core.limits import RATE_MAX, LinkSettings
+from p2phub.core.locked import NAMES_MAX, Locked
 from p2phub.core.origins import GIVEN_MAX, ORIGIN_URLS_MAX
 from p2phub.core.policy import Policy
 from p2phub.core.search import Page, Query
@@ -174,6 +175,18 @@ class TrustWhy(Operation, tag="trust-why", frozen=True):
     """Why a reference, or a publisher's name, means what it means, and what is believed of it."""
 
     reference: Text
+
+
+class LockNames(Operation, tag="lock", frozen=True):
+    """What names mean now, to be written down."""
+
+    names: Annotated[tuple[Text, ...], Meta(max_length=NAMES_MAX)]
+
+
+class CheckLocks(Operation, tag="lock-check", frozen=True):
+    """Which of the names that were written down mean something else now."""
+
+    locked: Annotated[tuple[Locked, ...], Meta(max_length=NAMES_MAX)]
 
 
 class TrustList(Operation, tag="trust-ls", frozen=True):
@@ -408,6 +421,8 @@ AnyOperation = (
     | SealFor | ShowSeal | UnsealModel
     | MirrorAdd | MirrorList | MirrorUpdate | MirrorRemove | MirrorTrust | ReopenLog
     | SignModel | CheckSignature | ShowBill
+    | TrustAdd | TrustAccept | TrustRemove | TrustList | ClaimDomain | CheckDomain
+    | LockNames | CheckLocks
     | TrustAdd | TrustAccept | TrustRemove | TrustList | TrustWhy | ClaimDomain | CheckDomain
     | TellIdentity
 )  # fmt: skip
@@ -430,6 +445,8 @@ RESULTS: dict[type[Operation], Any] = {
     TrustRemove: BindingInfo,
     TrustList: list[BindingInfo],
     TrustWhy: list[Reason],
+    LockNames: list[Locked],
+    CheckLocks: list[str],
     ClaimDomain: DomainFile,
     CheckDomain: list[Reason],
     TellIdentity: Done,
