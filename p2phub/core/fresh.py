@@ -80,10 +80,6 @@ class Freshness(Struct, frozen=True):
         """Return the seconds since the statement was made; None if there is none."""
         return None if self.time is None else max(0.0, now - self.time)
 
-    def is_withheld(self) -> bool:
-        """Say whether there is something newer than what is here."""
-        return bool(self.behind) or self.newer_identity is not None
-
 
 def sign_fresh(fresh: Fresh, keys: Iterable[SigningKey]) -> SignedFresh:
     """Return `fresh` signed by `keys`."""
@@ -136,17 +132,22 @@ def _check_signatures(signed: SignedFresh, identity: Identity) -> None:
         raise InvalidSignature(f"{len(signers)} keys signed the statement, {role.threshold} must")
 
 
-def warnings(freshness: Freshness, *, now: float) -> list[str]:
-    """Return what a person should know who uses what is newest here of a publisher."""
+def missing(freshness: Freshness) -> list[str]:
+    """Return what is stated and not here."""
     said = [
         f"a newer head exists: the publisher stated {each.stated} records of log {str(each.log)[:12]}…,"
         f" here are {each.here}; somebody may withhold the rest"
         for each in freshness.behind
     ]
     if freshness.newer_identity is not None:
-        said.append(
-            f"a newer identity of the publisher exists: version {freshness.newer_identity}; somebody may withhold it"
-        )
+        version = freshness.newer_identity
+        said.append(f"a newer identity of the publisher exists: version {version}; somebody may withhold it")
+    return said
+
+
+def warnings(freshness: Freshness, *, now: float) -> list[str]:
+    """Return what a person should know who uses what is newest here of a publisher."""
+    said = missing(freshness)
     age = freshness.age_s(now)
     if age is None:
         said.append("no statement of the publisher is known that this is the newest")

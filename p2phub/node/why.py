@@ -26,6 +26,7 @@ from .node import Node
 from .resolve import Target, own_namespace, resolve
 from .results import Reason
 from .verdicts import bad, good, off, unknown
+from .whyfresh import explain_freshness, explain_witnesses
 
 
 class Subject(Struct, frozen=True):
@@ -227,6 +228,8 @@ EXPLAINERS: tuple[Explainer, ...] = (
     explain_identity,
     explain_logs,
     explain_revision,
+    explain_freshness,
+    explain_witnesses,
     explain_content,
     explain_following,
     explain_lookalikes,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trio
-from test_fresh import LAPTOP, give, head, history, identity_of, publisher, release, resolved
+from test_fresh import LAPTOP, NOW, give, head, history, identity_of, publisher, release, resolved, statement
 
 from p2phub.core import merkle
 from p2phub.core.checkpoint import Head, sign_head
@@ -29,11 +29,12 @@ from p2phub.net.peerclient import PeerClient, open_peer
 from p2phub.node import witnesses
 from p2phub.node.cosigning import collect
 from p2phub.node.events import ignore
-from p2phub.node.fresh import witnessed_by
+from p2phub.node.fresh import take, witnessed_by
 from p2phub.node.identity import own_identity
 from p2phub.node.node import Node
 from p2phub.node.operations import AddWitness, ListWitnesses, RemoveWitness
 from p2phub.node.results import WitnessInfo
+from p2phub.node.why import why
 from p2phub.node.witness import Witness
 from p2phub.testing.hostile import open_home, serving
 
@@ -346,3 +347,48 @@ async def test_a_witness_that_answers_wrongly_vouches_for_nothing(tmp_path: Path
         assert info.problem is not None
         assert why in info.problem
         assert witnessed_by(node.store, own_log(node), 0, [WEB]) == {}
+
+
+async def reasons(node: Node, name: str) -> dict[str, set[str]]:
+    """Return the verdicts of `why` about what is newest and who vouches, with their texts."""
+    found: dict[str, set[str]] = {}
+    for reason in await why(node, name, ignore):
+        if reason.about in ("newest", "witness"):
+            found.setdefault(f"{reason.about} {reason.verdict}", set()).add(reason.text)
+    return found
+
+
+async def test_why_says_who_vouches_and_what_is_newest(tmp_path: Path) -> None:
+    async with publisher(tmp_path) as node, AsyncExitStack() as stack:
+        witness, address = await stack.enter_async_context(a_witness(tmp_path))
+        assert witness.witness is not None
+        await added(node, witness, address)
+        reader = await stack.enter_async_context(open_home(tmp_path / "reader"))
+        reader.store.peers.add(await stack.enter_async_context(serving(node)))
+        name = f"{own_identity(node).namespace}/parrot"
+
+        assert set(await reasons(reader, name)) == {"newest good", "witness off"}
+
+        await witnesses.add(reader, AddWitness(str(witness.witness.key)), ignore)
+        await witnesses.add(reader, AddWitness(str(WEB)), ignore)
+        found = await reasons(reader, name)
+        (vouched,) = found["witness good"]
+        assert vouched.startswith(f"{witness.witness.key.name} vouched on ")
+        assert found["witness unknown"] == {"w.example/w1 does not vouch for its record"}
+
+        ahead = reader.clock() + 4 * 86400
+        reader.clock = lambda: ahead
+        assert (await reasons(reader, name))["newest unknown"] == {
+            "the publisher said 4 days ago that nothing newer is there"
+        }
+
+
+async def test_why_says_that_something_newer_is_withheld(tmp_path: Path) -> None:
+    async with open_home(tmp_path / "reader") as reader:
+        give(reader.store, IDENTITY, ONE[:2], LAPTOP)
+        take(reader.store, IDENTITY.namespace, statement(IDENTITY, [head(ONE, LAPTOP)], [LAPTOP]), now=NOW)
+
+        found = await reasons(reader, str(IDENTITY.namespace))
+
+        (text,) = found["newest bad"]
+        assert "the publisher stated 9 records" in text
