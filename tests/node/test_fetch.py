@@ -95,7 +95,7 @@ async def test_a_yanked_version_still_comes_with_a_note(tmp_path):
     notes: list[str] = []
     async with open_home(tmp_path / "home") as node:
         name, _, _ = await publish_twice(node, tmp_path / "folder")
-        await yank(node, "small@1.0.0", "wrong labels")
+        await yank(node, "small@1.0.0", "wrong labels", ignore)
         await fetch(
             node,
             f"{name}@1.0.0",

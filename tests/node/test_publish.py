@@ -162,12 +162,12 @@ async def test_only_a_version_that_exists_can_be_yanked(tmp_path):
     async with open_home(tmp_path / "home") as node:
         await fresh(node)
         await publish(node, folder, "small@1.0.0", ignore)
-        await yank(node, "small@1.0.0", "why")
+        await yank(node, "small@1.0.0", "why", ignore)
         info = await inspect.info(node, "small@1.0.0", ignore, refresh=False)
         with pytest.raises(NotFound):
-            await yank(node, "small@2.0.0", "")
+            await yank(node, "small@2.0.0", "", ignore)
         with pytest.raises(InvalidName):
-            await yank(node, "small", "")
+            await yank(node, "small", "", ignore)
 
     assert info.yanked == ["1.0.0"]
 
