@@ -91,6 +91,7 @@ SLOT_WAIT_S = 1.0  # a request for content waits so long for a slot before it is
 LISTS_AT_ONCE = 64  # chunk lists of files in memory for one answer, of up to 64 KiB each
 REACHED_S = 3600.0  # seconds that a peer is told to others after this node reached it; spec/peer-protocol.md §3
 GREETED_S = 60.0  # seconds that it is told after it called: those who begin a download together find each other
+GREETED_MAX = 1000  # of these, the latest: anybody can make up ids
 RETRY_AFTER_S = 2  # seconds that a request sent away should wait
 FILES_OPEN_MAX = 16  # that one answer keeps open; of more, each is opened when its turn comes
 
@@ -190,7 +191,9 @@ class PeerDoor:
             self._node.neighbours.members.know(Contact(signed.record.node, where), "heard")
             self._greeted.pop(signed.record.node, None)
             self._greeted[signed.record.node] = now
-        while self._greeted and (oldest := next(iter(self._greeted))) and now - self._greeted[oldest] > GREETED_S:
+        while self._greeted and (oldest := next(iter(self._greeted))):
+            if now - self._greeted[oldest] <= GREETED_S and len(self._greeted) <= GREETED_MAX:
+                break
             del self._greeted[oldest]
         told = await on_disk(self._whom_to_tell_of, signed.record.node)
         return Response(200, encode(Nodes((self._node.record(), *told))))

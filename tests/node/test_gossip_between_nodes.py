@@ -9,20 +9,24 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import pytest
 import trio
 
+from p2phub.core.certificate import certificate
 from p2phub.core.checkpoint import sign_head
+from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import PeerBusy, PeerError
-from p2phub.core.ids import LogId
+from p2phub.core.ids import LogId, NodeId
 from p2phub.core.names import Address
+from p2phub.core.noderecord import NodeRecord, open_node_record, sign_node_record
 from p2phub.core.search import Query
+from p2phub.core.signing import SigningKey
 from p2phub.net.door import Request
 from p2phub.net.peerclient import PeerClient
-from p2phub.node import gossip, inspect, neighbours, replicate
+from p2phub.node import gossip, inspect, neighbours, replicate, serve
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.news import compose
 from p2phub.node.publish import publish
 from p2phub.node.serve import PeerDoor
-from p2phub.protocol.messages import LogHead
+from p2phub.protocol.messages import ANSWER_SIZE_MAX, Hello, LogHead, Nodes
 from p2phub.protocol.talk import Ask, Exchange, Push, Reply, Whole, Word, sign_talk
 from p2phub.store.keys import load_key
 from p2phub.testing import values
@@ -243,6 +247,26 @@ async def test_a_public_network_that_asks_too_much_is_told_to_wait(tmp_path, mon
         assert statuses == [200, 200, 200, 429, 429]
         assert await ask("9.9.8.1") == 200
         assert [await ask("10.0.0.1") for _ in range(5)] == [200] * 5
+        nursery.cancel_scope.cancel()
+
+
+async def test_whoever_says_hello_under_many_ids_is_told_on_for_few_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(serve, "GREETED_MAX", 5)
+    async with open_home(tmp_path / "node") as node, trio.open_nursery() as nursery:
+        door = PeerDoor(node, nursery)
+        made_up = [SigningKey(bytes([number]) * 32) for number in range(1, 13)]
+        for number, key in enumerate(made_up):
+            record = NodeRecord(
+                schema=1, node=NodeId(key.public_key), addresses=(f"10.1.{number}.1:8627",),
+                certificate=certificate(key), time=int(node.clock()), ttl=3600,
+            )  # fmt: skip
+            hello = encode(Hello(sign_node_record(record, key).data))
+            answer = await door.handle(Request("POST", "/v1/hello", {}, hello, "10.0.0.1"))
+
+        records = decode(answer.body, Nodes, size_max=ANSWER_SIZE_MAX).records
+        told = {open_node_record(each, now=node.clock()).record.node for each in records}
+
+        assert told == {node.id, *(NodeId(key.public_key) for key in made_up[-5:-1])}
         nursery.cancel_scope.cancel()
 
 

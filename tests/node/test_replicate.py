@@ -77,7 +77,7 @@ async def test_news_of_every_kind_is_pushed_along_a_chain_of_nodes(tmp_path, mon
 
             await wait_for(arrived, f"release {number} to arrive")
         await move_branch(first, "chain", "main", "0.0.0", "back", ignore)
-        await yank(first, "chain@2.0.0", "bad")
+        await yank(first, "chain@2.0.0", "bad", ignore)
 
         async def knows_all() -> bool:
             return len(await inspect.log_lines(last, result.namespace)) == 5
