@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     "--sealed-for", multiple=True, metavar="WHO", help="So that only you and this publisher can. Can be repeated."
 )
 @click.option("--open", "is_open", is_flag=True, help="So that everybody can, though the revision before was sealed.")
+@click.option(
+    "--private", "visibility", flag_value="private", help="For you alone, and those you `p2phub grant` it to."
+)
+@click.option("--unlisted", "visibility", flag_value="unlisted", help="For everybody who knows its name.")
 @json_option
 def publish(
     folder: Path,
@@ -58,6 +62,7 @@ def publish(
     sealed: bool,
     sealed_for: tuple[str, ...],
     is_open: bool,
+    visibility: str | None,
     as_json: bool,
 ) -> None:
     """Publish the files of DIR as MODEL, signed with your key."""
@@ -79,13 +84,16 @@ def publish(
         sealed=sealed,
         sealed_for=sealed_for,
         is_open=is_open,
+        visibility=visibility,  # type: ignore[arg-type]
     )
+    if wait and visibility == "private":
+        raise click.UsageError("--wait is for what everybody may have; `p2phub grants` shows who may read this")
     result = run(operation)
     if as_json:
         print_json(result)
     else:
         _say_published(result)
-    if len(result.confirmed) < wait:
+    if len(result.confirmed) < wait and result.visibility != "private":
         raise HubError(
             f"it is published, but only {len(result.confirmed)} of {wait} other nodes confirmed that they have it",
             hint="`p2phub status` shows who has; `p2phub peers ls` when each last answered",
@@ -95,7 +103,7 @@ def publish(
 def _say_published(result: PublishResult) -> None:
     full = f"{result.namespace}/{result.model}" + (f"@{result.version}" if result.version else "")
     if result.new:
-        say(f"published {full}")
+        say(f"published {full}" + ("" if result.visibility == "public" else f" ({result.visibility})"))
     else:
         say(f"nothing new: {full} is published already")
     say(f"  revision {result.revision}" + (", sealed" if result.sealed else ""))

@@ -25,5 +25,9 @@ BillForm = Literal["cyclonedx", "spdx"]  # of a bill of materials; spec/model-si
 BindingHow = Literal["first use", "added", "accepted"]  # how a name came to mean a publisher; spec/names.md §8
 
 DOMAIN_NODES_MAX = 16  # nodes that the file of a domain names; spec/names.md §6
+GranteeKind = Literal["namespace", "node"]  # to whom a private repository is granted; spec/private.md §2
+
+Visibility = Literal["public", "unlisted", "private"]  # of a repository; spec/private.md §1
+VISIBILITIES: tuple[Visibility, ...] = get_args(Visibility)
 
 DEFAULT_BRANCH = "main"  # where no revision is given; spec/names.md §1

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from blake3 import blake3
 from msgspec import Meta, Struct
 
-from .choices import Kind
+from .choices import GranteeKind, Kind
 from .encoding import decode, encode, read
 from .envelope import ENVELOPE_SIZE_MAX, PAYLOAD_SIZE_MAX, Envelope, seal
 from .errors import InvalidData
@@ -24,6 +24,7 @@ from .signing import Signer
 from .upstream import NAMES_MAX, CommitName, HubName, OwnerName, RevisionName
 
 PURPOSE = "record"  # spec/signing.md §2
+GRANT_MAX_S = 30 * 24 * 3600  # seconds that a grant counts at most; spec/private.md §2
 SKEW_MAX_S = 600  # seconds a record may be ahead of our clock; spec/records.md §4
 NO_PREVIOUS = bytes(32)  # the leaf before index 0; spec/records.md §2
 MESSAGE_SIZE_MAX = 4096  # characters; spec/records.md §2
@@ -97,6 +98,7 @@ class Publish(_Position, frozen=True, tag_field="type", tag="publish", kw_only=T
     version: VersionName | None = None
     message: Message = ""
     summary: Summary
+    listed: bool = True  # False: not found by search, only by its name
 
 
 class Branch(_Position, frozen=True, tag_field="type", tag="branch", kw_only=True):
@@ -150,7 +152,29 @@ class Unseal(_Position, frozen=True, tag_field="type", tag="unseal", kw_only=Tru
     message: Message = ""
 
 
-Record = Publish | Branch | Yank | Attest | Seal | Unseal
+class Grant(_Position, frozen=True, tag_field="type", tag="grant", kw_only=True):
+    """Lets a namespace, or one node, read the private repository. Means something in a private log alone."""
+
+    to: Hash  # a namespace id or a node id
+    to_kind: GranteeKind
+    until: Time
+    renewed: bool = False  # the publisher's node means to renew it
+
+    @property
+    def end(self) -> int:
+        """Until when it counts, in seconds since 1970."""
+        return min(self.until, self.time + GRANT_MAX_S)
+
+
+class Ungrant(_Position, frozen=True, tag_field="type", tag="ungrant", kw_only=True):
+    """Takes back what was granted to a namespace, or to one node."""
+
+    to: Hash
+    to_kind: GranteeKind
+    message: Message = ""
+
+
+Record = Publish | Branch | Yank | Attest | Seal | Unseal | Grant | Ungrant
 
 
 class Entry(Struct, frozen=True):

@@ -66,6 +66,7 @@ from p2phub.protocol.messages import (
     UpstreamFiles,
     UpstreamQuery,
 )
+from p2phub.protocol.privatetalk import PrivateHeads, PrivateHeadsQuery, PrivateNews, PrivateTaken
 from p2phub.protocol.talk import Reply
 from p2phub.protocol.witnessing import COSIGNATURES_SIZE_MAX
 
@@ -171,7 +172,10 @@ class PeerClient:
 
     async def records(self, ranges: Sequence[LogRange]) -> tuple[tuple[bytes, ...], ...]:
         """Return the entries of the first of `ranges`, as many as fit; unchecked."""
-        entries = (await self._ask("records", RecordsQuery(tuple(ranges)), Records)).entries
+        return await self._records("records", ranges)
+
+    async def _records(self, what: str, ranges: Sequence[LogRange]) -> tuple[tuple[bytes, ...], ...]:
+        entries = (await self._ask(what, RecordsQuery(tuple(ranges)), Records)).entries
         if not 1 <= len(entries) <= len(ranges):
             raise self._violation(f"answered for {len(entries)} logs instead of 1 to {len(ranges)}")
         if any(len(some) > asked.count for some, asked in zip(entries, ranges, strict=False)):
@@ -181,6 +185,20 @@ class PeerClient:
     async def fork(self, log: LogId) -> ForkProof:
         """Return what proves that `log` forked; unchecked."""
         return self._decode(await self._get(f"fork/{log}", size_max=PROOF_SIZE_MAX), ForkProof)  # type: ignore[arg-type]
+
+    async def private_heads(self, query: PrivateHeadsQuery) -> PrivateHeads | None:
+        """Return the private logs that we may read, unchecked; None if the peer does not know what that is."""
+        answer = await self._exchange("POST", "private/heads", content=encode(query), size_max=ANSWER_SIZE_MAX)
+        return self._decode(answer, PrivateHeads) if answer is not None else None
+
+    async def private_records(self, ranges: Sequence[LogRange]) -> tuple[tuple[bytes, ...], ...]:
+        """Do what `records` does, for private logs that we may read."""
+        return await self._records("private/records", ranges)
+
+    async def private_news(self, news: PrivateNews) -> PrivateTaken | None:
+        """Tell of a private log; returns what became of it, None if the peer does not know what that is."""
+        answer = await self._exchange("POST", "private/news", content=encode(news), size_max=ANSWER_SIZE_MAX)
+        return self._decode(answer, PrivateTaken) if answer is not None else None
 
     async def consistency(self, log: LogId, old: int, new: int) -> Consistency | None:
         """Return the root that `log` had at `old` records and what proves it; None if the peer has no such proof."""

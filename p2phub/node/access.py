@@ -1,19 +1,80 @@
-"""Who may have what of this node: the one place that every answer with content asks."""
+"""Who may have what of this node: the one place that every answer with content asks.
+
+    caller, ids ──▶ each Rule ──▶ what he may not have
+
+A rule that withholds something makes it look absent: who asks learns no more than from what was never here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import secrets
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Protocol, TypeVar
+
+from blake3 import blake3
 
 from p2phub.core.access import Caller
+from p2phub.core.ids import Id
+from p2phub.core.private import Repository
 from p2phub.store.store import Store
 
+AnyId = TypeVar("AnyId", bound=Id)
 
-class Access:
-    """What the node lets others have."""
+
+class Rule(Protocol):
+    """Says what of content is not for everybody."""
+
+    def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:
+        """Return those of the files and manifests that `caller` may not have."""
+
+
+class Restricted:
+    """What came from where not everybody may have it is for nobody else (spec/mirrors.md §5)."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:
-        """Return those of the files and manifests that `caller` may not have."""
         return self._store.mirrors.withheld(identifiers)
+
+
+class PrivateRepositories:
+    """What is of private repositories alone is for those whom the publisher lets in (spec/private.md §5)."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+
+    def readable(self, caller: Caller) -> set[Repository]:
+        """Return the private repositories that `caller` may read now."""
+        return self._store.private.readable(caller, self._clock())
+
+    def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:
+        # What he may read is found first, whatever he asks for, so that it takes as long for what is not here.
+        return self._store.private.hidden(identifiers, self.readable(caller))
+
+
+class Access:
+    """What the node lets others have."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        """clock: says the time, in seconds since 1970."""
+        self.private = PrivateRepositories(store, clock)
+        self.rules: list[Rule] = [Restricted(store), self.private]
+        self._decoy_key = secrets.token_bytes(32)
+
+    def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:
+        """Return those of the files and manifests that `caller` may not have."""
+        return set().union(*(rule.withheld(caller, identifiers) for rule in self.rules))
+
+    def shown(self, caller: Caller, identifiers: Iterable[AnyId]) -> list[AnyId]:
+        """Return what is to be looked up for `caller` instead of each of the ids: itself, or one that nothing has.
+
+        So an answer about what is withheld comes the same way, and takes the same time, as one about what is not here.
+        """
+        asked: Sequence[AnyId] = list(identifiers)
+        withheld = self.withheld(caller, asked)
+        return [self._decoy(each) if each in withheld else each for each in asked]
+
+    def _decoy(self, identifier: AnyId) -> AnyId:
+        return type(identifier)(blake3(identifier, key=self._decoy_key).digest())

@@ -12,10 +12,11 @@ from p2phub.core.records import Branch, Record, Yank
 from .catchup import ready_to_publish
 from .disk import on_disk
 from .events import Tell
-from .identity import publish_record
 from .node import Node
+from .privatenews import announce
 from .resolve import load_manifest, resolve
 from .results import BranchResult, YankResult
+from .visibility import append_record
 
 
 async def move_branch(
@@ -53,8 +54,8 @@ async def move_branch(
             message=message,
         )
 
-    entry = await on_disk(publish_record, node, make)
-    node.note_news(entry.record.log, entry.record.index)
+    entry = await on_disk(append_record, node, model, make)
+    await announce(node, entry)
     return BranchResult(model, branch, str(manifest) if manifest else None, entry.record.index)
 
 
@@ -82,6 +83,6 @@ async def yank(node: Node, name: str, message: str, tell: Tell) -> YankResult:
             message=message,
         )
 
-    entry = await on_disk(publish_record, node, make)
-    node.note_news(entry.record.log, entry.record.index)
+    entry = await on_disk(append_record, node, reference.model, make)
+    await announce(node, entry)
     return YankResult(reference.model, version, entry.record.index)

@@ -12,21 +12,23 @@ from pathlib import Path
 
 import msgspec
 
-from p2phub.core import manifest as manifests
-from p2phub.core.choices import Kind
+from p2phub.core.choices import Kind, Visibility
 from p2phub.core.errors import Conflict, InvalidName, NotFound
 from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.names import is_branch
 from p2phub.core.paths import check_paths
+from p2phub.core.private import Repository
 
 from .catchup import ready_to_publish
 from .disk import from_thread, on_disk
 from .events import Tell
 from .node import Node
 from .opening import sealing_key
-from .publish import SourceFile, append_release, describe_files, ingest_sources, role_of
+from .privatenews import announce
+from .publish import SourceFile, append_release, describe_files, ingest_sources, keep_manifest, role_of
 from .resolve import load_manifest
+from .visibility import decide_visibility
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,13 @@ async def commit(
     *,
     message: str = "",
     is_parent: Callable[[ManifestId | None], bool] = lambda tip: True,
+    visibility: Visibility | None = None,
 ) -> ManifestId:
     """Publish the tip of `branch` with `changes` made to it, as the new tip; returns its revision.
 
-    is_parent: says whether the changes were made for this tip. Raises Conflict if not, or if
-    the name is of another kind; NotFound for a file that is not there or was not uploaded;
+    is_parent: says whether the changes were made for this tip. visibility: None for what the repository has.
+    Raises Conflict if the tip is another, or if the name is of another kind or visibility; NotFound for a file
+    that is not there or was not uploaded;
     InvalidData if what comes out is no manifest.
     """
     identity, _ = await ready_to_publish(node, tell)
@@ -72,6 +76,8 @@ async def commit(
     known_kind = await on_disk(node.store.catalogue.kind, identity.namespace, model)
     if known_kind and known_kind != kind:
         raise Conflict(f"{model} is a {known_kind}; a name has one kind for ever")
+    decided = await on_disk(decide_visibility, node, identity.namespace, model, visibility)
+    only_in = Repository(identity.namespace, model) if decided == "private" else None
     claim = await on_disk(node.store.catalogue.branch, identity.namespace, model, branch)
     tip = claim.manifest if claim else None
     if not is_parent(tip):
@@ -86,7 +92,7 @@ async def commit(
     sources, taken = await on_disk(_find_sources, node, before, kind, changes)
     paths = sorted({*kept, *taken, *(source.path for source in sources)})
     check_paths(paths)
-    new, _ = await ingest_sources(node, sources, tell, in_place=False, profile=None, kind=kind)
+    new, _ = await ingest_sources(node, sources, tell, in_place=False, profile=None, kind=kind, only_in=only_in)
     entries = sorted({**kept, **taken, **{entry.path: entry for entry in new}}.values(), key=lambda entry: entry.path)
     # Before anything is signed: what was published must not be lost.
     await on_disk(node.store.blobs.sync)
@@ -94,35 +100,39 @@ async def commit(
     # What these servers have of the new files, they keep on having; of the others they are asked in vain.
     origin_urls = before.origin_urls if before else ()
     manifest = await on_disk(
-        describe_files, node, identity.namespace, model, branch, kind, readable, entries, origin_urls, from_thread(tell)
-    )
+        describe_files, node, identity.namespace, model, branch, kind, readable, entries, origin_urls,
+        from_thread(tell),
+        is_private=only_in is not None,
+    )  # fmt: skip
     if before is not None and len(readable) < len(entries) and manifest.facts is None:
         manifest = msgspec.structs.replace(manifest, facts=before.facts)
-    revision = await on_disk(node.store.manifests.add, manifests.encode(manifest))
-    await on_disk(node.store.keeping.pin, revision, "published")
+    revision = await on_disk(keep_manifest, node, manifest, only_in)
     entry = await on_disk(
-        append_release, node, identity.namespace, model, None, branch, message, kind, manifest, revision
+        append_release, node, identity.namespace, model, None, branch, message, kind, manifest, revision, decided
     )
     if entry is not None:
-        node.note_news(entry.record.log, entry.record.index)
+        await announce(node, entry)
     return revision
 
 
 async def publish_revision(
-    node: Node, model: str, branch: str, revision: ManifestId, tell: Tell, *, version: str | None, message: str = ""
-) -> None:
+    node: Node, model: str, branch: str, revision: ManifestId, tell: Tell, *, version: str | None, message: str = "",
+    visibility: Visibility | None = None,
+) -> None:  # fmt: skip
     """Publish a revision that is known already: as the tip of `branch` of one's own `model`, and perhaps as a version.
 
-    Raises Conflict if the version stands for another one.
+    visibility: None for what the repository has. Raises Conflict if the version stands for another one.
     """
     identity, _ = await ready_to_publish(node, tell)
+    decided = await on_disk(decide_visibility, node, identity.namespace, model, visibility)
     manifest = await load_manifest(node, revision, tell)
     await on_disk(node.store.keeping.pin, revision, "published")
     entry = await on_disk(
-        append_release, node, identity.namespace, model, version, branch, message, manifest.kind, manifest, revision
-    )
+        append_release, node, identity.namespace, model, version, branch, message, manifest.kind, manifest, revision,
+        decided,
+    )  # fmt: skip
     if entry is not None:
-        node.note_news(entry.record.log, entry.record.index)
+        await announce(node, entry)
 
 
 def _kept(before: Manifest | None, changes: Sequence[Change]) -> dict[str, FileEntry]:

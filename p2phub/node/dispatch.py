@@ -17,7 +17,7 @@ from p2phub.core.names import parse_address
 from p2phub.core.policy import Policy, changed
 from p2phub.core.search import Page
 
-from . import branches, claiming, housekeeping, inspect, limits, locking, sealops, trust, whohas, witnesses
+from . import branches, claiming, granting, housekeeping, inspect, limits, locking, sealops, trust, whohas, witnesses
 from .catchup import ready_to_publish
 from .confirm import wait_confirmed
 from .conflicts import list_conflicts, reopen_log
@@ -42,8 +42,10 @@ from .operations import (
     Fetch,
     FetchFile,
     GetStatus,
+    GrantAccess,
     Info,
     ListConflicts,
+    ListGrants,
     ListPeers,
     ListProviders,
     ListWitnesses,
@@ -60,6 +62,7 @@ from .operations import (
     RemovePeer,
     RemoveWitness,
     ReopenLog,
+    RevokeAccess,
     SealFor,
     Search,
     SetLabel,
@@ -108,6 +111,7 @@ from .results import (
     ModelSignature,
     PeerInfo,
     PinResult,
+    PrivateInfo,
     Providers,
     PublishResult,
     Reason,
@@ -165,8 +169,11 @@ async def _publish(node: Node, op: PublishFolder, tell: Tell) -> PublishResult:
         sealed=op.sealed,
         sealed_for=op.sealed_for,
         is_open=op.is_open,
+        visibility=op.visibility,
     )
-    if not op.wait:
+    if op.wait and result.visibility == "private":
+        tell(Notice("nobody is waited for: a private repository is not told of to everybody"))
+    if not op.wait or result.visibility == "private":
         return result
     return replace(result, confirmed=[str(each) for each in await wait_confirmed(node, op.wait, tell)])
 
@@ -299,6 +306,18 @@ async def _move_branch(node: Node, op: MoveBranch, tell: Tell) -> BranchResult:
 
 async def _yank(node: Node, op: YankVersion, tell: Tell) -> YankResult:
     return await branches.yank(node, op.name, op.message, tell)
+
+
+async def _grant(node: Node, op: GrantAccess, tell: Tell) -> PrivateInfo:
+    return await granting.grant(node, op.name, op.who, op.days, tell)
+
+
+async def _revoke(node: Node, op: RevokeAccess, tell: Tell) -> PrivateInfo:
+    return await granting.revoke(node, op.name, op.who, op.message, tell)
+
+
+async def _grants(node: Node, op: ListGrants, tell: Tell) -> list[PrivateInfo]:
+    return await granting.show(node, op.name, tell)
 
 
 async def _peers(node: Node, op: ListPeers, tell: Tell) -> list[PeerInfo]:
@@ -484,6 +503,9 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     RemoveWitness: witnesses.remove,
     MoveBranch: _move_branch,
     YankVersion: _yank,
+    GrantAccess: _grant,
+    RevokeAccess: _revoke,
+    ListGrants: _grants,
     ListPeers: _peers,
     AddPeers: _add_peers,
     RemovePeer: _remove_peer,

@@ -13,7 +13,8 @@ from p2phub.core.ids import ManifestId, NamespaceId, NodeId
 from p2phub.core.limits import Limit
 from p2phub.core.manifest import Manifest
 from p2phub.core.names import HashRef, is_namespace_id, parse_reference
-from p2phub.core.records import Attest, Branch, Publish, Record, Seal, Unseal, Yank, read_entry
+from p2phub.core.private import Grantee
+from p2phub.core.records import Attest, Branch, Grant, Publish, Record, Seal, Ungrant, Unseal, Yank, read_entry
 from p2phub.core.search import Page, Query
 from p2phub.core.upstream import Foreign
 from p2phub.store.logs import LogState
@@ -129,12 +130,12 @@ async def _whose(node: Node, name: str, tell: Tell) -> tuple[NamespaceId, str | 
 
 def _log_lines(node: Node, namespace: NamespaceId, model: str | None, name: str) -> list[LogLine]:
     lines: list[LogLine] = []
-    for state in node.store.logs.logs_of(namespace):
+    for state in node.store.logs.logs_of(namespace, private=True):
         refusals = node.store.catalogue.refusals(state.log)
         limit, why = _limit(node.store, state)
         start = 0
         while start < state.size:
-            page = node.store.logs.entries(state.log, start, size_max=4 * 1024 * 1024)
+            page = node.store.logs.entries(state.log, start, size_max=4 * 1024 * 1024, private=True)
             if not page:
                 break
             for data in page:
@@ -163,7 +164,7 @@ def first_publications(
     found: dict[ManifestId, Publish] = {}
     for revision, log, index in store.listing.releases(namespace, model):
         if revision in revisions and revision not in found:
-            entries = store.logs.entries(log, index, size_max=0)
+            entries = store.logs.entries(log, index, size_max=0, private=True)
             record = read_entry(entries[0]).record if entries else None
             if isinstance(record, Publish):
                 found[revision] = record
@@ -187,6 +188,10 @@ def _line(record: Record, refused: str | None) -> LogLine:
             kind, branch, version, revision = "seal", None, None, ""
         case Unseal():
             kind, branch, version, revision = "unseal", None, None, ""
+        case Grant():
+            kind, branch, version, revision = "grant", None, None, ""
+        case Ungrant():
+            kind, branch, version, revision = "ungrant", None, None, ""
     return LogLine(
         log=str(record.log),
         index=record.index,
@@ -204,6 +209,9 @@ def _line(record: Record, refused: str | None) -> LogLine:
 def _message(record: Record) -> str:
     if isinstance(record, Seal):
         return "for " + ", ".join(str(each.namespace) for each in record.recipients)
+    if isinstance(record, Grant | Ungrant):
+        who = f"{record.to_kind} {Grantee(record.to_kind, record.to)}"
+        return who if isinstance(record, Grant) else f"{who}: {record.message}" if record.message else who
     if not isinstance(record, Attest):
         return record.message
     claim = f"mirror of {Foreign(record.hub, record.kind, record.owner, record.model)}@{record.commit} at {record.hub}"

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import trio
 
+from p2phub.core.access import Caller
 from p2phub.core.errors import HubError, PeerViolation
 from p2phub.core.ids import ContentId, NodeId
 from p2phub.protocol.lease import EXPENSIVE
@@ -84,13 +85,13 @@ def states_of(node: Node, file: bytes) -> dict[NodeId, int]:
     return states
 
 
-async def answer(node: Node, query: UpstreamQuery, *, is_near: bool) -> UpstreamFiles:
+async def answer(node: Node, caller: Caller, query: UpstreamQuery, *, is_near: bool) -> UpstreamFiles:
     """Say what is here of the files that somebody asks about, and take note of what he wants.
 
     is_near: he asks from this site. A stranger's wishes count for nothing.
     """
     hub = node.hub
-    roots = await on_disk(_roots_for_others, node, query.files)
+    roots = await on_disk(_roots_for_others, node, caller, query.files)
     if is_near and query.wanting is not None and query.wanting != node.id:
         hub.told.pop(query.wanting, None)
         hub.told[query.wanting] = trio.current_time(), frozenset(query.files) & hub.wanted.keys()
@@ -124,9 +125,9 @@ def _state(node: Node, file: bytes) -> int:
     return WANTED if file in node.hub.wanted else NOTHING
 
 
-def _roots_for_others(node: Node, files: Sequence[bytes]) -> dict[bytes, ContentId]:
-    """Return the roots of those of the files that are here and that others may have."""
+def _roots_for_others(node: Node, caller: Caller, files: Sequence[bytes]) -> dict[bytes, ContentId]:
+    """Return the roots of those of the files that are here and that `caller` may have."""
     known = node.store.mirrors.contents(files)
     roots = {content.root for content in known.values()}
-    held = node.store.blobs.find_all(roots).keys() - node.store.mirrors.withheld(roots)
+    held = node.store.blobs.find_all(roots).keys() - node.access.withheld(caller, roots)
     return {file: content.root for file, content in known.items() if content.root in held}

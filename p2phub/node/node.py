@@ -28,6 +28,7 @@ from p2phub.store.keys import load_or_create_key
 from p2phub.store.store import Store
 
 from .access import Access
+from .acting import Acting
 from .authority import Authority
 from .calls import Calls
 from .disk import on_disk
@@ -99,6 +100,7 @@ class Node:
     arriving: dict[ContentId, Arriving] = field(default_factory=dict)  # of those, what has come
     # Who reads a file that is not whole here, by file, and at which byte: known before its download begins.
     readers: dict[ContentId, dict[Reader, int]] = field(default_factory=dict)
+    acting: Acting = field(default_factory=Acting)
     giving: Giving = field(default_factory=Giving)
     calls: Calls = field(init=False)
     opened: OpenedLately = field(default_factory=OpenedLately)
@@ -122,7 +124,7 @@ class Node:
         self.following = Following(self.store, lambda: own_identity(self).namespace)
         self.calls = Calls(self.key, self.clock)
         self.authority = Authority(self.id, self.store, self.clock)
-        self.access = Access(self.store)
+        self.access = Access(self.store, self.clock)
         self.naming = Naming()
         self.open_answers = OpenAnswers(self._has_lost)
         self.hub = Hub(self.settings)  # another hub that has what nobody here has

@@ -15,7 +15,16 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from p2phub.core.choices import DEFAULT_BRANCH, DOMAIN_NODES_MAX, BillForm, Kind, LinkClass, LinkMode, Profile
+from p2phub.core.choices import (
+    DEFAULT_BRANCH,
+    DOMAIN_NODES_MAX,
+    BillForm,
+    Kind,
+    LinkClass,
+    LinkMode,
+    Profile,
+    Visibility,
+)
 from p2phub.core.limits import RATE_MAX, LinkSettings
 from p2phub.core.locked import NAMES_MAX, Locked
 from p2phub.core.origins import GIVEN_MAX, ORIGIN_URLS_MAX
@@ -40,6 +49,7 @@ from .results import (
     ModelSignature,
     PeerInfo,
     PinResult,
+    PrivateInfo,
     Providers,
     PublishResult,
     Reason,
@@ -85,6 +95,7 @@ class PublishFolder(Operation, tag="publish", frozen=True):
     sealed: bool = False  # so that keepers cannot read it
     sealed_for: Namespaces = ()  # who can, beside the publisher
     is_open: bool = False  # everybody can, though the revision before is sealed
+    visibility: Visibility | None = None  # None: as it is, or public
 
 
 class SealFor(Operation, tag="seal-add", frozen=True):
@@ -269,6 +280,28 @@ class YankVersion(Operation, tag="yank", frozen=True):
     message: Annotated[str, Meta(max_length=4096)] = ""
 
 
+class GrantAccess(Operation, tag="grant", frozen=True):
+    """Let somebody read a private repository of one's own."""
+
+    name: Text
+    who: Text  # a namespace, a name of one, or a node
+    days: Annotated[int, Meta(ge=1, le=30)] | None = None  # None: renewed as long as the node runs
+
+
+class RevokeAccess(Operation, tag="revoke", frozen=True):
+    """Take back what was granted."""
+
+    name: Text
+    who: Text
+    message: Annotated[str, Meta(max_length=4096)] = ""
+
+
+class ListGrants(Operation, tag="grants", frozen=True):
+    """Show who may read private repositories that are here."""
+
+    name: Text | None = None
+
+
 class ListPeers(Operation, tag="peers", frozen=True):
     pass
 
@@ -415,6 +448,7 @@ class MirrorTrust(Operation, tag="mirror-trust", frozen=True):
 
 AnyOperation = (
     PublishFolder | Fetch | FetchFile | Search | Info | Log | ListConflicts | Verify | MoveBranch | YankVersion
+    | GrantAccess | RevokeAccess | ListGrants
     | ListPeers | AddPeers | RemovePeer | ExplainSwarm | ListProviders | GetStatus | ShowLimits | SetLimit | SetRange
     | SetLabel | ShowPolicy | ChangePolicy | AddWitness | ListWitnesses | RemoveWitness
     | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin | StoreUse | StoreView | StoreAdopt | StoreRebuild
@@ -459,6 +493,9 @@ RESULTS: dict[type[Operation], Any] = {
     RemoveWitness: WitnessInfo,
     MoveBranch: BranchResult,
     YankVersion: YankResult,
+    GrantAccess: PrivateInfo,
+    RevokeAccess: PrivateInfo,
+    ListGrants: list[PrivateInfo],
     ListPeers: list[PeerInfo],
     AddPeers: list[PeerInfo],
     RemovePeer: Done,

@@ -38,7 +38,8 @@ from p2phub.protocol.messages import Have, Ticket
 from p2phub.protocol.picker import Request
 from p2phub.store.peers import Peer
 
-from .calling import ban_peer, call_peer, usable_peers
+from .allowed import peers_about
+from .calling import ban_peer, call_peer
 from .disk import on_disk
 from .download import Download, ProviderReport
 from .events import Notice, Tell
@@ -193,6 +194,7 @@ class Crowd:
         """nursery: where each provider is used; the caller cancels it when the download is over."""
         self._node = node
         self._download = download
+        self._roots = [file.root for file in download.files]
         self._picker = download.picker
         self._own = running
         self._tell = tell
@@ -254,7 +256,7 @@ class Crowd:
         """Begin with every peer that is not used yet, now and again later: peers come and go."""
         while True:
             self._called = trio.Event()
-            peers = await on_disk(usable_peers, self._node)
+            peers = await peers_about(self._node, self._roots)
             self._knows_peers = bool(peers)
             for peer in self._in_order(peers):
                 if list(self._next_try.values()).count(math.inf) >= PROVIDERS_MAX:

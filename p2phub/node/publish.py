@@ -14,7 +14,7 @@ from typing import get_args
 import trio
 
 from p2phub.core import manifest as manifests
-from p2phub.core.choices import DEFAULT_BRANCH, Kind, Profile
+from p2phub.core.choices import DEFAULT_BRANCH, Kind, Profile, Visibility
 from p2phub.core.chunking import profile_for
 from p2phub.core.description import Card, Facts
 from p2phub.core.errors import Conflict, HubError, InvalidData, InvalidName, StoreError
@@ -25,6 +25,7 @@ from p2phub.core.modelcard import parse_card
 from p2phub.core.names import NameRef, is_branch, is_namespace_id, is_version, parse_reference
 from p2phub.core.origins import ORIGIN_URLS_MAX, check_published
 from p2phub.core.paths import check_paths
+from p2phub.core.private import Repository
 from p2phub.core.records import Entry, Publish, Record, Score, Summary, VariantSize
 from p2phub.store.blobs import Ingested
 from p2phub.store.disk import disk_errors
@@ -33,9 +34,10 @@ from p2phub.store.ingest import Progress as Advance
 from .catchup import ready_to_publish
 from .disk import from_thread, on_disk
 from .events import Notice, Progress, Tell
-from .identity import publish_record
 from .node import Node
+from .privatenews import announce
 from .results import PublishResult
+from .visibility import append_record, decide_visibility
 
 TICK_S = 0.1  # seconds between looks at how far hashing is
 INGEST_TASKS = 2  # files hashed at the same time
@@ -73,14 +75,15 @@ async def publish(
     sealed: bool = False,
     sealed_for: Sequence[str] = (),
     is_open: bool = False,
+    visibility: Visibility | None = None,
 ) -> PublishResult:
     """Publish the files of `folder` as `name` (`MODEL` or `MODEL@VERSION`, in one's own namespace).
 
     sealed, sealed_for: so that keepers cannot read it, but the publisher and who is named can; else as the tip is.
     is_open: let everybody read it, though the tip is sealed.
     origin_urls: where else the files can be fetched; if there are none and the files did not change, those
-    of the branch's tip stay.
-    Raises Conflict if the version exists with other content, StoreError if a file
+    of the branch's tip stay. visibility: None for what the repository has, or public.
+    Raises Conflict if the version exists with other content, or the repository is for others, StoreError if a file
     cannot be read or changes meanwhile, InvalidData if a path cannot be published.
     """
     from .sealing import choose_sealing, publish_seal, seal_sources  # reads files as is done here
@@ -93,6 +96,8 @@ async def publish(
     known_kind = await on_disk(node.store.catalogue.kind, identity.namespace, model)
     if known_kind and known_kind != kind:
         raise Conflict(f"{model} is a {known_kind}; a name has one kind for ever", hint=f"use --kind {known_kind}")
+    decided = await on_disk(decide_visibility, node, identity.namespace, model, visibility)
+    only_in = Repository(identity.namespace, model) if decided == "private" else None
     seal = None
     if not is_open:
         seal = await choose_sealing(node, identity, model, branch, tell, sealed=sealed, sealed_for=sealed_for)
@@ -103,24 +108,27 @@ async def publish(
     if seal:
         manifest, written = await seal_sources(*place, seal.key, tell, profile=profile)
     else:
-        entries, written = await ingest_sources(node, sources, tell, in_place=in_place, profile=profile, kind=kind)
-        manifest = await on_disk(describe_files, *place, entries, origin_urls, from_thread(tell))
+        entries, written = await ingest_sources(
+            node, sources, tell, in_place=in_place, profile=profile, kind=kind, only_in=only_in
+        )
+        manifest = await on_disk(
+            describe_files, *place, entries, origin_urls, from_thread(tell), is_private=only_in is not None
+        )
     # Before anything is signed: what was published must not be lost.
     await on_disk(node.store.blobs.sync)
-    data = manifests.encode(manifest)
     if version:
         # Before the manifest: what may not be published is not kept either.
-        await on_disk(_check_version, node, identity.namespace, model, version, manifests.manifest_id(data))
-    revision = await on_disk(node.store.manifests.add, data)
-    await on_disk(node.store.keeping.pin, revision, "published")
+        revision = manifests.manifest_id(manifests.encode(manifest))
+        await on_disk(_check_version, node, identity.namespace, model, version, revision)
+    revision = await on_disk(keep_manifest, node, manifest, only_in)
     if seal:
         # Before the release, so that nobody finds it and cannot open it.
-        await publish_seal(node, identity.namespace, model, seal)
+        await publish_seal(node, identity.namespace, model, seal, visibility=decided)
     entry = await on_disk(
-        append_release, node, identity.namespace, model, version, branch, message, kind, manifest, revision
+        append_release, node, identity.namespace, model, version, branch, message, kind, manifest, revision, decided
     )
     if entry is not None:
-        node.note_news(entry.record.log, entry.record.index)
+        await announce(node, entry)
     return PublishResult(
         namespace=str(identity.namespace),
         model=model,
@@ -133,7 +141,21 @@ async def publish(
         new=entry is not None,
         log_index=entry.record.index if entry else None,
         sealed=seal is not None,
+        visibility=decided,
     )
+
+
+def keep_manifest(node: Node, manifest: Manifest, only_in: Repository | None) -> ManifestId:
+    """Keep and pin a manifest that is about to be published; returns its id.
+
+    only_in: the private repository that it is for, so that it is kept from others before it is here.
+    """
+    data = manifests.encode(manifest)
+    if only_in is not None:
+        node.store.private.mark(only_in, [manifests.manifest_id(data), *(file.root for file in manifest.files)])
+    revision = node.store.manifests.add(data)
+    node.store.keeping.pin(revision, "published")
+    return revision
 
 
 def find_files(folder: Path, tell: Tell) -> list[SourceFile]:
@@ -230,12 +252,22 @@ def _check_origins(urls: Sequence[str]) -> None:
 
 
 async def ingest_sources(
-    node: Node, sources: list[SourceFile], tell: Tell, *, in_place: bool, profile: Profile | None, kind: Kind
+    node: Node,
+    sources: list[SourceFile],
+    tell: Tell,
+    *,
+    in_place: bool,
+    profile: Profile | None,
+    kind: Kind,
+    only_in: Repository | None = None,
 ) -> tuple[list[FileEntry], int]:
-    """Take all files into the store; returns their entries in order, and the bytes written."""
+    """Take all files into the store; returns their entries in order, and the bytes written.
+
+    only_in: the private repository that they are for.
+    """
 
     def take(source: SourceFile, advance: Advance) -> tuple[Ingested, Profile]:
-        return _ingest_file(node, source, in_place, profile, advance)
+        return _ingest_file(node, source, in_place, profile, advance, only_in)
 
     return await read_sources(sources, take, tell, kind=kind)
 
@@ -306,10 +338,18 @@ def fitting_profile(source: SourceFile, profile: Profile | None) -> Profile:
 
 
 def _ingest_file(
-    node: Node, source: SourceFile, in_place: bool, profile: Profile | None, advance: Advance
+    node: Node,
+    source: SourceFile,
+    in_place: bool,
+    profile: Profile | None,
+    advance: Advance,
+    only_in: Repository | None,
 ) -> tuple[Ingested, Profile]:
     used = fitting_profile(source, profile)
-    return node.store.blobs.ingest(source.location, used, in_place=in_place, progress=advance), used
+    result = node.store.blobs.ingest(source.location, used, in_place=in_place, progress=advance)
+    if only_in is not None:
+        node.store.private.mark(only_in, [result.root])
+    return result, used
 
 
 class _Readable:
@@ -334,8 +374,13 @@ def describe_files(
     entries: list[FileEntry],
     origin_urls: Sequence[str],
     tell: Tell,
+    *,
+    is_private: bool = False,
 ) -> Manifest:
-    """Return the manifest of the files; the branch's tip itself if nothing changed since."""
+    """Return the manifest of the files; the branch's tip itself if nothing changed since.
+
+    is_private: it may name what is private, too.
+    """
     card, facts, variants = describe(sources, entries, tell)
     tip_claim = node.store.catalogue.branch(namespace, model, branch)
     parents: tuple[ManifestId, ...] = ()
@@ -353,8 +398,8 @@ def describe_files(
         files=tuple(entries),
         depth=depth,
         parents=parents,
-        base_models=known_base_models(node, card),
-        datasets=known_datasets(node, card),
+        base_models=known_base_models(node, card, is_private=is_private),
+        datasets=known_datasets(node, card, is_private=is_private),
         variants=variants,
         card=card,
         facts=facts,
@@ -384,12 +429,12 @@ def _card(sources: list[SourceFile], tell: Tell) -> Card | None:
         return None
 
 
-def known_datasets(node: Node, card: Card | None) -> tuple[ManifestId, ...]:
+def known_datasets(node: Node, card: Card | None, *, is_private: bool = False) -> tuple[ManifestId, ...]:
     """Return the datasets that the card names and the catalogue knows, by revision."""
-    return tuple(_known_revisions(node, card.datasets)) if card else ()
+    return tuple(_known_revisions(node, card.datasets, is_private)) if card else ()
 
 
-def known_base_models(node: Node, card: Card | None) -> tuple[BaseModel, ...]:
+def known_base_models(node: Node, card: Card | None, *, is_private: bool = False) -> tuple[BaseModel, ...]:
     """Return the base models that the card names and the catalogue knows, by revision."""
     if card is None:
         return ()
@@ -398,11 +443,14 @@ def known_base_models(node: Node, card: Card | None) -> tuple[BaseModel, ...]:
     for choice in get_args(Relation):
         if relation == choice:
             known = choice
-    return tuple(BaseModel(revision, known) for revision in _known_revisions(node, card.base_models))
+    return tuple(BaseModel(revision, known) for revision in _known_revisions(node, card.base_models, is_private))
 
 
-def _known_revisions(node: Node, names: Iterable[str]) -> list[ManifestId]:
-    """Return what the tips of `main` of these repositories are, as far as the catalogue knows them."""
+def _known_revisions(node: Node, names: Iterable[str], is_private: bool) -> list[ManifestId]:
+    """Return what the tips of `main` of these repositories are, as far as the catalogue knows them.
+
+    is_private: also of private ones, of which not even the hash is for everybody.
+    """
     found: list[ManifestId] = []
     for name in names:
         try:
@@ -414,7 +462,9 @@ def _known_revisions(node: Node, names: Iterable[str]) -> list[ManifestId]:
             revision = reference.revision or DEFAULT_BRANCH
             look_up = node.store.catalogue.version if is_version(revision) else node.store.catalogue.branch
             claim = look_up(namespace, reference.model, revision)
-            if claim and claim.manifest and claim.manifest not in found:
+            if claim is None or claim.manifest is None or claim.manifest in found:
+                continue
+            if is_private or not node.store.private.owners([claim.manifest]):
                 found.append(claim.manifest)
     return found
 
@@ -450,10 +500,14 @@ def append_release(
     kind: Kind,
     manifest: Manifest,
     revision: ManifestId,
+    visibility: Visibility,
 ) -> Entry | None:
     """Sign the record and return it, None if the catalogue says all of it already."""
-    # Whoever publishes says that everybody may have it.
-    node.store.mirrors.release([revision, *(file.root for file in manifest.files)])
+    ids = [revision, *(file.root for file in manifest.files)]
+    # Whoever publishes says that those may have it for whom it is published.
+    node.store.mirrors.release(ids)
+    if visibility != "private":
+        node.store.private.share(ids)
     catalogue = node.store.catalogue
     tip = catalogue.branch(namespace, model, branch)
     named = version is None or catalogue.version(namespace, model, version) is not None
@@ -478,9 +532,10 @@ def append_release(
             version=version,
             message=message,
             summary=summarize(manifest),
+            listed=visibility != "unlisted",
         )
 
-    return publish_record(node, make)
+    return append_record(node, model, make, visibility=visibility)
 
 
 def summarize(manifest: Manifest) -> Summary:

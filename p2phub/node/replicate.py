@@ -24,7 +24,10 @@ from .events import Notice, Tell
 from .fresh import learn_of_interest, learn_quietly
 from .gossip import tell_forever, tend
 from .node import Node
+from .privatelogs import pull_quietly
+from .privatenews import tell
 from .pulling import pull
+from .tendprivate import tend_private
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +71,7 @@ async def sync_all(node: Node, *, timeout_s: float, about: Sequence[NamespaceId]
                     waiting.deadline = begun + timeout_s
                     await pull(node, client)
                     await learn_quietly(node, client, about)
+                    await pull_quietly(node, client)
                 for other in doubtful:
                     other.deadline = min(other.deadline, trio.current_time() + GRACE_S)
                 await _note_understood(node, peer)
@@ -101,6 +105,7 @@ async def replicate(node: Node) -> None:
         nursery.start_soon(_keep_going, tend, node, nursery)
         nursery.start_soon(_keep_going, tell_forever, node, nursery)
         nursery.start_soon(_keep_going, _forget_old_peers, node)
+        nursery.start_soon(_keep_going, tend_private, node)
         await _keep_going(_pull_forever, node, nursery)
 
 
@@ -157,6 +162,9 @@ async def _pull_quietly(node: Node, chosen: NodeId, turns: trio.CapacityLimiter)
                     await pull(node, client)
                     await learn_of_interest(node, client)
                     await inventory.learn_quietly(node, client)
+                    changed = await pull_quietly(node, client)
+                for each in changed:
+                    await tell(node, each, 0, but=[chosen])
             await _note_understood(node, peer)
             node.neighbours.members.answered(chosen, trio.current_time())
         except PeerViolation as exc:

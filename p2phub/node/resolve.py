@@ -18,6 +18,7 @@ from p2phub.core.names import (
 from p2phub.core.upstream import parse_foreign
 from p2phub.net.peerclient import PeerClient
 
+from .allowed import peers_about
 from .asking import ask_in_turn
 from .calling import nobody_to_ask, require_peers, usable_peers
 from .disk import on_disk
@@ -83,7 +84,8 @@ async def load_manifest(node: Node, manifest: ManifestId, tell: Tell) -> Manifes
         return known
     data = await _ask_for_manifest(node, manifest, tell)
     if data is None:
-        peers = await require_peers(node)
+        await require_peers(node)
+        peers = await peers_about(node, [manifest])
         raise NotFound(
             f"no peer we know of offers the manifest {manifest}",
             hint=f"{_asked(len(peers))}; `p2phub peers ls` shows when each last answered",
@@ -199,7 +201,7 @@ async def _ask_for_manifest(node: Node, manifest: ManifestId, tell: Tell) -> byt
         found.extend([data] if data is not None else [])
         return bool(found)
 
-    for reason in await ask_in_turn(node, await on_disk(usable_peers, node), ask, tell, what="the manifest"):
+    for reason in await ask_in_turn(node, await peers_about(node, [manifest]), ask, tell, what="the manifest"):
         tell(Notice(reason))
     return found[0] if found else None
 

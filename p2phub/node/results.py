@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from p2phub.core.choices import LinkClass
+from p2phub.core.choices import GranteeKind, LinkClass, Visibility
 from p2phub.core.description import Card, Facts
 from p2phub.core.limits import Limit
 
@@ -26,6 +26,7 @@ class PublishResult(Struct, frozen=True):
     log_index: int | None
     confirmed: list[str] = []  # node ids, if others were waited for
     sealed: bool = False  # its keepers cannot read it
+    visibility: Visibility = "public"
 
 
 class SealResult(Struct, frozen=True):
@@ -36,6 +37,24 @@ class SealResult(Struct, frozen=True):
     recipients: list[str]  # namespaces that can open all of them
     unsealed: bool  # everybody can
     log_index: int | None  # of the new record; None: it was so already
+
+
+class GrantInfo(Struct, frozen=True):
+    """Somebody who may read a private repository."""
+
+    kind: GranteeKind
+    to: str  # namespace id or node id
+    until: int  # seconds since 1970
+    renewed: bool  # the publisher's node means to renew it
+
+
+class PrivateInfo(Struct, frozen=True):
+    """A private repository, and who may read it beside its publisher."""
+
+    namespace: str
+    model: str
+    kind: str | None  # None: nothing of it counts
+    grants: list[GrantInfo]
 
 
 class ProviderSummary(Struct, frozen=True):

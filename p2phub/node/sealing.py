@@ -16,7 +16,7 @@ from sqlite3 import Connection
 
 from p2phub.core import manifest as manifests
 from p2phub.core import sealing
-from p2phub.core.choices import Kind, Profile
+from p2phub.core.choices import Kind, Profile, Visibility
 from p2phub.core.errors import AccessDenied, InvalidData, NotFound, PeerViolation
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NamespaceId
@@ -33,10 +33,11 @@ from .asking import ask_in_turn
 from .calling import usable_peers
 from .disk import from_thread, on_disk
 from .events import Tell
-from .identity import own_identity, own_recipient, publish_record
+from .identity import own_identity, own_recipient
 from .names import find
 from .node import Node
 from .opening import find_key_called, find_opened, recipients_of, sealing_key
+from .privatenews import announce
 from .publish import (
     SourceFile,
     describe,
@@ -48,6 +49,7 @@ from .publish import (
 )
 from .resolve import resolve
 from .results import SealResult
+from .visibility import append_record
 
 
 @dataclass(frozen=True)
@@ -217,16 +219,23 @@ def _write_sealed(node: Node, file: sealing.SealedFile, read: Callable[[int, int
         new.close()
 
 
-async def publish_seal(node: Node, namespace: NamespaceId, model: str, seal: Sealing) -> int | None:
-    """Sign for whom the key of `seal` is wrapped; returns the index of the last record, None if all have it already."""
+async def publish_seal(
+    node: Node, namespace: NamespaceId, model: str, seal: Sealing, *, visibility: Visibility | None = None
+) -> int | None:
+    """Sign for whom the key of `seal` is wrapped; returns the index of the last record, None if all have it already.
+
+    visibility: None for what the repository has.
+    """
     index = None
-    for entry in await on_disk(_append_seal, node, namespace, model, seal):
-        node.note_news(entry.record.log, entry.record.index)
+    for entry in await on_disk(_append_seal, node, namespace, model, seal, visibility):
+        await announce(node, entry)
         index = entry.record.index
     return index
 
 
-def _append_seal(node: Node, namespace: NamespaceId, model: str, seal: Sealing) -> list[Entry]:
+def _append_seal(
+    node: Node, namespace: NamespaceId, model: str, seal: Sealing, visibility: Visibility | None
+) -> list[Entry]:
     entries = []
     names = sorted(seal.recipients)
     for begin in range(0, len(names), RECIPIENTS_MAX):
@@ -249,7 +258,7 @@ def _append_seal(node: Node, namespace: NamespaceId, model: str, seal: Sealing) 
                 recipients=wrapped,
             )
 
-        entries.append(publish_record(node, make))
+        entries.append(append_record(node, model, make, visibility=visibility))
     return entries
 
 
@@ -290,7 +299,7 @@ async def unseal(node: Node, model: str, message: str) -> SealResult:
     for key in await on_disk(_own_keys, node, identity.namespace, name):
         if await on_disk(node.store.seals.told, key.identifier, [identity.namespace]) is None:
             entry = await on_disk(_tell_key, node, identity.namespace, name, key, message)
-            node.note_news(entry.record.log, entry.record.index)
+            await announce(node, entry)
             index = entry.record.index
     return await on_disk(_result, node, identity.namespace, name, index)
 
@@ -308,7 +317,7 @@ def _tell_key(node: Node, namespace: NamespaceId, model: str, key: RepositoryKey
             message=message,
         )
 
-    return publish_record(node, make)
+    return append_record(node, model, make)
 
 
 def _own_keys(node: Node, namespace: NamespaceId, model: str) -> list[RepositoryKey]:

@@ -62,6 +62,7 @@ from p2phub.protocol.messages import (
     UpstreamQuery,
 )
 from p2phub.protocol.nonces import TooManyRequests
+from p2phub.protocol.privatetalk import PrivateHeadsQuery, PrivateNews
 from p2phub.protocol.talk import open_talk
 from p2phub.store.blobs import Readable
 from p2phub.store.partial import pack_bits
@@ -84,6 +85,8 @@ from .maps import (
 )
 from .neighbours import cost_network, slot_network
 from .node import Node
+from .privatedoor import private_heads, private_records
+from .privatenews import hear_private
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +151,9 @@ class PeerDoor:
             ("POST", r"/v1/trees", self._trees),
             ("POST", r"/v1/spans", self._spans),
             ("POST", r"/v1/upstream", self._upstream),
+            ("POST", r"/v1/private/heads", self._private_heads),
+            ("POST", r"/v1/private/records", self._private_records),
+            ("POST", r"/v1/private/news", self._private_news),
         ]
         if not node.settings.plain:
             self._routes.append(("POST", r"/v1/tickets", self._tickets))
@@ -265,7 +271,26 @@ class PeerDoor:
     async def _upstream(self, request: Request) -> Response:
         query = decode(request.body, UpstreamQuery, size_max=LARGE_QUERY_SIZE_MAX)
         is_near = await self._node.links.class_of(request.host) not in EXPENSIVE
-        return Response(200, encode(await mates.answer(self._node, query, is_near=is_near)))
+        return Response(200, encode(await mates.answer(self._node, request.caller, query, is_near=is_near)))
+
+    async def _private_heads(self, request: Request) -> Response:
+        query = decode(request.body, PrivateHeadsQuery, size_max=FRAME_SIZE_MAX)
+        if request.caller.node is None:
+            return _unproven("private logs are asked for by a signed request")
+        return Response(200, encode(await on_disk(private_heads, self._node, request.caller, query)))
+
+    async def _private_records(self, request: Request) -> Response:
+        query = decode(request.body, RecordsQuery, size_max=FRAME_SIZE_MAX)
+        if request.caller.node is None:
+            return _unproven("private logs are asked for by a signed request")
+        return Response(200, encode(await on_disk(private_records, self._node, request.caller, query)))
+
+    async def _private_news(self, request: Request) -> Response:
+        news = decode(request.body, PrivateNews, size_max=LARGE_QUERY_SIZE_MAX)
+        if request.caller.node is None:
+            return _unproven("private logs are told of by a signed request")
+        answer = await hear_private(self._node, request.caller, news, request.host, self._background)
+        return Response(200, encode(answer))
 
     async def _consistency(self, request: Request) -> Response:
         query = decode(request.body, ConsistencyQuery, size_max=FRAME_SIZE_MAX)
@@ -285,42 +310,41 @@ class PeerDoor:
         return Response(answer.status, answer.body, answer.content_type)
 
     async def _manifest(self, request: Request, digits: str) -> Response:
-        revision = ManifestId(bytes.fromhex(digits))
-        data = await on_disk(self._store.manifests.data, revision)
-        if await on_disk(self._node.access.withheld, request.caller, [revision]):
-            data = None
+        def look() -> bytes | None:
+            (revision,) = self._node.access.shown(request.caller, [ManifestId(bytes.fromhex(digits))])
+            return self._store.manifests.data(revision)
+
+        data = await on_disk(look)
         return Response(200, data) if data is not None else _text(404, "this manifest is not here")
 
     async def _have(self, request: Request) -> Response:
         query = decode(request.body, HaveQuery, size_max=LARGE_QUERY_SIZE_MAX)
 
+        shown = await on_disk(self._node.access.shown, request.caller, query.roots)
+
         def look() -> list[bool | bytes]:
             found: list[bool | bytes] = []
             size = 0
-            for held in self._held_maps(request.caller, query.roots):
+            for held in self._held_maps(shown):
                 found.append(held if isinstance(held, bool) else pack_bits(held))
                 size += len(held) // 8 if isinstance(held, bytes) else 1
                 if size > HAVE_ANSWER_SIZE:
                     break
             return found
 
-        arriving = [self._node.arriving[root] for root in query.roots if root in self._node.arriving]
+        arriving = [self._node.arriving[root] for root in shown if root in self._node.arriving]
         if query.fetching:
             for note_mate in {file.note_mate for file in arriving}:
                 note_mate(query.fetching)
         held = await on_disk(look)
-        areas = [self._node.giving.areas(root, trio.current_time()) for root in query.roots[: len(held)]]
+        areas = [self._node.giving.areas(root, trio.current_time()) for root in shown[: len(held)]]
         given = tuple(pack_bits(flags) if flags else False for flags in areas) if any(areas) else ()
         return Response(200, encode(Have(tuple(held), given, fetching=bool(arriving))))
 
-    def _held_maps(self, caller: Caller, roots: Sequence[ContentId]) -> Iterator[bool | bytes]:
+    def _held_maps(self, roots: Sequence[ContentId]) -> Iterator[bool | bytes]:
         """Return what of each file is here: all, nothing, or a byte (0 or 1) for each chunk."""
         saved = self._store.blobs.held_maps(roots)
-        withheld = self._node.access.withheld(caller, roots)
         for root in roots:
-            if root in withheld:
-                yield False
-                continue
             arriving = self._node.arriving.get(root)
             # The saved bitmap of a running download is behind.
             if arriving is not None and 0 in arriving.have:
@@ -334,15 +358,15 @@ class PeerDoor:
         def look() -> Trees:
             pages = []
             size = 0
+            shown = self._node.access.shown(request.caller, [ref.root for ref in query.pages])
             for begin in range(0, len(query.pages), LISTS_AT_ONCE):
-                refs = query.pages[begin : begin + LISTS_AT_ONCE]
-                asked = {ref.root for ref in refs}
-                lists = self._store.blobs.chunk_lists(asked - self._node.access.withheld(request.caller, asked))
-                for ref in refs:
+                roots = shown[begin : begin + LISTS_AT_ONCE]
+                lists = self._store.blobs.chunk_lists(set(roots))
+                for root, ref in zip(roots, query.pages[begin : begin + LISTS_AT_ONCE], strict=True):
                     page = None
-                    if ref.root in lists:
+                    if root in lists:
                         with contextlib.suppress(InvalidData):
-                            page = lists[ref.root].page(ref.index)
+                            page = lists[root].page(ref.index)
                     size += len(page.chunks) if page else 0
                     pages.append(page)
                     if size > TREE_ANSWER_SIZE:
@@ -427,15 +451,14 @@ class PeerDoor:
         files: dict[ContentId, int],
     ) -> ByteRange | None:
         """Find the files of `spans`, and keep the first ones open; returns the first span that is not here whole."""
-        asked = {span.root for span in spans}
-        held = self._store.blobs.find_all(asked)
-        withheld = self._node.access.withheld(caller, asked)
+        asked = list(dict.fromkeys(span.root for span in spans))
+        shown = dict(zip(asked, self._node.access.shown(caller, asked), strict=True))
+        held = self._store.blobs.find_all(shown.values())
         for span in spans:
-            if span.root in withheld:
-                return span
+            root = shown[span.root]
             readable = found.get(span.root)
             if readable is None:
-                readable = self._store.blobs.open_found(span.root, held.get(span.root))
+                readable = self._store.blobs.open_found(root, held.get(root))
                 if readable is None:
                     return span
                 found[span.root] = readable

@@ -12,8 +12,8 @@ from p2phub.core.ids import ContentId
 from p2phub.protocol.messages import Have
 from p2phub.store.peers import Peer
 
-from .calling import call_peer, usable_peers
-from .disk import on_disk
+from .allowed import peers_about
+from .calling import call_peer
 from .node import Node
 
 ASK_TIMEOUT_S = 10.0  # seconds that a peer has to say what it has
@@ -33,7 +33,7 @@ class Answer:
 async def ask_who_has(node: Node, roots: Sequence[ContentId], peers: Sequence[Peer] | None = None) -> list[Answer]:
     """Return what each of `peers` says that it has of the files `roots`, or why it does not say.
 
-    peers: None for all that may be called.
+    peers: None for all that may be called. Who may not hear of the files is not asked.
     """
     found: list[Answer] = []
     limiter = trio.CapacityLimiter(ASKED_AT_ONCE)
@@ -47,7 +47,9 @@ async def ask_who_has(node: Node, roots: Sequence[ContentId], peers: Sequence[Pe
                 found.append(Answer(peer, None, None, late))
 
     async with trio.open_nursery() as nursery:
-        for peer in await on_disk(usable_peers, node) if peers is None else peers:
+        allowed = await peers_about(node, roots)
+        named = {peer.node for peer in allowed}
+        for peer in allowed if peers is None else [peer for peer in peers if peer.node in named]:
             nursery.start_soon(ask, peer)
     return found
 

@@ -10,8 +10,8 @@ from p2phub.core.ids import ContentId
 from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.messages import TREE_PAGES_MAX, PageRef
 
+from .allowed import peers_about
 from .asking import ask_in_turn
-from .calling import usable_peers
 from .disk import on_disk
 from .events import Tell
 from .node import Node
@@ -34,7 +34,7 @@ async def ask_for_chunk_lists(
 
     reasons: list[str] = []
     if any(root not in found for root in roots):
-        reasons = await ask_in_turn(node, await on_disk(usable_peers, node), ask, tell, what="chunk lists")
+        reasons = await ask_in_turn(node, await peers_about(node, roots), ask, tell, what="chunk lists")
     return found, reasons
 
 

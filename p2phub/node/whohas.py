@@ -6,7 +6,7 @@ from p2phub.core.errors import NotFound
 from p2phub.core.ids import NodeId
 from p2phub.store.peers import Peer
 
-from .calling import usable_peers
+from .allowed import peers_about
 from .disk import on_disk
 from .events import Tell
 from .explain import told
@@ -29,7 +29,7 @@ async def providers(node: Node, reference: str, tell: Tell) -> Providers:
         raise NotFound(f"{reference} is no manifest that is known here", hint="`p2phub swarm` shows who gives a file")
     manifest = await load_manifest(node, target.manifest, tell)
     holdings = {each.node: each for each in await on_disk(node.store.holdings.of, target.manifest)}
-    peers = {peer.node: peer for peer in await on_disk(usable_peers, node)}
+    peers = {peer.node: peer for peer in await peers_about(node, [target.manifest, *(f.root for f in manifest.files)])}
     asked = [] if node.settings.offline else _whom_to_ask(node, list(holdings), peers)
     roots = [file.root for file in manifest.files]
     answers = await ask_who_has(node, roots, asked)

@@ -15,10 +15,11 @@ from typing import Any
 from msgspec import Struct
 
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
-from p2phub.core.records import Attest, Branch, Entry, Publish, Seal, Unseal, Yank
+from p2phub.core.records import Attest, Branch, Entry, Grant, Publish, Seal, Ungrant, Unseal, Yank
 
 from .database import Database
 from .mirrors import apply_attestation, forget_attestations
+from .privateindex import apply_grant, forget_grants, mark_private, mark_released, private_model
 from .seals import apply_seal, apply_unseal
 from .searchindex import SearchIndex
 
@@ -53,9 +54,15 @@ class Catalogue:
     def apply(self, connection: Connection, entry: Entry, numbers: Numbers) -> None:
         """Add what `entry` says, inside the transaction that adds it to its log."""
         record = entry.record
+        only = private_model(connection, record.log)
+        if (only is None and isinstance(record, Grant | Ungrant)) or (
+            only is not None and (record.model != only or isinstance(record, Attest))
+        ):
+            return  # it means nothing there
         match record:
             case Publish():
-                refusal = self._publish(connection, record, numbers)
+                self._note_visibility(connection, record, only is not None)
+                refusal = self._publish(connection, record, numbers, is_listed=record.listed and only is None)
                 if refusal:
                     connection.execute(
                         "INSERT OR REPLACE INTO refusals (log, idx, reason) VALUES (?, ?, ?)",
@@ -81,6 +88,8 @@ class Catalogue:
             case Unseal():
                 repository, _ = _repository(connection, numbers.publisher, record.model)
                 apply_unseal(connection, record, repository, numbers.log)
+            case Grant() | Ungrant():
+                apply_grant(connection, record)
 
     def forget(self, connection: Connection, namespace: NamespaceId, publisher: int) -> None:
         """Undo all that entries of `namespace`, which has the number `publisher`, said."""
@@ -94,8 +103,18 @@ class Catalogue:
                 (publisher,),
             )
         forget_attestations(connection, namespace)
+        forget_grants(connection, namespace)
 
-    def _publish(self, connection: Connection, record: Publish, numbers: Numbers) -> str | None:
+    def _note_visibility(self, connection: Connection, record: Publish, is_private: bool) -> None:
+        """Note whether what a release names is for everybody; also of one that does not count."""
+        if not is_private:
+            mark_released(connection, record.manifest)
+            return
+        roots = connection.execute("SELECT root FROM manifest_files WHERE manifest = ?", (record.manifest,)).fetchall()
+        ids = [record.manifest, *(bytes(row["root"]) for row in roots)]
+        mark_private(connection, record.namespace, record.model, ids)
+
+    def _publish(self, connection: Connection, record: Publish, numbers: Numbers, *, is_listed: bool) -> str | None:
         """Take in a release; returns why it may not count, or None."""
         repository, is_new = _repository(connection, numbers.publisher, record.model)
         refusal = None if is_new else _refusal(connection, record, repository, numbers)
@@ -107,10 +126,11 @@ class Catalogue:
                 (repository, record.version, numbers.log, record.index),
             )
         connection.execute(
-            "INSERT INTO release_rows (repository, log_number, idx, kind, manifest, version, time)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (repository, numbers.log, record.index, record.kind, record.manifest, record.version, record.time),
-        )
+            "INSERT INTO release_rows (repository, log_number, idx, kind, manifest, version, time, listed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (repository, numbers.log, record.index, record.kind, record.manifest, record.version, record.time,
+             is_listed),
+        )  # fmt: skip
         _move_branch(connection, record, repository, numbers)
         self._index.touch(repository, numbers.log, record)
         return None
@@ -175,6 +195,16 @@ class Catalogue:
                 (namespace, model),
             ).fetchone()
         return row["kind"] if row else None
+
+    def is_listed(self, namespace: NamespaceId, model: str) -> bool:
+        """Say whether search may show a repository."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM identities JOIN repositories ON publisher = identities.number"
+                " JOIN release_rows ON repository = repositories.number WHERE namespace = ? AND model = ? AND listed",
+                (namespace, model),
+            ).fetchone()
+        return row is not None
 
     def revisions(self, namespace: NamespaceId, model: str, prefix: str) -> list[ManifestId]:
         """Return the revisions of a repository whose hash begins with the hex digits `prefix`."""

@@ -1,7 +1,7 @@
 """The SQLite index: one file, one connection a thread, one transaction a verb (spec/store.md §5).
 
 Everything in it can be rebuilt from the files of the store, except the tables
-`peers`, `pins`, `views`, `settings`, `mirrors`, `withheld` and `upstream_…`.
+`peers`, `pins`, `views`, `settings`, `mirrors`, `withheld`, `private_shared` and `upstream_…`.
 """
 
 from __future__ import annotations
@@ -726,6 +726,39 @@ MIGRATIONS = (
         answered   INTEGER NOT NULL DEFAULT 0,  -- when, seconds since 1970; 0: never
         problem    TEXT NOT NULL DEFAULT ''     -- why it did not cosign when it was last asked
     ) STRICT, WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE private_logs (        -- logs that are told of to some alone
+        log        BLOB PRIMARY KEY,
+        namespace  BLOB NOT NULL,
+        key        BLOB NOT NULL,
+        secret     BLOB NOT NULL,
+        model      TEXT NOT NULL       -- the one repository that it is about
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX private_logs_by_model ON private_logs (namespace, model);
+    CREATE TABLE grants (              -- the last word of each private log on whom it lets in
+        namespace  BLOB NOT NULL,
+        model      TEXT NOT NULL,
+        kind       TEXT NOT NULL,      -- of the grantee: namespace or node
+        grantee    BLOB NOT NULL,
+        log        BLOB NOT NULL,
+        idx        INTEGER NOT NULL,
+        until      INTEGER NOT NULL,   -- seconds since 1970; 0: taken back
+        time       INTEGER NOT NULL,   -- when it was said, seconds since 1970
+        renewed    INTEGER NOT NULL,   -- 1: the publisher means to renew it
+        PRIMARY KEY (namespace, model, kind, grantee, log)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX grants_by_grantee ON grants (grantee);
+    CREATE TABLE private_ids (         -- manifests and files of private repositories; a row goes with nothing
+        id         BLOB NOT NULL,
+        namespace  BLOB NOT NULL,
+        model      TEXT NOT NULL,
+        PRIMARY KEY (id, namespace, model)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE private_shared (      -- of these, what everybody may have all the same
+        id         BLOB PRIMARY KEY
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE release_rows ADD COLUMN listed INTEGER NOT NULL DEFAULT 1;  -- 0: search does not show it
     """,
 )
 

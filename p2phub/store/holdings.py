@@ -16,6 +16,12 @@ HOLDINGS_MAX = 20_000  # manifests of one other node that are remembered
 FORGET_S = 7 * 24 * 3600  # seconds until what a node said is forgotten
 
 
+_RELEASES = (
+    "SELECT 1 FROM release_rows AS r"
+    " WHERE substr(r.manifest, 1, 8) = substr(m.manifest, 1, 8) AND r.manifest = m.manifest"
+)
+
+
 class Holding(Struct, frozen=True):
     """What one node said to have of one manifest."""
 
@@ -33,7 +39,7 @@ class Holdings:
     def own(self, after: bytes, limit: int) -> list[tuple[ManifestId, int]]:
         """Return manifests after `after`, sorted, and how much of each is here: at least one whole file.
 
-        What others may not have is left out.
+        What not everybody may have is left out, and what its publisher does not want to be found.
         """
         with self._database.read() as connection:
             rows = connection.execute(
@@ -42,6 +48,8 @@ class Holdings:
                 " FROM manifests m JOIN manifest_files f ON f.manifest = m.manifest"
                 " JOIN content c ON c.root = f.root"
                 " WHERE m.manifest > ? AND m.manifest NOT IN (SELECT id FROM withheld)"
+                " AND m.manifest NOT IN (SELECT id FROM private_ids EXCEPT SELECT id FROM private_shared)"
+                f" AND (EXISTS ({_RELEASES} AND r.listed) OR NOT EXISTS ({_RELEASES}))"
                 " GROUP BY m.manifest ORDER BY m.manifest LIMIT ?",
                 (after, limit),
             ).fetchall()

@@ -103,6 +103,14 @@ class Layout(Struct, frozen=True):
         name = str(log)
         return os.path.exists(f"{self.store}/logs/{name[:2]}/{name}")
 
+    @property
+    def private(self) -> Path:
+        """What must be known to read each private log, a file a log."""
+        return self.store / "private"
+
+    def private_log(self, log: LogId) -> Path:
+        return self.private / str(log)
+
     def identity(self, namespace: NamespaceId) -> Path:
         return self._sharded("identities", str(namespace))
 

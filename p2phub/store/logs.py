@@ -33,6 +33,7 @@ from .database import Database
 from .journals import IDENTITY_SIZE_MAX, Batch, Journals
 from .layout import Layout
 from .logwriter import Listener, LogWriter, frontier_of
+from .privateindex import private_model
 from .rebuild import Rebuild, left_behind
 from .takeover import Takeover
 
@@ -60,13 +61,16 @@ class LogState(Struct, frozen=True):
 
 
 class Logs:
-    """The logs and identities that are here; tells `listener` what they say."""
+    """The logs and identities that are here; tells `listener` what they say.
+
+    Private logs are not shown unless that is asked for: what answers others cannot forget to leave them out.
+    """
 
     def __init__(self, layout: Layout, database: Database, listener: Listener) -> None:
         self._layout = layout
         self._database = database
         self._journals = Journals(layout.journals)
-        self._writer = LogWriter(layout, self._journals, listener)
+        self.writer = self._writer = LogWriter(layout, self._journals, listener)
         self._takeover = Takeover(self._take_all, lambda: database.keep_pages(WRITER_CACHE_BYTES))
 
     def close(self) -> None:
@@ -108,32 +112,38 @@ class Logs:
 
     # ── reading ─────────────────────────────────────────────────────────────
 
-    def state(self, log: LogId) -> LogState | None:
+    def state(self, log: LogId, *, private: bool = False) -> LogState | None:
         """Return the state of `log`, None if nothing of it is here."""
         with self._database.read() as connection:
-            row = connection.execute(f"{_STATES} WHERE log = ?", (log,)).fetchone()
+            row = connection.execute(f"{_STATES} WHERE log = ? AND {_shown(private)}", (log,)).fetchone()
         return _state(row) if row else None
 
     def states(self, *, after: LogId | None = None, limit: int = -1) -> list[LogState]:
         """Return the logs whose id sorts after `after`, at most `limit`, sorted by id."""
         with self._database.read() as connection:
-            rows = connection.execute(f"{_STATES} WHERE log > ? ORDER BY log LIMIT ?", (after or b"", limit)).fetchall()
+            rows = connection.execute(
+                f"{_STATES} WHERE log > ? AND {_shown(False)} ORDER BY log LIMIT ?", (after or b"", limit)
+            ).fetchall()
         return [_state(row) for row in rows]
 
-    def logs_of(self, namespace: NamespaceId) -> list[LogState]:
+    def logs_of(self, namespace: NamespaceId, *, private: bool = False) -> list[LogState]:
         """Return the logs of `namespace` that are here."""
         with self._database.read() as connection:
-            rows = connection.execute(f"{_STATES} WHERE logs.namespace = ? ORDER BY log", (namespace,)).fetchall()
+            rows = connection.execute(
+                f"{_STATES} WHERE logs.namespace = ? AND {_shown(private)} ORDER BY log", (namespace,)
+            ).fetchall()
         return [_state(row) for row in rows]
 
-    def entries(self, log: LogId, start: int, *, size_max: int, count_max: int = 10_000) -> list[bytes]:
+    def entries(
+        self, log: LogId, start: int, *, size_max: int, count_max: int = 10_000, private: bool = False
+    ) -> list[bytes]:
         """Return the encoded entries of `log` from index `start` on: at least one, then about `size_max` bytes.
 
         count_max: no more of them than this.
         """
         entries: list[bytes] = []
         size = 0
-        for data in self._read(log, start, start + count_max):
+        for data in self._read(log, start, start + count_max, private=private):
             size += len(data) + 8
             if entries and size > size_max:
                 break
@@ -141,9 +151,9 @@ class Logs:
         return entries
 
     def entry(self, log: LogId, index: int) -> bytes | None:
-        """Return the encoded entry at `index`, None if it is not here or cannot be read."""
+        """Return the encoded entry at `index`, of a private log too; None if it is not here or cannot be read."""
         try:
-            return next(self._read(log, index, index + 1), None)
+            return next(self._read(log, index, index + 1, private=True), None)
         except HubError:
             return None
 
@@ -151,7 +161,8 @@ class Logs:
         """Return the leaf hashes of the first `size` entries of `log`."""
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT leaf FROM entries WHERE log = ? AND idx < ? ORDER BY idx", (log, size)
+                f"SELECT leaf FROM entries WHERE log = ? AND idx < ? AND {_shown(False, 'entries')} ORDER BY idx",
+                (log, size),
             ).fetchall()
         return [row["leaf"] for row in rows]
 
@@ -161,10 +172,10 @@ class Logs:
             row = connection.execute("SELECT ours, theirs FROM forks WHERE log = ?", (log,)).fetchone()
         return (row["ours"], row["theirs"]) if row else None
 
-    def _read(self, log: LogId, start: int, end: int) -> Iterator[bytes]:
+    def _read(self, log: LogId, start: int, end: int, *, private: bool) -> Iterator[bytes]:
         with self._database.read() as connection:
             row = self._writer.row(connection, log)
-            if row is not None:
+            if row is not None and (private or private_model(connection, log) is None):
                 yield from self._writer.entries(connection, row, start, end)
 
     # ── appending ───────────────────────────────────────────────────────────
@@ -297,6 +308,11 @@ class Logs:
             return self._writer.take(connection, arrival, batch)
         except (InvalidData, ForkedLog) as exc:
             return exc
+
+
+def _shown(private: bool, table: str = "logs") -> str:
+    """Return the condition that a log may be shown. private: all may."""
+    return "1" if private else f"NOT EXISTS (SELECT 1 FROM private_logs AS p WHERE p.log = {table}.log)"
 
 
 def _state(row: Row) -> LogState:

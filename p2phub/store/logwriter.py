@@ -36,6 +36,7 @@ from .disk import disk_errors, write_file
 from .forks import note_closed, size_max
 from .journals import ENTRY, HEAD, IDENTITY, IDENTITY_SIZE_MAX, Batch, Journals, Place
 from .layout import Layout
+from .privateindex import private_logs_of
 from .splits import differ_at, note_split
 
 OWN_FILE = 0  # as the number of a journal: the log has a file of its own
@@ -112,9 +113,16 @@ class LogWriter:
         Raises InvalidData or ForkedLog before anything of the log is written.
         """
         identity, _ = self.put_identity(connection, arrival.identity, batch)
+        if identity is not arrival.identity and arrival.log not in identity.logs:
+            raise InvalidData(f"log {arrival.log} is not of a key that {identity.namespace} still names")
+        return self.take_log(connection, identity, arrival, batch)
+
+    def take_log(self, connection: Connection, identity: Identity, arrival: Arrival, batch: Batch | None) -> int:
+        """Do what `take` does, with the newest identity that is here.
+
+        batch: None if the log is to have a file of its own.
+        """
         log, key, head = arrival.log, arrival.key, arrival.head
-        if identity is not arrival.identity and log not in identity.logs:
-            raise InvalidData(f"log {log} is not of a key that {identity.namespace} still names")
         row = self.row(connection, log)
         if row is None and self._layout.has_log(log):
             # A lost index knows nothing of the own log; its file does.
@@ -234,7 +242,7 @@ class LogWriter:
     # ── heads and forks ─────────────────────────────────────────────────────
 
     def keep_head(
-        self, connection: Connection, head: Head, row: Row | None, identity: Identity | None, batch: Batch
+        self, connection: Connection, head: Head, row: Row | None, identity: Identity | None, batch: Batch | None
     ) -> None:
         """Keep `head`, not longer than ours, if it is the newest. Raises ForkedLog if it is of another history."""
         if row is None:
@@ -245,7 +253,7 @@ class LogWriter:
         if limit is not None and limit < head.size:
             return  # it covers what does not count
         if head.size > (parse_head(row["head"]).size if row["head"] else 0):
-            if row["bytes"]:
+            if batch is None or row["bytes"]:
                 self._write_own_head(head.log, head.text)
             else:
                 batch.add(HEAD, head.text)
@@ -375,7 +383,7 @@ class LogWriter:
             at += _LENGTH.size + len(entry.data)
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, self._mode(log))
             size = os.fstat(file).st_size
             try:
                 blob = b"".join(_LENGTH.pack(len(entry.data)) + entry.data for entry in entries)
@@ -394,7 +402,11 @@ class LogWriter:
         return places
 
     def _write_own_head(self, log: LogId, head: bytes) -> None:
-        write_file(self._layout.log(log).with_suffix(".head"), head, mode=0o644)
+        write_file(self._layout.log(log).with_suffix(".head"), head, mode=self._mode(log))
+
+    def _mode(self, log: LogId) -> int:
+        """Return who may read the files of a log."""
+        return 0o600 if self._layout.private_log(log).exists() else 0o644
 
     # ── reading ─────────────────────────────────────────────────────────────
 
@@ -438,12 +450,13 @@ class LogWriter:
         """
         for log in identity.closed:
             self._keep_to_end(connection, identity, log)
+        known = {*identity.logs, *private_logs_of(connection, identity)}
         rows = connection.execute(
             "SELECT * FROM logs WHERE namespace = ? ORDER BY log", (identity.namespace,)
         ).fetchall()
         limits = [size_max(connection, identity, LogId(row["log"])) for row in rows]
         counted = [
-            (row["size"] if limit is None else min(row["size"], limit)) if row["log"] in identity.logs else 0
+            (row["size"] if limit is None else min(row["size"], limit)) if row["log"] in known else 0
             for row, limit in zip(rows, limits, strict=True)
         ]
         has_forked = connection.execute(

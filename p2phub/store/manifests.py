@@ -11,6 +11,7 @@ from p2phub.core.manifest import Manifest, manifest_id
 from .database import Database
 from .disk import disk_errors, write_file
 from .layout import Layout
+from .privateindex import mark_manifest
 
 
 class Manifests:
@@ -115,3 +116,4 @@ class Manifests:
                 "INSERT OR IGNORE INTO manifest_files (manifest, root, size) VALUES (?, ?, ?)",
                 [(identifier, file.root, file.size) for file in manifest.files],
             )
+            mark_manifest(connection, identifier, [file.root for file in manifest.files])

@@ -35,6 +35,7 @@ from .database import Database
 from .journals import ENTRY, HEAD, IDENTITY, IDENTITY_SIZE_MAX, Frame, Journals, Place
 from .layout import Layout
 from .logwriter import OWN_FILE, LogWriter, check_identity, own_file_entries
+from .privateindex import private_logs_of
 from .takeover import VERIFYING_THREADS
 
 PIECE_ENTRIES = 128  # checked by one thread at a time
@@ -165,7 +166,7 @@ class Rebuild:
         identity = self._best_identity(found, namespace)
         logs: list[_Log] = []
         count = 0
-        for log, key in sorted(identity.logs.items()) if identity else ():
+        for log, key in sorted(self._logs_of(identity).items()) if identity else ():
             path = self._layout.log(log)
             in_own_file = path.exists()
             if in_own_file:
@@ -181,6 +182,11 @@ class Rebuild:
             heads = _heads_by_size([*texts, *self._known_heads(log)], log, key)
             logs.append(_Log(log, key, identity.size_max(log), entries, heads, in_own_file))
         return _Namespace(namespace, identity, logs, count)
+
+    def _logs_of(self, identity: Identity) -> dict[LogId, PublicKey]:
+        """Return all logs of a namespace, those that are private here included."""
+        with self._database.read() as connection:
+            return {**identity.logs, **private_logs_of(connection, identity)}
 
     def _best_identity(self, found: Connection, namespace: NamespaceId) -> Identity | None:
         """Return the identity with the most documents that any file, or the index, has."""

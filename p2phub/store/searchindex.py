@@ -127,6 +127,7 @@ class SearchIndex:
             only_releases
             and name is not None
             and len(few) == 1
+            and few[0]["listed"]
             and (few[0]["log_number"], few[0]["idx"]) in batch.summaries
         ):
             # As nearly all are: its first release came just now.
@@ -387,15 +388,15 @@ def described_by(connection: Connection, repository: int) -> Row | None:
 def _releases(connection: Connection, repository: int) -> Iterator[Row]:
     return connection.execute(
         "SELECT r.* FROM release_rows AS r JOIN logs ON logs.number = r.log_number WHERE r.repository = ?"
-        " ORDER BY r.time DESC, r.idx DESC, logs.log DESC",
+        " AND r.listed ORDER BY r.time DESC, r.idx DESC, logs.log DESC",
         (repository,),
     )
 
 
-def _first_release(connection: Connection, repository: int) -> Row:
-    row: Row = connection.execute(
+def _first_release(connection: Connection, repository: int) -> Row | None:
+    row: Row | None = connection.execute(
         "SELECT r.* FROM release_rows AS r LEFT JOIN entry_rows AS e USING (log_number, idx) WHERE r.repository = ?"
-        " ORDER BY r.time, e.leaf LIMIT 1",
+        " AND r.listed ORDER BY r.time, e.leaf LIMIT 1",
         (repository,),
     ).fetchone()
     return row

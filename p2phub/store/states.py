@@ -96,6 +96,9 @@ class NodeStates:
 
 
 def _logs(connection: Connection, keys: Sequence[bytes]) -> list[Row]:
+    # A private log is in no map: only those are told of it who may read it.
+    hidden = {row["log"] for row in _rows(connection, "SELECT log FROM private_logs", "log", keys)}
+    keys = [key for key in keys if key not in hidden]
     rows = list(_rows(connection, _LOGS, "logs.log", keys))
     missing = sorted(set(keys) - {row["log"] for row in rows})
     return rows + list(_rows(connection, _FORKS, "fork_proofs.log", missing))

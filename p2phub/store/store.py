@@ -26,6 +26,7 @@ from .mirrors import Mirrors
 from .parts import Parts
 from .peers import Peers
 from .policyuse import PolicyUse
+from .private import Private
 from .rates import Rates
 from .seals import Seals
 from .search import Search
@@ -52,6 +53,7 @@ class Store:
         self.search = Search(self.database, self._entry)
         self.listing = Listing(self.database)
         self.logs = Logs(layout, self.database, self.catalogue)
+        self.private = Private(layout, self.database, self.logs)
         self.conflicts = Conflicts(self.database)
         self.forks = Forks(self.database, self.logs.recount)
         self.splits = Splits(self.database)

@@ -183,7 +183,7 @@ class RecordMover(Liar):
     def live(self, node: Node) -> Any:
         entries = node.store.logs.entries
 
-        def moved(log: LogId, start: int, **limits: int) -> list[bytes]:
+        def moved(log: LogId, start: int, **limits: Any) -> list[bytes]:
             found = entries(log, start, **limits)
             if start + len(found) > 1:
                 found[-1:] = entries(log, 0, **limits)[:1]

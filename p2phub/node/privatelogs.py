@@ -1,0 +1,254 @@
+"""Take over private logs from those who may read them, as this node may (spec/private.md §7).
+
+    introduce ──▶ private/heads ──▶ identities, private/records ──checked──▶ store ──▶ who may have what has changed
+    private/news of others ─────────────────────────────────────────┘
+
+Whoever tells: what is taken was signed by the publisher, and lets this node in.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from p2phub.core.access import Caller
+from p2phub.core.checkpoint import parse_head
+from p2phub.core.delegation import check_delegation, open_delegation
+from p2phub.core.errors import ForkedLog, HubError, InvalidData, PeerViolation, TooEarly
+from p2phub.core.identity import Identity, open_identity
+from p2phub.core.ids import LogId, NamespaceId, NodeId
+from p2phub.core.private import Grantee, PrivateHead, Repository, open_private_head
+from p2phub.core.records import Grant, read_entry
+from p2phub.net.peerclient import PeerClient
+from p2phub.protocol.messages import LogRange
+from p2phub.protocol.privatetalk import PrivateHeadsQuery, PrivateNews, PrivateTaken
+
+from .disk import on_disk
+from .introduce import delegations_of, introduce
+from .node import Node
+
+log = logging.getLogger(__name__)
+
+ASK_AGAIN_S = 30.0  # seconds until a peer is asked again for private logs; spec/private.md §7
+ACTING_S = 3600.0  # seconds for which it is remembered for whom a node acts
+
+
+async def pull_private(node: Node, client: PeerClient) -> list[LogId]:
+    """Take over the private logs that the peer has, that this node may read; returns those that came further.
+
+    Raises PeerError, PeerViolation if the peer lied.
+    """
+    await introduce(node, client)
+    node.acting.note_met(client.node, node.clock())
+    changed: list[LogId] = []
+    after: bytes | None = None
+    while True:
+        answer = await client.private_heads(PrivateHeadsQuery(after))
+        if answer is None:
+            return changed
+        for told in answer.logs:
+            if after is not None and told.log <= after:
+                raise PeerViolation(f"{client} sent private logs out of order", peer=str(client.node))
+            after = told.log
+            if await _take_log(node, client, told):
+                changed.append(told.log)
+        if not answer.more or not answer.logs:
+            break
+    await _note_acts(node, client, answer.acts)
+    if changed:
+        node.open_answers.note_change()
+    return changed
+
+
+async def _take_log(node: Node, client: PeerClient, told: PrivateHead) -> bool:
+    """Bring one log up to what the peer told; returns whether it came further."""
+    try:
+        head = parse_head(told.head)
+        state = await on_disk(node.store.logs.state, told.log, private=True)
+        size = before = state.size if state else 0
+        if head.size <= size:
+            return False
+        identity = await _identity(node, client, told)
+        if told.key not in identity.current.publish.keys:
+            return False  # retired: what is here counts, and nothing more
+        open_private_head(told, identity)
+        if await on_disk(node.following.refuses, told.namespace, told.log, head.size):
+            return False
+        while size < head.size:
+            (entries,) = await client.private_records([LogRange(told.log, size, head.size - size)])
+            if not entries or (size == 0 and not await on_disk(_wants, node, told.namespace, entries)):
+                break
+            taken = await on_disk(_keep, node, identity, told, size, entries)
+            if not taken:
+                break
+            size += taken
+    except TooEarly as exc:
+        log.info("%s has a private log that is left for later: %s", client, exc)
+        return False
+    except ForkedLog as exc:
+        log.warning("%s", exc)
+        return False
+    except InvalidData as exc:
+        raise PeerViolation(f"{client} sent a private log that is not right", peer=str(client.node)) from exc
+    return size > before
+
+
+async def _identity(node: Node, client: PeerClient, told: PrivateHead) -> Identity:
+    """Return the identity that proves a private log, the peer's if it is newer. Raises InvalidData, PeerError."""
+    known = await on_disk(node.store.logs.identity, told.namespace)
+    if known is not None and known.current.version >= told.version:
+        return known
+    (chain,) = await client.identities([told.namespace])
+    if chain is None:
+        raise InvalidData("it does not know who signed it")
+    identity = await on_disk(open_identity, chain.documents)
+    if identity.namespace != told.namespace:
+        raise InvalidData("the identity is of another namespace")
+    return identity
+
+
+def _keep(node: Node, identity: Identity, told: PrivateHead, start: int, entries: Sequence[bytes]) -> int:
+    # In a file of its own: what proves a private log must outlast the index.
+    node.store.logs.add_identity(identity, own=True)
+    return node.store.private.take(identity, told, start, entries, now=node.clock())
+
+
+def _wants(node: Node, namespace: NamespaceId, entries: Iterable[bytes]) -> bool:
+    """Say whether a log that is not here yet is for this node: its publisher's, or granted to it.
+
+    The entries are not checked yet: what is wrong with them shows when they are taken.
+    """
+    mine = own_grantees(node)
+    if Grantee("namespace", bytes(namespace)) in mine:
+        return True
+    records = (read_entry(data).record for data in entries)
+    return any(isinstance(record, Grant) and Grantee(record.to_kind, record.to) in mine for record in records)
+
+
+def own_grantees(node: Node) -> set[Grantee]:
+    """Return as whom this node can be let in."""
+    mine = {Grantee("node", bytes(node.id))}
+    for data in delegations_of(node):
+        mine.add(Grantee("namespace", bytes(open_delegation(data, now=node.clock()).namespace)))
+    return mine
+
+
+async def _note_acts(node: Node, client: PeerClient, acts: Iterable[bytes]) -> None:
+    """Note for whom the peer acts, of those to whom something private is granted, or whose it is."""
+    for data in acts:
+        try:
+            delegation = open_delegation(data, now=node.clock())
+            if delegation.node != client.node:
+                raise InvalidData("it shows what another node was given")
+            if not await on_disk(matters, node, delegation.namespace):
+                continue
+            identity = await on_disk(node.store.logs.identity, delegation.namespace)
+            if identity is None:
+                (chain,) = await client.identities([delegation.namespace])
+                identity = open_identity(chain.documents) if chain else None
+            if identity is not None and identity.namespace == delegation.namespace:
+                check_delegation(delegation, identity)
+                until = min(float(delegation.expires), node.clock() + ACTING_S)
+                node.acting.note(client.node, {delegation.namespace: until})
+        except InvalidData as exc:
+            log.warning("%s does not act for whom it says: %s", client, exc)
+
+
+def matters(node: Node, namespace: NamespaceId) -> bool:
+    """Say whether something private is of a namespace, or granted to it."""
+    for repository in node.store.private.repositories():
+        grantee = Grantee("namespace", bytes(namespace))
+        if repository.namespace == namespace or grantee in node.store.private.grants(repository):
+            return True
+    return False
+
+
+class Taken(Struct, frozen=True):
+    """What became of news."""
+
+    answer: PrivateTaken
+    count: int = 0  # records that were new
+    is_new: bool = False  # the log was never heard of
+
+
+def take_news(node: Node, caller: Caller, news: PrivateNews, *, may_begin: bool) -> Taken:
+    """Take in what another node tells of a private log.
+
+    may_begin: a log that was never heard of may be taken in. Raises InvalidData if something is wrong.
+    """
+    told = news.log
+    head = parse_head(told.head)
+    state = node.store.logs.state(told.log, private=True)
+    before = state.size if state else 0
+    count = 0
+    if bool(news.entries) and news.start <= before < head.size:
+        is_wanted = state is not None or (may_begin and _wants(node, told.namespace, news.entries))
+        if is_wanted and not node.following.refuses(told.namespace, told.log, head.size):
+            count = _take_told(node, news)
+    return Taken(PrivateTaken(_size_for(node, caller, told.log)), count, is_new=count > 0 and state is None)
+
+
+def _take_told(node: Node, news: PrivateNews) -> int:
+    identity = _identity_told(node, news)
+    if identity is None or news.log.key not in identity.current.publish.keys:
+        return 0
+    open_private_head(news.log, identity)
+    try:
+        return _keep(node, identity, news.log, news.start, news.entries)
+    except ForkedLog as exc:
+        log.warning("%s", exc)
+        return 0
+
+
+def _identity_told(node: Node, news: PrivateNews) -> Identity | None:
+    """Return the identity that proves the log, the one that was told if it is newer. Raises InvalidData."""
+    known = node.store.logs.identity(news.log.namespace)
+    if (known is not None and known.current.version >= news.log.version) or news.identity is None:
+        return known
+    identity = open_identity(news.identity.documents)
+    if identity.namespace != news.log.namespace:
+        raise InvalidData("the identity is of another namespace")
+    return identity
+
+
+def _size_for(node: Node, caller: Caller, log_id: LogId) -> int:
+    """Return how many records of a log are here, 0 to who may not read it."""
+    repository = node.store.private.repository_of(log_id)
+    if repository is None or repository not in node.access.private.readable(caller):
+        return 0
+    state = node.store.logs.state(log_id, private=True)
+    return state.size if state else 0
+
+
+def note_caller(node: Node, caller: Caller) -> None:
+    """Remember for whom a caller acts, if something private is of them or granted to them: he is told of news."""
+    if caller.node is not None:
+        until = node.clock() + ACTING_S
+        node.acting.note(caller.node, {each: until for each in caller.namespaces if matters(node, each)})
+
+
+def readers_of(node: Node, repository: Repository) -> list[Grantee]:
+    """Return who may read a repository now."""
+    now = node.clock()
+    granted = [grantee for grantee, said in node.store.private.grants(repository).items() if said.until > now]
+    return [Grantee("namespace", bytes(repository.namespace)), *granted]
+
+
+def nodes_told(node: Node, repository: Repository) -> list[NodeId]:
+    """Return the other nodes that are known to be allowed to read a repository."""
+    return [each for each in node.acting.nodes_of(readers_of(node, repository), node.clock()) if each != node.id]
+
+
+async def pull_quietly(node: Node, client: PeerClient) -> list[LogId]:
+    """Ask a peer for private logs, unless it was asked lately; that it does not tell is no failure of more."""
+    if node.acting.met.get(client.node, -ASK_AGAIN_S) + ASK_AGAIN_S > node.clock():
+        return []
+    try:
+        return await pull_private(node, client)
+    except PeerViolation:
+        raise
+    except HubError as exc:
+        log.info("%s does not tell of private logs: %s", client, exc)
+        return []

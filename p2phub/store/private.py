@@ -1,0 +1,310 @@
+"""Private repositories on disk: their logs, who may read them, and what of the content is theirs (spec/private.md).
+
+    append, take ──▶ LogWriter ──▶ file of the log, index ──▶ grants, private_ids ──▶ readable, hidden
+
+Each private log has a file of its own, and beside it one that says what must be known to read it. So a home
+that shares the store finds it, and keeps private what another of its owner's homes does.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+from sqlite3 import Connection, Row
+
+from msgspec import Struct
+
+from p2phub.core.access import Caller
+from p2phub.core.checkpoint import sign_head
+from p2phub.core.encoding import decode, encode
+from p2phub.core.errors import ForkedLog, InvalidData
+from p2phub.core.identity import Identity
+from p2phub.core.ids import LogId, NamespaceId, PublicKey
+from p2phub.core.private import (
+    SECRET_SIZE,
+    Granted,
+    Grantee,
+    PrivateHead,
+    PrivateLogFile,
+    Repository,
+    in_force,
+    open_private_head,
+    private_log_id,
+)
+from p2phub.core.records import Entry, sign_record
+from p2phub.core.signing import SigningKey
+
+from .arrivals import Arrival, check_entries
+from .database import Database
+from .disk import disk_errors, write_file
+from .layout import Layout
+from .logs import Logs, LogState, MakeRecord
+from .logwriter import check_identity, frontier_of
+from .mirrors import PARAMETERS_MAX
+from .privateindex import grants_of, is_named_publicly, mark_private, private_model
+
+FILE_SIZE_MAX = 1024  # bytes of what lies beside a log
+
+
+class PrivateLog(Struct, frozen=True):
+    """A private log as far as it is here."""
+
+    repository: Repository
+    key: PublicKey
+    secret: bytes
+    state: LogState
+
+    @property
+    def told(self) -> PrivateHead:
+        """What those are told who may read it."""
+        return PrivateHead(self.repository.namespace, self.state.version, self.key, self.secret, self.state.head)
+
+    def __repr__(self) -> str:
+        return f"PrivateLog({self.state.log})"
+
+
+class Private:
+    """The private repositories of one home. Times are seconds since 1970."""
+
+    def __init__(self, layout: Layout, database: Database, logs: Logs) -> None:
+        self._layout = layout
+        self._database = database
+        self._logs = logs
+        self.find_files()
+
+    # ── logs ────────────────────────────────────────────────────────────────
+
+    def append_own(
+        self, identity: Identity, key: SigningKey, model: str, make: MakeRecord, *, may_begin: bool = False
+    ) -> Entry | None:
+        """Sign and append what `make(connection, log, index, previous)` returns to the private log of `key` on `model`.
+
+        may_begin: begin a log if there is none; else nothing is done then. `make` runs inside the transaction.
+        """
+        writer = self._logs.writer
+        with self._database.write() as connection:
+            log = self._own_log(connection, identity, key.public_key, model)
+            if log is None and not may_begin:
+                return None
+            log = log or self._begin(connection, identity.namespace, key.public_key, model)
+            if connection.execute("SELECT 1 FROM forks WHERE log = ?", (log,)).fetchone() is not None:
+                raise ForkedLog(f"the private log of {model} was signed with two histories", ours=b"", theirs=b"")
+            row = writer.own_row(connection, identity.namespace, log, key.public_key)
+            frontier = frontier_of(row)
+            previous = writer.leaf(connection, row, frontier.size - 1)
+            entry = sign_record(make(connection, log, frontier.size, previous), key)
+            frontier.append(entry.leaf)
+            head = sign_head(log, frontier.size, frontier.root(), key)
+            writer.append(connection, identity.namespace, log, key.public_key, row, frontier, [entry], head.text, None)
+        return entry
+
+    def take(self, identity: Identity, told: PrivateHead, start: int, entries: Sequence[bytes], *, now: float) -> int:
+        """Take over entries of another's private log from index `start` on; returns how many were new.
+
+        identity: checked, and kept here. Raises InvalidData if something is wrong, ForkedLog if it is of another
+        history than what is here.
+        """
+        log = told.log
+        head = open_private_head(told, identity)
+        checked = check_entries(entries, identity.namespace, log, told.key, start, now)
+        if checked.error is not None and not checked.entries:
+            raise checked.error
+        models = {entry.record.model for entry in checked.entries}
+        with self._database.write() as connection:
+            known = private_model(connection, log)
+            if known is None:
+                if start or len(models) != 1:
+                    raise InvalidData("a private log begins with its first record, and is about one repository")
+                self._note(connection, PrivateLogFile(1, told.namespace, told.key, told.secret, models.pop()))
+            elif models - {known}:
+                raise InvalidData(f"a private log is about one repository, and this one about {len(models)} others")
+            forked: ForkedLog | None = None
+            try:
+                count = self._logs.writer.take_log(
+                    connection, identity, Arrival(identity, log, told.key, head, start, checked), None
+                )
+            except ForkedLog as exc:
+                forked = exc  # the evidence is kept all the same
+        if forked is not None:
+            raise forked
+        return count
+
+    def logs(self, repositories: Collection[Repository] | None = None) -> list[PrivateLog]:
+        """Return the private logs that are here, of these repositories or of all, sorted by log id."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT * FROM private_logs ORDER BY log").fetchall()
+        found = []
+        for row in rows:
+            repository = _repository(row)
+            if repositories is not None and repository not in repositories:
+                continue
+            state = self._logs.state(LogId(row["log"]), private=True)
+            if state is not None and state.head:
+                found.append(PrivateLog(repository, PublicKey(row["key"]), row["secret"], state))
+        return found
+
+    def repository_of(self, log: LogId) -> Repository | None:
+        """Return what a private log is about, None if there is no such log here."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT * FROM private_logs WHERE log = ?", (log,)).fetchone()
+        return _repository(row) if row else None
+
+    def is_private(self, repository: Repository) -> bool:
+        """Say whether a repository is private."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM private_logs WHERE namespace = ? AND model = ?",
+                (repository.namespace, repository.model),
+            ).fetchone()
+        return row is not None
+
+    # ── who may read ────────────────────────────────────────────────────────
+
+    def repositories(self) -> list[Repository]:
+        """Return the private repositories that are here."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT DISTINCT namespace, model FROM private_logs").fetchall()
+        return sorted(_repository(row) for row in rows)
+
+    def grants(self, repository: Repository) -> dict[Grantee, Granted]:
+        """Return the last word on each grantee of a repository, also of those whose time is over."""
+        with self._database.read() as connection:
+            return in_force(grants_of(connection, repository.namespace, repository.model))
+
+    def readable(self, caller: Caller, now: float) -> set[Repository]:
+        """Return the private repositories that `caller` may read now."""
+        names: set[tuple[str, bytes]] = {("namespace", bytes(each)) for each in caller.namespaces}
+        if caller.node is not None:
+            names.add(("node", bytes(caller.node)))
+        with self._database.read() as connection:
+            found = {
+                _repository(row)
+                for namespace in caller.namespaces
+                for row in connection.execute(
+                    "SELECT namespace, model FROM private_logs WHERE namespace = ?", (namespace,)
+                )
+            }
+            for kind, grantee in names:
+                rows = connection.execute(
+                    "SELECT DISTINCT namespace, model FROM grants WHERE grantee = ? AND kind = ?", (grantee, kind)
+                ).fetchall()
+                for row in rows:
+                    said = in_force(grants_of(connection, NamespaceId(row["namespace"]), row["model"]))
+                    if any((each.grantee.kind, each.grantee.id) == (kind, grantee) and each.until > now
+                           for each in said.values()):  # fmt: skip
+                        found.add(_repository(row))
+        return found
+
+    # ── content ─────────────────────────────────────────────────────────────
+
+    def mark(self, repository: Repository, ids: Collection[bytes]) -> None:
+        """Keep these manifests and files from those who may not read the repository."""
+        with self._database.write() as connection:
+            mark_private(connection, repository.namespace, repository.model, ids)
+
+    def share(self, ids: Collection[bytes]) -> None:
+        """Let everybody have these manifests and files: their owner published them for all."""
+        with self._database.write() as connection:
+            connection.executemany(
+                "INSERT INTO private_shared (id) SELECT ?1 WHERE EXISTS (SELECT 1 FROM private_ids WHERE id = ?1)"
+                " AND NOT EXISTS (SELECT 1 FROM private_shared WHERE id = ?1)",
+                [(each,) for each in ids],
+            )
+
+    def hidden(self, ids: Collection[bytes], readable: Collection[Repository]) -> set[bytes]:
+        """Return those of the manifests and files that are private, and in none of the repositories `readable`."""
+        found = self._owners(ids)
+        return {each for each, owners in found.items() if not owners & set(readable)}
+
+    def owners(self, ids: Collection[bytes]) -> list[set[Repository]]:
+        """Return of each of the ids that may not be named to everybody the repositories that it is in."""
+        found = self._owners(ids)
+        with self._database.read() as connection:
+            return [owners for each, owners in found.items() if not is_named_publicly(connection, each)]
+
+    def _owners(self, ids: Collection[bytes]) -> dict[bytes, set[Repository]]:
+        found: dict[bytes, set[Repository]] = {}
+        left = iter(ids)
+        with self._database.read() as connection:
+            # Mostly there is nothing of the kind, and this is asked for every span that is sent.
+            if connection.execute("SELECT 1 FROM private_ids LIMIT 1").fetchone() is None:
+                return found
+            while some := tuple(islice(left, PARAMETERS_MAX)):
+                rows = connection.execute(
+                    f"SELECT * FROM private_ids WHERE id IN ({', '.join('?' * len(some))})"
+                    " AND NOT EXISTS (SELECT 1 FROM private_shared AS s WHERE s.id = private_ids.id)",
+                    some,
+                )
+                for row in rows:
+                    found.setdefault(row["id"], set()).add(_repository(row))
+        return found
+
+    # ── files ───────────────────────────────────────────────────────────────
+
+    def find_files(self) -> None:
+        """Take in the private logs whose files lie in the store and that the index does not know."""
+        for log, file in self._files():
+            with self._database.read() as connection:
+                if private_model(connection, log) is not None:
+                    continue
+            identity = self._logs.identity(file.namespace) or self._identity_in_file(file.namespace)
+            with self._database.write() as connection:
+                self._note(connection, file)
+                if identity is not None:
+                    self._logs.writer.take_in_file(connection, file.namespace, log, file.key, None)
+
+    def _identity_in_file(self, namespace: NamespaceId) -> Identity | None:
+        """Take in the identity of a publisher from its file, if the index has lost it."""
+        try:
+            identity = check_identity(self._layout.identity(namespace).read_bytes())
+        except (OSError, InvalidData):
+            return None
+        if identity.namespace != namespace:
+            return None
+        self._logs.add_identity(identity, own=True)
+        return identity
+
+    def _files(self) -> Iterator[tuple[LogId, PrivateLogFile]]:
+        try:
+            names = sorted(os.listdir(self._layout.private))
+        except FileNotFoundError:
+            return
+        for name in names:
+            path = self._layout.private / name
+            try:
+                file = decode(path.read_bytes(), PrivateLogFile, size_max=FILE_SIZE_MAX)
+            except (OSError, InvalidData):
+                continue
+            log = private_log_id(file.namespace, file.key, file.secret)
+            if str(log) == name:
+                yield log, file
+
+    def _own_log(self, connection: Connection, identity: Identity, key: PublicKey, model: str) -> LogId | None:
+        row = connection.execute(
+            "SELECT log FROM private_logs WHERE namespace = ? AND model = ? AND key = ? ORDER BY log",
+            (identity.namespace, model, key),
+        ).fetchone()
+        return LogId(row["log"]) if row else None
+
+    def _begin(self, connection: Connection, namespace: NamespaceId, key: PublicKey, model: str) -> LogId:
+        return self._note(connection, PrivateLogFile(1, namespace, key, secrets.token_bytes(SECRET_SIZE), model))
+
+    def _note(self, connection: Connection, file: PrivateLogFile) -> LogId:
+        """Keep what must be known to read a log, on the disk before any of the log is there."""
+        log = private_log_id(file.namespace, file.key, file.secret)
+        path = self._layout.private_log(log)
+        with disk_errors(path.parent):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not path.exists():
+            write_file(path, encode(file), mode=0o600)
+        connection.execute(
+            "INSERT OR IGNORE INTO private_logs (log, namespace, key, secret, model) VALUES (?, ?, ?, ?, ?)",
+            (log, file.namespace, file.key, file.secret, file.model),
+        )
+        return log
+
+
+def _repository(row: Row) -> Repository:
+    return Repository(NamespaceId(row["namespace"]), row["model"])

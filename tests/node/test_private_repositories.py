@@ -1,0 +1,452 @@
+"""A private repository is for those whom its publisher lets in, and to all others it is not there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import trio
+
+from p2phub.core.access import ANYBODY, Caller
+from p2phub.core.encoding import decode, encode
+from p2phub.core.errors import Conflict, InvalidName, NotFound
+from p2phub.core.fingerprints import SALT_SIZE
+from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
+from p2phub.core.private import Grantee, Repository
+from p2phub.core.search import Query
+from p2phub.net.door import Request, Response
+from p2phub.node import granting, grants, inspect, replicate
+from p2phub.node.branches import move_branch, yank
+from p2phub.node.committing import Put, commit, publish_revision
+from p2phub.node.events import ignore
+from p2phub.node.identity import create_identity
+from p2phub.node.maps import refresh_maps
+from p2phub.node.news import compose
+from p2phub.node.node import Node
+from p2phub.node.publish import publish
+from p2phub.node.serve import PeerDoor
+from p2phub.protocol.messages import (
+    ANSWER_SIZE_MAX,
+    Bucket,
+    BucketsQuery,
+    ByteRange,
+    ConsistencyQuery,
+    Have,
+    HaveQuery,
+    Heads,
+    Inventory,
+    LogRange,
+    PageRef,
+    RecordsQuery,
+    SpansQuery,
+    Trees,
+    TreesQuery,
+    UpstreamQuery,
+)
+from p2phub.store.store import Store
+from p2phub.testing.hostile import open_home
+from p2phub.testing.values import identity, key
+
+pytestmark = pytest.mark.timeout(60)
+
+FRIEND = Caller(NodeId(key("friend's node").public_key), frozenset({identity("friend").namespace}))
+STRANGER = Caller(NodeId(key("stranger's node").public_key), frozenset({identity("stranger").namespace}))
+
+
+def folder_with(folder: Path, **files: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / f"{name}.txt").write_text(text)
+    return folder
+
+
+async def _as_it_is(request: Request) -> Request:
+    return request
+
+
+class Asker:
+    """Asks a door as one caller or another."""
+
+    def __init__(self, door: PeerDoor) -> None:
+        self._door = door
+        # Who asks is made up here.
+        door._node.authority.identify = _as_it_is  # type: ignore[method-assign]
+
+    async def ask(self, caller: Caller, path: str, body: bytes = b"", **query: str) -> Response:
+        method = "POST" if body else "GET"
+        return await self._door.handle(Request(method, f"/v1/{path}", query, body, "192.0.2.1", caller=caller))
+
+    async def may_fetch(self, caller: Caller, revision: str, node: Node) -> bool:
+        """Say whether a caller gets all of a revision: manifest, chunk list, what is here, bytes."""
+        manifest = ManifestId.parse(revision)
+        known = node.store.manifests.get(manifest)
+        assert known is not None
+        answers = []
+        answers.append((await self.ask(caller, f"manifest/{manifest.hex()}")).status == 200)
+        for file in known.files:
+            have = await self.ask(caller, "have", encode(HaveQuery((file.root,))))
+            answers.append(decode(have.body, Have, size_max=ANSWER_SIZE_MAX).held == (True,))
+            trees = await self.ask(caller, "trees", encode(TreesQuery((PageRef(file.root, 0),))))
+            answers.append(decode(trees.body, Trees, size_max=ANSWER_SIZE_MAX).pages != (None,))
+            spans = await self.ask(caller, "spans", encode(SpansQuery((ByteRange(file.root, 0, file.size),))))
+            answers.append(spans.status == 200)
+            spans.release()
+        assert len(set(answers)) == 1, answers
+        return answers[0]
+
+
+@pytest.fixture
+async def node(tmp_path: Path):
+    async with open_home(tmp_path / "home") as node:
+        create_identity(node)
+        yield node
+
+
+@pytest.fixture
+async def asker(node: Node, nursery: trio.Nursery):
+    return Asker(PeerDoor(node, nursery))
+
+
+async def publish_secret(node: Node, tmp_path: Path, name: str = "secret@1.0.0", **files: str):
+    folder = folder_with(tmp_path / name.partition("@")[0], **(files or {"weights": "nobody may know this"}))
+    return await publish(node, folder, name, ignore, visibility="private")
+
+
+def private_log(node: Node) -> LogId:
+    (log,) = [each.state.log for each in node.store.private.logs()]
+    return log
+
+
+# ── who may have it ─────────────────────────────────────────────────────────
+
+
+async def test_only_those_who_were_let_in_get_anything(tmp_path, node, asker):
+    revision = (await publish_secret(node, tmp_path)).revision
+    owner = Caller(STRANGER.node, frozenset({NamespaceId.parse((await inspect.status(node)).namespace)}))
+    assert not await asker.may_fetch(FRIEND, revision, node)
+    await granting.grant(node, "secret", str(identity("friend").namespace), None)
+
+    assert await asker.may_fetch(FRIEND, revision, node)
+    assert await asker.may_fetch(owner, revision, node)
+    assert not await asker.may_fetch(STRANGER, revision, node)
+    assert not await asker.may_fetch(ANYBODY, revision, node)
+    # Nothing was proved of the namespace.
+    assert not await asker.may_fetch(Caller(FRIEND.node), revision, node)
+
+
+async def test_what_is_taken_back_is_lost_at_once(tmp_path, node, asker):
+    revision = (await publish_secret(node, tmp_path)).revision
+    friend = str(identity("friend").namespace)
+    await granting.grant(node, "secret", friend, None)
+    await granting.revoke(node, "secret", friend, "we parted")
+    with pytest.raises(NotFound, match="not granted"):
+        await granting.revoke(node, "secret", friend, "")
+
+    assert not await asker.may_fetch(FRIEND, revision, node)
+    assert (await granting.show(node, "secret"))[0].grants == []
+    lines = await inspect.log_lines(node, "secret")
+    assert [(line.type, line.message.partition(" ")[0]) for line in lines[:2]] == [
+        ("ungrant", "namespace"),
+        ("grant", "namespace"),
+    ]
+    assert lines[0].message.endswith("we parted")
+
+
+async def test_one_node_can_be_let_in_and_time_lets_it_out(tmp_path, node, asker):
+    revision = (await publish_secret(node, tmp_path)).revision
+    assert FRIEND.node is not None
+    await granting.grant(node, "secret", f"node:{FRIEND.node}", 2)
+
+    assert await asker.may_fetch(Caller(FRIEND.node), revision, node)
+    assert not await asker.may_fetch(Caller(STRANGER.node, FRIEND.namespaces), revision, node)
+    now = node.clock()
+    node.access.private._clock = lambda: now + 2 * grants.DAY_S + 1
+    assert not await asker.may_fetch(Caller(FRIEND.node), revision, node)
+
+
+async def test_grants_are_renewed_when_half_of_their_time_is_over(tmp_path, node):
+    await publish_secret(node, tmp_path)
+    friend = str(identity("friend").namespace)
+    await granting.grant(node, "secret", friend, None)
+    await granting.grant(node, "secret", f"node:{STRANGER.node}", 3)
+    assert grants.renew_grants(node) == []
+    begun = node.clock()
+    node.clock = lambda: begun + 16 * grants.DAY_S
+
+    assert [entry.record.to for entry in grants.renew_grants(node)] == [bytes(identity("friend").namespace)]
+    assert grants.renew_grants(node) == []
+    (shown,) = await granting.show(node, None)
+    assert [(each.to, each.until > begun + 45 * grants.DAY_S) for each in shown.grants] == [(friend, True)]
+
+
+async def test_who_is_let_in_must_be_somebody(tmp_path, node):
+    await publish_secret(node, tmp_path)
+    await publish(node, folder_with(tmp_path / "open", a="b"), "open", ignore)
+    own = (await inspect.status(node)).namespace
+
+    for name, who, error in [
+        ("open", FRIEND.node, NotFound),
+        ("nothing", FRIEND.node, NotFound),
+        ("secret@1.0.0", FRIEND.node, InvalidName),
+        ("secret", "no such name!", InvalidName),
+        ("secret", "node:short", InvalidName),
+        ("secret", own, InvalidName),
+    ]:
+        with pytest.raises(error):
+            await granting.grant(node, name, str(who), None)
+
+
+# ── what outsiders see ──────────────────────────────────────────────────────
+
+
+async def test_to_outsiders_a_private_repository_answers_as_one_that_is_not_there(tmp_path, node, asker):
+    revision = ManifestId.parse((await publish_secret(node, tmp_path)).revision)
+    await granting.grant(node, "secret", str(identity("friend").namespace), None)
+    known = node.store.manifests.get(revision)
+    assert known is not None
+    root, log = known.files[0].root, private_log(node)
+    absent, nothing, no_log = ContentId(os.urandom(32)), ManifestId(os.urandom(32)), LogId(os.urandom(32))
+
+    async def answers(manifest: ManifestId, root: ContentId, log: LogId, caller: Caller) -> list[tuple[object, ...]]:
+        replies = [
+            await asker.ask(caller, f"manifest/{manifest.hex()}"),
+            await asker.ask(caller, "have", encode(HaveQuery((root,), fetching=STRANGER.node))),
+            await asker.ask(caller, "trees", encode(TreesQuery((PageRef(root, 0),)))),
+            await asker.ask(caller, "spans", encode(SpansQuery((ByteRange(root, 0, 1),)))),
+            await asker.ask(caller, f"head/{log}"),
+            await asker.ask(caller, f"fork/{log}"),
+            await asker.ask(caller, "records", encode(RecordsQuery((LogRange(log, 0, 5),)))),
+            await asker.ask(caller, "consistency", encode(ConsistencyQuery(log, 1, 1))),
+        ]
+        for reply in replies:
+            reply.release()
+        # Content is no bytes here, and of the asked root an answer may speak.
+        bodies = [reply.body if isinstance(reply.body, bytes) else b"content" for reply in replies]
+        bodies = [body.replace(str(root).encode(), b"ROOT") for body in bodies]
+        return [(reply.status, body, reply.headers) for reply, body in zip(replies, bodies, strict=True)]
+
+    for caller in (STRANGER, ANYBODY):
+        assert await answers(revision, root, log, caller) == await answers(nothing, absent, no_log, caller)
+    assert await answers(revision, root, log, FRIEND) != await answers(nothing, absent, no_log, FRIEND)
+
+
+async def test_nothing_that_is_told_to_all_speaks_of_it(tmp_path, node, asker):
+    node.neighbours.is_running = True
+    await publish(node, folder_with(tmp_path / "open", a="for all"), "open", ignore)
+    secret = ManifestId.parse((await publish_secret(node, tmp_path)).revision)
+    log = private_log(node)
+    await refresh_maps(node)
+
+    everything = await asker.ask(ANYBODY, "heads", encode(BucketsQuery(bytes(SALT_SIZE), (Bucket(""),))))
+    heads = decode(everything.body, Heads, size_max=ANSWER_SIZE_MAX)
+    inventory = decode((await asker.ask(ANYBODY, "inventory")).body, Inventory, size_max=ANSWER_SIZE_MAX)
+    message = compose(node.store, {log: 0}, (log,))
+    page = await inspect.search(node, Query(limit=100))
+
+    assert len(heads.heads) == 1
+    assert len(inventory.held) == 1
+    assert not message.has_news
+    assert [model.model for model in page.models] == ["open"]
+    assert node.neighbours.news.keys() == {heads_log(heads)}
+    for told in (everything.body, encode(inventory), encode(message.push)):
+        assert bytes(log) not in told
+        assert bytes(secret) not in told
+        assert b"secret" not in told
+
+
+def heads_log(heads: Heads) -> LogId:
+    from p2phub.core.checkpoint import parse_head
+
+    return parse_head(heads.heads[0].head).log
+
+
+async def test_what_is_being_downloaded_is_not_told_to_outsiders(tmp_path, node, asker):
+    revision = ManifestId.parse((await publish_secret(node, tmp_path)).revision)
+    known = node.store.manifests.get(revision)
+    assert known is not None
+    mates: list[NodeId] = []
+
+    class Arriving:
+        have = bytearray(b"\x00\x01")
+        note_mate = mates.append
+
+    node.arriving[known.files[0].root] = Arriving()  # type: ignore[assignment]
+    answer = await asker.ask(STRANGER, "have", encode(HaveQuery((known.files[0].root,), fetching=STRANGER.node)))
+
+    assert decode(answer.body, Have, size_max=ANSWER_SIZE_MAX) == Have((False,))
+    # Or it would be asked for the file in its turn.
+    assert mates == []
+
+
+async def test_files_that_a_hub_lists_lead_outsiders_to_no_private_one(tmp_path, node, asker):
+    from p2phub.store.mirrors import UpstreamContent
+
+    revision = ManifestId.parse((await publish_secret(node, tmp_path)).revision)
+    known = node.store.manifests.get(revision)
+    assert known is not None
+    file = known.files[0]
+    node.store.mirrors.note_content(file.sha256, UpstreamContent(file.root, file.sha256, file.profile))
+
+    answer = await asker.ask(STRANGER, "upstream", encode(UpstreamQuery((file.sha256,))))
+
+    assert bytes(file.root) not in answer.body
+
+
+# ── what is public, too ─────────────────────────────────────────────────────
+
+
+async def test_what_its_owner_also_published_for_all_is_for_all(tmp_path, node, asker):
+    secret = await publish_secret(node, tmp_path, "secret", shared="in both", own="in one")
+    both = await publish(node, folder_with(tmp_path / "open", shared="in both"), "open", ignore)
+
+    assert await asker.may_fetch(ANYBODY, both.revision, node)
+    known = node.store.manifests.get(ManifestId.parse(secret.revision))
+    assert known is not None
+    shown = {file.path: (await asker.ask(ANYBODY, "spans", encode(SpansQuery((ByteRange(file.root, 0, 1),))))).status
+             for file in known.files}  # fmt: skip
+    assert shown == {"shared.txt": 200, "own.txt": 404}
+
+
+async def test_who_names_private_files_in_a_public_repository_does_not_make_them_public(tmp_path, node, asker):
+    secret = await publish_secret(node, tmp_path, "secret", weights="nobody may know this")
+    data = node.store.manifests.data(ManifestId.parse(secret.revision))
+    assert data is not None
+    async with open_home(tmp_path / "thief") as thief:
+        create_identity(thief)
+        # It was let in once, knows the hashes, and publishes them.
+        thief.store.manifests.add(data)
+        await publish_revision(thief, "stolen", "main", ManifestId.parse(secret.revision), ignore, version=None)
+        (state,) = thief.store.logs.states()
+        known = thief.store.logs.identity(state.namespace)
+        assert known is not None
+        from p2phub.core.checkpoint import parse_head
+
+        entries = thief.store.logs.entries(state.log, 0, size_max=10**6)
+        node.store.logs.extend(known, parse_head(state.head), entries, now=node.clock())
+    node.store.manifests.add(data)
+
+    assert not await asker.may_fetch(ANYBODY, secret.revision, node)
+
+
+async def test_what_was_here_and_public_before_cannot_be_claimed(tmp_path, node, asker):
+    open_one = await publish(node, folder_with(tmp_path / "open", weights="for all"), "open", ignore)
+    manifest = node.store.manifests.get(ManifestId.parse(open_one.revision))
+    assert manifest is not None
+    stranger = Repository(identity("stranger").namespace, "claimed")
+    node.store.private.mark(stranger, [ManifestId.parse(open_one.revision), *(f.root for f in manifest.files)])
+
+    assert await asker.may_fetch(ANYBODY, open_one.revision, node)
+
+
+async def test_a_public_card_does_not_lead_to_a_private_base(tmp_path, node):
+    own = (await inspect.status(node)).namespace
+    await publish_secret(node, tmp_path, "base")
+    card = f"---\nbase_model: {own}/base\n---\n# Derived\n"
+    (folder_with(tmp_path / "derived") / "README.md").write_text(card)
+    opened = await publish(node, tmp_path / "derived", "derived", ignore)
+    kept = await publish(node, tmp_path / "derived", "kept", ignore, visibility="private")
+
+    manifests = [node.store.manifests.get(ManifestId.parse(each.revision)) for each in (opened, kept)]
+    assert [len(manifest.base_models) for manifest in manifests if manifest] == [0, 1]
+
+
+# ── one name, one visibility ────────────────────────────────────────────────
+
+
+async def test_the_first_publication_decides_for_whom_a_repository_is(tmp_path, node, asker):
+    await publish_secret(node, tmp_path)
+    await publish(node, folder_with(tmp_path / "hidden", a="1"), "hidden", ignore, visibility="unlisted")
+    await publish(node, folder_with(tmp_path / "open", a="2"), "open", ignore)
+    for name, wanted in [("secret", "public"), ("open", "private"), ("hidden", "private"), ("open", "unlisted")]:
+        with pytest.raises(Conflict, match="the first publication decides"):
+            await publish(node, tmp_path / "open", name, ignore, visibility=wanted)  # type: ignore[arg-type]
+
+    again = await publish(node, folder_with(tmp_path / "secret", weights="more"), "secret@2.0.0", ignore)
+    later = await publish(node, folder_with(tmp_path / "hidden", a="3"), "hidden", ignore)
+    assert (again.visibility, later.visibility) == ("private", "unlisted")
+    assert not await asker.may_fetch(ANYBODY, again.revision, node)
+    assert await asker.may_fetch(ANYBODY, later.revision, node)
+    await move_branch(node, "secret", "main", "1.0.0", "back", ignore)
+    await yank(node, "secret@2.0.0", "bad")
+    (state,) = node.store.logs.states()
+    assert state.size == 3  # of open and hidden alone
+    assert [line.type for line in await inspect.log_lines(node, "secret")] == ["yank", "branch", "publish", "publish"]
+
+
+async def test_a_commit_to_a_private_repository_stays_private(tmp_path, node, asker):
+    await publish_secret(node, tmp_path)
+    digest = hashlib.sha256(b"more").digest()
+    with node.store.uploads.begin(4) as upload:
+        upload.write(b"more")
+        upload.finish(digest, 4)
+    revision = await commit(node, "secret", "model", "main", [Put("more.txt", digest, 4)], ignore)
+
+    assert not await asker.may_fetch(ANYBODY, str(revision), node)
+    assert len(node.store.logs.states()) == 0
+
+
+async def test_an_unlisted_repository_is_found_by_its_name_alone(tmp_path, node, asker):
+    hidden = await publish(node, folder_with(tmp_path / "hidden", a="1"), "hidden", ignore, visibility="unlisted")
+    inventory = decode((await asker.ask(ANYBODY, "inventory")).body, Inventory, size_max=ANSWER_SIZE_MAX)
+
+    assert (await inspect.search(node, Query(limit=100))).models == []
+    assert inventory.held == ()
+    assert (await inspect.info(node, "hidden", ignore, refresh=False)).revision == hidden.revision
+    async with AsyncExitStack() as stack:
+        from p2phub.testing.hostile import serving
+
+        other = await stack.enter_async_context(open_home(tmp_path / "other"))
+        other.store.peers.add(await stack.enter_async_context(serving(node)))
+        assert await replicate.sync_all(other, timeout_s=30) == []
+        full = f"{hidden.namespace}/hidden"
+        assert (await inspect.info(other, full, ignore, refresh=False)).revision == hidden.revision
+        assert (await inspect.search(other, Query(limit=100))).models == []
+
+
+# ── on disk ─────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_rebuilt_or_lost_index_keeps_what_was_private(tmp_path, lost):
+    async with open_home(tmp_path / "home") as node, trio.open_nursery() as nursery:
+        create_identity(node)
+        revision = (await publish_secret(node, tmp_path)).revision
+        await granting.grant(node, "secret", str(identity("friend").namespace), None)
+        layout = node.settings.layout
+    if lost:
+        for path in layout.home.glob("index.sqlite*"):
+            path.unlink()
+    async with open_home(tmp_path / "home") as node, trio.open_nursery() as nursery:
+        asker = Asker(PeerDoor(node, nursery))
+        early = await asker.ask(ANYBODY, f"manifest/{ManifestId.parse(revision).hex()}")
+        node.store.rebuild(lambda text: None)
+
+        assert early.status == 404
+        assert not await asker.may_fetch(ANYBODY, revision, node)
+        assert await asker.may_fetch(FRIEND, revision, node)
+        assert (await granting.show(node, "secret"))[0].grants[0].to == str(identity("friend").namespace)
+        nursery.cancel_scope.cancel()
+
+
+async def test_files_of_a_private_log_are_for_its_owner_alone(tmp_path, node):
+    await publish_secret(node, tmp_path)
+    layout, log = node.settings.layout, private_log(node)
+
+    for path in (layout.log(log), layout.log(log).with_suffix(".head"), layout.private_log(log)):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_another_home_of_a_shared_store_keeps_it_private_too(tmp_path, node):
+    revision = ManifestId.parse((await publish_secret(node, tmp_path)).revision)
+    from p2phub.store.layout import Layout
+
+    with Store(Layout(tmp_path / "other", node.settings.layout.store)) as other:
+        assert other.private.hidden([revision], ()) == {revision}
+        assert other.private.repositories() == node.store.private.repositories()
+
+
+def test_grantees_are_written_as_what_they_are() -> None:
+    assert str(Grantee("namespace", bytes(identity("friend").namespace))) == str(identity("friend").namespace)
