@@ -50,6 +50,7 @@ _COMMANDS = {
     "witness": "witness:witness",
     "store": "storage:storage",
     "mirror": "mirrors:mirror",
+    "pledge": "pledges:pledge",
 }
 _ALIASES = {"pull": "fetch", "download": "fetch"}
 

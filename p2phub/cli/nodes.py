@@ -240,6 +240,7 @@ def status(as_json: bool) -> None:
         ("catalogue", f"{result.models} repositories, {result.records} records in {result.logs} logs"),
         ("forked logs", ", ".join(result.forked_logs)),
         ("manifests", str(result.manifests)),
+        ("pledges", _pledged(result)),
         ("uploaded", f"{human_bytes(result.uploaded)}, {result.uploads} uploads running"),
         ("upstream", _upstream(result)),
         ("limits", "; ".join(f"{limit.link} {describe(limit)}" for limit in result.limits)),
@@ -269,3 +270,15 @@ def _confirmed(result: Status) -> str:
     shown = ", ".join(f"{each.node[:12]}… ({human_time(each.time)})" for each in holders[:3])
     more = f" and {len(holders) - 3} more" if len(holders) > 3 else ""
     return f"{records}, all of them confirmed by {shown}{more}"
+
+
+def _pledged(result: Status) -> str:
+    """Say how promises are kept, as people read it."""
+    pledged = result.pledged
+    if not pledged.pledges:
+        return ""
+    revisions = "1 revision" if pledged.revisions == 1 else f"{pledged.revisions} revisions"
+    text = f"{pledged.pledges}, about {revisions}, {pledged.here} of them whole here"
+    if pledged.short:
+        text += f"; of {pledged.short} there are fewer copies than promised (p2phub pledge ls)"
+    return text + (f"; {pledged.problem}" if pledged.problem else "")

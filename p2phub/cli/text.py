@@ -61,6 +61,12 @@ def human_time(seconds: int | None) -> str:
     return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def human_date(seconds: int) -> str:
+    """Return the day of a time in seconds since 1970; others may have written any."""
+    last = 253_370_764_800  # the first day of the year 9999, in any time zone
+    return datetime.datetime.fromtimestamp(min(seconds, last)).astimezone().strftime("%Y-%m-%d")
+
+
 def parse_count(text: str) -> int:
     """Return the number that `text` writes: `7B` is 7000000000. Raises ValueError if it is none below 2^63."""
     units = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}

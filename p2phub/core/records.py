@@ -16,10 +16,11 @@ from .choices import GranteeKind, Kind
 from .encoding import decode, encode, read
 from .envelope import ENVELOPE_SIZE_MAX, PAYLOAD_SIZE_MAX, Envelope, seal
 from .errors import InvalidData
-from .ids import LogId, ManifestId, NamespaceId, PublicKey
+from .ids import LogId, ManifestId, NamespaceId, NodeId, PublicKey
 from .manifest import Time
 from .merkle import LOG_TREE
 from .names import BranchName, ModelName, VersionName
+from .pledges import Replicas, Subject
 from .signing import Signer
 from .upstream import NAMES_MAX, CommitName, HubName, OwnerName, RevisionName
 
@@ -76,7 +77,7 @@ class Summary(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     variants: Annotated[tuple[VariantSize, ...], Meta(max_length=64)] = ()
 
 
-class _Position(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+class _Place(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """What every record signs beside its own fields: where it stands."""
 
     schema: Literal[1] = 1
@@ -85,6 +86,11 @@ class _Position(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     index: Count
     previous: Hash  # leaf hash of the record before, NO_PREVIOUS at index 0
     time: Time
+
+
+class _Position(_Place, frozen=True, kw_only=True):
+    """What records sign that are about one repository."""
+
     model: ModelName
 
 
@@ -174,7 +180,24 @@ class Ungrant(_Position, frozen=True, tag_field="type", tag="ungrant", kw_only=T
     message: Message = ""
 
 
-Record = Publish | Branch | Yank | Attest | Seal | Unseal | Grant | Ungrant
+class Pledge(_Place, frozen=True, tag_field="type", tag="pledge", kw_only=True):
+    """Promises that `node` keeps what `subject` is, and gives it to others, until a time (spec/pledges.md)."""
+
+    node: NodeId
+    subject: Subject
+    # Copies that all who pledge so are to keep together; None: this node keeps one whatever others do.
+    replicas: Replicas | None = None
+    until: Time
+
+
+class Unpledge(_Place, frozen=True, tag_field="type", tag="unpledge", kw_only=True):
+    """Takes the promise back that `node` keeps what `subject` is."""
+
+    node: NodeId
+    subject: Subject
+
+
+Record = Publish | Branch | Yank | Attest | Seal | Unseal | Grant | Ungrant | Pledge | Unpledge
 
 
 class Entry(Struct, frozen=True):

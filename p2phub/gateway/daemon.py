@@ -20,6 +20,7 @@ from p2phub.core.names import Address
 from p2phub.net.localdoor import bind_local, serve_local
 from p2phub.node.cosigning import vouch
 from p2phub.node.disk import on_disk
+from p2phub.node.keeping import keep_promises
 from p2phub.node.lan import discover
 from p2phub.node.mirroring import keep_up
 from p2phub.node.names import recheck
@@ -92,6 +93,7 @@ async def run_daemon(
                         nursery.start_soon(replicate, node)
                         nursery.start_soon(recheck, node)
                         nursery.start_soon(vouch, node)
+                        nursery.start_soon(keep_promises, node)
                         nursery.start_soon(discover, node, *bound)
                         nursery.start_soon(keep_up, node)
                         ready(node, f"http://{endpoint}")

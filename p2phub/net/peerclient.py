@@ -35,6 +35,7 @@ from p2phub.protocol.messages import (
     SESSION_FIELD,
     SESSION_OVER,
     BucketsQuery,
+    ByteRange,
     Consistency,
     ConsistencyQuery,
     FreshQuery,
@@ -57,6 +58,7 @@ from p2phub.protocol.messages import (
     RecordsQuery,
     SessionAnswer,
     SessionQuery,
+    SpansQuery,
     Statements,
     Ticket,
     Tickets,
@@ -249,6 +251,14 @@ class PeerClient:
         if not 1 <= len(answer.pages) <= len(pages):
             raise self._violation(f"answered {len(answer.pages)} pages instead of 1 to {len(pages)}")
         return answer
+
+    async def span(self, root: ContentId, offset: int, length: int) -> bytes | None:
+        """Return some bytes of a file, unchecked; None if the peer does not have them. For a look, not for a download.
+
+        length: at most what an answer may have.
+        """
+        query = encode(SpansQuery((ByteRange(root, offset, length),), background=True))
+        return await self._exchange("POST", "spans", content=query, size_max=length)
 
     async def tickets(self, count: int) -> tuple[Ticket, ...] | None:
         """Return tickets for bulk connections; None if the peer has none to give, so that content goes over HTTPS."""

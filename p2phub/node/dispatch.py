@@ -17,7 +17,20 @@ from p2phub.core.names import parse_address
 from p2phub.core.policy import Policy, changed
 from p2phub.core.search import Page
 
-from . import branches, claiming, granting, housekeeping, inspect, limits, locking, sealops, trust, whohas, witnesses
+from . import (
+    branches,
+    claiming,
+    granting,
+    housekeeping,
+    inspect,
+    limits,
+    locking,
+    pledging,
+    sealops,
+    trust,
+    whohas,
+    witnesses,
+)
 from .catchup import ready_to_publish
 from .confirm import wait_confirmed
 from .conflicts import list_conflicts, reopen_log
@@ -58,6 +71,9 @@ from .operations import (
     MirrorUpdate,
     MoveBranch,
     Operation,
+    PledgeAdd,
+    PledgeList,
+    PledgeRemove,
     PublishFolder,
     RemovePeer,
     RemoveWitness,
@@ -111,6 +127,7 @@ from .results import (
     ModelSignature,
     PeerInfo,
     PinResult,
+    PledgeInfo,
     PrivateInfo,
     Providers,
     PublishResult,
@@ -472,6 +489,18 @@ async def _mirror_trust(node: Node, op: MirrorTrust, tell: Tell) -> TrustedMirro
     return await mirroring.trust(node, namespace, is_trusted=op.trusted)
 
 
+async def _pledge(node: Node, op: PledgeAdd, tell: Tell) -> PledgeInfo:
+    return await pledging.pledge(node, op.reference, replicas=op.replicas, days=op.days, tell=tell)
+
+
+async def _pledge_list(node: Node, op: PledgeList, tell: Tell) -> list[PledgeInfo]:
+    return await pledging.show(node, op.reference, tell)
+
+
+async def _pledge_remove(node: Node, op: PledgeRemove, tell: Tell) -> PledgeInfo:
+    return await pledging.unpledge(node, op.reference, tell)
+
+
 _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = {
     PublishFolder: _publish,
     SealFor: sealops.seal_for,
@@ -532,4 +561,7 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     MirrorUpdate: _mirror_update,
     MirrorRemove: _mirror_remove,
     MirrorTrust: _mirror_trust,
+    PledgeAdd: _pledge,
+    PledgeList: _pledge_list,
+    PledgeRemove: _pledge_remove,
 }

@@ -12,6 +12,7 @@ from p2phub.store.disk import disk_errors, free_bytes
 from .disk import on_disk
 from .events import Notice, Tell, ignore
 from .node import Node
+from .pledging import pledged_manifests
 from .resolve import own_namespace, resolve
 from .results import DiskUse, Freed, StoredRepository
 
@@ -23,7 +24,7 @@ async def list_repositories(node: Node) -> list[StoredRepository]:
     """Return the manifests of which anything is in the store."""
 
     def look() -> list[StoredRepository]:
-        pins = node.store.keeping.pins()
+        pins = kept_manifests(node)
         found = []
         for identifier in node.store.manifests.all():
             manifest = node.store.manifests.get(identifier)
@@ -50,6 +51,10 @@ async def unpin(node: Node, reference: str, tell: Tell) -> ManifestId:
     """Take a pin back. Raises NotFound if there is none."""
     manifest = await _manifest_of(node, reference, tell)
     if not await on_disk(node.store.keeping.unpin, manifest):
+        if manifest in await on_disk(pledged_manifests, node):
+            raise Conflict(
+                f"{reference} is kept because this node pledged to", hint="`p2phub pledge rm` takes a pledge back"
+            )
         raise NotFound(f"{reference} is not pinned")
     return manifest
 
@@ -64,6 +69,8 @@ async def remove(node: Node, reference: str, tell: Tell) -> Freed:
     def work() -> Freed:
         if manifest in node.store.keeping.pins():
             raise Conflict(f"{reference} is pinned", hint=f"p2phub store unpin {reference}")
+        if manifest in kept_manifests(node):
+            raise Conflict(f"{reference} is pledged", hint="`p2phub pledge rm` takes a pledge back")
         _remove_views(node, manifest)
         known = node.store.manifests.get(manifest)
         roots = {file.root for file in known.files} if known else set()
@@ -85,7 +92,7 @@ async def collect_garbage(node: Node, *, unpinned: bool, tell: Tell = ignore) ->
         dropped: set[ContentId] = set()
         kept = []
         if unpinned:
-            pins = node.store.keeping.pins()
+            pins = kept_manifests(node)
             fetched = _being_fetched(node)
             for manifest in node.store.manifests.all():
                 if manifest in pins:
@@ -150,6 +157,11 @@ async def disk_use(node: Node) -> DiskUse:
         )
 
     return await on_disk(work)
+
+
+def kept_manifests(node: Node) -> dict[ManifestId, str]:
+    """Return the manifests that stay, and why: those that are pinned, and those that this node pledged to keep."""
+    return {**dict.fromkeys(pledged_manifests(node), "pledged"), **node.store.keeping.pins()}
 
 
 def pin_published(node: Node) -> None:

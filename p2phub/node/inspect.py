@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
+from datetime import UTC, datetime
 
 import trio
 
@@ -14,22 +15,39 @@ from p2phub.core.limits import Limit
 from p2phub.core.manifest import Manifest
 from p2phub.core.names import HashRef, is_namespace_id, parse_reference
 from p2phub.core.private import Grantee
-from p2phub.core.records import Attest, Branch, Grant, Publish, Record, Seal, Ungrant, Unseal, Yank, read_entry
+from p2phub.core.records import (
+    Attest,
+    Branch,
+    Grant,
+    Pledge,
+    Publish,
+    Record,
+    Seal,
+    Ungrant,
+    Unpledge,
+    Unseal,
+    Yank,
+    read_entry,
+)
 from p2phub.core.search import Page, Query
 from p2phub.core.upstream import Foreign
 from p2phub.store.logs import LogState
 from p2phub.store.peers import Peer
 from p2phub.store.store import Store
 
+from . import pledging
 from .confirm import own_confirmations
 from .disk import on_disk
 from .events import Tell, ignore
+from .housekeeping import kept_manifests
 from .names import find
 from .node import Node
 from .opened import Opened
 from .opening import open_sealed
 from .resolve import Target, find_namespace, load_manifest, own_namespace, resolve
 from .results import ConfirmedBy, FileInfo, LogLine, PeerInfo, RepositoryInfo, Status
+
+_SHOWN_MAX = 253_370_764_800  # seconds since 1970: the first day of the year 9999, in any time zone
 
 
 async def search(node: Node, query: Query) -> Page:
@@ -84,7 +102,7 @@ def _info(node: Node, target: Target, kept: Manifest, opened: Opened | None, rev
         created=kept.created,
         size=manifest.size,
         here=sum(file.size for file in files if file.here),
-        pinned=revision in {str(pin) for pin in node.store.keeping.pins()},
+        pinned=target.manifest in kept_manifests(node),
         parents=[str(parent) for parent in kept.parents],
         base_models={str(base.manifest): base.relation for base in manifest.base_models},
         versions={name: str(claim.manifest) for name, claim in versions.items()},
@@ -140,7 +158,7 @@ def _log_lines(node: Node, namespace: NamespaceId, model: str | None, name: str)
                 break
             for data in page:
                 record = read_entry(data).record
-                if model is None or record.model == model:
+                if model is None or _model_of(record) == model:
                     lines.append(_line(record, why if record.index >= limit else refusals.get(record.index)))
             start += len(page)
     if not lines:
@@ -192,12 +210,15 @@ def _line(record: Record, refused: str | None) -> LogLine:
             kind, branch, version, revision = "grant", None, None, ""
         case Ungrant():
             kind, branch, version, revision = "ungrant", None, None, ""
+        case Pledge() | Unpledge():
+            kind = "pledge" if isinstance(record, Pledge) else "unpledge"
+            branch, version, revision = None, None, str(record.subject.manifest or "")
     return LogLine(
         log=str(record.log),
         index=record.index,
         time=record.time,
         type=kind,
-        model=record.model,
+        model=_model_of(record) or "",
         branch=branch,
         version=version,
         revision=revision or None,
@@ -206,12 +227,22 @@ def _line(record: Record, refused: str | None) -> LogLine:
     )
 
 
+def _model_of(record: Record) -> str | None:
+    """Return the model that a record is about, None if it is about none, or about those of others."""
+    return None if isinstance(record, Pledge | Unpledge) else record.model
+
+
 def _message(record: Record) -> str:
     if isinstance(record, Seal):
         return "for " + ", ".join(str(each.namespace) for each in record.recipients)
     if isinstance(record, Grant | Ungrant):
         who = f"{record.to_kind} {Grantee(record.to_kind, record.to)}"
         return who if isinstance(record, Grant) else f"{who}: {record.message}" if record.message else who
+    if isinstance(record, Pledge):
+        until = datetime.fromtimestamp(min(record.until, _SHOWN_MAX), UTC).date()
+        return f"node {str(record.node)[:12]}… keeps {record.subject} until {until}"
+    if isinstance(record, Unpledge):
+        return f"node {str(record.node)[:12]}… need not keep {record.subject} any more"
     if not isinstance(record, Attest):
         return record.message
     claim = f"mirror of {Foreign(record.hub, record.kind, record.owner, record.model)}@{record.commit} at {record.hub}"
@@ -287,4 +318,5 @@ async def status(node: Node) -> Status:
         own_records=own_records,
         confirmed=[ConfirmedBy(str(each.node), each.size, each.time) for each in confirmations],
         upstream=node.hub.state(trio.current_time()),
+        pledged=await on_disk(pledging.state, node),
     )

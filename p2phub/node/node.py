@@ -40,6 +40,7 @@ from .naming import Naming
 from .neighbours import Neighbours
 from .openanswers import OpenAnswers
 from .opened import OpenedLately
+from .promises import Promises
 from .results import SwarmProvider
 from .settings import Settings
 from .upstream import Hub
@@ -104,6 +105,7 @@ class Node:
     giving: Giving = field(default_factory=Giving)
     calls: Calls = field(init=False)
     opened: OpenedLately = field(default_factory=OpenedLately)
+    promises: Promises = field(default_factory=Promises)
     started: float = field(init=False)  # seconds since 1970
     dialling: Dialling = field(default_factory=Dialling)
     neighbours: Neighbours = field(init=False)

@@ -28,6 +28,7 @@ from p2phub.core.choices import (
 from p2phub.core.limits import RATE_MAX, LinkSettings
 from p2phub.core.locked import NAMES_MAX, Locked
 from p2phub.core.origins import GIVEN_MAX, ORIGIN_URLS_MAX
+from p2phub.core.pledges import DAYS_MAX, REPLICAS_MAX
 from p2phub.core.policy import Policy
 from p2phub.core.search import Page, Query
 
@@ -49,6 +50,7 @@ from .results import (
     ModelSignature,
     PeerInfo,
     PinResult,
+    PledgeInfo,
     PrivateInfo,
     Providers,
     PublishResult,
@@ -446,6 +448,24 @@ class MirrorTrust(Operation, tag="mirror-trust", frozen=True):
     trusted: bool = True
 
 
+class PledgeAdd(Operation, tag="pledge-add", frozen=True):
+    """Promise that this node keeps a repository, a revision, or all of a publisher."""
+
+    reference: Text  # REF, or a namespace
+    replicas: Annotated[int, Meta(ge=1, le=REPLICAS_MAX)] | None = None
+    days: Annotated[int, Meta(ge=1, le=DAYS_MAX)] = 365
+
+
+class PledgeList(Operation, tag="pledge-ls", frozen=True):
+    """Show what this node promised, or who promised to keep `reference`."""
+
+    reference: Text | None = None
+
+
+class PledgeRemove(Operation, tag="pledge-rm", frozen=True):
+    reference: Text
+
+
 AnyOperation = (
     PublishFolder | Fetch | FetchFile | Search | Info | Log | ListConflicts | Verify | MoveBranch | YankVersion
     | GrantAccess | RevokeAccess | ListGrants
@@ -459,6 +479,7 @@ AnyOperation = (
     | LockNames | CheckLocks
     | TrustAdd | TrustAccept | TrustRemove | TrustList | TrustWhy | ClaimDomain | CheckDomain
     | TellIdentity
+    | PledgeAdd | PledgeList | PledgeRemove
 )  # fmt: skip
 
 # What each operation returns, so that both ends of the control API agree.
@@ -522,6 +543,9 @@ RESULTS: dict[type[Operation], Any] = {
     MirrorUpdate: list[MirrorInfo],
     MirrorRemove: MirrorInfo,
     MirrorTrust: TrustedMirrors,
+    PledgeAdd: PledgeInfo,
+    PledgeList: list[PledgeInfo],
+    PledgeRemove: PledgeInfo,
 }
 
 

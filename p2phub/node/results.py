@@ -429,6 +429,45 @@ class UpstreamState(Struct, frozen=True):
     state: Literal["ready", "busy", "down"]  # busy: it asked to be left alone; down: it did not answer lately
 
 
+class Pledger(Struct, frozen=True):
+    """A node that promised to keep the same, and counts."""
+
+    node: str
+    holds: int  # revisions of it
+    gone: bool  # it was not seen for so long that it is not counted on
+    lied: bool  # it said to have some of it, and did not give it
+
+
+class PledgeInfo(Struct, frozen=True):
+    """A promise that a node keeps something."""
+
+    subject: str  # revision, NAMESPACE/MODEL or namespace
+    namespace: str  # who promised
+    node: str  # which node of his
+    own: bool  # it is this node
+    replicas: int | None  # that all who pledge so keep together; None: the node keeps one
+    until: int  # seconds since 1970
+    revisions: int  # that it is about now
+    here: int  # of these, whole on this node
+    size: int  # bytes of those whose manifest is here
+    have: int | None  # copies, of the revision that lacks the most; None: this node did not promise it
+    needed: int | None
+    short: int  # revisions of which there are fewer copies than were promised
+    others: int  # further nodes that have all of it, and promised nothing that counts
+    pledgers: list[Pledger]
+    problem: str | None  # why some of it does not come
+
+
+class PledgeState(Struct, frozen=True):
+    """How all that this node promised is kept."""
+
+    pledges: int
+    revisions: int
+    here: int  # of these, whole on this node
+    short: int  # of which there are fewer copies than were promised
+    problem: str | None  # why one of them does not come
+
+
 class Status(Struct, frozen=True):
     """The node as a whole."""
 
@@ -453,6 +492,7 @@ class Status(Struct, frozen=True):
     neighbours: list[str]  # node ids of those with which news is exchanged
     own_records: int  # in the log that this home publishes in
     confirmed: list[ConfirmedBy]  # who said to have how many of them, the latest first
+    pledged: PledgeState
     upstream: UpstreamState | None = None  # None: no hub is asked by itself
 
 

@@ -27,7 +27,7 @@ async def ask_for_chunk_lists(
     found = await on_disk(node.store.blobs.chunk_lists, roots)
 
     async def ask(client: PeerClient) -> bool:
-        lists = await _ask(client, [root for root in roots if root not in found])
+        lists = await chunk_lists_of(client, [root for root in roots if root not in found])
         await on_disk(node.store.blobs.save_chunk_lists, lists)
         found.update(lists)
         return all(root in found for root in roots)
@@ -46,7 +46,7 @@ def nobody_has(roots: Sequence[ContentId], reasons: Sequence[str]) -> NotFound:
     )
 
 
-async def _ask(client: PeerClient, roots: Collection[ContentId]) -> dict[ContentId, ChunkList]:
+async def chunk_lists_of(client: PeerClient, roots: Collection[ContentId]) -> dict[ContentId, ChunkList]:
     """Return the chunk lists that one peer knows, each page checked against the file root."""
     pages: dict[ContentId, list[TreePage]] = {root: [] for root in roots}
     queue = [PageRef(root, 0) for root in roots]

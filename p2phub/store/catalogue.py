@@ -15,10 +15,11 @@ from typing import Any
 from msgspec import Struct
 
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
-from p2phub.core.records import Attest, Branch, Entry, Grant, Publish, Seal, Ungrant, Unseal, Yank
+from p2phub.core.records import Attest, Branch, Entry, Grant, Pledge, Publish, Seal, Ungrant, Unpledge, Unseal, Yank
 
 from .database import Database
 from .mirrors import apply_attestation, forget_attestations
+from .pledges import apply_pledge, forget_pledges
 from .privateindex import apply_grant, forget_grants, mark_private, mark_released, private_model
 from .seals import apply_seal, apply_unseal
 from .searchindex import SearchIndex
@@ -56,7 +57,7 @@ class Catalogue:
         record = entry.record
         only = private_model(connection, record.log)
         if (only is None and isinstance(record, Grant | Ungrant)) or (
-            only is not None and (record.model != only or isinstance(record, Attest))
+            only is not None and (isinstance(record, Attest | Pledge | Unpledge) or record.model != only)
         ):
             return  # it means nothing there
         match record:
@@ -90,6 +91,8 @@ class Catalogue:
                 apply_unseal(connection, record, repository, numbers.log)
             case Grant() | Ungrant():
                 apply_grant(connection, record)
+            case Pledge() | Unpledge():
+                apply_pledge(connection, record)
 
     def forget(self, connection: Connection, namespace: NamespaceId, publisher: int) -> None:
         """Undo all that entries of `namespace`, which has the number `publisher`, said."""
@@ -104,6 +107,7 @@ class Catalogue:
             )
         forget_attestations(connection, namespace)
         forget_grants(connection, namespace)
+        forget_pledges(connection, namespace)
 
     def _note_visibility(self, connection: Connection, record: Publish, is_private: bool) -> None:
         """Note whether what a release names is for everybody; also of one that does not count."""

@@ -760,6 +760,29 @@ MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     ALTER TABLE release_rows ADD COLUMN listed INTEGER NOT NULL DEFAULT 1;  -- 0: search does not show it
     """,
+    """
+    CREATE TABLE pledges (             -- the last word of each log on what a node keeps
+        namespace  BLOB NOT NULL,      -- whose log it is
+        log        BLOB NOT NULL,
+        node       BLOB NOT NULL,
+        manifest   BLOB NOT NULL,      -- what is kept; empty: not this
+        publisher  BLOB NOT NULL,      -- or of whom
+        model      TEXT NOT NULL,      -- and which repository; empty: all of them
+        replicas   INTEGER,            -- that those who pledge so keep together; NULL: each keeps one
+        until      INTEGER NOT NULL,   -- seconds since 1970; 0: it was taken back
+        time       INTEGER NOT NULL,   -- when it was said, seconds since 1970
+        idx        INTEGER NOT NULL,   -- of the record
+        PRIMARY KEY (manifest, publisher, model, log, node)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX pledges_by_namespace ON pledges (namespace, node);
+    CREATE TABLE pledge_checks (       -- what was found of nodes that said to hold a manifest
+        manifest   BLOB NOT NULL,
+        node       BLOB NOT NULL,
+        good       INTEGER NOT NULL,   -- 1: it gave what it was asked for
+        time       INTEGER NOT NULL,   -- seconds since 1970
+        PRIMARY KEY (manifest, node)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.

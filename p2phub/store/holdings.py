@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import islice
 
 from msgspec import Struct
 
@@ -13,6 +14,7 @@ from .searchindex import count_replicas
 
 WHOLE = 1000  # the share of all of it
 HOLDINGS_MAX = 20_000  # manifests of one other node that are remembered
+PARAMETERS_MAX = 500  # in one statement of SQL
 FORGET_S = 7 * 24 * 3600  # seconds until what a node said is forgotten
 
 
@@ -55,6 +57,21 @@ class Holdings:
             ).fetchall()
         return [(ManifestId(row["manifest"]), _share(row["here"], row["size"], row["files"] == row["all_files"]))
                 for row in rows]  # fmt: skip
+
+    def whole(self, manifests: Collection[ManifestId]) -> set[ManifestId]:
+        """Return those of `manifests` of which all files are here."""
+        found: set[ManifestId] = set()
+        left = iter(manifests)
+        with self._database.read() as connection:
+            while some := tuple(islice(left, PARAMETERS_MAX)):
+                rows = connection.execute(
+                    f"SELECT manifest FROM manifests WHERE manifest IN ({', '.join('?' * len(some))})"
+                    " AND NOT EXISTS (SELECT 1 FROM manifest_files AS f WHERE f.manifest = manifests.manifest"
+                    " AND NOT EXISTS (SELECT 1 FROM content WHERE content.root = f.root))",
+                    some,
+                )
+                found |= {ManifestId(row["manifest"]) for row in rows}
+        return found
 
     def note(self, node: NodeId, held: Sequence[tuple[ManifestId, int]], now: float) -> None:
         """Keep what `node` has now, instead of what it had."""

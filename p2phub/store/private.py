@@ -111,11 +111,11 @@ class Private:
         checked = check_entries(entries, identity.namespace, log, told.key, start, now)
         if checked.error is not None and not checked.entries:
             raise checked.error
-        models = {entry.record.model for entry in checked.entries}
+        models = {getattr(entry.record, "model", "") for entry in checked.entries}
         with self._database.write() as connection:
             known = private_model(connection, log)
             if known is None:
-                if start or len(models) != 1:
+                if start or len(models) != 1 or "" in models:
                     raise InvalidData("a private log begins with its first record, and is about one repository")
                 self._note(connection, PrivateLogFile(1, told.namespace, told.key, told.secret, models.pop()))
             elif models - {known}:

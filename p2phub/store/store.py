@@ -25,6 +25,7 @@ from .manifests import Manifests
 from .mirrors import Mirrors
 from .parts import Parts
 from .peers import Peers
+from .pledges import Pledges
 from .policyuse import PolicyUse
 from .private import Private
 from .rates import Rates
@@ -70,6 +71,7 @@ class Store:
         self.keeping = Keeping(self.database)
         self.fresh = Statements(self.database)
         self.witnesses = Witnesses(self.database)
+        self.pledges = Pledges(self.database)
         self.mirrors = Mirrors(self.database)
         self.seals = Seals(self.database)
         self.uploads = Uploads(layout.uploads)

@@ -28,17 +28,20 @@ from p2phub.core.ids import ManifestId, NodeId
 from p2phub.core.manifest import BaseModel, FileEntry, Manifest, Origin, Variant
 from p2phub.core.manifest import Role as FileRole
 from p2phub.core.noderecord import NodeRecord
+from p2phub.core.pledges import Subject
 from p2phub.core.recipient import RecipientKey
 from p2phub.core.records import (
     NO_PREVIOUS,
     Attest,
     Branch,
     Entry,
+    Pledge,
     Publish,
     Record,
     Score,
     Seal,
     Summary,
+    Unpledge,
     Unseal,
     VariantSize,
     WrappedKey,
@@ -190,19 +193,21 @@ def rotated_identity() -> Identity:
 
 
 def log(name: str = "publisher") -> list[Entry]:
-    """Return the log of `identity(name)`: two revisions, a rollback, a yank, a deleted branch, a mirror, a seal."""
+    """Return the log of `identity(name)`: revisions, a rollback, a yank, a deleted branch, a mirror, seals, pledges."""
     signer, namespace = key(name), identity(name).namespace
-    place = {"namespace": namespace, "log": log_id(namespace, signer.public_key), "model": "parrot-7b"}
     first, second = (manifests.manifest_id(manifests.encode(value)) for value in (manifest(), full_manifest()))
     entries: list[Entry] = []
 
     def add(type_: type[Record], **fields: object) -> None:
         position = {
+            "namespace": namespace,
+            "log": log_id(namespace, signer.public_key),
             "index": len(entries),
             "previous": entries[-1].leaf if entries else NO_PREVIOUS,
             "time": TIME + 60 * len(entries),
         }
-        entries.append(sign_record(type_(**place, **position, **fields), signer))  # type: ignore[arg-type]
+        about = {} if type_ in (Pledge, Unpledge) else {"model": "parrot-7b"}
+        entries.append(sign_record(type_(**position, **about, **fields), signer))  # type: ignore[arg-type]
 
     add(Publish, kind="model", manifest=first, depth=1, branch="main", summary=Summary(files=1, size=manifest().size))
     add(
@@ -234,6 +239,11 @@ def log(name: str = "publisher") -> list[Entry]:
         recipients=(WrappedKey(identity("other").namespace, content("recipient", 32), content("box", 80)),),
     )
     add(Unseal, key=content("repository key", 32), message="the embargo is over")
+    keeper = NodeId(key("node").public_key)
+    add(Pledge, node=keeper, subject=Subject(manifest=second), until=TIME + 31_536_000)
+    whole = Subject(publisher=namespace, model="parrot-7b")
+    add(Pledge, node=keeper, subject=whole, replicas=3, until=TIME + 31_536_000)
+    add(Unpledge, node=keeper, subject=whole)
     return entries
 
 

@@ -18,10 +18,14 @@ from p2phub.core.records import (
     Attest,
     Branch,
     Entry,
+    Pledge,
     Publish,
     Record,
     Score,
+    Seal,
     Summary,
+    Unpledge,
+    Unseal,
     Yank,
     log_id,
     open_entry,
@@ -34,7 +38,7 @@ KEY = values.key("publisher")
 OTHER_KEY = values.key("other")
 NAMESPACE = values.identity().namespace
 LOG = values.log()
-ALL = (Publish, Branch, Yank, Attest)
+ALL = (Publish, Branch, Yank, Attest, Seal, Unseal, Pledge, Unpledge)
 
 
 def open_at(data: bytes, index: int, **changes: object) -> Entry:
@@ -172,7 +176,7 @@ def test_any_bytes_are_refused_as_invalid_data(data: bytes) -> None:
         read_entry(data)
 
 
-PUBLISH, BRANCH, YANK = LOG[1].record, LOG[2].record, LOG[3].record
+PUBLISH, BRANCH, YANK, PLEDGE = LOG[1].record, LOG[2].record, LOG[3].record, LOG[9].record
 assert isinstance(PUBLISH, Publish)
 
 
@@ -215,6 +219,9 @@ REFUSED = {
     "a score without digits": score("-"),
     "an infinite score": score("inf"),
     "a score in other digits": score("٣"),
+    "a pledge of no copies": change(PLEDGE, replicas=0),
+    "a pledge of too many copies": change(PLEDGE, replicas=101),
+    "a pledge until before 1970": change(PLEDGE, until=-1),
 }
 
 
@@ -231,6 +238,27 @@ def test_a_score_is_decimal_text(value: str) -> None:
     assert read_entry(sign_record(score(value), KEY).data).record == score(value)
 
 
+@pytest.mark.parametrize(
+    "subject",
+    [
+        {},
+        {"model": "parrot"},
+        {"manifest": bytes(32), "publisher": bytes(32)},
+        {"manifest": bytes(32), "model": "parrot"},
+        {"publisher": bytes(32), "model": "a/b"},
+        {"publisher": bytes(31)},
+        {"publisher": bytes(32), "version": "1.0.0"},
+    ],
+)
+def test_a_pledge_is_about_one_thing(subject: dict[str, object]) -> None:
+    fields = cbor2.loads(read_payload(LOG[PLEDGE.index]))
+    payload = cbor2.dumps(fields | {"subject": subject}, canonical=True)
+    data = encoding.encode(Envelope(payload, KEY.sign(PURPOSE, payload)))
+
+    with pytest.raises(InvalidEncoding):
+        open_at(data, PLEDGE.index)
+
+
 def test_an_unknown_type_is_refused() -> None:
     fields = cbor2.loads(read_payload(LOG[3]))
     for type_ in ("epoch", "Publish", "", None, 1):
@@ -245,7 +273,9 @@ def test_every_record_signs_where_it_stands() -> None:
     for entry in LOG:
         fields = cbor2.loads(read_payload(entry))
 
-        assert {"type", "namespace", "log", "index", "previous", "time", "model"} <= set(fields)
+        # A pledge is about something of anybody's, which may be more than a model.
+        about = "subject" if fields["type"] in ("pledge", "unpledge") else "model"
+        assert {"type", "namespace", "log", "index", "previous", "time", about} <= set(fields)
         # Schema 1 is the default, and defaults are left out.
         assert "schema" not in fields
 

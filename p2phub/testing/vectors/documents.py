@@ -81,6 +81,11 @@ def records() -> Json:
             )
         ),
         "an unsealed key of 31 bytes": sealed(change(entries[7].record, index=0, previous=bytes(32), key=bytes(31))),
+        "a pledge about a manifest and a publisher": _with_fields(
+            change(entries[8].record, index=0, previous=bytes(32)),
+            {"subject": {"manifest": bytes(32), "publisher": bytes(32)}},
+        ),
+        "a pledge about nothing": _with_fields(change(entries[8].record, index=0, previous=bytes(32)), {"subject": {}}),
         "of another namespace": sealed(change(first, namespace=NamespaceId(bytes(32)))),
         "of another log": sealed(change(first, log=LogId(bytes(32)))),
         "after another leaf": sealed(change(first, previous=leaves[0])),
