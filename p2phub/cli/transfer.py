@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     "--private", "visibility", flag_value="private", help="For you alone, and those you `p2phub grant` it to."
 )
 @click.option("--unlisted", "visibility", flag_value="unlisted", help="For everybody who knows its name.")
+@peer_option
 @json_option
 def publish(
     folder: Path,
@@ -59,6 +60,7 @@ def publish(
     kind: str,
     origin_urls: tuple[str, ...],
     wait: int,
+    peer: tuple[str, ...],
     sealed: bool,
     sealed_for: tuple[str, ...],
     is_open: bool,
@@ -88,7 +90,7 @@ def publish(
     )
     if wait and visibility == "private":
         raise click.UsageError("--wait is for what everybody may have; `p2phub grants` shows who may read this")
-    result = run(operation)
+    result = run(operation, peers=peer)
     if as_json:
         print_json(result)
     else:
