@@ -81,6 +81,21 @@ def read(data: bytes, type_: type[T]) -> T:
     return value
 
 
+def prepare_types() -> None:
+    """Let msgspec learn all types that are loaded, here and now.
+
+    It learns a type when that is first used, and two threads that use one for the first time at once end the
+    process with a segmentation fault (msgspec 0.22). So a program that will have threads does this before.
+    """
+    todo, seen = [msgspec.Struct], set[type]()
+    while todo:
+        for type_ in todo.pop().__subclasses__():
+            if type_ not in seen:
+                seen.add(type_)
+                todo.append(type_)
+                msgspec.json.Decoder(type_)
+
+
 def _is_well_formed(plain: Any, data: bytes) -> bool:
     """Say whether `data` encodes `plain` as any message is encoded: a map with text keys, in canonical form."""
     if not isinstance(plain, dict) or not all(type(key) is str for key in plain):

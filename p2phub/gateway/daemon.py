@@ -15,6 +15,7 @@ from pathlib import Path
 
 import trio
 
+from p2phub.core.encoding import prepare_types
 from p2phub.core.errors import HubError, Offline
 from p2phub.core.names import Address
 from p2phub.net.localdoor import bind_local, serve_local
@@ -67,6 +68,7 @@ async def run_daemon(
             hint="stop it first, or use another home: P2PHUB_HOME",
         )
     _allow_many_connections()
+    prepare_types()
     sys.setswitchinterval(SWITCH_S)
     failure: HubError | None = None
     async with open_node(settings) as node:

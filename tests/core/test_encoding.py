@@ -7,6 +7,8 @@ import inspect
 import ipaddress
 import pkgutil
 import re
+import subprocess
+import sys
 import uuid
 from importlib import import_module
 from typing import Annotated, Literal, get_args, get_type_hints
@@ -402,3 +404,37 @@ def test_node_ids_are_checked_like_the_keys_they_are() -> None:
 
 def test_invalid_encoding_is_invalid_data() -> None:
     assert issubclass(InvalidEncoding, InvalidData)
+
+
+_RACE = """
+import sys, threading
+import msgspec
+from msgspec import Struct
+from p2phub.core.encoding import prepare_types
+
+class Inner(Struct):
+    x: int
+
+def work():
+    go.wait()
+    for Outer in outers:
+        msgspec.convert({"a": [{"x": 1}], "b": {"x": 2}}, Outer)
+
+outers = []
+for number in range(300):
+    Inner = type("Inner", (Struct,), {"__annotations__": {"x": int, "y": "int | None"}, "y": None})
+    outers.append(type("Outer", (Struct,), {"__annotations__": {"a": list[Inner], "b": Inner}}))
+prepare_types()
+sys.setswitchinterval(1e-6)
+go = threading.Barrier(4)
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_threads_may_use_types_for_the_first_time_at_once() -> None:
+    # In a process of its own, which a segmentation fault would end.
+    assert subprocess.run([sys.executable, "-c", _RACE], check=False).returncode == 0
