@@ -27,6 +27,12 @@ LOCAL_PORT = 8628  # the local door's default; spec/local-api.md §1
 @click.option(
     "--local", default=f"127.0.0.1:{LOCAL_PORT}", show_default=True, metavar="HOST:PORT", help="The local door."
 )
+@click.option(
+    "--public", metavar="HOST:PORT", help="Also let everybody read what is public here, such as your web server."
+)
+@click.option(
+    "--public-host", "public_hosts", multiple=True, metavar="NAME", help="By which name that is called; repeatable."
+)
 @click.option("--peer", "peers_given", multiple=True, metavar="ADDRESS", help="A peer to begin with; can be repeated.")
 @click.option("--advertise", multiple=True, metavar="HOST:PORT", help="Where peers should call this node.")
 @click.option("--plain", is_flag=True, help="No TLS between nodes, for a closed cluster; hashes are always checked.")
@@ -44,6 +50,8 @@ LOCAL_PORT = 8628  # the local door's default; spec/local-api.md §1
 def node(
     listen: str,
     local: str,
+    public: str | None,
+    public_hosts: tuple[str, ...],
     peers_given: tuple[str, ...],
     advertise: tuple[str, ...],
     plain: bool,
@@ -60,7 +68,7 @@ def node(
     """Run a node: serve what is here, replicate the catalogue, answer on this machine."""
     from p2phub.core.labels import check_label
     from p2phub.core.names import parse_address, parse_endpoint
-    from p2phub.gateway.daemon import run_daemon
+    from p2phub.gateway.daemon import Public, run_daemon
     from p2phub.node.running import run_to_end
 
     said = {
@@ -74,7 +82,10 @@ def node(
     for label in filter(None, (cluster, site)):
         check_label(label)
 
-    def ready(running: Node, local_url: str) -> None:
+    if public_hosts and not public:
+        raise click.UsageError("--public-host says by which name the door of --public is called")
+
+    def ready(running: Node, local_url: str, public_url: str | None) -> None:
         sys.stderr.write(f"node {running.id} is ready\n")
         for address in running.addresses:
             sys.stderr.write(f"  peers reach it at {address}\n")
@@ -82,6 +93,8 @@ def node(
         if running.witness is not None:
             sys.stderr.write("  it vouches for logs of publishers who say:\n")
             sys.stderr.write(f"    p2phub witness add {running.witness.key} {running.addresses[0]}\n")
+        if public_url:
+            sys.stderr.write(f"  everybody may read what is public here at {public_url}\n")
         sys.stderr.flush()
 
     work = partial(
@@ -97,6 +110,7 @@ def node(
         ),
         listen=parse_endpoint(listen),
         local=parse_endpoint(local),
+        public=Public(*parse_endpoint(public), public_hosts) if public else None,
         peers=[parse_address(address) for address in peers_given],
         ready_file=ready_file.absolute() if ready_file else None,
         ready=ready,

@@ -9,7 +9,6 @@ with a foreign Host or any Origin are refused.
 
 from __future__ import annotations
 
-import hmac
 import logging
 from typing import Any
 
@@ -28,6 +27,8 @@ from p2phub.node.events import Event, Progress
 from p2phub.node.node import Node
 from p2phub.node.operations import AnyOperation
 
+from .guard import Barred, Guard
+
 log = logging.getLogger(__name__)
 
 BODY_SIZE_MAX = 1024 * 1024  # bytes of an operation; spec/local-api.md §2
@@ -35,32 +36,34 @@ EVENTS_WAITING_MAX = 256  # events that a slow reader may be behind; older progr
 
 
 def control_app(node: Node, token: str, hosts: frozenset[str]) -> Starlette:
-    """Return the application of the local door.
+    """Return the application that runs operations.
 
-    token: what `Authorization: Bearer` must carry; hosts: values of `Host` that are ours.
+    token: what `Authorization: Bearer` must carry; hosts: values of `Host` that are ours besides loopback.
     """
-    door = _Control(node, token, hosts)
+    door = _Control(node, Guard(token, hosts))
     return Starlette(routes=[Route("/control/v1/run", door.run, methods=["POST"]), Route("/healthz", door.health)])
 
 
 class _Control:
-    def __init__(self, node: Node, token: str, hosts: frozenset[str]) -> None:
+    def __init__(self, node: Node, guard: Guard) -> None:
         self._node = node
-        self._token = token
-        self._hosts = hosts
+        self._guard = guard
 
     async def health(self, request: Request) -> Response:
         """Say that the node answers; for scripts and supervisors."""
+        try:
+            self._guard.check(request)
+        except Barred as barred:
+            return _refuse(barred.status, barred.text)
         return JSONResponse({"node_id": str(self._node.id)})
 
     async def run(self, request: Request) -> Response:
         """Run one operation and stream what it tells."""
-        # A page that a browser was tricked into loading from here has a foreign Host (DNS
-        # rebinding), and one from elsewhere an Origin; the command line has neither.
-        if request.headers.get("host", "") not in self._hosts or "origin" in request.headers:
-            return _refuse(403, "this door answers programs on this machine only")
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), self._token.encode()):
+        try:
+            self._guard.check(request)
+        except Barred as barred:
+            return _refuse(barred.status, barred.text)
+        if not self._guard.is_owner(request.headers):
             return _refuse(401, "the token is wrong")
         body = b""
         async for piece in request.stream():

@@ -9,8 +9,10 @@ import os
 import resource
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -18,7 +20,7 @@ import trio
 from p2phub.core.encoding import prepare_types
 from p2phub.core.errors import HubError, Offline
 from p2phub.core.names import Address
-from p2phub.net.localdoor import bind_local, serve_local
+from p2phub.net.localdoor import bind_local, check_loopback, serve_local
 from p2phub.node.cosigning import vouch
 from p2phub.node.disk import on_disk
 from p2phub.node.keeping import keep_promises
@@ -26,6 +28,7 @@ from p2phub.node.lan import discover
 from p2phub.node.mirroring import keep_up
 from p2phub.node.names import recheck
 from p2phub.node.node import Node, open_node
+from p2phub.node.reading import Readings
 from p2phub.node.replicate import replicate
 from p2phub.node.serve import open_peer_door
 from p2phub.node.settings import Settings
@@ -36,6 +39,7 @@ from .client import find_daemon
 from .control import control_app
 from .hub.app import HubDoor
 from .local import local_app
+from .public import PublicDoor, public_hosts
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +48,29 @@ log = logging.getLogger(__name__)
 SWITCH_S = 0.0005
 
 
+@dataclass(frozen=True)
+class Public:
+    """Where the public door is, and by which names it is called."""
+
+    host: str
+    port: int
+    names: tuple[str, ...] = ()
+
+
 async def run_daemon(
     settings: Settings,
     *,
     listen: tuple[str, int],
     local: tuple[str, int],
+    public: Public | None,
     peers: Sequence[Address],
     ready_file: Path | None,
-    ready: Callable[[Node, str], None],
+    ready: Callable[[Node, str, str | None], None],
 ) -> None:
     """Serve until SIGINT or SIGTERM.
 
-    ready: called with the node and the URL of the local door once both doors answer.
+    public: a door for everybody, read-only. ready: called with the node, the URL of the local door and that of
+    the public one, if there is one, once all doors answer.
     Raises Offline if the network is switched off, HubError if a door cannot be opened or a
     daemon of this home runs already.
     """
@@ -67,6 +82,8 @@ async def run_daemon(
             f"a node of {settings.layout.home} runs already (process {running.pid})",
             hint="stop it first, or use another home: P2PHUB_HOME",
         )
+    check_loopback(local[0])
+    names = public_hosts(public.host, public.names) if public else frozenset()
     _allow_many_connections()
     prepare_types()
     sys.setswitchinterval(SWITCH_S)
@@ -76,16 +93,21 @@ async def run_daemon(
             await on_disk(node.store.peers.add, address)
         if settings.witness:
             node.witness = await on_disk(Witness.open, settings.layout)
-        listener, endpoint = bind_local(*local)
-        try:
+        with contextlib.ExitStack() as listeners:
+            listener, endpoint = _bind(listeners, *local)
+            public_listener, public_endpoint = _bind(listeners, public.host, public.port) if public else (None, None)
+            listeners.callback(_forget_here, settings, ready_file)
             async with trio.open_nursery() as nursery:
                 with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                     try:
                         bound = await open_peer_door(node, *listen, nursery)
                         token = secrets.token_urlsafe(32)
-                        hosts = _own_hosts(endpoint)
+                        hosts = frozenset({endpoint})
                         app = local_app(control_app(node, token, hosts), HubDoor(node, token, hosts, nursery))
                         await nursery.start(serve_local, app, listener)
+                        if public_listener is not None:
+                            door = PublicDoor(node, Readings(node, nursery, may_fetch=False), names)
+                            await nursery.start(serve_local, door, public_listener)
                         await on_disk(_announce_here, node, endpoint, token, ready_file)
                     except HubError as exc:
                         failure = exc
@@ -98,17 +120,11 @@ async def run_daemon(
                         nursery.start_soon(keep_promises, node)
                         nursery.start_soon(discover, node, *bound)
                         nursery.start_soon(keep_up, node)
-                        ready(node, f"http://{endpoint}")
+                        ready(node, f"http://{endpoint}", f"http://{public_endpoint}" if public_endpoint else None)
                         async for number in signals:
                             log.info("stopping on %s", signal.Signals(number).name)
                             break
                         nursery.cancel_scope.cancel()
-        finally:
-            listener.close()
-            for path in (settings.layout.daemon, ready_file):
-                if path is not None:
-                    with contextlib.suppress(OSError):
-                        os.unlink(path)
     if failure is not None:
         raise failure
 
@@ -133,6 +149,15 @@ def _announce_here(node: Node, endpoint: str, token: str, ready_file: Path | Non
         write_file(ready_file, json.dumps(facts).encode() + b"\n", mode=0o644)
 
 
-def _own_hosts(endpoint: str) -> frozenset[str]:
-    port = endpoint.rsplit(":", 1)[1]
-    return frozenset({endpoint, f"localhost:{port}", f"127.0.0.1:{port}"})
+def _forget_here(settings: Settings, ready_file: Path | None) -> None:
+    """Take back what `_announce_here` left."""
+    for path in (settings.layout.daemon, ready_file):
+        if path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def _bind(listeners: contextlib.ExitStack, host: str, port: int) -> tuple[socket.socket, str]:
+    listener, endpoint = bind_local(host, port)
+    listeners.callback(listener.close)
+    return listener, endpoint

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import socket
 
 import trio
@@ -56,6 +58,17 @@ class _Door:
                 await Connection(self._app, stream, self._writers, note_rest).run()
         finally:
             self._count -= 1
+
+
+def check_loopback(host: str) -> None:
+    """Raise HubError if `host` is no name or address of this machine alone."""
+    with contextlib.suppress(ValueError):
+        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+            return
+    raise HubError(
+        f"the local door answers this machine only, so it cannot be at {host}",
+        hint="--public ADDRESS:PORT opens a door for others, on which what everybody may have can be read",
+    )
 
 
 def bind_local(host: str, port: int) -> tuple[socket.socket, str]:

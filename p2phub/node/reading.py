@@ -22,7 +22,7 @@ import trio
 from blake3 import blake3
 
 from p2phub.core import sealing
-from p2phub.core.errors import HubError, InvalidData, StoreError
+from p2phub.core.errors import HubError, InvalidData, NotFound, StoreError
 from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList
 from p2phub.core.ids import ContentId
 from p2phub.core.manifest import FileEntry, Manifest
@@ -55,8 +55,9 @@ _buffers = Buffers(CHUNK_SIZE_MAX)
 class Readings:
     """The files that are being read on one node, and the downloads that this takes."""
 
-    def __init__(self, node: Node, nursery: trio.Nursery) -> None:
-        """nursery: where downloads go on when a reader goes away."""
+    def __init__(self, node: Node, nursery: trio.Nursery, *, may_fetch: bool = True) -> None:
+        """nursery: where downloads go on when a reader goes away. may_fetch: what is not here is fetched."""
+        self._may_fetch = may_fetch
         self._node = node
         self._nursery = nursery
         # By file, so that readers of one file share a download.
@@ -84,6 +85,8 @@ class Readings:
 
         def start() -> _Download:
             nonlocal download
+            if not self._may_fetch:
+                raise NotFound(f"{file.path} is not here")
             if download is None or download.is_over:
                 download = self._downloads.get(file.root)
                 if download is None:

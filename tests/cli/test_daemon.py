@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -192,6 +193,35 @@ def test_a_port_in_use_is_named(door, home):
     assert not home.daemon_file.exists()
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "[::]", "models.example"])
+def test_a_local_door_is_for_this_machine(host, home):
+    outcome = home.run("node", "--listen", "127.0.0.1:0", "--local", f"{host}:0", code=1)
+
+    assert "the local door answers this machine only" in outcome.err
+    assert "--public" in outcome.err
+    assert not home.daemon_file.exists()
+
+
+def test_everybody_reads_at_the_public_door_and_the_owner_alone_at_the_local_one(home):
+    port = free_port()
+    with home.node("--public", f"127.0.0.1:{port}", "--public-host", "models.example") as running:
+        public = replace(running, local_url=f"http://127.0.0.1:{port}")
+        listed = ask(public, b"", method="GET", path="/api/models", headers={"host": "models.example"})
+        elsewhere = ask(public, b"", method="GET", path="/api/models", headers={"host": "localhost"})
+        operation = ask(public, headers={"host": "models.example"})
+        owner = ask(running)
+        said = running.errors()
+
+    assert (listed, elsewhere[0], operation[0], owner[0]) == ((200, b"[]"), 403, 405, 200)
+    assert f"everybody may read what is public here at http://127.0.0.1:{port}" in said
+
+
+def test_a_public_door_at_every_address_must_be_told_its_name(home):
+    outcome = home.run("node", "--listen", "127.0.0.1:0", "--local", "127.0.0.1:0", "--public", "0.0.0.0:0", code=2)
+
+    assert "--public-host NAME" in outcome.err
+
+
 def test_an_address_of_another_machine_is_named(home):
     outcome = home.run("node", "--listen", "192.0.2.1:8627", "--local", "127.0.0.1:0", code=1)
 
@@ -267,9 +297,9 @@ def test_a_missing_token_is_401(running):
         {"origin": "null"},
         {"origin": ""},
         {"host": "example.org"},
-        {"host": "127.0.0.1"},
         {"host": "127.0.0.1.example.org"},
-        {"host": "localhost:1"},
+        {"host": "localhost.example.org:1"},
+        {"sec-fetch-site": "cross-site"},
     ],
     ids=lambda headers: str(next(iter(headers.items()))),
 )
@@ -279,10 +309,9 @@ def test_a_page_of_a_browser_is_403_even_with_the_token(headers, running):
     assert status == 403
 
 
-def test_localhost_is_this_machine(running):
-    port = running.local_url.rpartition(":")[2]
-
-    assert ask(running, headers={"host": f"localhost:{port}"})[0] == 200
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "localhost:1", "[::1]:8628"])
+def test_loopback_is_this_machine_whatever_port_was_forwarded(host, running):
+    assert ask(running, headers={"host": host})[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ from pathlib import Path
 import httpx
 import trio
 
+from p2phub.gateway.control import control_app
 from p2phub.gateway.hub.app import HubDoor
+from p2phub.gateway.local import local_app
 from p2phub.net.localdoor import bind_local, serve_local
 from p2phub.node.node import Node
 
@@ -51,14 +53,21 @@ class Shelf:
 @asynccontextmanager
 async def open_door(node: Node) -> AsyncIterator[httpx.AsyncClient]:
     """Let `node` answer clients; gives one with its token."""
+    async with open_local(node) as client:
+        client.headers["authorization"] = f"Bearer {TOKEN}"
+        yield client
+
+
+@asynccontextmanager
+async def open_local(node: Node) -> AsyncIterator[httpx.AsyncClient]:
+    """Let `node` answer programs of this machine, at the whole local door; gives a client without a token."""
     listener, endpoint = bind_local("127.0.0.1", 0)
+    hosts = frozenset({endpoint})
     try:
         async with trio.open_nursery() as nursery:
-            door = HubDoor(node, TOKEN, frozenset({endpoint}), nursery)
+            door = local_app(control_app(node, TOKEN, hosts), HubDoor(node, TOKEN, hosts, nursery))
             await nursery.start(serve_local, door, listener)
-            async with httpx.AsyncClient(
-                base_url=f"http://{endpoint}", headers={"authorization": f"Bearer {TOKEN}"}, timeout=60
-            ) as client:
+            async with httpx.AsyncClient(base_url=f"http://{endpoint}", timeout=60) as client:
                 yield client
             nursery.cancel_scope.cancel()
     finally:

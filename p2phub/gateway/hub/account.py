@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from p2phub.gateway.guard import Guard
 from p2phub.node.disk import on_disk
 from p2phub.node.node import Node
 from p2phub.node.resolve import own_namespace
@@ -17,19 +16,19 @@ from .errors import Refusal
 class Account:
     """The owner of the node, as clients know them."""
 
-    def __init__(self, node: Node, token: str) -> None:
+    def __init__(self, node: Node, guard: Guard) -> None:
+        """guard: knows the token of the node."""
         self._node = node
-        self._token = token
+        self._guard = guard
 
     def require(self, request: Request) -> None:
         """Raise Refusal unless the request carries the node's token.
 
         A client may send a token of another hub; it goes nowhere from here, nor into a log.
         """
-        given = request.headers.get("authorization", "")
-        if not given:
+        if not request.headers.get("authorization", ""):
             raise Refusal(401, "this needs the token of the node: `p2phub env` shows it")
-        if not hmac.compare_digest(given.removeprefix("Bearer ").encode(), self._token.encode()):
+        if not self._guard.is_owner(request.headers):
             raise Refusal(401, "Invalid user token. It is not the one of this node: `p2phub env` shows it")
 
     async def who_am_i(self, request: Request) -> Response:

@@ -20,10 +20,12 @@ from p2phub.core.errors import AccessDenied, HubError, InvalidName, NotFound
 from p2phub.core.ids import ContentId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.upstream import Gated, NoSuchRevision, UpstreamFile, foreign, is_revision
+from p2phub.node.arrivals import may_share
 from p2phub.node.foreign import Arrivals, ForeignCommit, find_commit, known_names
 from p2phub.node.node import Node
 from p2phub.node.reading import Readings
 
+from .audience import Audience
 from .errors import Refusal, no_repository, no_revision, refusal_of
 from .files import FIRST_BYTE_S, FileAnswer, parse_range
 from .requests import while_client_stays
@@ -39,8 +41,9 @@ _COMES_AGAIN = ("hf_hub/", "p2phub")  # in the User-Agent of clients that do so 
 class ForeignRepositories:
     """Finds and serves what other hubs have."""
 
-    def __init__(self, node: Node, readings: Readings, arrivals: Arrivals) -> None:
+    def __init__(self, node: Node, readings: Readings, arrivals: Arrivals, audience: Audience) -> None:
         self._node = node
+        self._audience = audience
         self._readings = readings
         self._arrivals = arrivals
 
@@ -51,7 +54,7 @@ class ForeignRepositories:
             repository = foreign(self._node.hub.name, kind, name)
             if not is_revision(wanted):
                 raise NoSuchRevision(f"'{wanted}' is no revision")
-            return await find_commit(self._node, repository, wanted)
+            return self._if_visible(await find_commit(self._node, repository, wanted))
         except NoSuchRevision as exc:
             raise no_revision(str(exc)) from exc
         except (NotFound, InvalidName) as exc:
@@ -63,6 +66,13 @@ class ForeignRepositories:
         except HubError as exc:
             # What the hub said, or that it said nothing, is no fault of the request.
             raise Refusal(504, str(exc)) from exc
+
+    def _if_visible(self, commit: ForeignCommit) -> ForeignCommit:
+        """Return a commit, unless its hub gave it to the owner of the node alone, and somebody else asks."""
+        for_all = commit.listing is None or may_share(self._node, commit.listing)
+        if self._audience is not Audience.OWNER and not for_all:
+            raise NotFound(f"nothing is known of {commit.name}")
+        return commit
 
     async def references(self, kind: Kind, name: str) -> dict[str, object]:
         """Return the branches and tags that are known here. Raises Refusal."""

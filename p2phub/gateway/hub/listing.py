@@ -28,11 +28,11 @@ from p2phub.node.disk import on_disk
 from p2phub.node.events import ignore
 from p2phub.node.names import find
 from p2phub.node.node import Node
-from p2phub.node.resolve import load_manifest
 
+from .audience import Audience
 from .describe import moment, repository_info, summary_tags
 from .errors import Refusal
-from .lookup import Commit, Repository
+from .lookup import Commit, Lookup, Repository
 from .reading import select
 from .requests import is_true, next_page, number, query_fields, value, values
 
@@ -54,8 +54,11 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 class ListingRequests:
     """Answers for those who look for something."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, audience: Audience) -> None:
         self._node = node
+        self._lookup = Lookup(node, audience)
+        # By the public door nothing is fetched, so that what is not here cannot be had there.
+        self._only_here = audience is Audience.PUBLIC
 
     async def page(self, request: Request, kind: Kind) -> Response:
         """Return a page of the repositories that match, the newest first."""
@@ -115,6 +118,7 @@ class ListingRequests:
             sort=_ORDERS[sort],
             limit=limit,
             cursor=cursor,
+            here=self._only_here,
             **conditions,
         )
 
@@ -125,8 +129,8 @@ class ListingRequests:
 
         async def load(text: str) -> None:
             async with limiter:
-                with suppress(HubError):
-                    found[text] = await load_manifest(self._node, ManifestId.parse(text), ignore)
+                with suppress(HubError, Refusal):
+                    found[text] = await self._lookup.manifest(ManifestId.parse(text))
 
         with trio.move_on_after(MANIFESTS_TIMEOUT_S):
             async with trio.open_nursery() as nursery:

@@ -7,12 +7,13 @@ Clients wait ten seconds for an answer, so nothing here takes longer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
 import trio
 
+from p2phub.core.access import ANYBODY
 from p2phub.core.choices import DEFAULT_BRANCH, Kind
 from p2phub.core.description import Card, Facts
 from p2phub.core.errors import AccessDenied, BindingChanged, Conflict, DomainError, InvalidName, NotFound, Offline
@@ -27,6 +28,7 @@ from p2phub.node.opening import require_opened
 from p2phub.node.replicate import ask_for_news
 from p2phub.node.resolve import find_namespace, load_manifest, resolve
 
+from .audience import Audience
 from .errors import Refusal, no_repository, no_revision, not_allowed
 
 NAME_TIMEOUT_S = 4.0  # to ask a domain whose publisher it names, the first time
@@ -112,8 +114,11 @@ class Commit:
 class Lookup:
     """Finds what requests name."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, audience: Audience) -> None:
+        """audience: for whom; what is not for everybody is found for the owner alone."""
         self._node = node
+        self._audience = audience
+        self._may_ask = audience is not Audience.PUBLIC and not node.settings.offline
         self._asking = trio.Lock()
         self._asked = -MOVED_PAUSE_S  # when peers were last asked for news, in trio's seconds
         self._age_s = MOVED_AGE_S  # how old news of branches may be
@@ -179,6 +184,8 @@ class Lookup:
         """Return the commit that `revision` (None: `main`) stands for. Raises Refusal."""
         repository = await self.repository(kind, name)
         identifier = await self.revision(repository, revision or DEFAULT_BRANCH)
+        if not await self.may_have([identifier]):
+            raise no_repository(f"nothing is known of {name}")
         manifest = await self.manifest(identifier)
         opened = await self._opened(identifier, manifest) if manifest.sealed else None
         return Commit(repository, identifier, manifest, opened)
@@ -190,6 +197,9 @@ class Lookup:
                 opened, _ = await require_opened(self._node, revision, manifest, ignore)
             except AccessDenied as exc:
                 raise not_allowed(f"{exc} ({exc.hint})" if exc.hint else str(exc)) from exc
+            # The key of this home is its owner's alone.
+            if not opened.is_public and self._audience is not Audience.OWNER:
+                raise not_allowed(f"the files of {revision} are sealed, and only the owner of this node may open them")
             return opened
         raise Refusal(504, f"no peer gave the index of {revision} within {MANIFEST_TIMEOUT_S:.0f} s")
 
@@ -212,7 +222,7 @@ class Lookup:
                     raise no_revision(str(exc)) from exc
             return None
 
-        if not (is_version(revision) or is_hash_prefix(revision)) and not self._node.settings.offline:
+        if not (is_version(revision) or is_hash_prefix(revision)) and self._may_ask:
             await self._refresh()
         found = await self._with_news(look)
         if found is None:
@@ -221,9 +231,22 @@ class Lookup:
 
     async def manifest(self, revision: ManifestId) -> Manifest:
         """Return a manifest, from a peer if it is not here. Raises Refusal, or HubError if nobody gives it."""
+        if not await self.may_have([revision]):
+            raise no_revision(f"nothing is known of {revision}")
+        if self._audience is Audience.PUBLIC:
+            known = await on_disk(self._node.store.manifests.get, revision)
+            if known is None:
+                raise Refusal(404, f"the manifest {revision} is not here")
+            return known
         with trio.move_on_after(MANIFEST_TIMEOUT_S):
             return await load_manifest(self._node, revision, ignore)
         raise Refusal(504, f"no peer gave the manifest {revision} within {MANIFEST_TIMEOUT_S:.0f} s")
+
+    async def may_have(self, identifiers: Collection[bytes]) -> bool:
+        """Say whether those for whom this finds things may have these files and manifests."""
+        if self._audience is Audience.OWNER:
+            return True
+        return not await on_disk(self._node.access.withheld, ANYBODY, identifiers)
 
     async def tags(self, repository: Repository) -> dict[str, ManifestId]:
         """Return what the tags stand for: versions that were not yanked, and branches below `tags/`."""
@@ -251,7 +274,7 @@ class Lookup:
 
     async def _with_news(self, look: Callable[[], Awaitable[T | None]]) -> T | None:
         found = await look()
-        if found is None and not self._node.settings.offline:
+        if found is None and self._may_ask:
             await self._ask_for_news()
             found = await look()
         return found

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from p2phub.core.choices import Kind
-from p2phub.core.manifest import FileEntry
+from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.node.disk import on_disk
 from p2phub.node.foreign import ForeignCommit
 from p2phub.node.node import Node
@@ -38,7 +38,8 @@ AnyCommit = Commit | ForeignCommit
 class ReadingRequests:
     """Answers for those who read."""
 
-    def __init__(self, node: Node, lookup: Lookup, foreign: ForeignRepositories, readings: Readings) -> None:
+    def __init__(self, node: Node, lookup: Lookup, foreign: ForeignRepositories | None, readings: Readings) -> None:
+        """foreign: None if those who read may not have what other hubs have."""
         self._node = node
         self._lookup = lookup
         self._foreign = foreign
@@ -49,7 +50,7 @@ class ReadingRequests:
         if await self._lookup.is_publisher(name):
             return await self._lookup.commit(kind, name, revision)
         with self._explained(name):
-            return await self._foreign.commit(kind, name, revision)
+            return await self._of_others(name).commit(kind, name, revision)
 
     @contextlib.contextmanager
     def _explained(self, name: str) -> Iterator[None]:
@@ -61,6 +62,11 @@ class ReadingRequests:
             if why := self._lookup.why_not(name):
                 raise Refusal(refusal.status, f"{why}; {refusal.text}", code=refusal.code) from refusal
             raise
+
+    def _of_others(self, name: str) -> ForeignRepositories:
+        if self._foreign is None:
+            raise no_repository(f"nothing is known of {name}")
+        return self._foreign
 
     async def info(self, request: Request, kind: Kind, name: str, revision: str | None = None) -> Response:
         """Say what is known of a repository, at a revision."""
@@ -119,7 +125,7 @@ class ReadingRequests:
         """List branches and tags."""
         if not await self._lookup.is_publisher(name):
             with self._explained(name):
-                return JSONResponse(await self._foreign.references(kind, name))
+                return JSONResponse(await self._of_others(name).references(kind, name))
         repository = await self._lookup.repository(kind, name)
         return JSONResponse(await history.references(self._node, self._lookup, repository))
 
@@ -140,7 +146,7 @@ class ReadingRequests:
             await self._lookup.repository(kind, name)
         else:
             with self._explained(name):
-                await self._foreign.commit(kind, name, None)
+                await self._of_others(name).commit(kind, name, None)
         return JSONResponse({"ok": True})
 
     async def file(self, request: Request, kind: Kind, name: str, revision: str, path: str) -> Response:
@@ -149,8 +155,10 @@ class ReadingRequests:
         file = commit.file(path) or _by_hash(commit, path)
         if file is None:
             raise no_entry(f"{name} has no file {path} at {revision}", commit.id)
+        if isinstance(file, FileEntry) and not await self._lookup.may_have([file.root]):
+            raise no_entry(f"{name} has no file {path} at {revision}", commit.id)
         if isinstance(commit, ForeignCommit):
-            return self._foreign.file(commit, file, request.method, request.headers)
+            return self._of_others(name).file(commit, file, request.method, request.headers)
         assert isinstance(file, FileEntry)
         return FileAnswer(
             self._readings, commit.content, file, commit=commit.id, method=request.method, headers=request.headers
@@ -168,6 +176,9 @@ class ReadingRequests:
         content = commit.content if isinstance(commit, Commit) else commit.manifest
         if content is None:
             raise Refusal(404, f"not all of {name} is here: `p2phub mirror add hf://{name}` fetches it")
+        kept = commit.manifest if isinstance(commit, Commit) else content
+        if not isinstance(kept, Manifest) or not await self._lookup.may_have([file.root for file in kept.files]):
+            raise no_repository(f"nothing is known of {name}")
         return TarAnswer(self._readings, content, commit=commit.id, etag=etag, method=request.method)
 
     async def nothing(self, request: Request, *parts: str) -> Response:

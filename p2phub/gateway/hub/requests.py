@@ -23,20 +23,6 @@ PAGE_DEFAULT = 1000  # entries in a page, if the client says nothing
 
 _held: trio.lowlevel.RunVar[int] = trio.lowlevel.RunVar("bytes_of_bodies")
 
-# A page in a browser has a foreign Host (DNS rebinding) or an Origin; a port may have been forwarded.
-_LOOPBACK = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?")
-
-
-def check_origin(request: Request, hosts: frozenset[str]) -> None:
-    """Raise Refusal for what a web page had a browser send. hosts: values of `Host` that are ours besides loopback."""
-    host = request.headers.get("host", "")
-    if host not in hosts and not _LOOPBACK.fullmatch(host):
-        raise Refusal(403, "this door answers programs on this machine only, by its own name")
-    site = request.headers.get("sec-fetch-site", "none")
-    if "origin" in request.headers or site not in ("none", "same-origin"):
-        raise Refusal(403, "this door does not answer pages of other sites")
-
-
 def decode_part(raw: str) -> str:
     """Return the text of one part of a path. Raises Refusal if it is none."""
     try:
@@ -80,7 +66,7 @@ def number(fields: list[tuple[str, str]], name: str, *, default: int, largest: i
 
 def base_url(request: Request) -> str:
     """Return the URL of this door as the client reached it."""
-    return f"http://{request.headers['host']}"
+    return f"{request.scope['scheme']}://{request.headers['host']}"
 
 
 def next_page(request: Request, cursor: str) -> dict[str, str]:
