@@ -1,6 +1,6 @@
 """Make a network of several machines on this one: a namespace for each, joined by one bridge.
 
-    with network(3, uplink=100_000_000) as (alice, bob, carol):
+    with network(3, Link(rate=100_000_000)) as (alice, bob, carol):
         alice.popen(["p2phub", "node", "--listen", f"{alice.address}:8627"])
         bob.run(["ping", "-c1", alice.address])
 
@@ -115,9 +115,10 @@ class Machine:
 
 
 @contextlib.contextmanager
-def network(count: int, link: Link | None = None) -> Iterator[list[Machine]]:
+def network(count: int, link: Link | None = None, *, apart: bool = False) -> Iterator[list[Machine]]:
     """Give `count` machines that reach each other, each with an uplink like `link`.
 
+    apart: each in a network of its own, as machines of different institutions are; else all in one.
     Raises NoNamespaces.
     """
     if not 1 <= count <= MACHINES_MAX:
@@ -130,13 +131,16 @@ def network(count: int, link: Link | None = None) -> Iterator[list[Machine]]:
         machines = []
         for number in range(1, count + 1):
             machine = stack.enter_context(_namespace())
-            machine.address = f"{PREFIX}.0.{number}"
+            machine.address = f"{PREFIX}.{number}.1" if apart else f"{PREFIX}.0.{number}"
             machine._switch = bridge, f"to{number}"
             peer = ["peer", "name", "eth0", "netns", str(machine.pid)]
             _tool("ip", "link", "add", f"to{number}", "type", "veth", *peer, machine=bridge)
             _tool("ip", "link", "set", f"to{number}", "master", "bridge", "up", machine=bridge)
-            _tool("ip", "address", "add", f"{machine.address}/24", "dev", "eth0", machine=machine)
+            length = 32 if apart else 24
+            _tool("ip", "address", "add", f"{machine.address}/{length}", "dev", "eth0", machine=machine)
             _tool("ip", "link", "set", "eth0", "up", machine=machine)
+            if apart:
+                _tool("ip", "route", "add", f"{PREFIX}.0.0/16", "dev", "eth0", machine=machine)
             if link:
                 machine.shape(link)
             machines.append(machine)

@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
 
+from .netns import Machine
+
 COMMAND = (sys.executable, "-c", "from p2phub.cli.main import entry; entry()")
 DEADLINE_S = 60.0  # seconds that anything may take; generous, as nothing here proves speed
 
@@ -57,6 +59,7 @@ class Home:
 
     folder: Path
     extra: dict[str, str] = field(default_factory=dict)  # environment
+    machine: Machine | None = None  # in whose network its processes are; None: in that of the tests
 
     @property
     def objects(self) -> list[Path]:
@@ -78,8 +81,9 @@ class Home:
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
         """Start a command; its output goes to pipes."""
+        command = [*COMMAND, *arguments]
         process = subprocess.Popen(
-            [*COMMAND, *arguments],
+            self.machine.command(command) if self.machine else command,
             env=self.environment(env),
             **{
                 "text": True,
@@ -114,8 +118,10 @@ class Home:
     def call(self, *arguments: str, code: int | None = 0, env: Mapping[str, str] | None = None) -> Outcome:
         """Do what `run` does in this process: the same code, without starting Python for every command.
 
-        Not for what processes, pipes, terminals and signals do, and one at a time.
+        Not for what processes, pipes, terminals and signals do, and one at a time. On a machine of its own it is `run`.
         """
+        if self.machine is not None:
+            return self.run(*arguments, code=code, env=env)
         from p2phub.cli.main import main
 
         # With bytes below, for the commands that print bytes.
