@@ -51,6 +51,7 @@ _COMMANDS = {
     "store": "storage:storage",
     "mirror": "mirrors:mirror",
     "pledge": "pledges:pledge",
+    "federation": "federation:federation",
 }
 _ALIASES = {"pull": "fetch", "download": "fetch"}
 

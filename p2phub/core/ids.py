@@ -116,3 +116,10 @@ class LogId(_Base32Id):
 
     __slots__ = ()
     KIND = "log id"
+
+
+class FederationId(_Base32Id):
+    """The hash of what never changes of a federation (spec/federation.md §1)."""
+
+    __slots__ = ()
+    KIND = "federation id"

@@ -8,6 +8,7 @@ Source: docs/hub/repositories-licenses.md of github.com/huggingface/hub-docs; sp
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
@@ -70,6 +71,27 @@ def to_spdx(text: str) -> str | None:
     if len(text) > TEXT_LENGTH_MAX:
         return None
     return _HUB_IDS.get(text.lower()) or _normalise(text)
+
+
+def permits(expression: str, allowed: Collection[str], denied: Collection[str]) -> bool:
+    """Say whether somebody who accepts the licences `allowed` (all, if there are none) but `denied` may use this.
+
+    expression: in SPDX, as `to_spdx` returns it. allowed, denied: ids, as `to_spdx` returns them. Of licences
+    joined by OR one has to be accepted, of those joined by AND all.
+    """
+    licensing = _spdx()
+    yes, no = {name.lower() for name in allowed}, {name.lower() for name in denied}
+
+    def accepts(node: Any) -> bool:
+        if isinstance(node, licensing.AND):
+            return all(accepts(part) for part in node.args)
+        if isinstance(node, licensing.OR):
+            return any(accepts(part) for part in node.args)
+        # With an exception it permits more than without.
+        names = {part.strip().lower() for part in (node.render(), *node.render().split(" WITH ")[:1])}
+        return not names & no and (not yes or bool(names & yes))
+
+    return accepts(licensing.parse(expression, strict=True))
 
 
 def _normalise(text: str) -> str | None:

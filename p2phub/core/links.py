@@ -46,12 +46,19 @@ def parse_ip(text: str) -> IPAddress | None:
 
 
 def classify(
-    address: IPAddress | None, labels: Labels, *, own: Labels, subnets: Iterable[IPNetwork], rules: LinkSettings
+    address: IPAddress | None,
+    labels: Labels,
+    *,
+    own: Labels,
+    subnets: Iterable[IPNetwork],
+    rules: LinkSettings,
+    agreed: LinkClass | None = None,
 ) -> LinkClass:
     """Return the class of the link to a peer; spec/links.md §1.
 
     address: where it is, None if that is not known. labels: what its record claims.
     own: this node's labels. subnets: those of this machine's interfaces.
+    agreed: the class that members of a federation agreed on, if it acts for another one.
     """
     if address is not None and (ruled := _by_range(address, rules.ranges)):
         return ruled
@@ -63,10 +70,12 @@ def classify(
         return "lan"
     if own.site is not None and labels.site == own.site:
         return "site"
+    if address and (address.is_loopback or address.is_link_local or any(_is_in(address, each) for each in subnets)):
+        return "lan"
+    if agreed is not None:
+        return agreed
     if address is None:
         return "internet"
-    if address.is_loopback or address.is_link_local or any(_is_in(address, subnet) for subnet in subnets):
-        return "lan"
     return "site" if any(_is_in(address, network) for network in _PRIVATE) else "internet"
 
 

@@ -24,11 +24,13 @@ from p2phub.core.errors import (
     PeerViolation,
     UnknownForm,
 )
+from p2phub.core.federation import State
 from p2phub.core.forks import PROOF_SIZE_MAX, ForkProof
 from p2phub.core.fresh import SignedFresh
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.manifest import MANIFEST_SIZE_MAX, manifest_id
 from p2phub.core.names import format_endpoint
+from p2phub.protocol.federation import Join
 from p2phub.protocol.messages import (
     ANSWER_SIZE_MAX,
     HAVE_ROOTS_MAX,
@@ -143,6 +145,13 @@ class PeerClient:
         if answer is None:
             raise PeerError(f"{self} does not talk", peer=str(self.node))
         return self._decode(answer, Reply)
+
+    async def join_federation(self, request: Join) -> State:
+        """Join a federation by an invitation of the peer; returns what it knows of it, unchecked.
+
+        Raises PeerError with the reason if the peer refuses.
+        """
+        return await self._ask("federation/join", request, State)
 
     async def head(self, log: LogId) -> LogHead | None:
         """Return the head that the peer has of `log`, unchecked; None if it has none."""

@@ -20,6 +20,7 @@ from p2phub.core.search import Page
 from . import (
     branches,
     claiming,
+    federationops,
     granting,
     housekeeping,
     inspect,
@@ -564,4 +565,5 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     PledgeAdd: _pledge,
     PledgeList: _pledge_list,
     PledgeRemove: _pledge_remove,
+    **federationops.HANDLERS,
 }

@@ -20,10 +20,20 @@ REFUSED_MAX = 10_000  # heads that are remembered as refused
 class Following:
     """The policy of one node. What a thread asks, it asks of a policy that does not change."""
 
-    def __init__(self, store: Store, own: Callable[[], NamespaceId]) -> None:
-        """own: returns the namespace that this home publishes as, or raises NotFound."""
+    def __init__(
+        self,
+        store: Store,
+        own: Callable[[], NamespaceId],
+        agreed: Callable[[NamespaceId | None], frozenset[NamespaceId]] = lambda own: frozenset(),
+    ) -> None:
+        """own: returns the namespace that this home publishes as, or raises NotFound.
+
+        agreed: returns whose records are wanted because of what this namespace agreed to.
+        """
         self._store = store
         self._own = own
+        self._agreed = agreed
+        self.members: frozenset[NamespaceId] = frozenset()  # whose records are wanted because of an agreement
         self.own: NamespaceId | None = None
         self.policy = Policy()
         # What was refused, and how it is called when maps are compared, so that it is not sent again; the oldest first.
@@ -36,7 +46,16 @@ class Following:
             self.own = self._own()
         except NotFound:
             self.own = None
+        members = self._agreed(self.own)
+        if members != self.members:
+            self.refused.clear()
+        self.members = members
         return self.policy
+
+    def listed(self) -> list[NamespaceId]:
+        """Return all whose records are wanted where only those of some are."""
+        names = {NamespaceId.parse(text) for text in self.policy.followed} | self.members
+        return sorted(name for name in names if str(name) not in self.policy.blocked)
 
     def change(self, change: Callable[[Policy], Policy]) -> Policy:
         """Put what `change` makes of the policy in force, and keep it; returns it."""
@@ -48,7 +67,8 @@ class Following:
         policy = self.policy
         if namespace == self.own:
             return False
-        if not policy.names(namespace):
+        is_agreed = namespace in self.members and str(namespace) not in policy.blocked
+        if not is_agreed and not policy.names(namespace):
             return True
         if policy.records_max is None and policy.bytes_max is None:
             return False

@@ -21,7 +21,7 @@ from p2phub.core.names import parse_endpoint
 from p2phub.core.noderecord import open_node_record
 from p2phub.protocol.gossip import Mark, Telling
 from p2phub.protocol.membership import Ask, Command, Contact, Exchange, Leave, Origin
-from p2phub.protocol.talk import TOLD_MAX, Heard, Push, Reply, Say, sign_talk
+from p2phub.protocol.talk import TOLD_MAX, Federate, Heard, Push, Reply, Say, sign_talk
 from p2phub.protocol.talk import Ask as SayAsk
 from p2phub.protocol.talk import Exchange as SayExchange
 from p2phub.protocol.talk import Leave as SayLeave
@@ -30,6 +30,7 @@ from p2phub.store.peers import Peer
 from .calling import ban_peer, converse
 from .confirm import note_held, own_log
 from .disk import on_disk
+from .federationtalk import hear_state
 from .neighbours import contact_of, cost_network, slot_network
 from .news import Message, compose, take
 from .node import Node
@@ -321,6 +322,10 @@ async def hear(node: Node, heard: Heard, host: str, nursery: trio.Nursery) -> Re
             return Reply(members.is_active(heard.node), tuple(await on_disk(_records, node, told)))
         case Push() as push:
             return await _take_push(node, heard.node, push, host)
+        case Federate(state):
+            await _introduce(node, heard, host)
+            known = await hear_state(node, heard.node, state)
+            return Reply(members.is_active(heard.node), federation=known)
 
 
 async def _introduce(node: Node, heard: Heard, host: str) -> None:

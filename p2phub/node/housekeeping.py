@@ -11,9 +11,10 @@ from p2phub.store.disk import disk_errors, free_bytes
 
 from .disk import on_disk
 from .events import Notice, Tell, ignore
+from .identity import own_namespace
 from .node import Node
 from .pledging import pledged_manifests
-from .resolve import own_namespace, resolve
+from .resolve import resolve
 from .results import DiskUse, Freed, StoredRepository
 
 IN_USE_S = 600  # seconds without a new chunk until a partial counts as given up

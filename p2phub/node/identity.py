@@ -117,6 +117,14 @@ def own_signers(node: Node, role: Role) -> list[Signer]:
     return [keys[key] for key in role.keys if key in keys]
 
 
+def own_namespace(node: Node) -> NamespaceId | None:
+    """Return the namespace that this home publishes in, None if it has none."""
+    try:
+        return own_identity(node).namespace
+    except NotFound:
+        return None
+
+
 def own_publisher(node: Node) -> tuple[Identity, Signer]:
     """Return the identity that this home publishes as, and the key with which it does.
 

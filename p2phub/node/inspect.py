@@ -40,11 +40,12 @@ from .confirm import own_confirmations
 from .disk import on_disk
 from .events import Tell, ignore
 from .housekeeping import kept_manifests
+from .identity import own_namespace
 from .names import find
 from .node import Node
 from .opened import Opened
 from .opening import open_sealed
-from .resolve import Target, find_namespace, load_manifest, own_namespace, resolve
+from .resolve import Target, find_namespace, load_manifest, resolve
 from .results import ConfirmedBy, FileInfo, LogLine, PeerInfo, RepositoryInfo, Status
 
 _SHOWN_MAX = 253_370_764_800  # seconds since 1970: the first day of the year 9999, in any time zone

@@ -14,11 +14,13 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import trio
+from msgspec.structs import replace
 
+from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.choices import LINK_CLASSES, LinkClass
 from p2phub.core.errors import InvalidData, StoreError
 from p2phub.core.labels import Labels
-from p2phub.core.limits import LinkSettings
+from p2phub.core.limits import Limit, LinkSettings
 from p2phub.core.links import IPAddress, IPNetwork, classify, parse_ip
 from p2phub.core.noderecord import labels_of
 from p2phub.net.interfaces import own_subnets
@@ -30,6 +32,7 @@ from p2phub.store.peers import Peer
 from p2phub.store.store import Store
 
 from .disk import on_disk
+from .federations import Agreed
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +70,8 @@ class Links:
         self._looking = trio.Lock()  # whoever comes meanwhile waits for what is found
         self._subnets: list[IPNetwork] = []
         self._labels: dict[IPAddress, Labels] = {}
+        self._agreed = Agreed({}, {}, {})
+        self._members: dict[IPAddress, LinkClass] = {}  # where nodes of other members of federations are
         self._names: dict[str, IPAddress | None] = {}
         self._subnets_at = self._labels_at = self._names_at = -math.inf  # seconds
         self._apply(settings)
@@ -92,10 +97,23 @@ class Links:
                 self._apply(stored or LinkSettings())
         return self.settings
 
+    def agree(self, agreed: Agreed) -> None:
+        """Put in force at once what members of federations agreed on."""
+        if agreed != self._agreed:
+            self._agreed = agreed
+            self._labels_at = -math.inf
+            self._apply(self.settings)
+
+    def _limit(self, settings: LinkSettings, link: LinkClass) -> Limit:
+        """Return what may be used of `link`: what its owner and what others agreed on, whichever is less."""
+        limit = settings.limit(link)
+        up, down = self._agreed.rates.get(link, (None, None))
+        return replace(limit, up=_least(limit.up, up), down=_least(limit.down, down))
+
     def _apply(self, settings: LinkSettings) -> None:
         self.settings = settings
         for link, limits in self._classes.items():
-            limit = settings.limit(link)
+            limit = self._limit(settings, link)
             limits.background = limit.background
             limits.up.set_rate(limit.up)
             limits.down.set_rate(limit.down)
@@ -105,20 +123,30 @@ class Links:
 
     # ── classes ─────────────────────────────────────────────────────────────
 
-    async def class_of(self, who: Peer | str, host: str | None = None) -> LinkClass:
+    async def class_of(self, who: Peer | str, host: str | None = None, caller: Caller = ANYBODY) -> LinkClass:
         """Return the class of the link to a peer, or to whoever is at an address or name.
 
         host: where the peer is called; if it is not said, the first of its endpoints.
+        caller: who is at the address, as far as that was proved.
         """
         await self.refresh()
         if isinstance(who, Peer):
             address = await self._address(host or (who.endpoints[0][0] if who.endpoints else ""))
-            labels = _labels(who.record)
+            labels, agreed = _labels(who.record), self._agreed.links.get(who.node)
         else:
             address = await self._address(who)
             labels = await self._labels_of(address)
+            agreed = self._agreed_with(caller) if caller.node else self._members.get(address) if address else None
         subnets = await self._own_subnets()
-        return classify(address, labels, own=self._own, subnets=subnets, rules=self.settings)
+        return classify(address, labels, own=self._own, subnets=subnets, rules=self.settings, agreed=agreed)
+
+    def _agreed_with(self, caller: Caller) -> LinkClass | None:
+        """Return the class that was agreed on for links to a node that a member named, or that acts for one."""
+        if caller.node is not None and caller.node in self._agreed.links:
+            return self._agreed.links[caller.node]
+        return next(
+            (self._agreed.members[each] for each in sorted(caller.namespaces & self._agreed.members.keys())), None
+        )
 
     async def _own_subnets(self) -> list[IPNetwork]:
         async with self._looking:
@@ -129,22 +157,27 @@ class Links:
 
     async def _labels_of(self, address: IPAddress | None) -> Labels:
         """Return the labels of a known peer at `address`; whoever calls shows no record."""
-        if not self._own and not self.settings.labels:
+        if not self._own and not self.settings.labels and not self._agreed.links:
             return Labels()  # they would make no difference
         async with self._looking:
             if trio.current_time() - self._labels_at > LABELS_S:
-                self._labels = await on_disk(self._labels_by_address)
+                self._labels, self._members = await on_disk(self._known_by_address)
                 self._labels_at = trio.current_time()
         return self._labels.get(address, Labels()) if address else Labels()
 
-    def _labels_by_address(self) -> dict[IPAddress, Labels]:
-        found: dict[IPAddress, Labels] = {}
+    def _known_by_address(self) -> tuple[dict[IPAddress, Labels], dict[IPAddress, LinkClass]]:
+        """Return the labels of known peers, and the classes agreed on for members of federations, by where they are."""
+        labels_at: dict[IPAddress, Labels] = {}
+        members: dict[IPAddress, LinkClass] = {}
         for peer in self._store.peers.all():
-            if labels := _labels(peer.record):
-                for host, _ in peer.endpoints:
-                    if address := parse_ip(host):
-                        found.setdefault(address, labels)
-        return found
+            labels, agreed = _labels(peer.record), self._agreed.links.get(peer.node)
+            for host, _ in peer.endpoints if labels or agreed else ():
+                if address := parse_ip(host):
+                    if labels:
+                        labels_at.setdefault(address, labels)
+                    if agreed:
+                        members.setdefault(address, agreed)
+        return labels_at, members
 
     async def _address(self, host: str) -> IPAddress | None:
         """Return the address of `host`, None if it has none or that takes too long to find out."""
@@ -218,6 +251,11 @@ async def open_links(store: Store, own: Labels) -> Links:
     """Return the links of the node that `store` belongs to, whose own labels are `own`."""
     settings = await on_disk(lambda: store.settings.get(SETTING, LinkSettings))
     return Links(store, own, settings or LinkSettings())
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    limits = [each for each in (one, other) if each is not None]
+    return min(limits, default=None)
 
 
 def _labels(record: bytes | None) -> Labels:

@@ -24,10 +24,9 @@ from p2phub.core.upstream import NAMES_MAX, Foreign, Listing, is_commit, parse_f
 from .arrivals import bring, bring_from_peers, find_here, may_share, wanting
 from .disk import from_thread, on_disk
 from .events import Event, Notice, Progress, Tell
-from .identity import publish_record
+from .identity import own_namespace, publish_record
 from .node import Node
 from .publish import SourceFile, describe
-from .resolve import own_namespace
 from .results import MirrorInfo, TrustedMirrors
 from .upstream import list_commit, look_up
 

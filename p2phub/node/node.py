@@ -27,6 +27,7 @@ from p2phub.protocol.dialling import Dialling
 from p2phub.store.keys import load_or_create_key
 from p2phub.store.store import Store
 
+from . import federations
 from .access import Access
 from .acting import Acting
 from .authority import Authority
@@ -40,7 +41,7 @@ from .naming import Naming
 from .neighbours import Neighbours
 from .openanswers import OpenAnswers
 from .opened import OpenedLately
-from .promises import Promises
+from .promises import Promises, Wake
 from .results import SwarmProvider
 from .settings import Settings
 from .upstream import Hub
@@ -106,6 +107,7 @@ class Node:
     calls: Calls = field(init=False)
     opened: OpenedLately = field(default_factory=OpenedLately)
     promises: Promises = field(default_factory=Promises)
+    federated: Wake = field(default_factory=Wake)  # the task that tells members of federations
     started: float = field(init=False)  # seconds since 1970
     dialling: Dialling = field(default_factory=Dialling)
     neighbours: Neighbours = field(init=False)
@@ -123,9 +125,13 @@ class Node:
     def __post_init__(self) -> None:
         self.started = self.clock()
         self.neighbours = Neighbours(self.id, self.rng)
-        self.following = Following(self.store, lambda: own_identity(self).namespace)
         self.calls = Calls(self.key, self.clock)
         self.authority = Authority(self.id, self.store, self.clock)
+        self.following = Following(
+            self.store,
+            lambda: own_identity(self).namespace,
+            lambda own: federations.followed(self.store, own, self.clock()),
+        )
         self.access = Access(self.store, self.clock)
         self.naming = Naming()
         self.open_answers = OpenAnswers(self._has_lost)

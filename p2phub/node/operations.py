@@ -25,6 +25,7 @@ from p2phub.core.choices import (
     Profile,
     Visibility,
 )
+from p2phub.core.federation import INVITE_SIZE_MAX, OFFER_DAYS_MAX, Terms
 from p2phub.core.limits import RATE_MAX, LinkSettings
 from p2phub.core.locked import NAMES_MAX, Locked
 from p2phub.core.origins import GIVEN_MAX, ORIGIN_URLS_MAX
@@ -42,9 +43,11 @@ from .results import (
     DiskUse,
     DomainFile,
     Done,
+    FederationInfo,
     FetchResult,
     FileResult,
     Freed,
+    InviteInfo,
     LogLine,
     MirrorInfo,
     ModelSignature,
@@ -466,6 +469,58 @@ class PledgeRemove(Operation, tag="pledge-rm", frozen=True):
     reference: Text
 
 
+FederationText = Annotated[str, Meta(min_length=1, max_length=64)]  # its name, or its id
+
+
+class FederationInvite(Operation, tag="federation-invite", frozen=True):
+    """Invite somebody to a federation, which is founded with `terms` if there is none of this name."""
+
+    name: FederationText
+    namespace: Text | None = None  # who alone may use it
+    days: Annotated[int, Meta(ge=1, le=OFFER_DAYS_MAX)] = 7
+    terms: Terms | None = None
+
+
+class FederationRead(Operation, tag="federation-read", frozen=True):
+    """Show what an invitation invites to."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=INVITE_SIZE_MAX)]
+
+
+class FederationJoin(Operation, tag="federation-join", frozen=True):
+    """Agree to the terms of an invitation, and become a member."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=INVITE_SIZE_MAX)]
+
+
+class FederationList(Operation, tag="federation-ls", frozen=True):
+    name: FederationText | None = None
+
+
+class FederationLeave(Operation, tag="federation-leave", frozen=True):
+    name: FederationText
+
+
+class FederationAccept(Operation, tag="federation-accept", frozen=True):
+    """Agree to the terms as they are now."""
+
+    name: FederationText
+
+
+class FederationSetTerms(Operation, tag="federation-terms", frozen=True):
+    """Change the terms of a federation that this home coordinates."""
+
+    name: FederationText
+    terms: Terms
+
+
+class FederationRemove(Operation, tag="federation-rm", frozen=True):
+    """Let a member belong to it no longer."""
+
+    name: FederationText
+    namespace: Text
+
+
 AnyOperation = (
     PublishFolder | Fetch | FetchFile | Search | Info | Log | ListConflicts | Verify | MoveBranch | YankVersion
     | GrantAccess | RevokeAccess | ListGrants
@@ -480,6 +535,8 @@ AnyOperation = (
     | TrustAdd | TrustAccept | TrustRemove | TrustList | TrustWhy | ClaimDomain | CheckDomain
     | TellIdentity
     | PledgeAdd | PledgeList | PledgeRemove
+    | FederationInvite | FederationRead | FederationJoin | FederationList | FederationLeave | FederationAccept
+    | FederationSetTerms | FederationRemove
 )  # fmt: skip
 
 # What each operation returns, so that both ends of the control API agree.
@@ -546,6 +603,14 @@ RESULTS: dict[type[Operation], Any] = {
     PledgeAdd: PledgeInfo,
     PledgeList: list[PledgeInfo],
     PledgeRemove: PledgeInfo,
+    FederationInvite: InviteInfo,
+    FederationRead: FederationInfo,
+    FederationJoin: FederationInfo,
+    FederationList: list[FederationInfo],
+    FederationLeave: FederationInfo,
+    FederationAccept: FederationInfo,
+    FederationSetTerms: FederationInfo,
+    FederationRemove: FederationInfo,
 }
 
 

@@ -26,10 +26,11 @@ from p2phub.store.pledges import Promise, Release
 
 from .disk import on_disk
 from .events import Tell
-from .identity import own_identity, publish_record
+from .federations import Membership, covered, memberships
+from .identity import own_identity, own_namespace, publish_record
 from .node import Node
 from .replicate import ask_for_news
-from .resolve import find_namespace, own_namespace, resolve
+from .resolve import find_namespace, resolve
 from .results import PledgeInfo, Pledger, PledgeState
 
 DAY_S = 24 * 3600
@@ -156,9 +157,21 @@ def own_promises(node: Node) -> list[Promise]:
 
 def pledged_manifests(node: Node) -> set[ManifestId]:
     """Return all revisions that this node promised to keep: none of them goes, also if others have it."""
-    return {
-        release.manifest for promise in own_promises(node) for release in node.store.pledges.releases(promise.subject)
-    }
+    releases = node.store.pledges.releases
+    pledged = {release.manifest for promise in own_promises(node) for release in releases(promise.subject)}
+    return pledged | {release.manifest for _, release in _mirrored(node)}
+
+
+def _mirrored(node: Node) -> list[tuple[Membership, Release]]:
+    """Return what members of federations keep together, this node among them."""
+    store = node.store
+    found = []
+    for each in memberships(store, own_namespace(node), node.clock()):
+        if each.terms.replicas and node.id in each.nodes:
+            for publisher in each.terms.publishers or sorted(each.members):
+                releases = store.pledges.releases(Subject(publisher=publisher))
+                found += [(each, release) for release in releases if covered(store, each, release)]
+    return found
 
 
 def all_duties(node: Node) -> dict[ManifestId, Duty]:
@@ -186,6 +199,10 @@ def all_duties(node: Node) -> dict[ManifestId, Duty]:
                 about = [promise for subject in subjects for promise in promises_about(subject)]
             for promise in about:
                 _add(duty, promise.node, promise.replicas)
+    for membership, release in _mirrored(node):
+        duty = duties.setdefault(release.manifest, Duty(release))
+        for member in membership.nodes:
+            _add(duty, member, membership.terms.replicas)
     return duties
 
 
@@ -199,7 +216,8 @@ def counted_publishers(node: Node) -> set[NamespaceId]:
     """Return whose promises count: one's own, and those of whom the owner of this node chose."""
     own = own_namespace(node)
     followed = {NamespaceId.parse(name) for name in node.following.refresh().followed}
-    return followed | ({own} if own else set())
+    members = {member for each in memberships(node.store, own, node.clock()) for member in each.members}
+    return followed | members | ({own} if own else set())
 
 
 def standing(node: Node, duty: Duty) -> Standing:

@@ -18,14 +18,21 @@ class Problem:
     next_try: float  # on trio's clock
 
 
-class Promises:
-    """What the task that keeps promises found out, and what wakes it."""
+class Wake:
+    """What wakes a task that looks from time to time, when there is something to do."""
 
     def __init__(self) -> None:
-        self.problems: dict[ManifestId, Problem] = {}
         self.woken = trio.Event()
 
     def wake(self) -> None:
-        """Let the task look at once: something was promised, or taken back."""
+        """Let the task look at once."""
         self.woken.set()
         self.woken = trio.Event()
+
+
+class Promises(Wake):
+    """What the task that keeps promises found out, and what wakes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.problems: dict[ManifestId, Problem] = {}

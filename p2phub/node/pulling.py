@@ -71,7 +71,7 @@ async def pull(node: Node, client: PeerClient) -> int:
         return 0
     if policy.mode == "listed":
         # Of all others it would only learn what it does not want.
-        return await take_followed(node, client, [NamespaceId.parse(text) for text in policy.followed])
+        return await take_followed(node, client, node.following.listed())
     return await _take_logs(node, client, logs)
 
 

@@ -24,7 +24,7 @@ from .calling import nobody_to_ask, require_peers, usable_peers
 from .disk import on_disk
 from .events import Notice, Tell, ignore
 from .fresh import tell_freshness
-from .identity import own_identity
+from .identity import own_namespace as own_namespace
 from .lookalikes import model_warnings
 from .names import find
 from .node import Node
@@ -104,14 +104,6 @@ async def find_namespace(node: Node, reference: NameRef, tell: Tell) -> Namespac
             hint="names look like NAMESPACE/MODEL@1.0.0; `p2phub search` shows them",
         )
     return own
-
-
-def own_namespace(node: Node) -> NamespaceId | None:
-    """Return the namespace that this home publishes in, None if it has none."""
-    try:
-        return own_identity(node).namespace
-    except NotFound:
-        return None
 
 
 async def _resolve_hash(node: Node, text: str, reference: HashRef) -> Target:

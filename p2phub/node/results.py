@@ -468,6 +468,52 @@ class PledgeState(Struct, frozen=True):
     problem: str | None  # why one of them does not come
 
 
+class InviteInfo(Struct, frozen=True):
+    """An invitation to a federation."""
+
+    name: str
+    federation: str  # its id
+    text: str  # to be passed on: whoever has it can use it
+    expires: int  # seconds since 1970
+    namespace: str | None  # who alone may use it
+
+
+class FederationTerms(Struct, frozen=True):
+    """What members do for each other."""
+
+    publishers: list[str]  # whose repositories it is about; none: the members'
+    kinds: list[str]
+    licenses: list[str]
+    replicas: int  # copies that are kept together; 0: nothing is mirrored
+    up: int | None  # bytes a second
+    down: int | None
+    link: LinkClass
+
+
+class FederationMember(Struct, frozen=True):
+    """A member, and whether its word stands."""
+
+    namespace: str
+    state: str  # member, left, other terms, over, key retired, unknown
+    nodes: list[str]  # that act for it
+    until: int | None  # seconds since 1970
+
+
+class FederationInfo(Struct, frozen=True):
+    """A federation as far as it is known here."""
+
+    name: str
+    federation: str  # its id
+    coordinator: str
+    version: int  # of its charter
+    expires: int  # seconds since 1970
+    member: bool  # this home is one now
+    members: list[FederationMember]
+    terms: FederationTerms
+    invitations: int = 0  # that were given out here and not used yet
+    contradicted: bool = False  # its coordinator signed two charters of one version
+
+
 class Status(Struct, frozen=True):
     """The node as a whole."""
 

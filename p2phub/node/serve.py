@@ -21,7 +21,7 @@ import trio
 
 from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import HubError, InvalidData, InvalidName
+from p2phub.core.errors import AccessDenied, HubError, InvalidData, InvalidName
 from p2phub.core.httpsig import SKEW_MAX_S
 from p2phub.core.ids import ContentId, LogId, ManifestId, NodeId
 from p2phub.core.names import format_endpoint, parse_endpoint
@@ -70,6 +70,7 @@ from p2phub.store.partial import pack_bits
 from . import mates
 from .authority import Unproven
 from .disk import on_disk
+from .federationtalk import answer_join
 from .fresh import statements_of
 from .gossip import hear
 from .maps import (
@@ -154,6 +155,7 @@ class PeerDoor:
             ("POST", r"/v1/private/heads", self._private_heads),
             ("POST", r"/v1/private/records", self._private_records),
             ("POST", r"/v1/private/news", self._private_news),
+            ("POST", r"/v1/federation/join", self._join_federation),
         ]
         if not node.settings.plain:
             self._routes.append(("POST", r"/v1/tickets", self._tickets))
@@ -270,7 +272,8 @@ class PeerDoor:
 
     async def _upstream(self, request: Request) -> Response:
         query = decode(request.body, UpstreamQuery, size_max=LARGE_QUERY_SIZE_MAX)
-        is_near = await self._node.links.class_of(request.host) not in EXPENSIVE
+        link = await self._node.links.class_of(request.host, caller=request.caller)
+        is_near = link not in EXPENSIVE
         return Response(200, encode(await mates.answer(self._node, request.caller, query, is_near=is_near)))
 
     async def _private_heads(self, request: Request) -> Response:
@@ -291,6 +294,12 @@ class PeerDoor:
             return _unproven("private logs are told of by a signed request")
         answer = await hear_private(self._node, request.caller, news, request.host, self._background)
         return Response(200, encode(answer))
+
+    async def _join_federation(self, request: Request) -> Response:
+        try:
+            return Response(200, encode(await answer_join(self._node, request.body)))
+        except AccessDenied as exc:
+            return _text(403, str(exc))
 
     async def _consistency(self, request: Request) -> Response:
         query = decode(request.body, ConsistencyQuery, size_max=FRAME_SIZE_MAX)
@@ -387,7 +396,7 @@ class PeerDoor:
         if total > SPAN_BYTES_MAX:
             return _text(400, f"{total} bytes in one request, the limit is {SPAN_BYTES_MAX}")
         links = self._node.links
-        link = await links.class_of(request.host)
+        link = await links.class_of(request.host, caller=request.caller)
         turn = None
         with trio.move_on_after(SLOT_WAIT_S):
             turn = await links.take_turn(link, caller_of(request.host), background=query.background)

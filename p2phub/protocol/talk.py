@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from p2phub.core.encoding import decode, encode
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX, Envelope, seal
 from p2phub.core.errors import InvalidData
+from p2phub.core.federation import State
 from p2phub.core.fresh import SignedFresh
 from p2phub.core.identity import CHAIN_MAX
 from p2phub.core.ids import LogId, NodeId
@@ -75,7 +76,13 @@ class Push(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, 
     stopped: Annotated[tuple[StoppedLog, ...], Meta(max_length=STOPPED_MAX)] = ()  # of which comparing tells more
 
 
-Say = Ask | Leave | Exchange | Push
+class Federate(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="federate"):
+    """Tells what is known of a federation, and asks for as much; spec/federation.md §5."""
+
+    state: State
+
+
+Say = Ask | Leave | Exchange | Push | Federate
 
 
 class Talk(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -104,6 +111,7 @@ class Reply(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     was_news: bool = False  # something that came whole was news
     holds: bool = False  # all that came whole is there now
     wanted: Annotated[tuple[Wanted, ...], Meta(max_length=WORD_MAX)] = ()
+    federation: State | None = None  # to a member that told of it
 
 
 class Heard(Struct, frozen=True):

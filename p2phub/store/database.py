@@ -783,6 +783,28 @@ MIGRATIONS = (
         PRIMARY KEY (manifest, node)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE federations (
+        federation BLOB PRIMARY KEY,
+        version    INTEGER NOT NULL,
+        charter    BLOB NOT NULL,      -- signed; the newest that was ever seen
+        contradicted INTEGER NOT NULL  -- 1: its coordinator signed another one of a version that was here
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE agreements (          -- the last word of each who is or was a member
+        federation BLOB NOT NULL,
+        namespace  BLOB NOT NULL,
+        serial     INTEGER NOT NULL,
+        agreement  BLOB NOT NULL,      -- signed
+        PRIMARY KEY (federation, namespace)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE invitations (         -- that were given out here
+        digest     BLOB PRIMARY KEY,   -- of the secret
+        federation BLOB NOT NULL,
+        namespace  BLOB,               -- who may use it; NULL: anybody
+        expires    INTEGER NOT NULL,   -- seconds since 1970
+        used_by    BLOB                -- namespace
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.

@@ -13,7 +13,7 @@ from sqlite3 import Connection, Row
 
 from msgspec import Struct
 
-from p2phub.core.ids import ManifestId, NamespaceId, NodeId
+from p2phub.core.ids import LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.pledges import Subject
 from p2phub.core.records import Pledge, Unpledge
 
@@ -41,6 +41,8 @@ class Release(Struct, frozen=True, order=True):
     model: str | None = None
     kind: str | None = None
     size: int | None = None  # bytes of its files, once the manifest is here
+    log: LogId | None = None  # where it was published, with the index of the record
+    index: int | None = None
 
 
 class Check(Struct, frozen=True):
@@ -84,18 +86,24 @@ class Pledges:
                 ).fetchone()
                 return [Release(subject.manifest, size=row["size"] if row else None)]
             rows = connection.execute(
-                "SELECT DISTINCT r.manifest, identities.namespace, repositories.model, r.kind, m.size"
+                "SELECT r.manifest, identities.namespace, repositories.model, r.kind, m.size, logs.log, r.idx"
                 " FROM identities JOIN repositories ON repositories.publisher = identities.number"
                 " JOIN release_rows AS r ON r.repository = repositories.number"
-                " LEFT JOIN manifests AS m ON m.manifest = r.manifest"
+                " JOIN logs ON logs.number = r.log_number LEFT JOIN manifests AS m ON m.manifest = r.manifest"
                 " WHERE identities.namespace = ?1 AND (?2 = '' OR repositories.model = ?2)"
-                " ORDER BY r.manifest, repositories.model",
+                " ORDER BY r.manifest, r.time, logs.log, r.idx",
                 (subject.publisher, subject.model or ""),
             ).fetchall()
         found: dict[bytes, Release] = {}
         for row in rows:
             release = Release(
-                ManifestId(row["manifest"]), NamespaceId(row["namespace"]), row["model"], row["kind"], row["size"]
+                ManifestId(row["manifest"]),
+                NamespaceId(row["namespace"]),
+                row["model"],
+                row["kind"],
+                row["size"],
+                LogId(row["log"]),
+                row["idx"],
             )
             found.setdefault(row["manifest"], release)
         return list(found.values())

@@ -14,6 +14,7 @@ from .conflicts import Conflicts
 from .database import REBUILT, Database
 from .delegations import Delegations
 from .digests import Digests
+from .federations import Federations
 from .forks import Forks
 from .fresh import Statements
 from .holdings import Holdings
@@ -72,6 +73,7 @@ class Store:
         self.fresh = Statements(self.database)
         self.witnesses = Witnesses(self.database)
         self.pledges = Pledges(self.database)
+        self.federations = Federations(self.database)
         self.mirrors = Mirrors(self.database)
         self.seals = Seals(self.database)
         self.uploads = Uploads(layout.uploads)

@@ -7,8 +7,8 @@ from starlette.responses import JSONResponse, Response
 
 from p2phub.gateway.guard import Guard
 from p2phub.node.disk import on_disk
+from p2phub.node.identity import own_namespace
 from p2phub.node.node import Node
-from p2phub.node.resolve import own_namespace
 
 from .errors import Refusal
 

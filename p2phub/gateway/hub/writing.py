@@ -25,8 +25,9 @@ from p2phub.node import branches
 from p2phub.node.committing import Change, Delete, Put, commit, publish_revision, uploads_of
 from p2phub.node.disk import on_disk
 from p2phub.node.events import ignore
+from p2phub.node.identity import own_namespace
 from p2phub.node.node import Node
-from p2phub.node.resolve import find_namespace, own_namespace
+from p2phub.node.resolve import find_namespace
 
 from .account import Account
 from .errors import Refusal, no_entry, no_revision, not_served

@@ -1,0 +1,69 @@
+"""Do what operations about federations say."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from p2phub.core.ids import NamespaceId
+
+from . import federating
+from .events import Tell
+from .node import Node
+from .operations import (
+    FederationAccept,
+    FederationInvite,
+    FederationJoin,
+    FederationLeave,
+    FederationList,
+    FederationRead,
+    FederationRemove,
+    FederationSetTerms,
+    Operation,
+)
+from .results import FederationInfo, InviteInfo
+
+
+async def _invite(node: Node, op: FederationInvite, tell: Tell) -> InviteInfo:
+    whom = NamespaceId.parse(op.namespace) if op.namespace else None
+    return await federating.invite(node, op.name, whom=whom, days=op.days, terms=op.terms)
+
+
+async def _read(node: Node, op: FederationRead, tell: Tell) -> FederationInfo:
+    return await federating.read_invitation(node, op.text)
+
+
+async def _join(node: Node, op: FederationJoin, tell: Tell) -> FederationInfo:
+    return await federating.join(node, op.text)
+
+
+async def _list(node: Node, op: FederationList, tell: Tell) -> list[FederationInfo]:
+    return await federating.show(node, op.name)
+
+
+async def _leave(node: Node, op: FederationLeave, tell: Tell) -> FederationInfo:
+    return await federating.leave(node, op.name)
+
+
+async def _accept(node: Node, op: FederationAccept, tell: Tell) -> FederationInfo:
+    return await federating.accept(node, op.name)
+
+
+async def _set_terms(node: Node, op: FederationSetTerms, tell: Tell) -> FederationInfo:
+    return await federating.set_terms(node, op.name, op.terms)
+
+
+async def _remove(node: Node, op: FederationRemove, tell: Tell) -> FederationInfo:
+    return await federating.remove(node, op.name, NamespaceId.parse(op.namespace))
+
+
+HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = {
+    FederationInvite: _invite,
+    FederationRead: _read,
+    FederationJoin: _join,
+    FederationList: _list,
+    FederationLeave: _leave,
+    FederationAccept: _accept,
+    FederationSetTerms: _set_terms,
+    FederationRemove: _remove,
+}
