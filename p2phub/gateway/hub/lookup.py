@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import trio
 
+from p2phub.core import private
 from p2phub.core.access import ANYBODY
 from p2phub.core.choices import DEFAULT_BRANCH, Kind
 from p2phub.core.description import Card, Facts
@@ -171,7 +172,7 @@ class Lookup:
             raise no_repository(str(exc)) from exc
 
         async def look() -> str | None:
-            return await on_disk(self._node.store.listing.kind, namespace, reference.model)
+            return await on_disk(self._kind, namespace, reference.model)
 
         known = await find(look)
         if known is None:
@@ -179,6 +180,14 @@ class Lookup:
         if known != kind:
             raise no_repository(f"{name} is a {known}, not a {kind}")
         return Repository(name, kind, namespace, reference.model)
+
+    def _kind(self, namespace: NamespaceId, model: str) -> str | None:
+        """Return the kind of a repository, None if there is none for those for whom this finds things."""
+        # Before anything is looked up: what is hidden is answered as what is not there, in the same way.
+        hidden = self._audience is not Audience.OWNER and self._node.store.private.is_private(
+            private.Repository(namespace, model)
+        )
+        return None if hidden else self._node.store.listing.kind(namespace, model)
 
     async def commit(self, kind: Kind, name: str, revision: str | None = None) -> Commit:
         """Return the commit that `revision` (None: `main`) stands for. Raises Refusal."""
