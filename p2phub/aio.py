@@ -57,6 +57,8 @@ async def fetch(
     origins: Sequence[str] = (),
     background: bool = False,
     sealed: bool = False,
+    allow_pickle: bool = False,
+    with_code: bool = False,
     peers: Sequence[str] = (),
     home: PathLike | None = None,
     offline: bool = False,
@@ -71,6 +73,8 @@ async def fetch(
     What they send is verified like what peers send. P2PHUB_FROM holds more of them.
     background: let all other traffic go first, here and at the peers.
     sealed: keep what is sealed as it is, for others; it is not opened, and `result.path` is None.
+    allow_pickle: take pickles too, if a scan finds nothing in them but data. with_code: take programs too.
+    Without these they are left out, and `result.left_out` says which.
     peers: addresses `p2phub://NODEID@HOST:PORT` to ask besides those that are known.
     Raises NotFound, Offline, Conflict, NoSpace and other HubErrors.
     """
@@ -86,6 +90,8 @@ async def fetch(
         origins=with_given_origins(origins),
         background=background,
         sealed=sealed,
+        allow_pickle=allow_pickle,
+        with_code=with_code,
     )
     result: FetchResult = await _run(operation, home, offline, on_event, peers)
     return result
@@ -235,12 +241,14 @@ async def snapshot_download(
     allow_patterns: Sequence[str] | str | None = None,
     ignore_patterns: Sequence[str] | str | None = None,
     local_files_only: bool = False,
+    allow_pickle: bool = False,
+    with_code: bool = False,
     home: PathLike | None = None,
     on_event: Tell = ignore,
 ) -> str:
     """Return the folder with the files of `repo_id` at `revision`, fetched if need be.
 
-    The arguments are named as the existing hub's client has them.
+    The arguments are named as the existing hub's client has them; `allow_pickle` and `with_code` are as for `fetch`.
     """
     result = await fetch(
         _reference(repo_id, revision),
@@ -250,6 +258,8 @@ async def snapshot_download(
         kind=repo_type,
         home=home,
         offline=local_files_only,
+        allow_pickle=allow_pickle,
+        with_code=with_code,
         on_event=on_event,
     )
     if result.path is None:
@@ -281,6 +291,9 @@ async def file_download(
         local_dir=local_dir,
         allow_patterns=exact_pattern(path),
         local_files_only=local_files_only,
+        # Who names a file wants it; what is in it is looked at all the same.
+        allow_pickle=True,
+        with_code=True,
         home=home,
         on_event=on_event,
     )

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import fnmatch
+from typing import TYPE_CHECKING
 
 import click
 
 from .running import json_option, offline_option, peer_option, print_json, run
 from .text import human_bytes, human_time, say, shorten
+
+if TYPE_CHECKING:
+    from p2phub.node.results import FoundBy
+
+FOUND_SHOWN = 20  # that publishers found of one repository
 
 
 @click.command()
@@ -47,12 +53,23 @@ def info(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) ->
         ("origins", ", ".join(result.origin_urls)),
         ("sealed", result.sealed),
         ("pinned", "yes" if result.pinned else "no"),
+        ("recalled", None if result.recalled is None else result.recalled or "by its publisher"),
+        *(("found", _found(each)) for each in result.found[:FOUND_SHOWN]),
     ]
     for label, value in rows:
         if value:
             say(f"{label:>13}  {value}")
     if card and card.excerpt:
         say(f"\n{card.excerpt}")
+
+
+def _found(found: FoundBy) -> str:
+    """Return what a publisher found, in a line."""
+    score = f" {found.metric} = {found.value}" if found.metric else ""
+    tool = f" with {found.tool}" if found.tool else ""
+    where = f" of {found.path}" if found.path else ""
+    words = f": {shorten(found.message, 60)}" if found.message else ""
+    return f"{found.claim}{where}{tool}: {found.verdict}{score}, says {found.namespace}{words}"
 
 
 @click.command()
@@ -133,3 +150,18 @@ def yank(name: str, message: str, as_json: bool) -> None:
         print_json(result)
     else:
         say(f"yanked {result.model}@{result.version}")
+
+
+@click.command()
+@click.argument("name", metavar="MODEL@REVISION")
+@click.option("-m", "--message", default="", help="Why.")
+@json_option
+def recall(name: str, message: str, as_json: bool) -> None:
+    """Take a revision of yours back, for ever: it is not found, fetched or served any more, but where it is pledged."""
+    from p2phub.node.operations import RecallRevision
+
+    result = run(RecallRevision(name, message))
+    if as_json:
+        print_json(result)
+    else:
+        say(f"recalled {result.revision} of {result.model}")

@@ -108,13 +108,15 @@ def df(as_json: bool) -> None:
     show_default=True,
     help="How files share their bytes with the store.",
 )
+@click.option("--allow-pickle", is_flag=True, help="Show pickles too, if a scan finds nothing in them but data.")
+@click.option("--with-code", is_flag=True, help="Show programs too (.py and the like).")
 @json_option
-def view(view: str, folder: Path | None, link: str, as_json: bool) -> None:
+def view(view: str, folder: Path | None, link: str, allow_pickle: bool, with_code: bool, as_json: bool) -> None:
     """Show all that is whole here in the cache of huggingface_hub: in DIR, or where it usually is."""
     from p2phub.node.operations import StoreView
 
     cache = str((folder or hub_cache()).expanduser().absolute())
-    shown = run(StoreView(view, cache, link))  # type: ignore[arg-type]
+    shown = run(StoreView(view, cache, link, allow_pickle, with_code))  # type: ignore[arg-type]
     if as_json:
         print_json(shown)
         return

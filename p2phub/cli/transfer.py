@@ -16,6 +16,8 @@ from .text import human_bytes, human_files, human_seconds, provider_name, say
 if TYPE_CHECKING:
     from p2phub.node.results import FetchResult, PublishResult
 
+LEFT_OUT_SHOWN = 10  # files
+
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=True, path_type=Path))
@@ -137,6 +139,9 @@ def _say_published(result: PublishResult) -> None:
 @from_option
 @click.option("--background", is_flag=True, help="Let all other traffic go first, here and at the peers.")
 @click.option("--sealed", is_flag=True, help="Keep what is sealed as it is, for others: it is not opened.")
+@click.option("--allow-pickle", is_flag=True, help="Take pickles too, if a scan finds nothing in them but data.")
+@click.option("--with-code", is_flag=True, help="Take programs too (.py and the like).")
+@click.option("--recalled", is_flag=True, help="Take it even if its publisher recalled it.")
 @offline_option
 @peer_option
 @json_option
@@ -152,6 +157,9 @@ def fetch(
     origins: tuple[str, ...],
     background: bool,
     sealed: bool,
+    allow_pickle: bool,
+    with_code: bool,
+    recalled: bool,
     offline: bool,
     peer: tuple[str, ...],
     as_json: bool,
@@ -174,6 +182,9 @@ def fetch(
         view=view,  # type: ignore[arg-type]
         background=background,
         sealed=sealed,
+        allow_pickle=allow_pickle,
+        with_code=with_code,
+        recalled=recalled,
     )
     result = run(operation, offline=offline, peers=peer)
     if as_json:
@@ -181,6 +192,7 @@ def fetch(
         return
     if dry_run:
         _say_forecast(result)
+        _say_left_out(result)
         return
     say(result.path or "kept as it is, sealed")
     files = f"{human_files(result.files)}, {human_bytes(result.size)}"
@@ -194,12 +206,21 @@ def fetch(
     else:
         # Not hashed again: `verify` does that.
         say(f"  {files}, nothing to fetch", err=True)
+    _say_left_out(result)
     for provider in result.providers:
         why = f" ({provider.reason})" if provider.reason else ""
         state = "" if provider.state == "giving" else f", {provider.state}{why}"
         over = f" over {provider.link}" if provider.link and provider.received else ""
         name = provider_name(provider.node, provider.origin)
         say(f"  {name}  {human_bytes(provider.received)}{over}{state}", err=True)
+
+
+def _say_left_out(result: FetchResult) -> None:
+    """Say which files the policy left out, one reason after the other."""
+    for out in result.left_out[:LEFT_OUT_SHOWN]:
+        say(f"  left out: {out.reason}" + (f"; {out.hint}" if out.hint else ""), err=True)
+    if len(result.left_out) > LEFT_OUT_SHOWN:
+        say(f"  left out: {len(result.left_out) - LEFT_OUT_SHOWN} more; --json lists them", err=True)
 
 
 def _say_forecast(result: FetchResult) -> None:

@@ -22,3 +22,8 @@ def from_json(data: bytes, type_: type[T]) -> T:
         return msgspec.json.decode(data, type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise InvalidData(f"not what was expected: {exc}") from exc
+
+
+def to_plain(value: Any) -> Any:
+    """Return `value` as dicts, lists, text and numbers, as its JSON would be read."""
+    return msgspec.to_builtins(value, enc_hook=str)

@@ -16,7 +16,7 @@ from .choices import GranteeKind, Kind
 from .encoding import decode, encode, read
 from .envelope import ENVELOPE_SIZE_MAX, PAYLOAD_SIZE_MAX, Envelope, seal
 from .errors import InvalidData
-from .ids import LogId, ManifestId, NamespaceId, NodeId, PublicKey
+from .ids import ContentId, LogId, ManifestId, NamespaceId, NodeId, PublicKey
 from .manifest import Time
 from .merkle import LOG_TREE
 from .names import BranchName, ModelName, VersionName
@@ -197,7 +197,41 @@ class Unpledge(_Place, frozen=True, tag_field="type", tag="unpledge", kw_only=Tr
     subject: Subject
 
 
-Record = Publish | Branch | Yank | Attest | Seal | Unseal | Grant | Ungrant | Pledge | Unpledge
+class Recall(_Position, frozen=True, tag_field="type", tag="recall", kw_only=True):
+    """`manifest` must not be used any more: it is not chosen by any name, not fetched and not served. For ever."""
+
+    manifest: ManifestId
+    message: Message = ""
+
+
+Judgement = Literal["evaluation", "scan", "review", "endorsement", "blocked"]
+Verdict = Literal["good", "bad", "withdrawn"]
+
+
+class Assess(_Position, frozen=True, tag_field="type", tag="assess", kw_only=True):
+    """What the publisher found of content, which may be anybody's: a manifest or a single file."""
+
+    claim: Judgement
+    verdict: Verdict
+    manifest: ManifestId | None = None  # one of the two
+    file: ContentId | None = None
+    publisher: NamespaceId | None = None  # whose `model` it was found as
+    score: Score | None = None  # of an evaluation
+    tool: Word | None = None  # what it was found with
+    message: Message = ""
+
+    def __post_init__(self) -> None:
+        if (self.manifest is None) == (self.file is None):
+            raise ValueError("an assessment is about a manifest or about a file")
+        if self.score is not None and self.claim != "evaluation":
+            raise ValueError(f"a {self.claim} has no score")
+        if self.claim == "blocked" and self.verdict == "good":
+            raise ValueError("what is blocked is not good: it is bad, or the word is withdrawn")
+
+
+Record = (
+    Publish | Branch | Yank | Attest | Seal | Unseal | Grant | Ungrant | Pledge | Unpledge | Recall | Assess
+)
 
 
 class Entry(Struct, frozen=True):

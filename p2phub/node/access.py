@@ -18,6 +18,9 @@ from p2phub.core.ids import Id
 from p2phub.core.private import Repository
 from p2phub.store.store import Store
 
+from .refused import Refused
+from .rules import Rulebook
+
 AnyId = TypeVar("AnyId", bound=Id)
 
 
@@ -57,10 +60,10 @@ class PrivateRepositories:
 class Access:
     """What the node lets others have."""
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float], rulebook: Rulebook) -> None:
         """clock: says the time, in seconds since 1970."""
         self.private = PrivateRepositories(store, clock)
-        self.rules: list[Rule] = [Restricted(store), self.private]
+        self.rules: list[Rule] = [Restricted(store), self.private, Refused(store, rulebook)]
         self._decoy_key = secrets.token_bytes(32)
 
     def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:

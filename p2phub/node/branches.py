@@ -1,4 +1,4 @@
-"""Move branches and yank versions of one's own repositories (spec/records.md §2)."""
+"""Move branches, yank versions and recall revisions of one's own repositories (spec/records.md §2)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from sqlite3 import Connection
 from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.ids import LogId
 from p2phub.core.names import NameRef, is_branch, is_version, parse_reference
-from p2phub.core.records import Branch, Record, Yank
+from p2phub.core.records import Branch, Recall, Record, Yank
 
 from .catchup import ready_to_publish
 from .disk import on_disk
-from .events import Tell
+from .events import Notice, Tell
 from .node import Node
 from .privatenews import announce
 from .resolve import load_manifest, resolve
-from .results import BranchResult, YankResult
+from .results import BranchResult, RecallResult, YankResult
 from .visibility import append_record
 
 
@@ -86,3 +86,35 @@ async def yank(node: Node, name: str, message: str, tell: Tell) -> YankResult:
     entry = await on_disk(append_record, node, reference.model, make)
     await announce(node, entry)
     return YankResult(reference.model, version, entry.record.index)
+
+
+async def recall(node: Node, name: str, message: str, tell: Tell) -> RecallResult:
+    """Say that a revision of one's own must not be used any more, for ever. Raises NotFound if there is none."""
+    identity, _ = await ready_to_publish(node, tell)
+    reference = parse_reference(name)
+    if not isinstance(reference, NameRef) or not reference.revision:
+        raise InvalidName(f"'{name}' names no revision: expected MODEL@1.2.0, or MODEL@HASH")
+    if reference.namespace not in (None, str(identity.namespace)):
+        raise InvalidName(f"'{reference.namespace}' is not your namespace")
+    target = await resolve(node, f"{identity.namespace}/{reference.model}@{reference.revision}", tell, refresh=False)
+    assert target.manifest is not None
+    manifest = target.manifest
+
+    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
+        return Recall(
+            namespace=identity.namespace,
+            log=log,
+            index=index,
+            previous=previous,
+            time=int(node.clock()),
+            model=reference.model,
+            manifest=manifest,
+            message=message,
+        )
+
+    entry = await on_disk(append_record, node, reference.model, make)
+    await announce(node, entry)
+    branches = await on_disk(node.store.catalogue.branches, identity.namespace, reference.model)
+    for branch in (branch for branch, claim in branches.items() if claim.manifest == manifest):
+        tell(Notice(f"{branch} still stands for it: `p2phub branch {reference.model} {branch} REVISION` moves it"))
+    return RecallResult(reference.model, str(manifest), entry.record.index)

@@ -15,9 +15,11 @@ from p2phub.core.limits import LinkSettings
 from p2phub.core.locked import Locked
 from p2phub.core.names import parse_address
 from p2phub.core.policy import Policy, changed
+from p2phub.core.rules import Consent
 from p2phub.core.search import Page
 
 from . import (
+    assessing,
     branches,
     claiming,
     federationops,
@@ -27,6 +29,7 @@ from . import (
     limits,
     locking,
     pledging,
+    rulecheck,
     sealops,
     trust,
     whohas,
@@ -47,9 +50,11 @@ from .node import Node, open_node
 from .operations import (
     AddPeers,
     AddWitness,
+    AssessContent,
     ChangePolicy,
     CheckDomain,
     CheckLocks,
+    CheckRules,
     CheckSignature,
     ClaimDomain,
     ExplainSwarm,
@@ -76,6 +81,7 @@ from .operations import (
     PledgeList,
     PledgeRemove,
     PublishFolder,
+    RecallRevision,
     RemovePeer,
     RemoveWitness,
     ReopenLog,
@@ -88,6 +94,7 @@ from .operations import (
     ShowBill,
     ShowLimits,
     ShowPolicy,
+    ShowRules,
     ShowSeal,
     SignModel,
     StoreAdopt,
@@ -112,6 +119,7 @@ from .operations import (
 from .replicate import ask_for_news
 from .results import (
     Adopted,
+    AssessResult,
     BillOfMaterials,
     BindingInfo,
     BranchResult,
@@ -129,12 +137,15 @@ from .results import (
     PeerInfo,
     PinResult,
     PledgeInfo,
+    PolicyCheck,
     PrivateInfo,
     Providers,
     PublishResult,
     Reason,
     RebuildResult,
+    RecallResult,
     RepositoryInfo,
+    ShownRules,
     SignatureCheck,
     Status,
     StoredRepository,
@@ -212,6 +223,7 @@ async def _fetch(node: Node, op: Fetch, tell: Tell) -> FetchResult:
         in_cache=op.view is not None,
         background=op.background,
         keep_sealed=op.sealed,
+        consent=Consent(pickles=op.allow_pickle, code=op.with_code, recalled=op.recalled),
     )
 
 
@@ -417,6 +429,33 @@ async def _set_policy(node: Node, op: ChangePolicy, tell: Tell) -> Policy:
     return await on_disk(node.following.change, change)
 
 
+async def _recall(node: Node, op: RecallRevision, tell: Tell) -> RecallResult:
+    return await branches.recall(node, op.name, op.message, tell)
+
+
+async def _assess(node: Node, op: AssessContent, tell: Tell) -> AssessResult:
+    return await assessing.assess(
+        node,
+        op.reference,
+        op.claim,
+        op.verdict,
+        path=op.path,
+        metric=op.metric,
+        tool=op.tool,
+        message=op.message,
+        tell=tell,
+    )
+
+
+async def _show_rules(node: Node, op: ShowRules, tell: Tell) -> ShownRules:
+    return await rulecheck.show(node)
+
+
+async def _check_rules(node: Node, op: CheckRules, tell: Tell) -> PolicyCheck:
+    consent = Consent(pickles=op.allow_pickle, code=op.with_code)
+    return await rulecheck.check_reference(node, op.reference, consent, tell)
+
+
 async def _store_list(node: Node, op: StoreList, tell: Tell) -> list[StoredRepository]:
     return await housekeeping.list_repositories(node)
 
@@ -450,7 +489,8 @@ async def _store_rebuild(node: Node, op: StoreRebuild, tell: Tell) -> RebuildRes
 
 
 async def _store_view(node: Node, op: StoreView, tell: Tell) -> CacheView:
-    return await view_store(node, Path(op.folder), op.link, tell)
+    consent = Consent(pickles=op.allow_pickle, code=op.with_code)
+    return await view_store(node, Path(op.folder), op.link, tell, consent=consent)
 
 
 async def _store_adopt(node: Node, op: StoreAdopt, tell: Tell) -> Adopted:
@@ -548,6 +588,10 @@ _HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = 
     SetLabel: _set_label,
     ShowPolicy: _policy,
     ChangePolicy: _set_policy,
+    RecallRevision: _recall,
+    AssessContent: _assess,
+    ShowRules: _show_rules,
+    CheckRules: _check_rules,
     StoreList: _store_list,
     StoreRemove: _store_remove,
     StoreCollect: _store_collect,

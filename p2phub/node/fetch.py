@@ -15,6 +15,7 @@ from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.names import NameRef, parse_reference
+from p2phub.core.rules import Consent
 from p2phub.store.disk import disk_errors
 
 from .bring import bring_file, bring_files
@@ -24,11 +25,15 @@ from .download import DownloadReport
 from .events import Tell
 from .hubcache import place_in_cache, references_of
 from .node import Node
-from .opening import OpenedContents, require_opened
+from .opening import OpenedContents, require_opened, scan_opened
 from .operations import exact_pattern
 from .origins import check_all, of_file, of_repository
 from .resolve import Target, load_manifest, resolve
 from .results import FetchResult, FileResult, LinkShare, ProviderSummary
+from .rules import Selection, check_single, facts_of, scan_stored
+
+NO_CONSENT = Consent()
+ASKED_FOR = Consent(pickles=True, code=True)  # by its name: what is in it is looked at all the same
 
 
 async def fetch(
@@ -48,6 +53,7 @@ async def fetch(
     in_cache: bool = False,
     background: bool = False,
     keep_sealed: bool = False,
+    consent: Consent = NO_CONSENT,
 ) -> FetchResult:
     """Bring what `reference` means into the store, verified, and place it in a folder.
 
@@ -57,7 +63,9 @@ async def fetch(
     origins: URLs of HTTP servers that have the files, besides those that the manifest names.
     background: let all other traffic go first; spec/links.md §4.
     keep_sealed: keep what is sealed as it is, for others, and place it nowhere; else it is opened in the folder.
-    Raises NotFound, Offline, Conflict, NoSpace, StoreError, InvalidName; AccessDenied for what is sealed for others.
+    consent: to what the policy asks about (spec/rules.md §3).
+    Raises NotFound, Offline, Conflict, NoSpace, StoreError, InvalidName; AccessDenied for what is sealed for others,
+    and for what the policy refuses.
     """
     check_all(origins)
     target = await resolve(node, reference, tell, refresh=True)
@@ -72,6 +80,7 @@ async def fetch(
             dry_run=dry_run,
             origins=origins,
             background=background,
+            consent=consent,
         )
     manifest = await load_manifest(node, target.manifest, tell)
     if kind is not None and manifest.kind != kind:
@@ -79,16 +88,22 @@ async def fetch(
     contents: Contents = StoredContents(node.store, link)
     is_opened = manifest.sealed is not None and check_out_files and not keep_sealed
     is_secret = False  # on this machine too
+    inner, look = manifest, scan_stored(node.store)
     if is_opened:
         sealed = of_repository(manifest.files, origins, manifest.origin_urls)
         opened, _ = await require_opened(node, target.manifest, manifest, tell, origins=sealed, refresh=True)
         contents, is_secret = OpenedContents(node.store, opened), not opened.is_public
-        shown = select(opened.manifest, include, exclude)
-        files = [each.sealed for each in opened.of(shown)]
-    else:
-        files = shown = select(manifest, include, exclude)
+        inner, look = opened.manifest, scan_opened(node.store, opened)
+    facts = await on_disk(facts_of, node.store, inner, target.manifest, target.asked_by, target.model)
+    selection = Selection(await on_disk(node.rules.current), facts, consent)
+    shown = select(inner, include, exclude)
+    # What is kept sealed says nothing by its names, and is opened by nobody here.
+    shown = selection.by_name(shown, as_a_whole=manifest.sealed is not None and not is_opened)
+    files = [each.sealed for each in opened.of(shown)] if is_opened else shown
     sources = of_repository(files, origins, manifest.origin_urls)
     report, here_before = await bring_files(node, files, tell, origins=sources, dry_run=dry_run, background=background)
+    if not dry_run and (is_opened or manifest.sealed is None):
+        shown = await on_disk(selection.by_content, shown, look)
     folder: Path | None = None
     linked = None
     if in_cache and not dry_run:
@@ -103,7 +118,7 @@ async def fetch(
         reference=reference,
         revision=str(target.manifest),
         path=str(folder) if folder else None,
-        files=len(files),
+        files=len(shown),
         size=sum(file.size for file in files),
         here_before=here_before,
         copied=report.copied,
@@ -117,6 +132,7 @@ async def fetch(
         links=_links(report),
         unoffered=report.forecast.unoffered if report.forecast else 0,
         expected_s=report.forecast.seconds if report.forecast else None,
+        left_out=selection.left_out,
     )
 
 
@@ -131,14 +147,14 @@ async def locate(node: Node, reference: str, path: str, tell: Tell, *, origins: 
         manifest = await load_manifest(node, target.manifest, tell)
         name, only = str(target.manifest), (exact_pattern(path),)
         if manifest.sealed is not None:
-            found = await fetch(node, name, tell, include=only, origins=origins)
+            found = await fetch(node, name, tell, include=only, origins=origins, consent=ASKED_FOR)
             assert found.path
             return FileResult(str(Path(found.path) / path), found.size)
         entry = manifest.file(path)
         if entry is None:
             raise NotFound(f"{reference} has no file {path}", hint=f"p2phub ls {reference}")
         root = entry.root
-        await fetch(node, name, tell, include=only, origins=origins, check_out_files=False)
+        await fetch(node, name, tell, include=only, origins=origins, check_out_files=False, consent=ASKED_FOR)
     held = await on_disk(node.store.blobs.find, root) if root else None
     if held is None:
         raise NotFound(f"{path} is not in the store")
@@ -191,6 +207,7 @@ async def _fetch_file(
     dry_run: bool,
     origins: Sequence[str],
     background: bool,
+    consent: Consent,
 ) -> FetchResult:
     """Fetch a single file by its hash alone."""
     root = target.file
@@ -203,6 +220,7 @@ async def _fetch_file(
         report, size = DownloadReport(), held.size
     path, linked = None, None
     if not dry_run:
+        await on_disk(check_single, await on_disk(node.rules.current), node.store, root, consent)
         found = await on_disk(node.store.blobs.find, root)
         path = to or (found.path if found else None)
         if to is not None:

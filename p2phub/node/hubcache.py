@@ -15,18 +15,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2phub.core.choices import Kind, LinkMode
-from p2phub.core.errors import Conflict
+from p2phub.core.errors import AccessDenied, Conflict
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest
+from p2phub.core.rules import Consent
 from p2phub.store.disk import disk_errors, write_file
 from p2phub.store.store import Store
 
 from .checkout import Contents, StoredContents
-from .disk import on_disk
-from .events import Tell
+from .disk import from_thread, on_disk
+from .events import Notice, Tell
 from .node import Node
-from .opening import OpenedContents, find_opened
+from .opening import OpenedContents, find_opened, scan_opened
 from .results import CachedRepository, CacheView
+from .rules import Scanner, Selection, facts_of, scan_stored
+
+SHOWN_MAX = 5  # paths in one notice
 
 
 def place_in_cache(
@@ -68,20 +72,31 @@ def place_in_cache(
     return snapshot, "+".join(sorted(used)) or "kept"
 
 
-async def view_store(node: Node, cache: Path, link: LinkMode, tell: Tell) -> CacheView:
-    """Place all that is whole in the store and has a name in a client's cache."""
+async def view_store(node: Node, cache: Path, link: LinkMode, tell: Tell, *, consent: Consent) -> CacheView:
+    """Place all that is whole in the store and has a name in a client's cache, as far as the policy lets it."""
+    tell = from_thread(tell)
 
     def work() -> CacheView:
         shown = []
+        rules = node.rules.current()
         for revision in node.store.manifests.all():
             manifest = node.store.manifests.get(revision)
             if manifest is None or any(node.store.blobs.find(file.root) is None for file in manifest.files):
                 continue
-            files, contents = _contents(node, revision, manifest, link)
+            inner, contents, look = _contents(node, revision, manifest, link)
             if contents is None:
                 continue
             for namespace, model in node.store.catalogue.publishers_of(revision):
                 name = f"{namespace}/{model}"
+                selection = Selection(rules, facts_of(node.store, inner, revision, namespace, model), consent)
+                try:
+                    files = selection.by_content(selection.by_name(inner.files), look)
+                except AccessDenied as exc:
+                    tell(Notice(f"{name} is left out: {exc}"))
+                    continue
+                if selection.left_out:
+                    paths = ", ".join(out.path for out in selection.left_out[:SHOWN_MAX])
+                    tell(Notice(f"{len(selection.left_out)} files of {name} are left out: {paths}"))
                 names = references_of(node.store, namespace, model, revision)
                 folder, _ = place_in_cache(cache, name, revision, manifest.kind, files, names, contents)
                 shown.append(CachedRepository(name, manifest.kind, revision.commit, names, str(folder)))
@@ -98,9 +113,15 @@ def references_of(store: Store, namespace: NamespaceId, model: str, revision: Ma
 
 def _contents(
     node: Node, revision: ManifestId, manifest: Manifest, link: LinkMode
-) -> tuple[Sequence[FileEntry], Contents | None]:
-    """Return the files that a whole revision shows, and where they come from; None if they are sealed for others."""
+) -> tuple[Manifest, Contents | None, Scanner]:
+    """Return what a whole revision shows, where its files come from, and what looks into them.
+
+    They come from nowhere (None) if they are sealed for others.
+    """
+    stored = scan_stored(node.store)
     if manifest.sealed is None:
-        return manifest.files, StoredContents(node.store, link)
+        return manifest, StoredContents(node.store, link), stored
     opened = find_opened(node, revision, manifest)
-    return (opened.manifest.files, OpenedContents(node.store, opened)) if opened else ((), None)
+    if opened is None:
+        return manifest, None, stored
+    return opened.manifest, OpenedContents(node.store, opened), scan_opened(node.store, opened)

@@ -16,11 +16,13 @@ from p2phub.core.manifest import Manifest
 from p2phub.core.names import HashRef, is_namespace_id, parse_reference
 from p2phub.core.private import Grantee
 from p2phub.core.records import (
+    Assess,
     Attest,
     Branch,
     Grant,
     Pledge,
     Publish,
+    Recall,
     Record,
     Seal,
     Ungrant,
@@ -36,6 +38,7 @@ from p2phub.store.peers import Peer
 from p2phub.store.store import Store
 
 from . import pledging
+from .assessing import found_by
 from .confirm import own_confirmations
 from .disk import on_disk
 from .events import Tell, ignore
@@ -46,7 +49,7 @@ from .node import Node
 from .opened import Opened
 from .opening import open_sealed
 from .resolve import Target, find_namespace, load_manifest, resolve
-from .results import ConfirmedBy, FileInfo, LogLine, PeerInfo, RepositoryInfo, Status
+from .results import ConfirmedBy, FileInfo, FoundBy, LogLine, PeerInfo, RepositoryInfo, Status
 
 _SHOWN_MAX = 253_370_764_800  # seconds since 1970: the first day of the year 9999, in any time zone
 
@@ -115,6 +118,8 @@ def _info(node: Node, target: Target, kept: Manifest, opened: Opened | None, rev
         origin_urls=list(manifest.origin_urls),
         files=files,
         sealed=_seal_of(kept, opened),
+        recalled=node.store.recalls.message(target.manifest, target.asked_by, model) if target.manifest else None,
+        found=_found(node, target, manifest),
     )
 
 
@@ -122,6 +127,12 @@ def _seal_of(kept: Manifest, opened: Opened | None) -> str | None:
     if kept.sealed is None:
         return None
     return "closed" if opened is None else "open to all" if opened.is_public else "open to you"
+
+
+def _found(node: Node, target: Target, manifest: Manifest) -> list[FoundBy]:
+    assert target.manifest is not None
+    paths = {bytes(file.root): file.path for file in manifest.files}
+    return found_by(node.store.assessments.about([target.manifest, *paths]), paths)
 
 
 async def log_lines(node: Node, name: str, tell: Tell = ignore) -> list[LogLine]:
@@ -203,6 +214,10 @@ def _line(record: Record, refused: str | None) -> LogLine:
             kind, branch, version, revision = "yank", None, record.version, ""
         case Attest():
             kind, branch, version, revision = "attest", None, None, str(record.manifest)
+        case Recall():
+            kind, branch, version, revision = "recall", None, None, str(record.manifest)
+        case Assess():
+            kind, branch, version, revision = "assess", None, None, str(record.manifest or record.file)
         case Seal():
             kind, branch, version, revision = "seal", None, None, ""
         case Unseal():
@@ -234,6 +249,9 @@ def _model_of(record: Record) -> str | None:
 
 
 def _message(record: Record) -> str:
+    if isinstance(record, Assess):
+        text = f"{record.claim}: {record.verdict}" + (f", {record.score.value}" if record.score else "")
+        return f"{text}: {record.message}" if record.message else text
     if isinstance(record, Seal):
         return "for " + ", ".join(str(each.namespace) for each in record.recipients)
     if isinstance(record, Grant | Ungrant):

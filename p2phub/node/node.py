@@ -43,6 +43,7 @@ from .openanswers import OpenAnswers
 from .opened import OpenedLately
 from .promises import Promises, Wake
 from .results import SwarmProvider
+from .rules import Rulebook
 from .settings import Settings
 from .upstream import Hub
 from .witness import Witness
@@ -118,6 +119,7 @@ class Node:
     open_answers: OpenAnswers = field(init=False)
     witness: Witness | None = None  # if this node cosigns heads
     caught_up: set[LogId] = field(default_factory=set)  # own logs that were written elsewhere, and are here now
+    rules: Rulebook = field(init=False)
     uploaded: int = 0  # bytes of content sent since the start
     noted_record: bytes = b""  # the own record as the store has it
     _record: SignedNodeRecord | None = None
@@ -132,7 +134,9 @@ class Node:
             lambda: own_identity(self).namespace,
             lambda own: federations.followed(self.store, own, self.clock()),
         )
-        self.access = Access(self.store, self.clock)
+        named = self.settings.policy_file
+        self.rules = Rulebook(named or self.settings.layout.policy, required=named is not None)
+        self.access = Access(self.store, self.clock, self.rules)
         self.naming = Naming()
         self.open_answers = OpenAnswers(self._has_lost)
         self.hub = Hub(self.settings)  # another hub that has what nobody here has

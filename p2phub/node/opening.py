@@ -19,6 +19,7 @@ from p2phub.core import sealing
 from p2phub.core.errors import AccessDenied, HashMismatch, InvalidData, NotFound
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest
+from p2phub.core.picklenames import Scan
 from p2phub.core.sealing import OpenedFile, RepositoryKey
 from p2phub.store.disk import NEW_FILE, FileWriter, disk_errors, new_name
 from p2phub.store.store import Store
@@ -32,6 +33,7 @@ from .node import Node
 from .opened import Opened
 from .origins import Origins
 from .replicate import ask_for_news
+from .rules import Scanner, scan_named
 
 NEWS_TIMEOUT_S = 10.0  # to ask peers whether a key was given to us
 
@@ -190,6 +192,49 @@ def _index_of(manifest: Manifest) -> OpenedFile:
     entry = sealing.index_entry(manifest)
     plain = FileEntry("", sealing.opened_size(entry.size), entry.root, bytes(32), "other", "fixed-1m")
     return OpenedFile(plain, entry, manifest.sealed.index)
+
+
+def scan_opened(store: Store, opened: Opened) -> Scanner:
+    """Return what looks into the files of an opened repository."""
+    known = {each.file.path: each for each in opened.files}
+
+    def look(file: FileEntry) -> Scan:
+        reader = OpenedReader(store, known[file.path], opened.key)
+        try:
+            # Never by what is known of its root: that is only what the index says.
+            return scan_named(file.path, reader, lambda look: look())
+        finally:
+            reader.close()
+
+    return look
+
+
+class OpenedReader:
+    """A sealed file that is whole in the store, read at any place as what it is opened."""
+
+    def __init__(self, store: Store, each: OpenedFile, key: RepositoryKey) -> None:
+        """Raises NotFound if it is not whole in the store."""
+        readable = store.blobs.open_readable(each.sealed.root)
+        if readable is None or readable.chunks is not None:
+            if readable is not None:
+                os.close(readable.file)
+            raise NotFound(f"{each.file.path} is not whole in the store")
+        self.size = each.file.size
+        self._readable = readable
+        self._file = key.file(each.file_id, each.file.size)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return some bytes from `offset` on, at least one before the end. Raises InvalidData."""
+        if size <= 0 or offset >= self.size:
+            return b""
+        index, skip = divmod(offset, sealing.CHUNK_SIZE)
+        with disk_errors(self._readable.path):
+            place = index * (sealing.CHUNK_SIZE + sealing.TAG_SIZE)
+            data = os.pread(self._readable.file, self._file.length(index) + sealing.TAG_SIZE, place)
+        return self._file.open(index, data)[skip : skip + size]
+
+    def close(self) -> None:
+        os.close(self._readable.file)
 
 
 class OpenedContents:

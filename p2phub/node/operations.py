@@ -31,10 +31,12 @@ from p2phub.core.locked import NAMES_MAX, Locked
 from p2phub.core.origins import GIVEN_MAX, ORIGIN_URLS_MAX
 from p2phub.core.pledges import DAYS_MAX, REPLICAS_MAX
 from p2phub.core.policy import Policy
+from p2phub.core.records import Judgement, Verdict
 from p2phub.core.search import Page, Query
 
 from .results import (
     Adopted,
+    AssessResult,
     BillOfMaterials,
     BindingInfo,
     BranchResult,
@@ -54,13 +56,16 @@ from .results import (
     PeerInfo,
     PinResult,
     PledgeInfo,
+    PolicyCheck,
     PrivateInfo,
     Providers,
     PublishResult,
     Reason,
     RebuildResult,
+    RecallResult,
     RepositoryInfo,
     SealResult,
+    ShownRules,
     SignatureCheck,
     Status,
     StoredRepository,
@@ -136,6 +141,9 @@ class Fetch(Operation, tag="fetch", frozen=True):
     view: View | None = None  # `to` is the cache of a client of this kind
     background: bool = False
     sealed: bool = False  # keep what is sealed as it is, for others
+    allow_pickle: bool = False  # pickles are taken too, if a scan finds nothing against them
+    with_code: bool = False  # and programs
+    recalled: bool = False  # and what its publisher recalled
 
 
 class FetchFile(Operation, tag="fetch-file", frozen=True):
@@ -379,6 +387,37 @@ class ChangePolicy(Operation, tag="policy-set", frozen=True):
     bytes_max: Annotated[int, Meta(ge=0, le=2**53)] | None = None
 
 
+class RecallRevision(Operation, tag="recall", frozen=True):
+    """Say that a revision of one's own must not be used any more, for ever."""
+
+    name: Text  # MODEL@REVISION
+    message: Annotated[str, Meta(max_length=4096)] = ""
+
+
+class AssessContent(Operation, tag="attest", frozen=True):
+    """Say what was found of a repository, or of a file of it."""
+
+    reference: Text
+    claim: Judgement
+    verdict: Verdict
+    path: str | None = None
+    metric: str | None = None  # TASK/DATASET/METRIC=VALUE
+    tool: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    message: Annotated[str, Meta(max_length=4096)] = ""
+
+
+class ShowRules(Operation, tag="rules", frozen=True):
+    """Show what the policy file says."""
+
+
+class CheckRules(Operation, tag="rules-check", frozen=True):
+    """Say what the policy file means for a repository, or (an absolute path) for files on disk."""
+
+    reference: Text
+    allow_pickle: bool = False
+    with_code: bool = False
+
+
 class StoreList(Operation, tag="store-ls", frozen=True):
     pass
 
@@ -409,6 +448,8 @@ class StoreView(Operation, tag="store-view", frozen=True):
     view: View
     folder: Text
     link: LinkMode = "auto"
+    allow_pickle: bool = False
+    with_code: bool = False
 
 
 class StoreAdopt(Operation, tag="store-adopt", frozen=True):
@@ -526,6 +567,8 @@ AnyOperation = (
     | GrantAccess | RevokeAccess | ListGrants
     | ListPeers | AddPeers | RemovePeer | ExplainSwarm | ListProviders | GetStatus | ShowLimits | SetLimit | SetRange
     | SetLabel | ShowPolicy | ChangePolicy | AddWitness | ListWitnesses | RemoveWitness
+    | SetLabel | ShowPolicy | ChangePolicy | ShowRules | CheckRules
+    | RecallRevision | AssessContent
     | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin | StoreUse | StoreView | StoreAdopt | StoreRebuild
     | SealFor | ShowSeal | UnsealModel
     | MirrorAdd | MirrorList | MirrorUpdate | MirrorRemove | MirrorTrust | ReopenLog
@@ -586,6 +629,10 @@ RESULTS: dict[type[Operation], Any] = {
     SetLabel: LinkSettings,
     ShowPolicy: Policy,
     ChangePolicy: Policy,
+    RecallRevision: RecallResult,
+    AssessContent: AssessResult,
+    ShowRules: ShownRules,
+    CheckRules: PolicyCheck,
     StoreList: list[StoredRepository],
     StoreRemove: Freed,
     StoreCollect: Freed,

@@ -44,6 +44,11 @@ class Target(Struct, frozen=True):
     version: str | None = None
     branch: str | None = None
 
+    @property
+    def asked_by(self) -> NamespaceId | None:
+        """The publisher whose word on it counts; None for a bare hash, which anybody may have published."""
+        return None if self.reference.startswith("b3:") else self.namespace
+
 
 async def resolve(node: Node, text: str, tell: Tell, *, refresh: bool) -> Target:
     """Return what `text` refers to.

@@ -9,6 +9,7 @@ from msgspec import Struct
 from p2phub.core.choices import GranteeKind, LinkClass, Visibility
 from p2phub.core.description import Card, Facts
 from p2phub.core.limits import Limit
+from p2phub.core.rules import Finding, Rules
 
 
 class PublishResult(Struct, frozen=True):
@@ -77,6 +78,61 @@ class LinkShare(Struct, frozen=True):
     providers: int  # over these links: who gave something, or offer something
 
 
+class LeftOut(Struct, frozen=True):
+    """A file that the policy left out."""
+
+    path: str
+    reason: str
+    hint: str | None = None
+
+
+class RecallResult(Struct, frozen=True):
+    """A revision that was recalled."""
+
+    model: str
+    revision: str
+    log_index: int
+
+
+class AssessResult(Struct, frozen=True):
+    """What was signed of some content."""
+
+    subject: str  # id of a manifest or a file
+    claim: str
+    verdict: str
+    log_index: int
+
+
+class FoundBy(Struct, frozen=True):
+    """What a publisher found of a repository, or of one of its files."""
+
+    namespace: str
+    claim: str
+    verdict: str
+    path: str | None
+    metric: str | None
+    value: str | None
+    tool: str | None
+    message: str
+    time: int  # seconds since 1970
+
+
+class ShownRules(Struct, frozen=True):
+    """The policy file, as it is understood."""
+
+    path: str
+    exists: bool  # False: these are the rules that hold without one
+    rules: Rules
+
+
+class PolicyCheck(Struct, frozen=True):
+    """What the policy says of a repository, or of files."""
+
+    reference: str
+    revision: str | None
+    findings: list[Finding]
+
+
 class FetchResult(Struct, frozen=True):
     """What was fetched, and where it is."""
 
@@ -97,6 +153,7 @@ class FetchResult(Struct, frozen=True):
     links: list[LinkShare] = []  # what came, or would come, over which class of links
     unoffered: int = 0  # bytes that nobody offers, of a dry run
     expected_s: float | None = None  # seconds that what would come takes; None: not known, or no dry run
+    left_out: list[LeftOut] = []  # files of it that the policy does not let in
 
 
 class CachedRepository(Struct, frozen=True):
@@ -181,6 +238,8 @@ class RepositoryInfo(Struct, frozen=True):
     origin_urls: list[str]
     files: list[FileInfo]
     sealed: str | None = None  # whether it can be read here: "closed", "open to you", "open to all"; None: not sealed
+    recalled: str | None = None  # why its publisher took it back; None: it was not
+    found: list[FoundBy] = []  # what publishers found of it
 
 
 class LogLine(Struct, frozen=True):

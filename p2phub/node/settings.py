@@ -34,6 +34,7 @@ class Settings:
     witness: bool = False  # cosign heads for whoever asks
     key_file: Path | None = None  # the keys to publish with, instead of those of the home
     passphrase_file: Path | None = None  # holds the passphrase of files with keys
+    policy_file: Path | None = None  # None: policy.toml of the home, if it is there
     share_restricted: bool = False  # let peers have what the hub does not give to everybody
     domains_at: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # where web servers of domains answer
 
@@ -53,6 +54,7 @@ class Settings:
             upstream_token=_token(environment),
             key_file=_path(environment, "P2PHUB_KEY_FILE"),
             passphrase_file=_path(environment, "P2PHUB_PASSPHRASE_FILE"),
+            policy_file=_path(environment, "P2PHUB_POLICY"),
             share_restricted=_is_on(environment, "P2PHUB_SHARE_RESTRICTED"),
             domains_at=_domains_at(environment),
         )
@@ -121,6 +123,11 @@ def _checked_token(token: str, name: str) -> str:
     return token
 
 
+def _path(environment: Mapping[str, str], name: str) -> Path | None:
+    text = environment.get(name)
+    return Path(text).expanduser().absolute() if text else None
+
+
 def _label(environment: Mapping[str, str], name: str) -> str | None:
     label = environment.get(name)
     if not label:
@@ -130,11 +137,6 @@ def _label(environment: Mapping[str, str], name: str) -> str | None:
     except InvalidName as exc:
         raise InvalidName(f"{name}: {exc}") from exc
     return label
-
-
-def _path(environment: Mapping[str, str], name: str) -> Path | None:
-    text = environment.get(name)
-    return Path(text).expanduser().absolute() if text else None
 
 
 def _is_on(environment: Mapping[str, str], name: str, *, default: bool = False) -> bool:

@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable
 from msgspec import Struct
 
 from p2phub.core.choices import DEFAULT_BRANCH
-from p2phub.core.errors import BindingChanged
+from p2phub.core.errors import BindingChanged, HubError
 from p2phub.core.identity import Identity
 from p2phub.core.ids import NamespaceId
 from p2phub.core.names import HashRef, is_domain, is_namespace_id, parse_reference
+from p2phub.core.rules import Consent
 
 from .disk import on_disk
 from .events import Tell, ignore
@@ -25,6 +26,7 @@ from .names import find
 from .node import Node
 from .resolve import Target, own_namespace, resolve
 from .results import Reason
+from .rulecheck import check_reference
 from .verdicts import bad, good, off, unknown
 from .whyfresh import explain_freshness, explain_witnesses
 
@@ -223,6 +225,32 @@ async def explain_content(node: Node, subject: Subject) -> list[Reason]:
     return [good("content", "every byte is checked against the hash in its manifest before it is handed out")]
 
 
+async def explain_policy(node: Node, subject: Subject) -> list[Reason]:
+    """Say what the policy file lets in of it, and what it asks about."""
+    target, about = subject.target, "policy"
+    if target is None or target.manifest is None:
+        return []
+    try:
+        checked = await check_reference(node, subject.reference, Consent(), ignore)
+    except HubError as exc:
+        return [unknown(about, f"what it says cannot be known: {exc}")]
+    says = {"refused": bad, "left out": unknown, "fine": good}
+    found = [says[finding.outcome](about, finding.text) for finding in checked.findings]
+    return found or [good(about, "nothing speaks against it")]
+
+
+async def explain_assessments(node: Node, subject: Subject) -> list[Reason]:
+    """Say what publishers found of it, whoever they are."""
+    target = subject.target
+    if target is None or target.manifest is None:
+        return []
+    says = {"good": good, "bad": bad}
+    return [
+        says[said.verdict](said.claim, f"says {said.namespace}" + (f": {said.message}" if said.message else ""))
+        for said in await on_disk(node.store.assessments.about, [target.manifest])
+    ]
+
+
 EXPLAINERS: tuple[Explainer, ...] = (
     explain_name,
     explain_identity,
@@ -233,6 +261,8 @@ EXPLAINERS: tuple[Explainer, ...] = (
     explain_content,
     explain_following,
     explain_lookalikes,
+    explain_policy,
+    explain_assessments,
 )
 
 

@@ -15,12 +15,28 @@ from typing import Any
 from msgspec import Struct
 
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
-from p2phub.core.records import Attest, Branch, Entry, Grant, Pledge, Publish, Seal, Ungrant, Unpledge, Unseal, Yank
+from p2phub.core.records import (
+    Assess,
+    Attest,
+    Branch,
+    Entry,
+    Grant,
+    Pledge,
+    Publish,
+    Recall,
+    Seal,
+    Ungrant,
+    Unpledge,
+    Unseal,
+    Yank,
+)
 
+from .assessments import apply_assessment, forget_assessments
 from .database import Database
 from .mirrors import apply_attestation, forget_attestations
 from .pledges import apply_pledge, forget_pledges
 from .privateindex import apply_grant, forget_grants, mark_private, mark_released, private_model
+from .recalls import apply_recall
 from .seals import apply_seal, apply_unseal
 from .searchindex import SearchIndex
 
@@ -83,6 +99,12 @@ class Catalogue:
                 self._index.touch(repository)
             case Attest():
                 apply_attestation(connection, record)
+            case Recall():
+                repository, _ = _repository(connection, numbers.publisher, record.model)
+                apply_recall(connection, record, repository, numbers.log)
+                self._index.touch(repository)
+            case Assess():
+                apply_assessment(connection, record)
             case Seal():
                 repository, _ = _repository(connection, numbers.publisher, record.model)
                 apply_seal(connection, record, repository, numbers.log)
@@ -100,7 +122,8 @@ class Catalogue:
         numbers = connection.execute("SELECT number FROM repositories WHERE publisher = ?", (publisher,)).fetchall()
         for row in numbers:
             self._index.touch(row["number"])
-        for table in ("release_rows", "branch_rows", "version_rows", "yank_rows", "seal_rows", "unseal_rows"):
+        for table in ("release_rows", "branch_rows", "version_rows", "yank_rows", "seal_rows", "unseal_rows",
+                      "recall_rows"):  # fmt: skip
             connection.execute(
                 f"DELETE FROM {table} WHERE repository IN (SELECT number FROM repositories WHERE publisher = ?)",
                 (publisher,),
@@ -108,6 +131,7 @@ class Catalogue:
         forget_attestations(connection, namespace)
         forget_grants(connection, namespace)
         forget_pledges(connection, namespace)
+        forget_assessments(connection, namespace)
 
     def _note_visibility(self, connection: Connection, record: Publish, is_private: bool) -> None:
         """Note whether what a release names is for everybody; also of one that does not count."""

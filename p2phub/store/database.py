@@ -805,6 +805,40 @@ MIGRATIONS = (
         used_by    BLOB                -- namespace
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE scans (               -- what was found in files that may be pickles
+        root       BLOB PRIMARY KEY,   -- of the file
+        version    INTEGER NOT NULL,   -- of the scan
+        found      TEXT NOT NULL       -- JSON
+    ) STRICT, WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE recall_rows (         -- manifests that their publishers took back
+        repository INTEGER NOT NULL,
+        manifest   BLOB NOT NULL,
+        log_number INTEGER NOT NULL,
+        idx        INTEGER NOT NULL,
+        message    TEXT NOT NULL,
+        time       INTEGER NOT NULL,   -- seconds since 1970
+        PRIMARY KEY (repository, manifest, log_number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX recall_rows_by_manifest ON recall_rows (manifest);
+    CREATE TABLE assessments (         -- what publishers found of content, whoever's it is
+        log        BLOB NOT NULL,
+        idx        INTEGER NOT NULL,
+        namespace  BLOB NOT NULL,
+        claim      TEXT NOT NULL,
+        subject    BLOB NOT NULL,      -- of a manifest or a file
+        verdict    TEXT NOT NULL,
+        metric     TEXT NOT NULL,      -- TASK/DATASET/METRIC, or empty
+        value      TEXT NOT NULL,      -- decimal, or empty
+        tool       TEXT NOT NULL,      -- or empty
+        message    TEXT NOT NULL,
+        time       INTEGER NOT NULL,   -- seconds since 1970
+        PRIMARY KEY (log, idx)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX assessments_by_subject ON assessments (subject);
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.

@@ -68,6 +68,10 @@ class Layout(Struct, frozen=True):
         return self.home / "restored"
 
     @property
+    def policy(self) -> Path:
+        return self.home / "policy.toml"
+
+    @property
     def daemon(self) -> Path:
         """What a running daemon says of itself, with its token."""
         return self.home / "daemon.json"

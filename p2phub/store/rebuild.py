@@ -428,7 +428,7 @@ def _drop_orphans(connection: Connection) -> None:
     connection.execute("DELETE FROM logs WHERE namespace NOT IN (SELECT namespace FROM identities)")
     connection.execute("DELETE FROM entry_rows WHERE log_number NOT IN (SELECT number FROM logs)")
     connection.execute("DELETE FROM repositories WHERE publisher NOT IN (SELECT number FROM identities)")
-    for table in ("release_rows", "branch_rows", "version_rows", "yank_rows"):
+    for table in ("release_rows", "branch_rows", "version_rows", "yank_rows", "recall_rows"):
         connection.execute(
             f"DELETE FROM {table} WHERE repository NOT IN (SELECT number FROM repositories)"
             " OR log_number NOT IN (SELECT number FROM logs)"

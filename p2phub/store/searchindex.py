@@ -32,6 +32,7 @@ from p2phub.core.search import FACETS, Facet
 from p2phub.core.words import trigrams, words
 
 from .database import Database
+from .recalls import is_recalled
 
 EPOCH = 1_577_836_800  # seconds: 2020-01-01 00:00 UTC; what is older counts as of then
 PLACES = 4  # ids for the releases of one second; more take those of later seconds
@@ -129,6 +130,8 @@ class SearchIndex:
             and len(few) == 1
             and few[0]["listed"]
             and (few[0]["log_number"], few[0]["idx"]) in batch.summaries
+            # Another log may have taken it back before it was heard of.
+            and not is_recalled(connection, repository, few[0]["manifest"])
         ):
             # As nearly all are: its first release came just now.
             self._add(connection, batch, repository, name, few[0], few[0])
@@ -377,6 +380,8 @@ def described_by(connection: Connection, repository: int) -> Row | None:
     """Return the release that search shows, None if the repository is not there (spec/search.md §1)."""
     newest: Row | None = None
     for row in _releases(connection, repository):
+        if is_recalled(connection, repository, row["manifest"]):
+            continue
         newest = newest or row
         if row["version"] is None:
             return row if is_there(connection, repository) else None
@@ -410,11 +415,31 @@ def _is_yanked(connection: Connection, repository: int, version: str) -> bool:
 
 
 def is_there(connection: Connection, repository: int) -> bool:
-    """Say whether a branch stands, or a version that was not yanked."""
+    """Say whether a branch stands, or a version that was not yanked; what was recalled stands for nothing."""
+    recalled = connection.execute("SELECT 1 FROM recall_rows WHERE repository = ? LIMIT 1", (repository,)).fetchone()
+    if recalled is not None:
+        return _is_something_left(connection, repository)
     found = connection.execute(
         "SELECT 1 FROM branch_rows WHERE repository = ?1 AND manifest IS NOT NULL UNION ALL"
         " SELECT 1 FROM version_rows AS v WHERE repository = ?1 AND NOT EXISTS"
         " (SELECT 1 FROM yank_rows AS y WHERE y.repository = ?1 AND y.version = v.version) LIMIT 1",
+        (repository,),
+    )
+    return found.fetchone() is not None
+
+
+def _is_something_left(connection: Connection, repository: int) -> bool:
+    """Do what `is_there` does for a repository of which something was recalled."""
+    kept = " NOT EXISTS (SELECT 1 FROM recall_rows AS c WHERE c.repository = ?1 AND c.manifest = {manifest})"
+    found = connection.execute(
+        "SELECT 1 FROM branch_rows AS b LEFT JOIN release_rows AS r USING (repository, log_number, idx)"
+        " WHERE b.repository = ?1 AND b.manifest IS NOT NULL AND"
+        + kept.format(manifest="CASE b.manifest WHEN x'' THEN r.manifest ELSE b.manifest END")
+        + " UNION ALL SELECT 1 FROM version_rows AS v JOIN release_rows AS r USING (repository, log_number, idx)"
+        " WHERE v.repository = ?1 AND NOT EXISTS"
+        " (SELECT 1 FROM yank_rows AS y WHERE y.repository = ?1 AND y.version = v.version) AND"
+        + kept.format(manifest="r.manifest")
+        + " LIMIT 1",
         (repository,),
     )
     return found.fetchone() is not None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from p2phub.core.ids import LogId
 
+from .assessments import Assessments
 from .bindings import Bindings
 from .blobs import Blobs
 from .catalogue import Catalogue
@@ -30,6 +31,8 @@ from .pledges import Pledges
 from .policyuse import PolicyUse
 from .private import Private
 from .rates import Rates
+from .recalls import Recalls
+from .scans import Scans
 from .seals import Seals
 from .search import Search
 from .searchindex import REFILLED_AT_ONCE, SearchIndex
@@ -76,6 +79,9 @@ class Store:
         self.federations = Federations(self.database)
         self.mirrors = Mirrors(self.database)
         self.seals = Seals(self.database)
+        self.scans = Scans(self.database)
+        self.recalls = Recalls(self.database)
+        self.assessments = Assessments(self.database)
         self.uploads = Uploads(layout.uploads)
         self.parts = Parts(layout.upstream)
         self.bindings = Bindings(self.database)

@@ -32,11 +32,13 @@ from p2phub.core.pledges import Subject
 from p2phub.core.recipient import RecipientKey
 from p2phub.core.records import (
     NO_PREVIOUS,
+    Assess,
     Attest,
     Branch,
     Entry,
     Pledge,
     Publish,
+    Recall,
     Record,
     Score,
     Seal,
@@ -193,7 +195,7 @@ def rotated_identity() -> Identity:
 
 
 def log(name: str = "publisher") -> list[Entry]:
-    """Return the log of `identity(name)`: revisions, a rollback, a yank, a deleted branch, a mirror, seals, pledges."""
+    """Return the log of `identity(name)`: two revisions, a rollback, a yank, and one record of each other type."""
     signer, namespace = key(name), identity(name).namespace
     first, second = (manifests.manifest_id(manifests.encode(value)) for value in (manifest(), full_manifest()))
     entries: list[Entry] = []
@@ -244,6 +246,16 @@ def log(name: str = "publisher") -> list[Entry]:
     whole = Subject(publisher=namespace, model="parrot-7b")
     add(Pledge, node=keeper, subject=whole, replicas=3, until=TIME + 31_536_000)
     add(Unpledge, node=keeper, subject=whole)
+    add(Recall, manifest=second, message="the weights had a back door")
+    add(
+        Assess,
+        claim="evaluation",
+        verdict="good",
+        manifest=first,
+        publisher=identity("other").namespace,
+        score=Score("text-generation", "wikitext", "perplexity", "7.25"),
+        tool="eval-kit 1.0",
+    )
     return entries
 
 

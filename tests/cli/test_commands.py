@@ -24,7 +24,7 @@ COMMANDS = [
     "peers", "peers ls", "peers add", "peers rm", "status", "swarm", "id", "id new", "id show", "id export",
     "id renew", "id rotate", "id revoke-key", "id threshold", "id recovery", "id recovery new", "id recover",
     "id use-agent", "id request", "id add-key", "id join", "id sign", "id import",
-    "id reopen", "trust", "trust conflicts",
+    "id reopen", "trust", "trust conflicts", "policy", "policy show", "policy check", "recall", "attest",
     "limits", "limits set", "limits range", "limits label",
     "store", "store ls", "store rm", "store gc", "store pin", "store unpin", "store df", "store rebuild",
 ]  # fmt: skip

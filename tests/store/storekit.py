@@ -18,7 +18,19 @@ from p2phub.core.filetree import ChunkList, pack
 from p2phub.core.identity import Identity, IdentityDocument, Role, new_document, open_identity, sign_document
 from p2phub.core.ids import LogId, ManifestId
 from p2phub.core.merkle import LOG_TREE, Frontier
-from p2phub.core.records import NO_PREVIOUS, Branch, Entry, Publish, Record, Summary, Yank, log_id, sign_record
+from p2phub.core.records import (
+    NO_PREVIOUS,
+    Assess,
+    Branch,
+    Entry,
+    Publish,
+    Recall,
+    Record,
+    Summary,
+    Yank,
+    log_id,
+    sign_record,
+)
 from p2phub.core.signing import SigningKey
 from p2phub.store.catalogue import Numbers
 from p2phub.store.layout import Layout
@@ -71,6 +83,12 @@ class Writer:
 
     def yank(self, version: str, **fields: object) -> Entry:
         return self._add(Yank, version=version, **fields)
+
+    def recall(self, manifest: str, **fields: object) -> Entry:
+        return self._add(Recall, manifest=revision(manifest), **fields)
+
+    def assess(self, manifest: str, **fields: object) -> Entry:
+        return self._add(Assess, manifest=revision(manifest), **({"claim": "review", "verdict": "good"} | fields))
 
     def grow(self, count: int) -> Writer:
         for number in range(count):
@@ -146,7 +164,7 @@ def place_entry(connection: Connection, entry: Entry) -> Numbers:
 def empty_catalogue(connection: Connection) -> None:
     """Let the index forget all logs and what they say, but for search."""
     for table in ("identities", "logs", "entry_rows", "repositories", "release_rows", "branch_rows", "version_rows",
-                  "yank_rows", "refusals"):  # fmt: skip
+                  "yank_rows", "recall_rows", "assessments", "refusals"):  # fmt: skip
         connection.execute(f"DELETE FROM {table}")
 
 

@@ -14,8 +14,10 @@ from storekit import TIME, Writer, empty_catalogue, place_entry, revision, summa
 from p2phub.core.ids import LogId
 from p2phub.core.records import Entry, Score, VariantSize
 from p2phub.core.search import SEARCH_LIMIT_MAX, Model, Query, Result, VariantInfo
+from p2phub.store.assessments import Assessments
 from p2phub.store.catalogue import Catalogue, Claim
 from p2phub.store.database import Database
+from p2phub.store.recalls import Recalls
 from p2phub.store.search import Search
 from p2phub.store.searchindex import SearchIndex
 from p2phub.testing import values
@@ -223,7 +225,8 @@ def two_logs(draw: st.DrawFn) -> tuple[Writer, Writer]:
             branch = draw(st.sampled_from(["main", "dev"]))
             depth = draw(st.integers(1, 2))
             version = draw(st.sampled_from([None, "1.0.0", "2.0.0"]))
-            match draw(st.sampled_from(["publish", "publish", "publish", "branch", "delete", "yank"])):
+            match draw(st.sampled_from(["publish", "publish", "publish", "branch", "delete", "yank",
+                                         "recall", "assess"])):  # fmt: skip
                 case "publish":
                     kind = draw(st.sampled_from(["model", "model", "dataset"]))
                     title = draw(st.sampled_from(["Red", "Green"]))
@@ -237,16 +240,24 @@ def two_logs(draw: st.DrawFn) -> tuple[Writer, Writer]:
                     writer.branch(None, branch=branch, **common)
                 case "yank":
                     writer.yank(version or "1.0.0", **common)
+                case "recall":
+                    writer.recall(manifest, **common)
+                case "assess":
+                    writer.assess(manifest, verdict=draw(st.sampled_from(["good", "bad", "withdrawn"])), **common)
     return writers
 
 
 def answers(known: Known, logs: Sequence[Writer]) -> dict[str, Any]:
     """Return what the catalogue says when it is asked everything."""
     catalogue, namespace = known.catalogue, TWO.namespace
+    recalls = Recalls(known.database)
     found: dict[str, Any] = {
         "search": [msgspec.to_builtins(model) for model in known.search.find(Query(sort="name"))],
         "red": known.find("red", sort="name"),
         "publishers": {name: sorted(catalogue.publishers_of(revision(name))) for name in "abc"},
+        "recalled": [recalls.message(revision(name), None, None) for name in "abc"],
+        "withheld": sorted(recalls.withheld([revision(name) for name in "abc"])),
+        "found": Assessments(known.database).about([revision(name) for name in "abc"]),
         "refusals": [catalogue.refusals(writer.log) for writer in logs],
     }
     for model in ("parrot", "finch"):
@@ -258,6 +269,7 @@ def answers(known: Known, logs: Sequence[Writer]) -> dict[str, Any]:
             [catalogue.version(namespace, model, name) for name in ("1.0.0", "2.0.0")],
             [catalogue.yanked(namespace, model, name) for name in ("1.0.0", "2.0.0")],
             sorted(catalogue.revisions(namespace, model, "")),
+            [recalls.message(revision(name), namespace, model) for name in "abc"],
         )
     return found
 

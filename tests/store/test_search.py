@@ -494,6 +494,19 @@ def test_a_yanked_release_gives_way_to_the_one_before(known: Known, writer: Writ
     assert known.find("second") == ["parrot"]
 
 
+def test_a_recalled_release_is_found_no_more_whatever_stands_for_it(known: Known, writer: Writer) -> None:
+    known.apply(writer.publish("a", version="1.0.0", summary=summary(title="First")))
+    known.apply(writer.publish("b", version="2.0.0", summary=summary(title="Second")))
+    known.apply(writer.recall("b"))
+    assert [(model.version, model.title) for model in known.page()] == [("1.0.0", "First")]
+
+    known.apply(writer.recall("a"))
+    assert known.find() == []
+    assert known.search.count() == 0
+    known.apply(writer.publish("c", version="3.0.0", summary=summary(title="Third")))
+    assert known.find("third") == ["parrot"]
+
+
 def test_counts_follow_every_change(known: Known, writer: Writer) -> None:
     known.apply(writer.publish("a", summary=summary(task="one", tags=("x", "y"))))
     known.apply(writer.publish("b", summary=summary(task="two", tags=("y",))))

@@ -274,7 +274,12 @@ class Lookup:
                 for name, claim in branches.items()
                 if name.startswith(TAG_PREFIX)
             }
-            return {name: manifest for name, manifest in found.items() if manifest}
+            recalled = self._node.store.recalls.message
+            return {
+                name: manifest
+                for name, manifest in found.items()
+                if manifest and recalled(manifest, namespace, model) is None
+            }
 
         return await on_disk(look)
 

@@ -15,6 +15,7 @@ from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.node.disk import on_disk
 from p2phub.node.foreign import ForeignCommit
 from p2phub.node.node import Node
+from p2phub.node.opened import Opened
 from p2phub.node.reading import Readings
 
 from . import describe, history
@@ -22,6 +23,7 @@ from .archives import TarAnswer
 from .errors import Refusal, no_entry, no_repository, not_served
 from .files import FileAnswer
 from .foreign import ForeignRepositories
+from .guard import Guard
 from .lookup import Commit, Lookup
 from .requests import PAGE_DEFAULT, is_true, next_page, number, query_fields, read_form, value, values
 from .trees import File, Tree, entry
@@ -38,8 +40,11 @@ AnyCommit = Commit | ForeignCommit
 class ReadingRequests:
     """Answers for those who read."""
 
-    def __init__(self, node: Node, lookup: Lookup, foreign: ForeignRepositories | None, readings: Readings) -> None:
+    def __init__(
+        self, node: Node, lookup: Lookup, foreign: ForeignRepositories | None, readings: Readings, guard: Guard
+    ) -> None:
         """foreign: None if those who read may not have what other hubs have."""
+        self._guard = guard
         self._node = node
         self._lookup = lookup
         self._foreign = foreign
@@ -158,8 +163,10 @@ class ReadingRequests:
         if isinstance(file, FileEntry) and not await self._lookup.may_have([file.root]):
             raise no_entry(f"{name} has no file {path} at {revision}", commit.id)
         if isinstance(commit, ForeignCommit):
-            return self._of_others(name).file(commit, file, request.method, request.headers)
+            return await self._of_others(name).file(commit, file, request.method, request.headers)
         assert isinstance(file, FileEntry)
+        if request.method == "GET":
+            await self._guard.check(commit, file, request.headers.get("user-agent", ""))
         return FileAnswer(
             self._readings, commit.content, file, commit=commit.id, method=request.method, headers=request.headers
         )
@@ -179,6 +186,9 @@ class ReadingRequests:
         kept = commit.manifest if isinstance(commit, Commit) else content
         if not isinstance(kept, Manifest) or not await self._lookup.may_have([file.root for file in kept.files]):
             raise no_repository(f"nothing is known of {name}")
+        if request.method == "GET":
+            for file in content.manifest.files if isinstance(content, Opened) else content.files:
+                await self._guard.check_file(file, content, request.headers.get("user-agent", ""))
         return TarAnswer(self._readings, content, commit=commit.id, etag=etag, method=request.method)
 
     async def nothing(self, request: Request, *parts: str) -> Response:

@@ -43,6 +43,8 @@ def records() -> Json:
 
     first = entries[0].record
     change = msgspec.structs.replace
+    assessment = change(entries[-1].record, index=0, previous=bytes(32))
+    blocked = change(assessment, claim="blocked", verdict="bad", score=None)
     invalid = {
         "signed by another key": sealed(first, by="other"),
         "signed for another purpose": sealed(first, purpose="node"),
@@ -86,6 +88,11 @@ def records() -> Json:
             {"subject": {"manifest": bytes(32), "publisher": bytes(32)}},
         ),
         "a pledge about nothing": _with_fields(change(entries[8].record, index=0, previous=bytes(32)), {"subject": {}}),
+        "an assessment of nothing": _without_field(assessment, "manifest"),
+        "an assessment of two things": _with_fields(assessment, {"file": bytes(32)}),
+        "an assessment with a verdict that is none": _with_fields(assessment, {"verdict": "fine"}),
+        "a review with a score": _with_fields(assessment, {"claim": "review"}),
+        "what is blocked and good": _with_fields(blocked, {"verdict": "good"}),
         "of another namespace": sealed(change(first, namespace=NamespaceId(bytes(32)))),
         "of another log": sealed(change(first, log=LogId(bytes(32)))),
         "after another leaf": sealed(change(first, previous=leaves[0])),
@@ -126,6 +133,11 @@ def records() -> Json:
 
 def _with_fields(record: Record, fields: Json) -> bytes:
     return _envelope(cbor2.dumps(cbor2.loads(encoding.encode(record)) | fields, canonical=True))
+
+
+def _without_field(record: Record, name: str) -> bytes:
+    fields = cbor2.loads(encoding.encode(record))
+    return _envelope(cbor2.dumps({key: value for key, value in fields.items() if key != name}, canonical=True))
 
 
 def _envelope(payload: bytes) -> bytes:

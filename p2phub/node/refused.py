@@ -1,0 +1,46 @@
+"""What this node gives to nobody: what publishers recalled, and what its owner blocks (spec/rules.md §6)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+
+from p2phub.core.access import Caller
+from p2phub.core.errors import HubError
+from p2phub.core.ids import ContentId, ManifestId
+from p2phub.core.rules import Block
+from p2phub.store.store import Store
+
+from .rules import Rulebook
+
+log = logging.getLogger(__name__)
+
+
+class Refused:
+    """The part of who may have what that does not depend on who asks."""
+
+    def __init__(self, store: Store, rulebook: Rulebook) -> None:
+        self._store = store
+        self._rulebook = rulebook
+
+    def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:
+        """Return those of the files and manifests that nobody is given. Files that something else lists stay."""
+        try:
+            block = self._rulebook.current().block
+        except HubError as exc:
+            # A policy that cannot be read may say no to anything.
+            log.warning("nothing is given to anybody: %s", exc)
+            return set(identifiers)
+        if block == Block():
+            return self._store.recalls.withheld(identifiers)
+        return self._store.recalls.withheld(identifiers, lambda some: self._blocked(some, block))
+
+    def _blocked(self, identifiers: Collection[bytes], block: Block) -> set[bytes]:
+        found = {each for each in identifiers if str(ContentId(each)) in block.content}
+        found |= {said.subject for said in self._store.assessments.blocked(identifiers, block.lists)}
+        if block.publishers:
+            for each in identifiers:
+                names = [str(namespace) for namespace, _ in self._store.catalogue.publishers_of(ManifestId(each))]
+                if names and set(names) <= set(block.publishers):
+                    found.add(each)
+        return found

@@ -1,0 +1,98 @@
+"""Say what the policy file means for a repository, a folder or a file, before anything of it is fetched or loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from p2phub.core.errors import NotFound
+from p2phub.core.formats import may_be_pickled
+from p2phub.core.ids import ContentId
+from p2phub.core.picklenames import Scan, looks_pickled
+from p2phub.core.rules import Consent, File, Finding, Rules, judge, judge_content, judge_name, judge_pickle
+
+from .disk import on_disk
+from .events import Tell
+from .node import Node
+from .resolve import load_manifest, resolve
+from .results import PolicyCheck, ShownRules
+from .rules import HEAD_SIZE, LocalFile, facts_of, scan_file
+
+FILES_MAX = 10_000  # of a folder
+
+
+async def show(node: Node) -> ShownRules:
+    """Return the rules that are in force, and where they come from. Raises InvalidName, StoreError."""
+
+    def work() -> ShownRules:
+        rules = node.rules.current()
+        return ShownRules(str(node.rules.path), node.rules.path.exists(), rules)
+
+    return await on_disk(work)
+
+
+async def check_reference(node: Node, reference: str, consent: Consent, tell: Tell) -> PolicyCheck:
+    """Return what the policy says of a repository, of a single file in the store, or (an absolute path) of a disk's."""
+    rules = await on_disk(node.rules.current)
+    if reference.startswith("/"):
+        return PolicyCheck(reference, None, await on_disk(_of_path, rules, Path(reference), consent))
+    target = await resolve(node, reference, tell, refresh=True)
+    if target.manifest is None:
+        assert target.file is not None
+        return PolicyCheck(reference, None, await on_disk(_of_single, node, rules, target.file, consent))
+    manifest = await load_manifest(node, target.manifest, tell)
+    facts = await on_disk(facts_of, node.store, manifest, target.manifest, target.asked_by, target.model)
+
+    def work() -> list[Finding]:
+        return [*judge(rules, facts, consent), *_of_held(node, rules, facts.files, consent)]
+
+    return PolicyCheck(reference, str(target.manifest), await on_disk(work))
+
+
+def _of_held(node: Node, rules: Rules, files: tuple[File, ...], consent: Consent) -> list[Finding]:
+    """Return what the content of those files says that are here."""
+    here = node.store.blobs.find_all({file.root for file in files})
+    found = []
+    for file in files:
+        if file.root in here:
+            scan = scan_file(node.store, file.path, file.root)
+            # That it is a pickle may be known by its name already; what is in it is not.
+            finding = judge_content(rules, file, scan, Consent(pickles=True, code=True)) or (
+                judge_content(rules, file, scan, consent) if judge_name(rules, file.path, consent) is None else None
+            )
+            found += [finding] if finding else []
+            if scan.is_pickle and finding is None:
+                text = f"{file.path} is a pickle of plain data, as far as a scan can tell"
+                found.append(Finding("pickles", "fine", text, file.path))
+    return found
+
+
+def _of_single(node: Node, rules: Rules, root: ContentId, consent: Consent) -> list[Finding]:
+    if node.store.blobs.find(root) is None:
+        raise NotFound(f"{root} is not here, so nothing is known of what is in it", hint="`p2phub fetch` fetches it")
+    return _of_held(node, rules, (File(str(root), root),), consent)
+
+
+def _of_path(rules: Rules, path: Path, consent: Consent) -> list[Finding]:
+    """Return what the policy says of files on disk, that may have come from anywhere."""
+    from p2phub.core.pickles import scan
+
+    if not path.exists():
+        raise NotFound(f"there is no {path}")
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    found: list[Finding] = []
+    for each in files[:FILES_MAX]:
+        name = str(each.relative_to(path)) if path.is_dir() else each.name
+        by_name = judge_name(rules, name, consent)
+        reader = LocalFile(each)
+        try:
+            is_one = may_be_pickled(name) or looks_pickled(reader.read(0, HEAD_SIZE))
+            seen = scan(reader) if is_one else Scan(False)
+        finally:
+            reader.close()
+        in_it = judge_pickle(rules, File(name, ContentId(bytes(32))), seen) if seen.is_pickle else None
+        found += [finding for finding in (by_name, in_it) if finding]
+        if seen.is_pickle and in_it is None:
+            found.append(
+                Finding("pickles", "fine", f"{name} is a pickle of plain data, as far as a scan can tell", name)
+            )
+    return found

@@ -1,0 +1,224 @@
+"""Keep to the policy file: what a fetch leaves out or refuses, and why (spec/rules.md).
+
+policy.toml ─▶ Rulebook ─▶ judge by names ─▶ (files come) ─▶ scan ─▶ judge by content ─▶ check out
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from p2phub.core.errors import AccessDenied, InvalidName, StoreError
+from p2phub.core.facts import ReadableFile
+from p2phub.core.formats import may_be_pickled
+from p2phub.core.ids import ContentId, ManifestId, NamespaceId
+from p2phub.core.manifest import FileEntry, Manifest
+from p2phub.core.picklenames import NO_PICKLE, Scan, looks_pickled
+from p2phub.core.rules import (
+    POLICY_SIZE_MAX,
+    Consent,
+    Facts,
+    File,
+    Finding,
+    Found,
+    Rules,
+    judge,
+    judge_content,
+    judge_pickle,
+    parse,
+    refusal,
+)
+from p2phub.store.disk import disk_errors
+from p2phub.store.store import Store
+
+from .results import LeftOut
+
+Scanner = Callable[[FileEntry], Scan]
+
+HEAD_SIZE = 16  # bytes that tell a pickle of a protocol since 2
+
+
+class Rulebook:
+    """The policy file of one home, read again when it changed."""
+
+    def __init__(self, path: Path, *, required: bool) -> None:
+        """required: somebody named the file, so that it must be there."""
+        self.path = path
+        self._required = required
+        self._stamp: tuple[int, int, int] | None = None
+        self._rules = Rules()
+
+    def current(self) -> Rules:
+        """Return what the file says now. Raises InvalidName if it cannot be understood, StoreError."""
+        # A file that cannot be read is no reason to go by less than it may say.
+        try:
+            with disk_errors(self.path):
+                status = os.stat(self.path)
+        except StoreError as exc:
+            if isinstance(exc.__cause__, FileNotFoundError) and not self._required:
+                self._stamp, self._rules = None, Rules()
+                return self._rules
+            raise
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if stamp != self._stamp:
+            self._rules = self._read()
+            self._stamp = stamp
+        return self._rules
+
+    def _read(self) -> Rules:
+        with disk_errors(self.path), open(self.path, "rb") as file:
+            data = file.read(POLICY_SIZE_MAX + 1)
+        if len(data) > POLICY_SIZE_MAX:
+            raise InvalidName(f"the policy file {self.path} has more than {POLICY_SIZE_MAX} bytes")
+        try:
+            return parse(data.decode())
+        except UnicodeDecodeError as exc:
+            raise InvalidName(f"the policy file {self.path} is no text in UTF-8") from exc
+        except InvalidName as exc:
+            raise InvalidName(f"the policy file {self.path}: {exc}", hint=exc.hint) from exc
+
+
+def facts_of(
+    store: Store, manifest: Manifest, revision: ManifestId, publisher: NamespaceId | None, model: str | None
+) -> Facts:
+    """Return what rules go by of a revision.
+
+    publisher, model: the repository that it was asked for by; None: it was asked for by its hash.
+    """
+    files = tuple(File(file.path, file.root) for file in manifest.files)
+    paths = {bytes(file.root): file.path for file in files}
+    found = tuple(
+        Found(said.namespace, said.claim, said.verdict == "good", paths.get(said.subject), said.message)
+        for said in store.assessments.about([revision, *paths])
+    )
+    return Facts(
+        revision,
+        files,
+        licence=manifest.card.license if manifest.card else None,
+        publisher=publisher,
+        recalled=store.recalls.message(revision, publisher, model),
+        found=found,
+    )
+
+
+class Selection:
+    """What of a revision may be taken, as far as its names tell and then by its content."""
+
+    def __init__(self, rules: Rules, facts: Facts, consent: Consent) -> None:
+        self._rules = rules
+        self._facts = facts
+        self._consent = consent
+        self.left_out: list[LeftOut] = []
+
+    def by_name(self, files: Sequence[FileEntry], *, as_a_whole: bool = False) -> list[FileEntry]:
+        """Return those of `files` that may be fetched. Raises AccessDenied if nothing of it may.
+
+        as_a_whole: go by what is said of all of it, and not by the names of files.
+        """
+        findings = judge(self._rules, self._facts, self._consent)
+        check(findings)
+        return list(files) if as_a_whole else self._without(files, findings)
+
+    def by_content(self, files: Sequence[FileEntry], look: Scanner) -> list[FileEntry]:
+        """Return those of `files`, all of them here, that may be checked out.
+
+        look: says what is in one. Raises AccessDenied if one must not be loaded, or if nothing is left.
+        """
+        findings = []
+        for file in files:
+            found = look(file)
+            target = File(file.path, file.root)
+            finding = judge_content(self._rules, target, found, self._consent, self._facts.manifest)
+            findings += [finding] if finding else []
+        check(findings)
+        return self._without(files, findings)
+
+    def _without(self, files: Sequence[FileEntry], findings: Sequence[Finding]) -> list[FileEntry]:
+        out = {finding.path: finding for finding in findings if finding.outcome == "left out"}
+        kept = [file for file in files if file.path not in out]
+        reasons = [out[file.path] for file in files if file.path in out]
+        self.left_out += [LeftOut(each.path or "", each.text, each.hint) for each in reasons]
+        if not kept and reasons:
+            first, more = reasons[0], len(reasons) - 1
+            others = f", and so on for {more} more" if more else ""
+            raise AccessDenied(f"nothing of it may be taken: {first.text}{others}", hint=first.hint)
+        return kept
+
+
+def check(findings: Sequence[Finding]) -> None:
+    """Raise AccessDenied if a finding refuses all of a revision."""
+    bad = refusal(findings)
+    if bad is not None:
+        raise AccessDenied(bad.text, hint=bad.hint)
+
+
+def check_single(rules: Rules, store: Store, root: ContentId, consent: Consent) -> None:
+    """Raise AccessDenied unless the file `root`, which is here and has no name, may be given to who asked for it."""
+    file = File(str(root), root)
+    if str(root) in rules.block.content or store.assessments.blocked([root], rules.block.lists):
+        raise AccessDenied(f"the policy blocks {root}")
+    finding = judge_content(rules, file, scan_file(store, "", root), consent)
+    if finding is not None:
+        raise AccessDenied(finding.text, hint=finding.hint)
+
+
+def check_pickle(node_rules: Rules, store: Store, file: File, manifest: ManifestId) -> None:
+    """Raise AccessDenied if `file`, which is here, is a pickle that must not be loaded."""
+    finding = judge_pickle(node_rules, file, scan_file(store, file.path, file.root), manifest)
+    check([finding] if finding else [])
+
+
+def scan_stored(store: Store) -> Scanner:
+    """Return what looks into files of the store."""
+    return lambda file: scan_file(store, file.path, file.root)
+
+
+def scan_file(store: Store, path: str, root: ContentId) -> Scan:
+    """Return what is in a file of the store: looked into if it may be anything by its name, else at a glance."""
+    held = store.blobs.find(root)
+    if held is None:
+        raise StoreError(f"{path} is not in the store", path=path)
+    reader = LocalFile(held.path)
+    try:
+        return scan_named(path, reader, lambda look: scan_once(store, root, look))
+    finally:
+        reader.close()
+
+
+def scan_named(path: str, file: ReadableFile, remember: Callable[[Callable[[], Scan]], Scan]) -> Scan:
+    """Return what is in `file`: looked into if it may be anything by its name, else at a glance.
+
+    remember: returns what it is given, or what is known already.
+    """
+    if not may_be_pickled(path) and not looks_pickled(file.read(0, HEAD_SIZE)):
+        return NO_PICKLE
+    from p2phub.core.pickles import scan  # loads what unpacks; most fetches meet no pickle
+
+    return remember(lambda: scan(file))
+
+
+def scan_once(store: Store, root: ContentId, look: Callable[[], Scan]) -> Scan:
+    """Return what was found in a file, by `look` if nobody looked yet."""
+    known = store.scans.get(root)
+    if known is None:
+        known = look()
+        store.scans.keep(root, known)
+    return known
+
+
+class LocalFile:
+    """A file on disk, read at any place."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with disk_errors(path):
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.size = os.fstat(self._file).st_size
+
+    def read(self, offset: int, size: int) -> bytes:
+        with disk_errors(self._path):
+            return os.pread(self._file, size, offset)
+
+    def close(self) -> None:
+        os.close(self._file)

@@ -1,0 +1,295 @@
+"""What a publisher takes back, and what others found of content: who goes by it, and how far it reaches."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from p2phub.core.access import ANYBODY
+from p2phub.core.errors import AccessDenied, HubError, InvalidData, InvalidName, NotFound
+from p2phub.core.ids import ManifestId
+from p2phub.core.rules import Consent
+from p2phub.core.search import Query
+from p2phub.node.dispatch import run
+from p2phub.node.events import ignore
+from p2phub.node.fetch import fetch
+from p2phub.node.housekeeping import remove
+from p2phub.node.identity import create_identity
+from p2phub.node.operations import AssessContent, Fetch, Info, Log, RecallRevision
+from p2phub.node.publish import publish
+from p2phub.node.replicate import ask_for_news
+from p2phub.node.why import why
+from p2phub.testing.hostile import open_home, serving
+from p2phub.testing.processes import tree
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def write(folder: Path, **files: str) -> Path:
+    folder.mkdir(exist_ok=True, parents=True)
+    for path in folder.iterdir():
+        path.unlink()
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+    return folder
+
+
+async def publish_twice(node, folder: Path) -> tuple[str, str, str]:
+    """Publish 1.0.0 and 2.0.0 of `small`, which share a file; returns the name and both revisions."""
+    if not node.settings.layout.own_identity.exists():
+        create_identity(node)
+    first = await publish(node, write(folder, README__md="one", kept="same", gone="old " * 100), "small@1.0.0", ignore)
+    second = await publish(node, write(folder, README__md="two", kept="same"), "small@2.0.0", ignore)
+    return f"{first.namespace}/small", first.revision, second.revision
+
+
+async def models(node) -> list[str]:
+    return [found.version or "" for found in node.store.search.find(Query()).models]
+
+
+async def test_what_was_recalled_is_refused_by_every_name_and_hash(tmp_path):
+    async with open_home(tmp_path / "home") as node:
+        name, first, second = await publish_twice(node, tmp_path / "files")
+        await run(node, RecallRevision("small@2.0.0", "a back door"), ignore)
+        for reference in (f"{name}@2.0.0", name, second, f"{name}@{second[3:20]}"):
+            with pytest.raises(AccessDenied, match="recalled by its publisher: a back door") as failure:
+                await fetch(node, reference, ignore)
+            assert "--recalled" in (failure.value.hint or "")
+        await fetch(node, first, ignore)
+        await run(node, Fetch(second, to=str(tmp_path / "to"), recalled=True), ignore)
+        info = await run(node, Info(f"{name}@2.0.0"), ignore)
+        lines = await run(node, Log(name), ignore)
+        reasons = await why(node, f"{name}@2.0.0", ignore)
+        shown = await models(node)
+
+    assert set(tree(tmp_path / "to")) == {"README.md", "kept"}
+    assert info.recalled == "a back door"
+    assert lines[0].type == "recall"
+    assert any(reason.verdict == "bad" and "a back door" in reason.text for reason in reasons)
+    assert shown == ["1.0.0"]
+
+
+async def test_search_forgets_a_repository_of_which_all_was_recalled(tmp_path):
+    async with open_home(tmp_path / "home") as node:
+        name, first, second = await publish_twice(node, tmp_path / "files")
+        for revision in (first, second):
+            await run(node, RecallRevision(f"small@{revision[3:]}", ""), ignore)
+        shown = await models(node)
+        known = node.store.listing.kind(*reference_of(name))
+
+    assert shown == []
+    assert known is None
+
+
+def reference_of(name: str):
+    from p2phub.core.ids import NamespaceId
+
+    namespace, model = name.split("/")
+    return NamespaceId.parse(namespace), model
+
+
+async def test_nothing_of_it_is_served_but_what_something_else_lists(tmp_path):
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(tmp_path / "seed"))
+        name, first, second = await publish_twice(seed, tmp_path / "files")
+        address = await stack.enter_async_context(serving(seed))
+        early = await stack.enter_async_context(open_home(tmp_path / "early"))
+        early.store.peers.add(address)
+        await fetch(early, f"{name}@1.0.0", ignore)
+        gone = early.store.manifests.get(ManifestId.parse(first)).file("gone").root
+        await run(seed, RecallRevision("small@1.0.0", "bad"), ignore)
+        late = await stack.enter_async_context(open_home(tmp_path / "late"))
+        late.store.peers.add(address)
+        # The later version has a file in common with it.
+        await fetch(late, f"{name}@2.0.0", ignore)
+        for reference in (first, str(gone)):
+            with pytest.raises(NotFound):
+                await fetch(late, reference, ignore, consent=Consent(recalled=True))
+        held = [manifest for manifest, _ in seed.store.holdings.own(b"", 10)]
+        # Whoever has it learns of the recall, and serves it no more either.
+        await ask_for_news(early, ignore, timeout_s=10)
+        with pytest.raises(AccessDenied):
+            await fetch(early, f"{name}@1.0.0", ignore)
+        here = await stack.enter_async_context(serving(early))
+        late.store.peers.remove(address.node)
+        late.store.peers.add(here)
+        with pytest.raises(NotFound):
+            await fetch(late, first, ignore, consent=Consent(recalled=True))
+
+    assert [str(manifest) for manifest in held] == [second]
+
+
+async def test_a_pledge_keeps_it_reachable_by_its_hash(tmp_path):
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(tmp_path / "seed"))
+        name, first, _ = await publish_twice(seed, tmp_path / "files")
+        seed.store.keeping.unpin(ManifestId.parse(first))
+        seed.store.keeping.pin(ManifestId.parse(first), "pledged")
+        await run(seed, RecallRevision("small@1.0.0", "bad"), ignore)
+        address = await stack.enter_async_context(serving(seed))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        node.store.peers.add(address)
+        await fetch(node, first, ignore, consent=Consent(recalled=True))
+        with pytest.raises(AccessDenied):
+            await fetch(node, f"{name}@1.0.0", ignore)
+
+
+async def test_nobody_can_recall_what_another_publisher_stands_by(tmp_path):
+    async with AsyncExitStack() as stack:
+        alice = await stack.enter_async_context(open_home(tmp_path / "alice"))
+        name, first, _ = await publish_twice(alice, tmp_path / "files")
+        address = await stack.enter_async_context(serving(alice))
+        mallory = await stack.enter_async_context(open_home(tmp_path / "mallory"))
+        mallory.store.peers.add(address)
+        create_identity(mallory)
+        await fetch(mallory, first, ignore)
+        # The same bytes under another name, to take them away from everybody.
+        folder = Path((await fetch(mallory, first, ignore, to=tmp_path / "copy")).path)
+        await publish(mallory, folder, "stolen@1.0.0", ignore)
+        await run(mallory, RecallRevision("stolen@1.0.0", "mine"), ignore)
+        theirs = await stack.enter_async_context(serving(mallory))
+        alice.store.peers.add(theirs)
+        await ask_for_news(alice, ignore, timeout_s=10)
+        await fetch(alice, f"{name}@1.0.0", ignore)
+        await fetch(alice, first, ignore)
+        assert alice.store.recalls.withheld([ManifestId.parse(first)]) == set()
+
+
+async def test_only_a_revision_of_ones_own_can_be_recalled(tmp_path):
+    async with open_home(tmp_path / "home") as node:
+        name, _, _ = await publish_twice(node, tmp_path / "files")
+        for text, error in (("small", InvalidName), ("small@9.0.0", NotFound), ("b3:" + "0" * 64, InvalidName),
+                            ("a" * 52 + "/small@1.0.0", InvalidName)):  # fmt: skip
+            with pytest.raises(error):
+                await run(node, RecallRevision(text, ""), ignore)
+        assert await models(node) == ["2.0.0"]
+        # By the name of its branch, too: what it stands for now.
+        notices: list[str] = []
+        await run(node, RecallRevision(f"{name}@main", ""), lambda event: notices.append(getattr(event, "text", "")))
+
+    assert any("main still stands for it" in notice for notice in notices)
+
+
+async def test_recalls_survive_a_rebuild_of_the_index(tmp_path):
+    async with open_home(tmp_path / "home") as node:
+        name, _, second = await publish_twice(node, tmp_path / "files")
+        await run(node, RecallRevision("small@2.0.0", "bad"), ignore)
+        await run(node, RecallRevision("small@1.0.0", "bad"), ignore)
+        node.store.rebuild(lambda text: None)
+        assert await models(node) == []
+        with pytest.raises(AccessDenied):
+            await fetch(node, second, ignore)
+        with pytest.raises(AccessDenied):
+            await fetch(node, name, ignore)
+
+
+# ── what others found ───────────────────────────────────────────────────────
+
+
+async def two_publishers(stack: AsyncExitStack, tmp_path: Path):
+    """Give a publisher of `small`, and a reviewer that has taken it over."""
+    author = await stack.enter_async_context(open_home(tmp_path / "author"))
+    name, first, second = await publish_twice(author, tmp_path / "files")
+    address = await stack.enter_async_context(serving(author))
+    reviewer = await stack.enter_async_context(open_home(tmp_path / "reviewer"))
+    reviewer.store.peers.add(address)
+    namespace = create_identity(reviewer).namespace
+    await ask_for_news(reviewer, ignore, timeout_s=10)
+    return author, reviewer, namespace, name, (first, second)
+
+
+async def test_what_was_found_is_shown_and_can_be_withdrawn(tmp_path):
+    async with AsyncExitStack() as stack:
+        _, reviewer, namespace, name, _ = await two_publishers(stack, tmp_path)
+        for operation in (
+            AssessContent(f"{name}@1.0.0", "review", "good", message="clean"),
+            AssessContent(f"{name}@1.0.0", "evaluation", "good", metric="qa/squad/f1=88.5", tool="kit 1"),
+            AssessContent(f"{name}@1.0.0", "scan", "bad", path="gone", tool="scanner"),
+        ):
+            await run(reviewer, operation, ignore)
+        shown = (await run(reviewer, Info(f"{name}@1.0.0"), ignore)).found
+        reasons = await why(reviewer, f"{name}@1.0.0", ignore)
+        await run(reviewer, AssessContent(f"{name}@1.0.0", "review", "withdrawn"), ignore)
+        after = (await run(reviewer, Info(f"{name}@1.0.0"), ignore)).found
+
+    assert {(each.claim, each.verdict, each.metric, each.value, each.path) for each in shown} == {
+        ("review", "good", None, None, None),
+        ("evaluation", "good", "qa/squad/f1", "88.5", None),
+        ("scan", "bad", None, None, "gone"),
+    }
+    assert {each.namespace for each in shown} == {str(namespace)}
+    assert any(reason.about == "review" and "clean" in reason.text for reason in reasons)
+    assert {each.claim for each in after} == {"evaluation", "scan"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"claim": "review", "verdict": "good", "metric": "a/b/c=1"}, InvalidData),
+        ({"claim": "evaluation", "verdict": "good", "metric": "a/b=1"}, InvalidName),
+        ({"claim": "evaluation", "verdict": "good", "metric": "a/b/c=high"}, InvalidName),
+        ({"claim": "blocked", "verdict": "good"}, InvalidData),
+        ({"claim": "scan", "verdict": "good", "path": "nothing"}, NotFound),
+    ],
+)
+async def test_what_makes_no_sense_is_not_signed(fields, error, tmp_path):
+    async with open_home(tmp_path / "home") as node:
+        name, _, _ = await publish_twice(node, tmp_path / "files")
+        with pytest.raises(error):
+            await run(node, AssessContent(name, **fields), ignore)
+        assert {line.type for line in await run(node, Log(name), ignore)} == {"publish"}
+
+
+async def test_a_policy_can_want_somebodys_word(tmp_path):
+    async with AsyncExitStack() as stack:
+        _, reviewer, namespace, name, _ = await two_publishers(stack, tmp_path)
+        policy = tmp_path / "reviewer" / "policy.toml"
+        policy.write_text(f"[[attested]]\nclaim = 'review'\nby = ['{namespace}']\n")
+        with pytest.raises(AccessDenied, match="wants review of 1 of 1"):
+            await fetch(reviewer, f"{name}@1.0.0", ignore)
+        await run(reviewer, AssessContent(f"{name}@1.0.0", "review", "good"), ignore)
+        await fetch(reviewer, f"{name}@1.0.0", ignore)
+        await run(reviewer, AssessContent(f"{name}@1.0.0", "review", "bad"), ignore)
+        with pytest.raises(AccessDenied, match="found it bad"):
+            await fetch(reviewer, f"{name}@1.0.0", ignore)
+
+
+async def test_a_block_list_is_somebodys_word_that_one_subscribes_to(tmp_path):
+    async with AsyncExitStack() as stack:
+        _, reviewer, namespace, name, (first, _) = await two_publishers(stack, tmp_path)
+        await fetch(reviewer, f"{name}@1.0.0", ignore)
+        await run(reviewer, AssessContent(f"{name}@1.0.0", "blocked", "bad", path="gone", message="malware"), ignore)
+        # Whoever does not subscribe is not bound by it.
+        await fetch(reviewer, f"{name}@1.0.0", ignore)
+        (tmp_path / "reviewer" / "policy.toml").write_text(f"[block]\nlists = ['{namespace}']\n")
+        for reference in (f"{name}@1.0.0", first):
+            with pytest.raises(AccessDenied, match=r"gone is on the block list of .*: malware"):
+                await fetch(reviewer, reference, ignore)
+        manifest = reviewer.store.manifests.get(ManifestId.parse(first))
+        with pytest.raises(AccessDenied):
+            await fetch(reviewer, str(manifest.file("gone").root), ignore)
+        await fetch(reviewer, f"{name}@2.0.0", ignore)
+        # What is blocked is not given to others either, and what it shares with others is.
+        blocked, shared = manifest.file("gone").root, manifest.file("kept").root
+        withheld = reviewer.access.withheld(ANYBODY, [blocked, shared, ManifestId.parse(first)])
+        await run(reviewer, AssessContent(f"{name}@1.0.0", "blocked", "withdrawn", path="gone"), ignore)
+        await fetch(reviewer, f"{name}@1.0.0", ignore)
+
+    assert withheld == {blocked}
+
+
+async def test_a_node_with_a_broken_policy_gives_nothing(tmp_path):
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(tmp_path / "seed"))
+        name, _, _ = await publish_twice(seed, tmp_path / "files")
+        address = await stack.enter_async_context(serving(seed))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        node.store.peers.add(address)
+        (tmp_path / "seed" / "policy.toml").write_text("[blok]\n")
+        with pytest.raises(HubError):
+            await fetch(node, name, ignore)
+        (tmp_path / "seed" / "policy.toml").write_text("")
+        await fetch(node, name, ignore)
+        await remove(node, name, ignore)
