@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar, get_args
 import cbor2
 import msgspec
 
-from .errors import HubError, InvalidEncoding, UnknownForm
+from .errors import HubError, InvalidEncoding, InvalidSignature, UnknownForm
 from .ids import Id, PublicKey
 from .signing import check_public_key
 
@@ -76,7 +76,9 @@ def read(data: bytes, type_: type[T]) -> T:
     try:
         value = msgspec.convert(plain, type=type_, builtin_types=(bytes,), dec_hook=_typed)
     except (msgspec.ValidationError, HubError, ValueError, OverflowError) as exc:
-        error = UnknownForm if _is_well_formed(plain, data) else InvalidEncoding
+        # A key that must not be used is none in any version.
+        is_known = InvalidSignature in (type(exc), type(exc.__cause__)) or not _is_well_formed(plain, data)
+        error = InvalidEncoding if is_known else UnknownForm
         raise error(f"not of type {_name(type_)}: {exc.__cause__ or exc}") from exc
     return value
 

@@ -26,7 +26,7 @@ class KeyBundle(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     schema: Literal[1]
     seeds: Annotated[tuple[Secret, ...], Meta(max_length=KEYS_MAX)]  # of Ed25519 keys
     chain: Annotated[tuple[SignedDocument, ...], Meta(max_length=CHAIN_MAX)] = ()  # of the namespace that they sign for
-    secrets: Secrets = Secrets()
+    secrets: Secrets | None = None
     heads: Annotated[tuple[Annotated[bytes, Meta(max_length=HEAD_SIZE_MAX)], ...], Meta(max_length=KEYS_MAX)] = ()
 
     def __repr__(self) -> str:
@@ -57,8 +57,8 @@ def decode_bundle(data: bytes) -> KeyBundle:
         # What a decoder says may repeat what it read.
         raise InvalidData("these are no keys of p2phub") from None
     identity = bundle.identity
-    if identity is not None:
+    if bundle.secrets is not None and identity is not None:
         check_secrets(bundle.secrets, identity)
-    elif bundle.secrets != Secrets():
+    elif bundle.secrets is not None:
         raise InvalidData("there are keys for other purposes, and no identity that names them")
     return bundle

@@ -228,7 +228,7 @@ def import_keys(node: Node, bundle: KeyBundle) -> Identity:
     write_file(layout.restored, lines.encode(), mode=0o600)
     for key in bundle.signers:
         keep_signing_key(layout.keys, key)
-    keep_secrets(layout.keys, bundle.secrets)
+    keep_secrets(layout.keys, bundle.secrets or Secrets())
     keep_own_identity(node, newest)
     return newest
 

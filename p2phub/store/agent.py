@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from p2phub.core.errors import InvalidSignature, NotFound, StoreError
 from p2phub.core.ids import PublicKey
-from p2phub.core.signing import SIGNATURE_SIZE, check_public_key, signed_message
+from p2phub.core.signing import SIGNATURE_SIZE, check_note_signature, check_public_key, signed_message
 
 TIMEOUT_S = 60.0  # seconds that an answer may take: the agent may ask its user first
 MESSAGE_SIZE_MAX = 256 * 1024  # bytes of one message; what OpenSSH's agent takes
@@ -85,6 +85,11 @@ class Agent:
         algorithm, signature = signed.string(), signed.string()
         if algorithm != _ALGORITHM or len(signature) != SIGNATURE_SIZE:
             raise self._strange()
+        try:
+            # A record with a wrong one would stand in the own log for ever.
+            check_note_signature(key, data, signature)
+        except InvalidSignature as exc:
+            raise self._strange() from exc
         return signature
 
     def _ask(self, message: bytes, expected: int) -> bytes:
