@@ -35,17 +35,20 @@ def show(as_json: bool) -> None:
         return
     say(f"# {result.path}" + ("" if result.exists else ": not there, so these hold"))
     for section, rules in to_plain(result.rules).items():
-        _show_section(section, rules)
+        if isinstance(rules, dict):
+            _show_section(f"[{section}]", rules)
+        for each in () if isinstance(rules, dict) else rules:
+            _show_section(f"[[{section}]]", each)
 
 
 def _show_section(name: str, rules: dict[str, Any]) -> None:
-    say(f"\n[{name}]")
+    say(f"\n{name}")
     inner = {key: value for key, value in rules.items() if isinstance(value, dict)}
     for key, value in rules.items():
         if key not in inner:
             say(f"{key} = {_toml(value)}")
     for key, value in inner.items():
-        _show_section(f"{name}.{key}", value)
+        _show_section(f"{name[:-1]}.{key}]", value)
 
 
 def _toml(value: Any) -> str:
