@@ -24,6 +24,7 @@ from p2phub.core.fresh import (
     Freshness,
     SignedFresh,
     describe_age,
+    missing,
     open_fresh,
     read_fresh,
     sign_fresh,
@@ -198,6 +199,10 @@ async def learn_of_interest(node: Node, client: PeerClient) -> None:
     asked = [each for each in due if node.learned.get(each, -LEARN_EACH_S) + LEARN_EACH_S <= now][:LEARN_MAX]
     if asked:
         await learn_quietly(node, client, asked)
+        for namespace in asked:
+            # Programs that ask the local door see no notes: whoever runs the node does.
+            for text in missing(await on_disk(freshness_of, node.store, namespace)):
+                log.warning("%s: %s", namespace, text)
     node.learned = {each: then for each, then in node.learned.items() if then + LEARN_EACH_S > now}
     node.learned.update(dict.fromkeys(asked, now))
 
@@ -221,10 +226,12 @@ def freshness_of(store: Store, namespace: NamespaceId) -> Freshness:
 
 async def tell_freshness(node: Node, namespace: NamespaceId, name: str, tell: Tell) -> None:
     """Tell people what speaks against that `name`, which may move, is newest here."""
-    if namespace == await on_disk(_own_namespace, node):
-        return
     freshness = await on_disk(freshness_of, node.store, namespace)
     now = node.clock()
+    if namespace == await on_disk(_own_namespace, node):
+        # Another machine of one's own may have more; how old the own word is, its owner knows.
+        tell_missing(freshness, tell)
+        return
     if node.settings.offline:
         age = freshness.age_s(now)
         when = "nobody stated when" if age is None else f"stated by its publisher {describe_age(age)} ago"
@@ -232,6 +239,12 @@ async def tell_freshness(node: Node, namespace: NamespaceId, name: str, tell: Te
         return
     for warning in warnings(freshness, now=now):
         tell(Notice(warning))
+
+
+def tell_missing(freshness: Freshness, tell: Tell) -> None:
+    """Tell people what a publisher stated and is not here."""
+    for text in missing(freshness):
+        tell(Notice(text))
 
 
 def _own_namespace(node: Node) -> NamespaceId | None:

@@ -23,7 +23,7 @@ from .asking import ask_in_turn
 from .calling import nobody_to_ask, require_peers, usable_peers
 from .disk import on_disk
 from .events import Notice, Tell, ignore
-from .fresh import tell_freshness
+from .fresh import freshness_of, tell_freshness, tell_missing
 from .identity import own_namespace as own_namespace
 from .lookalikes import model_warnings
 from .names import find
@@ -69,6 +69,7 @@ async def resolve(node: Node, text: str, tell: Tell, *, refresh: bool) -> Target
         await ask_for_news(node, tell, timeout_s=SYNC_TIMEOUT_S, about=(namespace,))
         target = await on_disk(_look_up, node, text, reference, namespace)
     if target is None:
+        tell_missing(await on_disk(freshness_of, node.store, namespace), tell)
         raise await on_disk(_not_found, node, reference, namespace)
     if reference.namespace == str(namespace) and tell is not ignore:
         # Who wrote a name that he pinned means just that publisher; an id tells nobody anything.

@@ -9,25 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from blake3 import blake3
 from msgspec.structs import replace
 
 from p2phub.core import merkle
 from p2phub.core.checkpoint import Head, parse_head, sign_head
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import InvalidData, TooEarly
+from p2phub.core.errors import InvalidData, NotFound, TooEarly
 from p2phub.core.fresh import TTL_S, Fresh, OpenFresh, SignedFresh, open_fresh, read_fresh, sign_fresh, warnings
 from p2phub.core.identity import Identity, RetiredKey, Role, new_document, open_identity, sign_document
 from p2phub.core.ids import LogId, ManifestId
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.records import Entry, Publish, Record, Summary, sign_record
 from p2phub.core.signing import SigningKey
-from p2phub.net.door import Request, Response
+from p2phub.net.door import Handler, Request, Response
 from p2phub.node.events import Event, Notice
 from p2phub.node.fresh import freshness_of, must_state, state_newest, take
 from p2phub.node.identity import create_identity, own_identity, publish_record
 from p2phub.node.node import Node
 from p2phub.node.resolve import resolve
+from p2phub.node.serve import PeerDoor
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, FreshQuery, Statements
 from p2phub.store.store import Store
 from p2phub.testing import values
@@ -260,31 +262,63 @@ async def resolved(node: Node, name: str) -> list[str]:
     return [event.text for event in said if isinstance(event, Notice)]
 
 
+def withholding(old: Handler) -> Wrap:
+    """Answer what is asked about logs and identities as `old` does, a node at which time stopped; all else is true."""
+
+    def wrap(handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            kept_back = ("/v1/reconcile", "/v1/heads", "/v1/identities", "/v1/records", "/v1/head/")
+            return await (old if request.path.startswith(kept_back) else handler)(request)
+
+        return answer
+
+    return wrap
+
+
 async def test_a_reader_sees_what_peers_withhold(tmp_path: Path) -> None:
-    """Freeze: the only peer that holds the log stopped telling of it; another one has the publisher's statement."""
-    async with publisher(tmp_path) as node, AsyncExitStack() as stack:
+    """Freeze: the only peer shows the log as it was once; what the publisher states it cannot change."""
+    async with publisher(tmp_path) as node, trio.open_nursery() as nursery, AsyncExitStack() as stack:
         name = f"{own_identity(node).namespace}/parrot"
         shutil.copytree(node.settings.layout.home, tmp_path / "frozen")
-        (tmp_path / "frozen" / "keys" / "node.key").unlink()
-        frozen_node = await stack.enter_async_context(open_home(tmp_path / "frozen"))
-        frozen_address = await stack.enter_async_context(serving(frozen_node))
-        reader = await stack.enter_async_context(open_home(tmp_path / "reader"))
-        reader.store.peers.add(frozen_address)
-        assert await resolved(reader, name) == []
-
+        frozen = await stack.enter_async_context(open_home(tmp_path / "frozen"))
         release(node, "parrot")
-        newer = node.store.fresh.get(own_identity(node).namespace)
-        assert newer is not None
-        # It cannot hold the statement back from everybody.
-        assert take(reader.store, own_identity(node).namespace, newer, now=reader.clock())
+        release(node, "owl")
+        wrap = withholding(PeerDoor(frozen, nursery).handle)
+        liar = await stack.enter_async_context(serving(node, wrap=wrap))
+        reader = await stack.enter_async_context(open_home(tmp_path / "reader"))
+        reader.store.peers.add(liar)
 
         (said,) = await resolved(reader, name)
-        assert "the publisher stated 2 records" in said
+        assert "the publisher stated 3 records" in said
         assert "here are 1" in said
+        # Of what was never shown, too.
+        told: list[Event] = []
+        with pytest.raises(NotFound):
+            await resolve(reader, f"{own_identity(node).namespace}/owl", told.append, refresh=True)
+        assert any("stated 3 records" in event.text for event in told if isinstance(event, Notice))
+        nursery.cancel_scope.cancel()
+    async with (
+        open_home(tmp_path / "publisher") as node,
+        serving(node) as honest,
+        open_home(tmp_path / "reader") as again,
+    ):
+        again.store.peers.add(honest)
+        assert await resolved(again, name) == []
 
-        honest = await stack.enter_async_context(serving(node))
-        reader.store.peers.add(honest)
-        assert await resolved(reader, name) == []
+
+async def test_another_machine_of_the_publisher_sees_what_is_withheld_from_it(tmp_path: Path) -> None:
+    async with publisher(tmp_path) as node:
+        identity = own_identity(node)
+        shutil.copytree(node.settings.layout.home, tmp_path / "second")
+        release(node, "parrot")
+        newest = node.store.fresh.get(identity.namespace)
+    assert newest is not None
+    async with open_home(tmp_path / "second") as second:
+        take(second.store, identity.namespace, newest, now=second.clock())
+
+        (said,) = await resolved(second, f"{identity.namespace}/parrot")
+
+        assert "the publisher stated 2 records" in said
 
 
 async def test_a_peer_that_holds_statements_back_lets_the_last_one_grow_old(tmp_path: Path) -> None:
