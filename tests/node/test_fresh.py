@@ -33,7 +33,7 @@ from p2phub.node.serve import PeerDoor
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, FreshQuery, Statements
 from p2phub.store.store import Store
 from p2phub.testing import values
-from p2phub.testing.hostile import open_home, serving
+from p2phub.testing.hostile import Wrap, open_home, serving
 
 pytestmark = pytest.mark.timeout(120)
 
