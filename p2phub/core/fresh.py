@@ -21,7 +21,7 @@ from .identity import CHAIN_MAX, KEYS_MAX, Identity, KeySignature
 from .ids import LogId, NamespaceId
 from .manifest import Time
 from .records import SKEW_MAX_S
-from .signing import SigningKey, check_signature
+from .signing import Signer, check_signature
 
 PURPOSE = "fresh"  # spec/signing.md §2
 STATEMENT_SIZE_MAX = KEYS_MAX * HEAD_SIZE_MAX + 4096  # bytes; spec/fresh.md §1
@@ -81,7 +81,7 @@ class Freshness(Struct, frozen=True):
         return None if self.time is None else max(0.0, now - self.time)
 
 
-def sign_fresh(fresh: Fresh, keys: Iterable[SigningKey]) -> SignedFresh:
+def sign_fresh(fresh: Fresh, keys: Iterable[Signer]) -> SignedFresh:
     """Return `fresh` signed by `keys`."""
     data = encode(fresh)
     signatures = (KeySignature(key.public_key, key.sign(PURPOSE, data)) for key in keys)

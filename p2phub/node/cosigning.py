@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from p2phub.core import merkle
 from p2phub.core.checkpoint import Head, parse_head, with_lines
-from p2phub.core.errors import HubError, InvalidData, NotFound, PeerError
+from p2phub.core.errors import HubError, InvalidData, PeerError
 from p2phub.core.fresh import RENEW_S
 from p2phub.core.ids import LogId, NamespaceId
 from p2phub.core.merkle import LOG_TREE
@@ -30,14 +30,13 @@ from p2phub.net.http import Answer
 from p2phub.net.witnessclient import add_checkpoint
 from p2phub.protocol.talk import sign_talk
 from p2phub.protocol.witnessing import SIZE_TYPE
-from p2phub.store.keys import load_key
 from p2phub.store.peers import Peer
 from p2phub.store.witnesses import KnownWitness
 
 from .calling import call_peer, converse
 from .disk import on_disk
 from .fresh import must_state, state_newest
-from .identity import own_identity
+from .identity import own_publisher
 from .news import compose
 from .node import Node
 
@@ -117,9 +116,8 @@ def _is_due(witness: KnownWitness, size: int, since: float) -> bool:
 
 def _own_head(node: Node) -> OwnHead | None:
     try:
-        identity = own_identity(node)
-        key = load_key(node.settings.layout.keys / "publish.key")
-    except NotFound:
+        identity, key = own_publisher(node)
+    except HubError:
         return None
     state = node.store.logs.state(identity.log_of(key.public_key))
     if state is None or not state.head or node.store.forks.is_stopped(state.log):

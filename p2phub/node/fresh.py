@@ -37,13 +37,12 @@ from p2phub.core.notes import NoteKey
 from p2phub.core.witness import cosigned_by
 from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.messages import IDENTITIES_MAX, RECORDS_ANSWER_SIZE, FreshQuery, Statements
-from p2phub.store.keys import load_key
 from p2phub.store.logs import LogState
 from p2phub.store.store import Store
 
 from .disk import on_disk
 from .events import Notice, Tell
-from .identity import own_identity
+from .identity import own_identity, own_signers
 from .node import Node
 
 log = logging.getLogger(__name__)
@@ -59,11 +58,11 @@ def state_newest(node: Node) -> SignedFresh | None:
     """Sign and keep a statement of what is newest of this home's publisher; None if his keys for that are not here."""
     try:
         identity = own_identity(node)
-        key = load_key(node.settings.layout.keys / "publish.key")
     except NotFound:
         return None
     role = identity.current.fresh
-    if key.public_key not in role.keys or role.threshold > 1:
+    keys = own_signers(node, role)[: role.threshold]
+    if len(keys) < role.threshold:
         return None
     now = int(node.clock())
     fresh = Fresh(
@@ -74,7 +73,7 @@ def state_newest(node: Node) -> SignedFresh | None:
         expires=now + TTL_S,
         heads=tuple(head.text for head in own_heads(node.store, identity)),
     )
-    signed = sign_fresh(fresh, [key])
+    signed = sign_fresh(fresh, keys)
     node.store.fresh.keep(open_fresh(signed, identity, now=now))
     return signed
 

@@ -7,10 +7,9 @@ from p2phub.core.errors import Conflict, NotFound
 from p2phub.core.ids import NamespaceId
 from p2phub.core.private import Repository
 from p2phub.core.records import Entry
-from p2phub.store.keys import load_key
 from p2phub.store.logs import MakeRecord
 
-from .identity import own_identity, publish_record
+from .identity import own_identity, own_publisher, publish_record
 from .node import Node
 
 _OTHER_NAME = "publish it under another name"
@@ -41,16 +40,15 @@ def decide_visibility(node: Node, namespace: NamespaceId, model: str, wanted: Vi
 def append_record(node: Node, model: str, make: MakeRecord, *, visibility: Visibility | None = None) -> Entry:
     """Sign what `make` returns and append it to the log that a repository of one's own is written in.
 
-    visibility: None for what it is. Raises NotFound if there is no identity or key.
+    visibility: None for what it is. Raises as `own_publisher` does.
     """
-    identity = own_identity(node)
+    identity, key = own_publisher(node)
     if visibility is None:
         visibility = visibility_of(node, identity.namespace, model)
     if visibility != "private":
         return publish_record(node, make)
     # An index that was lost does not know it any more, and those who may read it will ask for it.
     node.store.logs.add_identity(identity, own=True)
-    key = load_key(node.settings.layout.keys / "publish.key")
     entry = node.store.private.append_own(identity, key, model, make, may_begin=True)
     assert entry is not None
     return entry

@@ -27,6 +27,8 @@ from .keys import AGENT, COMPANION, RECIPIENT, SIGNING, check_private, keep_key,
 
 NODE_FILE = "node.key"  # names the node, and signs nothing else
 REQUEST_FILE = "request.key"  # an X25519 key: what answers a request to be named is encrypted to it
+_OTHER_FILES = {NODE_FILE, REQUEST_FILE, "witness.key"}  # with keys that sign for no publisher
+
 BUNDLE_KIND, LOCKED_KIND = "keys", "locked"  # spec/identity.md §9
 _TEXT_SIZE_MAX = LOCKED_SIZE_MAX * 3 // 2  # characters of a file with keys
 
@@ -195,7 +197,7 @@ def _read_text(text: str, path: Path) -> KeyBundle:
 
 def _key_files(keys: Path) -> list[Path]:
     with disk_errors(keys):
-        return sorted(path for path in keys.glob("*.key") if path.name not in (NODE_FILE, REQUEST_FILE))
+        return sorted(path for path in keys.glob("*.key") if path.name not in _OTHER_FILES)
 
 
 def _secret(text: str, path: Path) -> bytes:

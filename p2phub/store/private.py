@@ -34,7 +34,7 @@ from p2phub.core.private import (
     private_log_id,
 )
 from p2phub.core.records import Entry, sign_record
-from p2phub.core.signing import SigningKey
+from p2phub.core.signing import Signer
 
 from .arrivals import Arrival, check_entries
 from .database import Database
@@ -77,7 +77,7 @@ class Private:
     # ── logs ────────────────────────────────────────────────────────────────
 
     def append_own(
-        self, identity: Identity, key: SigningKey, model: str, make: MakeRecord, *, may_begin: bool = False
+        self, identity: Identity, key: Signer, model: str, make: MakeRecord, *, may_begin: bool = False
     ) -> Entry | None:
         """Sign and append what `make(connection, log, index, previous)` returns to the private log of `key` on `model`.
 

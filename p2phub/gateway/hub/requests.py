@@ -23,6 +23,7 @@ PAGE_DEFAULT = 1000  # entries in a page, if the client says nothing
 
 _held: trio.lowlevel.RunVar[int] = trio.lowlevel.RunVar("bytes_of_bodies")
 
+
 def decode_part(raw: str) -> str:
     """Return the text of one part of a path. Raises Refusal if it is none."""
     try:
