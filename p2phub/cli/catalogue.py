@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .names import pinned_names
 from .running import json_option, offline_option, peer_option, print_json, run
 from .text import human_bytes, human_time, say, shorten
 
@@ -29,10 +30,13 @@ def info(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) ->
     if as_json:
         print_json(result)
         return
-    name = f"{result.namespace}/{result.model}" if result.model else result.reference
+    names = pinned_names() if result.namespace else {}
+    publisher = names.get(result.namespace or "", result.namespace)
+    name = f"{publisher}/{result.model}" if result.model else result.reference
     facts, card = result.facts, result.card
     rows = [
         ("name", name),
+        ("publisher", result.namespace if publisher != result.namespace else None),
         ("kind", result.kind),
         ("revision", result.revision),
         ("commit", result.commit),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .names import pinned_names
 from .running import json_option, print_json, run
 from .text import human_bytes, parse_bytes, say
 
@@ -92,7 +93,8 @@ def _show(policy: Policy) -> None:
 
 
 def _list(names: tuple[str, ...]) -> None:
+    known = pinned_names() if names else {}
     for name in names[:SHOWN_MAX]:
-        say(f"  {name}")
+        say(f"  {name}" + (f"  {known[name]}" if name in known else ""))
     if len(names) > SHOWN_MAX:
         say(f"  and {len(names) - SHOWN_MAX} more")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .names import pinned_names
 from .running import json_option, offline_option, peer_option, print_json, run
 from .text import (
     human_bytes,
@@ -100,8 +102,9 @@ def search(
     if as_json:
         print_json(found)
         return
+    names = pinned_names() if found.models else {}
     for model in found.models:
-        _show(model, [metric.metric for metric in query.metrics])
+        _show(model, [metric.metric for metric in query.metrics], names)
     if found.counts:
         _show_counts(found.counts)
     if not found.models and query.limit:
@@ -136,8 +139,10 @@ def _metric(text: str) -> MetricBound:
         raise click.BadParameter(str(exc), param_hint="--metric") from exc
 
 
-def _show(model: Model, metrics: list[str]) -> None:
-    name = f"{model.namespace}/{model.model}" + (f"@{model.version}" if model.version else "")
+def _show(model: Model, metrics: list[str], names: Mapping[str, str]) -> None:
+    """names: of publishers, by namespace id."""
+    publisher = names.get(model.namespace, model.namespace)
+    name = f"{publisher}/{model.model}" + (f"@{model.version}" if model.version else "")
     facts = [
         model.task,
         f"{human_count(model.parameters)} parameters" if model.parameters else None,

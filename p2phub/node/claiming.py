@@ -10,20 +10,23 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from p2phub.core.choices import DOMAIN_NODES_MAX
-from p2phub.core.errors import DomainError, InvalidName
+from p2phub.core.errors import DomainError, InvalidName, PeerError
 from p2phub.core.identity import Identity, IdentityDocument
 from p2phub.core.names import Address, is_domain, parse_address
 from p2phub.core.signing import Signer
 from p2phub.core.wellknown import PATH, format_well_known
 from p2phub.net.addresses import is_public
+from p2phub.store.peers import Peer
 
+from .calling import call_peer
 from .disk import on_disk
 from .events import Notice, Tell
 from .identity import own_identity
-from .names import ask_domain
+from .names import ask_domain, named_nodes
 from .node import Node
 from .renewing import Change, change_identity
 from .results import DomainFile, Reason
+from .verdicts import bad, good, unknown
 
 DOMAINS_MAX = 16  # that a publisher claims; spec/identity.md §1
 
@@ -40,7 +43,8 @@ async def claim_domain(node: Node, domain: str, nodes: Sequence[str], tell: Tell
         raise InvalidName(f"{len(addresses)} nodes are too many, the limit is {DOMAIN_NODES_MAX}")
 
     identity = await _renew(node, claiming(domain))
-    _tell_addresses(domain, addresses, tell)
+    if domain not in node.settings.domains_at:
+        _tell_addresses(domain, addresses, tell)
     return _file(identity, domain, addresses)
 
 
@@ -55,27 +59,47 @@ async def check_domain(node: Node, domain: str) -> list[Reason]:
     _check_domain(domain)
     identity = await on_disk(own_identity, node)
     found = [
-        Reason("claim", "good", f"your identity claims {domain}")
+        good("claim", f"your identity claims {domain}")
         if domain in identity.current.domains
-        else Reason("claim", "bad", f"your identity does not claim {domain}: `p2phub id domain {domain}` does that")
+        else bad("claim", f"your identity does not claim {domain}: `p2phub id domain {domain}` does that")
     ]
     try:
         file = await ask_domain(node, domain)
     except DomainError as exc:
-        return [*found, Reason("web server", "bad", f"{exc}; {exc.hint}" if exc.hint else str(exc))]
-    found.append(Reason("web server", "good", f"https://{domain}{PATH} is there, and {domain} has a certificate"))
+        return [*found, bad("web server", f"{exc}; {exc.hint}" if exc.hint else str(exc))]
+    found.append(good("web server", f"https://{domain}{PATH} is there, and {domain} has a certificate"))
     if file.namespace == identity.namespace:
-        found.append(Reason("namespace", "good", f"it names you: {file.namespace}"))
+        found.append(good("namespace", f"it names you: {file.namespace}"))
     else:
-        found.append(Reason("namespace", "bad", f"it names {file.namespace}, and you are {identity.namespace}"))
+        found.append(bad("namespace", f"it names {file.namespace}, and you are {identity.namespace}"))
     if not file.nodes:
-        found.append(Reason("nodes", "unknown", "it names no nodes: only who knows a node that knows you finds you"))
+        found.append(unknown("node", "it names no nodes: only who knows a node that knows you finds you"))
+    reachable = {peer.node: peer for peer in await named_nodes(node, domain, file.nodes)}
     for address in file.nodes:
-        if not _may_be_called(address.host) and domain not in node.settings.domains_at:
-            found.append(Reason("nodes", "bad", f"{address} is at no public address: nobody else calls it"))
-        else:
-            found.append(Reason("nodes", "good", f"it names {address}"))
+        found.append(await _check_node(node, domain, address, reachable.get(address.node), identity))
     return found
+
+
+async def _check_node(node: Node, domain: str, address: Address, peer: Peer | None, identity: Identity) -> Reason:
+    """Say whether a node that a domain names can tell others that its publisher claims it."""
+    about = "node"
+    if address.node == node.id:
+        is_private = not _may_be_called(address.host) and domain not in node.settings.domains_at
+        if is_private:
+            return bad(about, f"{address} is this node, at no public address: others do not call it there")
+        return unknown(about, f"{address} is this node: whether others reach it there is not seen from here")
+    if peer is None:
+        return bad(about, f"{address} is not to be found, or at no public address: others do not call it")
+    try:
+        async with call_peer(node, peer) as client:
+            chain = (await client.identities([identity.namespace]))[0]
+    except PeerError as exc:
+        return bad(about, f"{address} does not answer: {exc}")
+    if chain is None:
+        return bad(about, f"{address} does not know you: `p2phub peers add {address}` lets it hear of you")
+    if len(chain.documents) < len(identity.chain):
+        return bad(about, f"{address} has an older document of yours, and will have the newest once it hears of it")
+    return good(about, f"{address} answers, and knows you")
 
 
 def _check_domain(domain: str) -> None:

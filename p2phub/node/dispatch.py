@@ -44,7 +44,7 @@ from .explain import swarm_info
 from .fetch import fetch, locate
 from .hubcache import view_store
 from .identity import LogBehind, own_identity, tell_identity
-from .names import find
+from .names import find, with_ids
 from .neighbours import contact_of
 from .node import Node, open_node
 from .operations import (
@@ -235,7 +235,7 @@ async def _search(node: Node, op: Search, tell: Tell) -> Page:
     # A daemon hears news by itself; a lone command asks for them first.
     if not node.endpoints:
         await ask_for_news(node, tell, timeout_s=SEARCH_SYNC_S)
-    query = op.query
+    query = replace(op.query, text=await on_disk(with_ids, node, op.query.text))
     if query.publisher is not None:
         query = replace(query, publisher=str(await find(node, query.publisher.lower(), tell)))
     return await inspect.search(node, query)

@@ -113,6 +113,17 @@ async def _again(node: Node, binding: Binding, tell: Tell) -> Binding:
     return binding
 
 
+def with_ids(node: Node, text: str) -> str:
+    """Return words to search for with namespace ids for pinned names: of `NAME/…`, and of a domain alone."""
+
+    def id_for(word: str) -> str:
+        name, slash, rest = word.partition("/")
+        binding = node.store.bindings.get(name.lower()) if slash or "." in name else None
+        return f"{binding.namespace} {rest}" if binding and binding.offered is None else word
+
+    return " ".join(id_for(word) for word in text.split())
+
+
 def meaning(binding: Binding) -> NamespaceId:
     """Return what a name means. Raises BindingChanged if its domain names another publisher since."""
     if binding.offered is None:
@@ -149,6 +160,7 @@ async def check_again(node: Node, binding: Binding, tell: Tell) -> Binding:
         file = await ask_domain(node, name)
         if file.namespace == binding.namespace:
             await on_disk(bindings.note_checked, name, now=node.clock())
+            await _tell_lost_claim(node, binding, tell)
         else:
             await on_disk(bindings.note_offered, name, file.namespace, now=node.clock())
             log.warning("%s names another publisher than before: %s", name, file.namespace)
@@ -157,6 +169,15 @@ async def check_again(node: Node, binding: Binding, tell: Tell) -> Binding:
         await on_disk(bindings.note_problem, name, str(exc), now=node.clock())
         _tell_problem(binding, str(exc), tell)
     return await on_disk(bindings.get, name) or binding
+
+
+async def _tell_lost_claim(node: Node, binding: Binding, tell: Tell) -> None:
+    """Tell if the publisher of a pinned domain does not claim it any more, by the document that is here."""
+    identity = await on_disk(node.store.logs.identity, binding.namespace)
+    if identity is not None and binding.name not in identity.current.domains:
+        problem = f"{binding.namespace} does not claim {binding.name} any more"
+        await on_disk(node.store.bindings.note_problem, binding.name, problem, now=node.clock())
+        _tell_problem(binding, problem, tell)
 
 
 def _tell_problem(binding: Binding, problem: str, tell: Tell) -> None:
@@ -198,7 +219,7 @@ async def _find_claim(node: Node, domain: str, file: WellKnown, tell: Tell) -> I
     known = await on_disk(node.store.logs.identity, file.namespace)
     if known is not None and domain in known.current.domains:
         return known
-    named = {peer.node: peer for peer in await _named_nodes(node, domain, file.nodes)}
+    named = {peer.node: peer for peer in await named_nodes(node, domain, file.nodes)}
     peers = [*named.values(), *(peer for peer in await on_disk(usable_peers, node) if peer.node not in named)]
     found: list[Identity] = [known] if known else []
 
@@ -235,7 +256,7 @@ async def _find_claim(node: Node, domain: str, file: WellKnown, tell: Tell) -> I
     )
 
 
-async def _named_nodes(node: Node, domain: str, addresses: tuple[Address, ...]) -> list[Peer]:
+async def named_nodes(node: Node, domain: str, addresses: tuple[Address, ...]) -> list[Peer]:
     """Return the nodes that a domain names, as far as they are where everybody may be sent.
 
     Their names are resolved here, and they are called by address: a name could lead elsewhere a moment later.

@@ -22,7 +22,7 @@ from p2phub.core.facts import derive
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
 from p2phub.core.manifest import BaseModel, FileEntry, Manifest, Relation, Role, Variant
 from p2phub.core.modelcard import parse_card
-from p2phub.core.names import NameRef, is_branch, is_namespace_id, is_version, parse_reference
+from p2phub.core.names import NameRef, is_branch, is_domain, is_namespace_id, is_version, parse_reference
 from p2phub.core.origins import ORIGIN_URLS_MAX, check_published
 from p2phub.core.paths import check_paths
 from p2phub.core.private import Repository
@@ -446,6 +446,16 @@ def known_base_models(node: Node, card: Card | None, *, is_private: bool = False
     return tuple(BaseModel(revision, known) for revision in _known_revisions(node, card.base_models, is_private))
 
 
+def _pinned(node: Node, name: str | None) -> NamespaceId | None:
+    """Return whom a card means by `name`: a namespace id, or a domain; not a petname, which others do not know."""
+    if name is None:
+        return None
+    if is_namespace_id(name):
+        return NamespaceId.parse(name)
+    binding = node.store.bindings.get(name) if is_domain(name) else None
+    return binding.namespace if binding and binding.offered is None else None
+
+
 def _known_revisions(node: Node, names: Iterable[str], is_private: bool) -> list[ManifestId]:
     """Return what the tips of `main` of these repositories are, as far as the catalogue knows them.
 
@@ -457,8 +467,7 @@ def _known_revisions(node: Node, names: Iterable[str], is_private: bool) -> list
             reference = parse_reference(name)
         except InvalidName:
             continue
-        if isinstance(reference, NameRef) and reference.namespace and is_namespace_id(reference.namespace):
-            namespace = NamespaceId.parse(reference.namespace)
+        if isinstance(reference, NameRef) and (namespace := _pinned(node, reference.namespace)):
             revision = reference.revision or DEFAULT_BRANCH
             look_up = node.store.catalogue.version if is_version(revision) else node.store.catalogue.branch
             claim = look_up(namespace, reference.model, revision)

@@ -153,9 +153,10 @@ async def explain_logs(node: Node, subject: Subject) -> list[Reason]:
             elif state.log in suspected:
                 found.append(bad(about, f"of log {state.log} two histories were met"))
         records = sum(state.size for state in states)
+        count = "one record" if records == 1 else f"{records} records"
         logs = "one log" if len(states) == 1 else f"{len(states)} logs"
         if not found and states:
-            found.append(good(about, f"its {records} records in {logs} are all signed, and their order is proven"))
+            found.append(good(about, f"{count} in {logs}, all signed, and in an order that is proven"))
         return found or [unknown(about, "no records of this publisher are here")]
 
     return await on_disk(look)

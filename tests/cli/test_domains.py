@@ -15,7 +15,7 @@ import pytest
 from p2phub.net import web, wellknown
 from p2phub.node import names
 from p2phub.testing.domain import Domain
-from p2phub.testing.processes import Home, RunningNode
+from p2phub.testing.processes import Home, RunningNode, wait_until
 from p2phub.testing.webserver import Asked, Behaviour, Reply, answering, raw, redirecting, stalling
 
 pytestmark = pytest.mark.timeout(120)
@@ -111,7 +111,7 @@ def test_why_is_one_answer(lab: Lab, newcomer: Home) -> None:
         f"name: lab.example means {lab.namespace} here since ",
         f"publisher: {lab.namespace} is proved by 2 identity documents",
         "publisher: it claims lab.example",
-        "log: its 1 records in one log are all signed",
+        "log: one record in one log, all signed",
         "revision: version 1.0.0, which never changes its meaning, is b3:",
         "content: every byte is checked",
     ):
@@ -146,6 +146,83 @@ def test_a_name_like_one_that_means_another_publisher_is_warned_of(lab: Lab, new
     assert [reason["text"] for reason in why if reason["about"] == "look-alike"] == [
         "lab.example looks like 1ab.example, which means another publisher here"
     ]
+
+
+def test_people_see_the_names_that_they_pinned(lab: Lab, newcomer: Home) -> None:
+    newcomer.call("trust", "add", "lab.example")
+    newcomer.call("trust", "add", f"bob={lab.namespace}")
+    info = newcomer.call("info", "bob/parrot").out
+    found = newcomer.call("search", "parrot").out
+    by_name = newcomer.ask("search", "lab.example/parrot")
+    by_word = newcomer.ask("search", "bob/parrot")
+    nobody = newcomer.ask("search", "rob/parrot")
+    log = newcomer.ask("log", "bob")
+    followed = newcomer.call("follow", "bob").out
+
+    assert "name  lab.example/parrot" in info
+    assert f"publisher  {lab.namespace}" in info
+    assert found.startswith("lab.example/parrot@1.0.0\n")
+    # Programs see what means the same to everybody.
+    assert [model["namespace"] for model in by_name["models"]] == [lab.namespace]
+    assert by_word["models"] == by_name["models"]
+    assert nobody["models"] == []
+    assert [line["model"] for line in log] == ["parrot"]
+    assert f"{lab.namespace}  lab.example" in followed
+
+
+def test_the_owner_of_a_domain_sees_what_others_find(lab: Lab, tmp_path: Path) -> None:
+    def check(code: int | None) -> str:
+        return home.call("id", "domain", "lab.example", "--check", code=code).out
+
+    home = Home(tmp_path / "owner", {"P2PHUB_LAN": "off"})
+    namespace = home.ask("id", "new")["namespace"]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "owl.bin").write_bytes(b"owl")
+    home.call("publish", str(tmp_path / "folder"), "owl")
+    with Domain(tmp_path / "web") as domain:
+        home.extra |= domain.environment
+        unclaimed = check(1)
+        text = home.ask("id", "domain", "lab.example", "--node", lab.node.address)["text"]
+        missing = check(1)
+        domain.say(text)
+        unknown = check(1)
+        domain.name_publisher(lab.namespace)
+        foreign = check(1)
+        with home.node(peers=(lab.node.address,)) as node:
+            domain.say(home.ask("id", "domain", "lab.example")["text"])
+            alone = check(0)
+            domain.name_publisher(namespace, lab.node.address, node.address)
+            wait_until(lambda: "answers, and knows you" in check(None), "the lab to hear")
+            well = check(0)
+
+    assert "BAD   claim         your identity does not claim lab.example" in unclaimed
+    assert "BAD   web server    lab.example has no /.well-known/p2phub.json" in missing
+    assert f"BAD   node          {lab.node.address} does not know you" in unknown
+    assert f"BAD   namespace     it names {lab.namespace}, and you are {namespace}" in foreign
+    assert "is this node: whether others reach it there is not seen from here" in alone
+    assert f"ok    node          {lab.node.address} answers, and knows you" in well
+    assert "BAD" not in well
+
+
+def test_a_claim_that_was_dropped_is_told_of(lab: Lab, tmp_path: Path, always_due: None) -> None:
+    owner = Home(tmp_path / "owner", {"P2PHUB_LAN": "off"})
+    namespace = owner.ask("id", "new")["namespace"]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "owl.bin").write_bytes(b"owl")
+    owner.call("publish", str(tmp_path / "folder"), "owl")
+    with owner.node() as node, Domain(tmp_path / "web") as domain:
+        domain.say(owner.ask("id", "domain", "lab.example")["text"])
+        home = Home(tmp_path / "home", domain.environment)
+        home.call("trust", "add", "lab.example")
+        owner.call("id", "domain", "lab.example", "--drop")
+        home.call("search", "--peer", node.address)
+        told = home.call("info", "lab.example/owl").err
+        against = home.ask("trust", "why", "lab.example/owl")
+        again = Home(tmp_path / "again", domain.environment).call("trust", "add", "lab.example", code=3).err
+
+    assert f"{namespace} does not claim lab.example any more; lab.example still means {namespace}" in told
+    assert "it does not claim lab.example any more" in [each["text"] for each in against if each["verdict"] == "bad"]
+    assert "which does not claim lab.example" in again
 
 
 # ── failures of the domain ──────────────────────────────────────────────────
