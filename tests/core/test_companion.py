@@ -5,6 +5,8 @@ import pickle
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey, derive_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2phub.core.companion import CompanionKey, check_companion_key
 from p2phub.core.errors import InvalidSignature
@@ -92,3 +94,19 @@ def test_a_secret_is_in_no_text() -> None:
         assert SECRET.hex() not in text.lower()
         assert repr(SECRET) not in text
         assert str(int.from_bytes(SECRET, "big")) not in text
+
+
+@given(st.binary(min_size=33, max_size=33), st.sampled_from((2, 3, 4, 0)))
+def test_a_key_is_taken_if_and_only_if_it_is_a_point_for_openssl_too(data, first):
+    key = bytes([first]) + data[1:]
+    try:
+        EllipticCurvePublicKey.from_encoded_point(SECP256R1(), key)
+        is_point = True
+    except ValueError:
+        is_point = False
+
+    if is_point:
+        check_companion_key(key)
+    else:
+        with pytest.raises(InvalidSignature):
+            check_companion_key(key)
