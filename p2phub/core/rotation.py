@@ -18,6 +18,8 @@ from .ids import PublicKey
 RoleName = Literal["root", "publish", "fresh"]
 ROLES: tuple[RoleName, ...] = ("root", "publish", "fresh")
 
+_DOES = {"root": "change this identity", "publish": "publish", "fresh": "say what is newest"}
+
 
 def role_of(document: IdentityDocument, name: RoleName) -> Role:
     """Return the role called `name`."""
@@ -114,14 +116,18 @@ def set_threshold(document: IdentityDocument, name: RoleName, threshold: int) ->
     if name == "publish" and threshold != 1:
         raise Conflict("each publishing key keeps its own log, so that one is enough")
     if not 1 <= threshold <= len(role.keys):
-        raise Conflict(f"there are {len(role.keys)} {name} keys, and {threshold} cannot be asked of them")
+        raise Conflict(
+            f"{threshold} {name} keys cannot be asked for where there are {len(role.keys)}",
+            hint="`p2phub id add-key REQUEST --role root` adds one",
+        )
     return _with(document, name, Role(role.keys, threshold))
 
 
 def describe(before: IdentityDocument, after: IdentityDocument) -> list[str]:
     """Return what `after` changes of `before`, in lines for a person; none if that is nothing."""
     return [
-        *(line for name in ROLES for line in _describe_role(name, role_of(before, name), role_of(after, name))),
+        *_describe_keys(before, after),
+        *_describe_thresholds(before, after),
         *_describe_retired(before, after),
         *(f"claims the domain {each}" for each in after.domains if each not in before.domains),
         *(f"claims the domain {each} no longer" for each in before.domains if each not in after.domains),
@@ -135,19 +141,30 @@ def describe(before: IdentityDocument, after: IdentityDocument) -> list[str]:
     ]
 
 
-def _describe_role(name: RoleName, before: Role, after: Role) -> Iterator[str]:
-    does = {"root": "change this identity", "publish": "publish", "fresh": "say what is newest"}[name]
-    yield from (f"key {key} may {does}" for key in after.keys if key not in before.keys)
-    yield from (f"key {key} may no longer {does}" for key in before.keys if key not in after.keys)
-    if before.threshold != after.threshold:
-        yield f"{after.threshold} of {len(after.keys)} keys must sign to {does}; before it was {before.threshold}"
+def _describe_keys(before: IdentityDocument, after: IdentityDocument) -> Iterator[str]:
+    keys = {key for document in (before, after) for name in ROLES for key in role_of(document, name).keys}
+    for key in sorted(keys):
+        had, has = roles_of(before, key), roles_of(after, key)
+        if gained := [_DOES[name] for name in has if name not in had]:
+            yield f"key {key} may {' and '.join(gained)}"
+        if lost := [_DOES[name] for name in had if name not in has]:
+            yield f"key {key} may no longer {' or '.join(lost)}"
+
+
+def _describe_thresholds(before: IdentityDocument, after: IdentityDocument) -> Iterator[str]:
+    for name in ROLES:
+        was, role = role_of(before, name).threshold, role_of(after, name)
+        if was != role.threshold:
+            yield f"{role.threshold} of {len(role.keys)} keys must sign to {_DOES[name]}; before it was {was}"
 
 
 def _describe_retired(before: IdentityDocument, after: IdentityDocument) -> Iterator[str]:
     known = {each.key: each.size for each in before.retired}
     for each in after.retired:
-        if known.get(each.key) != each.size:
-            yield f"of what key {each.key} signed, records up to number {each.size} count"
+        if known.get(each.key) != each.size and each.size:
+            yield f"of what key {each.key} signed, the first {each.size} records go on to count"
+        elif known.get(each.key) != each.size:
+            yield f"nothing that key {each.key} signed counts"
     kept = {*after.publish.keys, *(each.key for each in after.retired)}
     for key in (*before.publish.keys, *known):
         if key not in kept:

@@ -171,6 +171,20 @@ def publish_record(node: Node, make: MakeRecord) -> Entry:
     return entry
 
 
+def written_elsewhere(node: Node, log: LogId) -> int | None:
+    """Return how many records a log had when its key came here, None if the key was made here."""
+    bundle = _given(node)
+    if bundle is not None:
+        heads = {head.log: head.size for head in map(parse_head, bundle.heads)}
+        return heads.get(log, 0)
+    path = node.settings.layout.restored
+    if not path.exists():
+        return None
+    with disk_errors(path):
+        sizes = dict(line.split() for line in path.read_text().splitlines())
+    return int(sizes[str(log)]) if str(log) in sizes else None
+
+
 # ── helpers ─────────────────────────────────────────────────────────────────
 
 
@@ -226,26 +240,12 @@ def _named(keys: Sequence[K], public_key: bytes | None, what: str) -> K:
 
 def _check_log_is_here(node: Node, log: LogId) -> None:
     """Raise LogBehind if `log` was written elsewhere before, and nobody has been asked yet how far it went."""
-    size = _written_elsewhere(node, log)
+    size = written_elsewhere(node, log)
     if size is None or log in node.caught_up or node.settings.layout.has_log(log):
         return
     raise LogBehind(
-        "the key was used on another machine before, and none of its records are here",
+        "the key comes from another machine, and no node was asked how far its log went",
         log=log,
         size=size,
-        hint="name a node that has them: --peer p2phub://NODEID@HOST:PORT",
+        hint="name one that has it: --peer p2phub://NODEID@HOST:PORT; `p2phub id rotate` goes on with a new key",
     )
-
-
-def _written_elsewhere(node: Node, log: LogId) -> int | None:
-    """Return how many records a log had when its key came here, None if the key was made here."""
-    bundle = _given(node)
-    if bundle is not None:
-        heads = {head.log: head.size for head in map(parse_head, bundle.heads)}
-        return heads.get(log, 0)
-    path = node.settings.layout.restored
-    if not path.exists():
-        return None
-    with disk_errors(path):
-        sizes = dict(line.split() for line in path.read_text().splitlines())
-    return int(sizes[str(log)]) if str(log) in sizes else None

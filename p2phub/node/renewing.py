@@ -42,7 +42,7 @@ from p2phub.store.keyring import (
     write_bundle,
 )
 
-from .identity import has_identity, keep_own_identity, own_identity, own_keys, own_signers
+from .identity import has_identity, keep_own_identity, own_identity, own_keys, own_signers, written_elsewhere
 from .node import Node
 
 PROPOSAL_KIND = "proposal"  # spec/identity.md §7
@@ -141,10 +141,13 @@ def revoke_key(node: Node, text: str, size: int | None, *, extra: Iterable[Signe
     """Take a key out of all roles.
 
     text: the key, or how it begins. size: records of its log that count; None: all that are here.
-    Raises NotFound if no such key is named, Conflict if a role would be left with too few, and as `change_identity`.
+    Raises NotFound if no such key is named, Conflict if a role would be left with too few, or nothing says how many
+    records count, and as `change_identity`.
     """
     identity = own_identity(node)
     key = find_key(identity, text)
+    if size is None and key in identity.publishers:
+        _check_is_known(node, identity, [key])
     count = records_of(node, identity, key) if size is None else size
     return change_identity(node, lambda document: rotation.remove_key(document, key, size=count), extra=extra)
 
@@ -185,12 +188,15 @@ def recover(node: Node, identity: Identity, extra: Sequence[Signer], *, size: in
     """Let this machine alone publish, because the other keys were lost or stolen; returns the identity then.
 
     identity: the newest that is known. extra: the recovery keys. size: records of each other log that count; None:
-    all that are here. Raises Conflict if this home publishes as another, and as `change_identity`.
+    all that are here. Raises Conflict if this home publishes as another, or nothing says how many records count, and as
+    `change_identity`.
     """
     if has_identity(node) and own_identity(node).namespace != identity.namespace:
         raise Conflict(f"this home publishes as {own_identity(node).namespace}", hint="use another P2PHUB_HOME")
     ours = own_signers(node, identity.current.publish)
     key = ours[0] if ours else new_signing_key(node.settings.layout.keys)
+    if size is None:
+        _check_is_known(node, identity, [other for other in identity.current.publish.keys if other != key.public_key])
     sizes = {
         other: records_of(node, identity, other) if size is None else size for other in identity.current.publish.keys
     }
@@ -263,9 +269,20 @@ def find_key(identity: Identity, text: str) -> PublicKey:
 
 
 def records_of(node: Node, identity: Identity, key: PublicKey) -> int:
-    """Return how many records of the log in which `key` signs now are here."""
-    state = node.store.logs.state(identity.log_of(key))
-    return state.size if state else 0
+    """Return how many records of the log in which `key` signs now are here, or were where the key came from."""
+    log = identity.log_of(key)
+    state = node.store.logs.state(log)
+    return max(state.size if state else 0, written_elsewhere(node, log) or 0)
+
+
+def _check_is_known(node: Node, identity: Identity, keys: Iterable[PublicKey]) -> None:
+    """Raise Conflict if nothing is here of the log of one of `keys`: all that it signed would count no more."""
+    for key in keys:
+        if not records_of(node, identity, key):
+            raise Conflict(
+                f"nothing that key {key} signed is here, and none of it would count any more, for ever",
+                hint="name a node that has it: `p2phub peers add ADDRESS`; or say --from-index 0, if that is meant",
+            )
 
 
 def _with_purposes(

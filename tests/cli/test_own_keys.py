@@ -314,13 +314,48 @@ def test_a_copy_with_a_passphrase_brings_a_publisher_back_and_forks_nothing(
         assert new.ask("id", "import", str(copy), env=passphrase)["namespace"] == namespace
         # Nothing of its log is here: to sign now would be to sign a second history.
         alone = new.call("publish", str(model), "four", code=1)
-        assert "another machine before" in alone.err or "on another machine" in alone.err
+        assert "on another machine" in alone.err
         assert "--peer" in alone.err
         new.call("publish", str(model), "four", "--peer", node.address)
         with new.node(peers=(node.address,)):
             eventually(reader, namespace, {"one", "two", "three", "four"})
     assert reader.ask("trust", "conflicts") == []
     assert "already" in new.call("id", "import", str(copy), env=passphrase, code=1).err
+
+
+def test_a_copy_goes_on_with_a_new_key_where_nobody_has_the_log(
+    homes: Homes, model: Path, tmp_path: Path, passphrase: dict[str, str]
+) -> None:
+    desk, new = homes["desk"], homes["new"]
+    desk.call("id", "new")
+    for name in ("one", "two"):
+        desk.call("publish", str(model), name)
+    copy = tmp_path / "copy.secret"
+    desk.call("id", "export", "--to", str(copy), env=passphrase)
+    new.call("id", "import", str(copy), env=passphrase)
+    rotated = new.ask("id", "rotate")
+    new.call("publish", str(model), "three")
+
+    # What it signed before goes on to count, for those who have it.
+    assert [each["size"] for each in rotated["retired"]] == [2]
+
+
+def test_nothing_is_made_void_by_accident(homes: Homes, model: Path, tmp_path: Path) -> None:
+    desk, laptop, new = homes["desk"], homes["laptop"], homes["new"]
+    desk.call("id", "new")
+    key = join(homes, "desk", "laptop")
+    laptop.call("publish", str(model), "one")
+    recovery = tmp_path / "recovery.secret"
+    unknown = desk.call("id", "revoke-key", key, code=1)
+    desk.call("id", "recovery", "new", "--to", str(recovery), "--no-passphrase")
+    lost = new.call("id", "recover", "--key", str(recovery), code=1)
+
+    for outcome in (unknown, lost):
+        assert "none of it would count any more" in outcome.err
+        assert "--from-index 0" in outcome.err
+    assert desk.ask("id")["version"] == 3
+    desk.call("id", "revoke-key", key, "--from-index", "0", "--key", str(recovery))
+    assert desk.ask("id")["retired"] == [{"key": key, "size": 0}]
 
 
 def test_what_a_copy_needs_is_said(homes: Homes, tmp_path: Path, passphrase: dict[str, str]) -> None:
@@ -560,3 +595,15 @@ def test_an_agent_takes_over_from_a_file(homes: Homes, model: Path, agent: dict[
         "one",
         "two",
     }
+
+
+def test_a_machine_that_still_has_its_key_keeps_it_when_it_recovers(homes: Homes, tmp_path: Path) -> None:
+    desk = homes["desk"]
+    desk.call("id", "new")
+    recovery = tmp_path / "recovery.secret"
+    made = desk.ask("id", "recovery", "new", "--to", str(recovery), "--no-passphrase")
+    recovered = desk.ask("id", "recover", "--key", str(recovery))
+
+    assert recovered["publish"] == made["publish"]
+    assert recovered["retired"] == []
+    assert recovered["recipient"] != made["recipient"]

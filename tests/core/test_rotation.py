@@ -149,7 +149,7 @@ def test_every_change_is_told() -> None:
     assert describe(before, before) == []
     for part in (
         f"key {C.public_key} may change this identity", "2 of 2 keys must sign to change this identity",
-        f"key {B.public_key} may no longer publish", f"key {B.public_key} signed, records up to number 3 count",
+        f"key {B.public_key} may no longer publish", f"key {B.public_key} signed, the first 3 records go on to count",
         f"nothing that key {D.public_key} signed counts", "claims the domain b.example", "a.example no longer",
         f"closes a log of key {A.public_key} at 5 records", "other tools", "encrypt to another key",
     ):  # fmt: skip
