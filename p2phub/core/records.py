@@ -229,9 +229,7 @@ class Assess(_Position, frozen=True, tag_field="type", tag="assess", kw_only=Tru
             raise ValueError("what is blocked is not good: it is bad, or the word is withdrawn")
 
 
-Record = (
-    Publish | Branch | Yank | Attest | Seal | Unseal | Grant | Ungrant | Pledge | Unpledge | Recall | Assess
-)
+Record = Publish | Branch | Yank | Attest | Seal | Unseal | Grant | Ungrant | Pledge | Unpledge | Recall | Assess
 
 
 class Entry(Struct, frozen=True):

@@ -42,9 +42,7 @@ _COMES_AGAIN = ("hf_hub/", "p2phub")  # in the User-Agent of clients that do so 
 class ForeignRepositories:
     """Finds and serves what other hubs have."""
 
-    def __init__(
-        self, node: Node, readings: Readings, arrivals: Arrivals, guard: Guard, audience: Audience
-    ) -> None:
+    def __init__(self, node: Node, readings: Readings, arrivals: Arrivals, guard: Guard, audience: Audience) -> None:
         self._node = node
         self._guard = guard
         self._audience = audience

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import content, documents, logs, maps, names, primitives, seals, talks, vouching, wire
+from . import content, documents, logs, maps, moving, names, primitives, seals, talks, vouching, wire
 from .plain import Json, render
 
 FILES: dict[str, Callable[[], Json]] = {
@@ -28,6 +28,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "fresh.json": vouching.statements,
     "witness.json": vouching.witnesses,
     "identity.json": documents.identities,
+    "moving.json": moving.between_machines,
     "node-record.json": documents.node_records,
     "names.json": names.name_texts,
     "messages.json": names.peer_messages,
