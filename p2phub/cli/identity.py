@@ -1,4 +1,4 @@
-"""Commands about who publishes: id, id new, show, domain, reopen, and those of idkeys.py and idmachines.py."""
+"""Commands about who publishes: id, id new, show, domain, reopen; others are in idkeys, idmachines and delegate."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .delegate import delegate
 from .idkeys import recover, recovery, renew, revoke_key, rotate, threshold, use_agent
 from .idmachines import add_key, export, import_, join, request, sign
 from .running import json_option, print_json, run
@@ -131,7 +132,7 @@ def reopen(size: int | None, keys: tuple[Path, ...], proposal: Path | None, as_j
 
 for _command in (renew, rotate, revoke_key, threshold, recovery, recover, use_agent):
     identity.add_command(_command)
-for _command in (request, add_key, join, sign, export, import_):
+for _command in (request, add_key, join, sign, export, import_, delegate):
     identity.add_command(_command)
 
 

@@ -83,7 +83,7 @@ def add_key(
     from p2phub.node.machines import add_key as work
     from p2phub.node.machines import parse_request
 
-    asked = parse_request(_word(request))
+    asked = parse_request(word_of(request))
     wanted = roles or ("publish", "fresh")
     if not yes:
         _confirm(f"may key {_spaced(str(asked.key))} {' and '.join(wanted)} for you? The other machine shows its key")
@@ -142,7 +142,7 @@ def join(answer: str, peer: tuple[str, ...], as_json: bool) -> None:
         namespace = NamespaceId.parse(answer)
         found = with_node(lambda node: join_known(node, namespace), peers=peer, learn=answer)
     else:
-        word = _word(answer)
+        word = word_of(answer)
         found = with_node(lambda node: work(node, word), peers=peer)
     tell_node()
     _show(found, as_json)
@@ -268,7 +268,7 @@ def _confirm(question: str) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-def _word(text: str) -> str:
+def word_of(text: str) -> str:
     """Return what another machine wrote: `text` itself, or what the file `text` holds."""
     return text if text.startswith("p2phub-") else _read(Path(text))
 

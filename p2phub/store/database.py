@@ -1,7 +1,7 @@
 """The SQLite index: one file, one connection a thread, one transaction a verb (spec/store.md §5).
 
 Everything in it can be rebuilt from the files of the store, except the tables
-`peers`, `pins`, `views`, `settings`, `mirrors`, `withheld`, `private_shared` and `upstream_…`.
+`peers`, `pins`, `views`, `settings`, `mirrors`, `withheld`, `delegations`, `private_shared` and `upstream_…`.
 """
 
 from __future__ import annotations

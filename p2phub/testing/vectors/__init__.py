@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import content, documents, logs, maps, moving, names, primitives, seals, talks, vouching, wire
+from . import authority, content, documents, logs, maps, moving, names, primitives, seals, talks, vouching, wire
 from .plain import Json, render
 
 FILES: dict[str, Callable[[], Json]] = {
@@ -32,6 +32,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "node-record.json": documents.node_records,
     "names.json": names.name_texts,
     "messages.json": names.peer_messages,
+    "authority.json": authority.authority,
     "fingerprints.json": maps.maps,
     "talk.json": talks.talks,
     "sealing.json": seals.sealed,

@@ -165,6 +165,11 @@ def peer_messages() -> Json:
         ("the first is not known", messages.Identities((None,))),
         ("what did these publishers state last?", messages.FreshQuery((identity.namespace, NamespaceId(root)))),
         ("nothing is known of the first", messages.Statements((None,))),
+        ("for whom I act", messages.SessionQuery((record,), (messages.IdentityChain(identity.chain),))),
+        (
+            "you act here for one; another has expired",
+            messages.SessionAnswer((identity.namespace,), (), ("expired",), values.content("session", 16), 86400),
+        ),
         (
             "two entries of a log from index 3 on, and one of another",
             messages.RecordsQuery((messages.LogRange(own_log, 3, 2), messages.LogRange(log, 0, 1))),
@@ -233,6 +238,9 @@ def _invalid_messages(root: ContentId, head: messages.LogHead, record: bytes) ->
         ("Heads", "a head that is text", {"heads": [log_head | {"head": head.head.decode()}], "complete": 1}),
         ("Heads", "a head of 4097 bytes", {"heads": [log_head | {"head": bytes(4097)}], "complete": 1}),
         ("IdentitiesQuery", "no namespaces", {"namespaces": []}),
+        ("SessionQuery", "17 delegations", {"delegations": [record] * 17}),
+        ("SessionQuery", "a delegation that is text", {"delegations": ["x"]}),
+        ("SessionAnswer", "an id of 15 bytes", {"id": bytes(15), "ttl": 86400}),
         ("RecordsQuery", "no ranges", {"ranges": []}),
         ("RecordsQuery", "no entries asked for", {"ranges": [{"log": bytes(32), "start": 0, "count": 0}]}),
         ("IdentityChain", "no documents", {"documents": []}),
