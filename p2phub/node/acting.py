@@ -45,6 +45,8 @@ class Acting:
         """Return the nodes that are among `grantees` or act for one of them."""
         named = [NodeId(grantee.id) for grantee in grantees if grantee.kind == "node"]
         acting = [
-            node for node in self._known if any(names_caller(grantee, self.caller(node, now)) for grantee in grantees)
+            node
+            for node, caller in ((each, self.caller(each, now)) for each in list(self._known))
+            if any(names_caller(grantee, caller) for grantee in grantees)
         ]
         return list(dict.fromkeys([*named, *acting]))

@@ -9,7 +9,7 @@ for: so the answer says nothing about what is here.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from p2phub.core.access import ANYBODY, Caller
@@ -93,6 +93,10 @@ class Authority:
             id=session.id if acting else None,
             ttl=SESSION_TTL_S,
         )
+
+    def nodes_for(self, namespaces: Collection[NamespaceId]) -> list[NodeId]:
+        """Return the nodes that showed that they act for one of `namespaces`. May be asked from any thread."""
+        return self._sessions.nodes_for(namespaces, self._clock())
 
     async def _session(self, node: NodeId, now: float) -> Session | None:
         """Return what `node` has shown, as far as it is good."""

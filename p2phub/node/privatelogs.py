@@ -238,12 +238,18 @@ def readers_of(node: Node, repository: Repository) -> list[Grantee]:
 
 def nodes_told(node: Node, repository: Repository) -> list[NodeId]:
     """Return the other nodes that are known to be allowed to read a repository."""
-    return [each for each in node.acting.nodes_of(readers_of(node, repository), node.clock()) if each != node.id]
+    readers = readers_of(node, repository)
+    acting = node.acting.nodes_of(readers, node.clock())
+    namespaces = [NamespaceId(each.id) for each in readers if each.kind == "namespace"]
+    return [each for each in dict.fromkeys([*acting, *node.authority.nodes_for(namespaces)]) if each != node.id]
 
 
-async def pull_quietly(node: Node, client: PeerClient) -> list[LogId]:
-    """Ask a peer for private logs, unless it was asked lately; that it does not tell is no failure of more."""
-    if node.acting.met.get(client.node, -ASK_AGAIN_S) + ASK_AGAIN_S > node.clock():
+async def pull_quietly(node: Node, client: PeerClient, again_s: float = ASK_AGAIN_S) -> list[LogId]:
+    """Ask a peer for private logs, unless it was asked in the last `again_s` seconds.
+
+    That it does not tell is no failure of more.
+    """
+    if node.acting.met.get(client.node, -again_s) + again_s > node.clock():
         return []
     try:
         return await pull_private(node, client)

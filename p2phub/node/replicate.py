@@ -71,7 +71,8 @@ async def sync_all(node: Node, *, timeout_s: float, about: Sequence[NamespaceId]
                     waiting.deadline = begun + timeout_s
                     await pull(node, client)
                     await learn_quietly(node, client, about)
-                    await pull_quietly(node, client)
+                    # Somebody waits for it: what was granted just now is to be found.
+                    await pull_quietly(node, client, again_s=0.0)
                 for other in doubtful:
                     other.deadline = min(other.deadline, trio.current_time() + GRACE_S)
                 await _note_understood(node, peer)

@@ -6,6 +6,8 @@ is forgotten costs one more question: the node shows them again.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from msgspec import Struct
 
 from p2phub.core.delegation import Delegation
@@ -75,6 +77,11 @@ class Sessions:
             identifier = session.id if len(left) == len(session.acting) else b""
             self._by_node[node] = Session(identifier, session.until, now, left)
         return self.find(node, now)
+
+    def nodes_for(self, namespaces: Collection[NamespaceId], now: float) -> list[NodeId]:
+        """Return the nodes that act for one of `namespaces`. May be asked from any thread."""
+        wanted = frozenset(namespaces)
+        return [node for node, session in list(self._by_node.items()) if session.namespaces(now) & wanted]
 
     def __len__(self) -> int:
         return len(self._by_node)

@@ -16,7 +16,7 @@ from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.names import Address
 from p2phub.core.search import Query
 from p2phub.net.door import Request, Response
-from p2phub.node import granting, grants, inspect, privatelogs, replicate, tendprivate, whohas
+from p2phub.node import granting, grants, inspect, replicate, tendprivate, whohas
 from p2phub.node.branches import move_branch, yank
 from p2phub.node.events import ignore
 from p2phub.node.explain import swarm_info
@@ -171,7 +171,6 @@ async def test_one_node_alone_can_be_let_in(tmp_path):
         friend.knows(publisher)
         assert not await fetched(friend, name, tmp_path)
         await granting.grant(publisher.node, "secret-parrot", f"node:{friend.node.id}", 3)
-        friend.node.acting.met.clear()
 
         assert await fetched(friend, name, tmp_path)
 
@@ -207,7 +206,7 @@ async def test_news_of_a_private_log_reach_those_let_in_at_once(tmp_path, monkey
         name = f"{publisher.namespace}/secret-parrot"
         second = await publish_secret(publisher, tmp_path, "secret-parrot@2.0.0", "more of it")
         await move_branch(publisher.node, "secret-parrot", "main", "1.0.0", "back", ignore)
-        await yank(publisher.node, "secret-parrot@2.0.0", "bad")
+        await yank(publisher.node, "secret-parrot@2.0.0", "bad", ignore)
 
         assert (await inspect.info(friend.node, f"{name}@2.0.0", ignore, refresh=False)).revision == second
         lines = await inspect.log_lines(friend.node, name)
@@ -233,6 +232,17 @@ async def test_what_is_taken_back_is_taken_back_at_every_holder_at_once(tmp_path
         # It is not told either that it lost it, nor what comes after.
         assert [line.type for line in await inspect.log_lines(former.node, name)] == ["grant", "grant", "publish"]
         assert (await inspect.log_lines(friend.node, name))[0].type == "ungrant"
+
+
+async def test_who_was_met_before_is_told_that_it_is_let_in(tmp_path):
+    async with members(tmp_path, "publisher", "friend") as (publisher, friend):
+        friend.knows(publisher)
+        # Nothing is private yet.
+        await sync_all(friend.node, timeout_s=30)
+        await publish_secret(publisher, tmp_path)
+        await granting.grant(publisher.node, "secret-parrot", str(friend.namespace), None)
+
+        assert friend.node.store.private.repositories() == publisher.node.store.private.repositories()
 
 
 async def test_who_is_told_tells_the_others_that_it_knows(tmp_path):
@@ -275,7 +285,6 @@ async def test_a_node_that_serves_renews_what_it_granted(tmp_path):
 async def test_outsiders_are_asked_and_told_nothing_of_it(tmp_path, monkeypatch):
     monkeypatch.setattr(replicate, "PULL_INTERVAL_S", 0.5)
     monkeypatch.setattr(tendprivate, "TEND_S", 0.5)
-    monkeypatch.setattr(privatelogs, "ASK_AGAIN_S", 0.0)
     async with members(tmp_path, "publisher", "friend", "outsider") as (publisher, friend, outsider):
         for each in (publisher, friend, outsider):
             each.knows(*(other for other in (publisher, friend, outsider) if other is not each))

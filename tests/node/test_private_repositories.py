@@ -370,7 +370,7 @@ async def test_the_first_publication_decides_for_whom_a_repository_is(tmp_path, 
     assert not await asker.may_fetch(ANYBODY, again.revision, node)
     assert await asker.may_fetch(ANYBODY, later.revision, node)
     await move_branch(node, "secret", "main", "1.0.0", "back", ignore)
-    await yank(node, "secret@2.0.0", "bad")
+    await yank(node, "secret@2.0.0", "bad", ignore)
     (state,) = node.store.logs.states()
     assert state.size == 3  # of open and hidden alone
     assert [line.type for line in await inspect.log_lines(node, "secret")] == ["yank", "branch", "publish", "publish"]
