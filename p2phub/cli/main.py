@@ -28,6 +28,7 @@ _COMMANDS = {
     "verify": "transfer:verify",
     "export": "vouching:export",
     "sbom": "vouching:sbom",
+    "gate": "gates:gate",
     "seal": "seals:seal",
     "unseal": "seals:unseal",
     "branch": "catalogue:branch",
@@ -66,6 +67,7 @@ EXIT_NOT_FOUND = 3
 EXIT_VERIFICATION = 4
 EXIT_REFUSED = 5
 EXIT_OFFLINE = 6
+EXIT_NOT_ACCEPTED = 7
 EXIT_NO_SPACE = 8
 EXIT_INTERRUPTED = 130
 
@@ -161,6 +163,7 @@ def exit_code(exc: Exception) -> int:
         ((errors.HashMismatch, errors.InvalidSignature, errors.VerificationFailed), EXIT_VERIFICATION),
         ((errors.AccessDenied, errors.ForkedLog, errors.BindingChanged), EXIT_REFUSED),
         ((errors.Offline,), EXIT_OFFLINE),
+        ((errors.NotAccepted,), EXIT_NOT_ACCEPTED),
         ((errors.NoSpace,), EXIT_NO_SPACE),
     ):
         if isinstance(exc, classes):

@@ -73,6 +73,13 @@ def run(
         return run_to_end(lambda: run_alone(chosen, operations, tell))
 
 
+def confirm(question: str, *, instead: str) -> bool:
+    """Ask the person at the terminal. instead: what answers yes where nobody is. Raises UsageError there."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"nobody is there to be asked: {question} {instead} says yes")
+    return click.confirm(question, err=True)
+
+
 def print_json(value: Any) -> None:
     """Print `value` as one JSON document."""
     from p2phub.core.jsonform import to_json

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .running import json_option, offline_option, peer_option, print_json, run
+from .running import confirm, json_option, offline_option, peer_option, print_json, run
 from .text import say
 
 if TYPE_CHECKING:
@@ -51,10 +51,9 @@ def unseal(model: str, message: str, yes: bool, as_json: bool) -> None:
     """Let everybody open what you sealed as MODEL, wherever it is kept. It cannot be taken back."""
     from p2phub.node.operations import UnsealModel
 
-    if not yes:
-        click.confirm(
-            f"everybody will be able to read all that you sealed as {model}, for ever; go on?", abort=True, err=True
-        )
+    question = f"everybody will be able to read all that you sealed as {model}, for ever; go on?"
+    if not yes and not confirm(question, instead="--yes"):
+        raise click.Abort
     _show(run(UnsealModel(model, message)), as_json)
 
 

@@ -140,6 +140,10 @@ class WrongPassphrase(AccessDenied):
     """What is locked with a passphrase is not opened by this one."""
 
 
+class NotAccepted(HubError):
+    """Its publisher asks to accept a licence first, or has not approved that it was."""
+
+
 class VerificationFailed(HubError):
     """Content on this machine is not what was published."""
 
@@ -166,6 +170,6 @@ _CLASSES: dict[str, type[HubError]] = {
     for cls in (
         InvalidData, InvalidEncoding, UnknownForm, InvalidSignature, SplitIdentity, HashMismatch, InvalidName,
         ForkedLog, PeerError, PeerUnreachable, PeerBusy, OtherVersion, PeerViolation, StoreError, NoSpace, NotFound,
-        Offline, Conflict, AccessDenied, WrongPassphrase, VerificationFailed, DomainError, BindingChanged,
+        Offline, Conflict, AccessDenied, WrongPassphrase, NotAccepted, VerificationFailed, DomainError, BindingChanged,
     )
 }  # fmt: skip

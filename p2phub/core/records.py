@@ -29,6 +29,7 @@ GRANT_MAX_S = 30 * 24 * 3600  # seconds that a grant counts at most; spec/privat
 SKEW_MAX_S = 600  # seconds a record may be ahead of our clock; spec/records.md §4
 NO_PREVIOUS = bytes(32)  # the leaf before index 0; spec/records.md §2
 MESSAGE_SIZE_MAX = 4096  # characters; spec/records.md §2
+LICENCE_SIZE_MAX = 32 * 1024  # characters; spec/gates.md §1
 RECIPIENTS_MAX = 256  # in one record, so that it fits an envelope; spec/sealing.md §4
 
 _LOG_CONTEXT = "p2phub 1 log"  # spec/records.md §3
@@ -229,7 +230,44 @@ class Assess(_Position, frozen=True, tag_field="type", tag="assess", kw_only=Tru
             raise ValueError("what is blocked is not good: it is bad, or the word is withdrawn")
 
 
-Record = Publish | Branch | Yank | Attest | Seal | Unseal | Grant | Ungrant | Pledge | Unpledge | Recall | Assess
+GatePer = Literal["person", "institution"]
+GateApproval = Literal["automatic", "manual"]
+
+
+class SetGate(_Position, frozen=True, tag_field="type", tag="gate", kw_only=True):
+    """Whoever wants the content of `model` must accept `licence`; spec/gates.md §1."""
+
+    name: Word  # of the licence
+    licence: Annotated[str, Meta(min_length=1, max_length=LICENCE_SIZE_MAX)]
+    per: GatePer = "institution"  # who must: each person, or once for all who act for the same publisher
+    approval: GateApproval = "automatic"  # manual: the publisher's word is needed, too
+
+
+class OpenGate(_Position, frozen=True, tag_field="type", tag="ungate", kw_only=True):
+    """Nothing need be accepted for `model` any more."""
+
+    message: Message = ""
+
+
+class Approve(_Position, frozen=True, tag_field="type", tag="approve", kw_only=True):
+    """Whoever gave `receipt` may have the content of `model`."""
+
+    receipt: Hash  # BLAKE3 of it
+    until: Time | None = None  # None: as long as the gate stands
+    message: Message = ""
+
+
+class Refuse(_Position, frozen=True, tag_field="type", tag="refuse", kw_only=True):
+    """Whoever gave `receipt` may not have the content of `model`, or not any more."""
+
+    receipt: Hash
+    message: Message = ""
+
+
+Record = (
+    Publish | Branch | Yank | Attest | Seal | Unseal | Grant | Ungrant | Pledge | Unpledge
+    | Recall | Assess | SetGate | OpenGate | Approve | Refuse
+)  # fmt: skip
 
 
 class Entry(Struct, frozen=True):

@@ -54,6 +54,8 @@ from p2phub.protocol.messages import (
     NodeRecords,
     Nodes,
     PageRef,
+    ReceiptsAnswer,
+    ReceiptsQuery,
     Reconciled,
     ReconcileQuery,
     Records,
@@ -115,6 +117,16 @@ class PeerClient:
         signer.told, signer.session = query, None
         answer = await self._ask("session", query, SessionAnswer)
         signer.session = answer.id
+        return answer
+
+    async def show_receipts(self, query: ReceiptsQuery) -> ReceiptsAnswer | None:
+        """Show what was accepted; returns what the peer says to each, None if it knows of no gates."""
+        data = await self._exchange("POST", "receipts", content=encode(query), size_max=ANSWER_SIZE_MAX)
+        if data is None:
+            return None
+        answer = self._decode(data, ReceiptsAnswer)
+        if len(answer.states) != len(query.receipts):
+            raise self._violation(f"answered about {len(answer.states)} receipts instead of {len(query.receipts)}")
         return answer
 
     async def hello(self, record: bytes) -> tuple[bytes, ...]:

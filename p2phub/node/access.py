@@ -18,6 +18,7 @@ from p2phub.core.ids import Id
 from p2phub.core.private import Repository
 from p2phub.store.store import Store
 
+from .gaterule import GateRule
 from .refused import Refused
 from .rules import Rulebook
 
@@ -63,7 +64,8 @@ class Access:
     def __init__(self, store: Store, clock: Callable[[], float], rulebook: Rulebook) -> None:
         """clock: says the time, in seconds since 1970."""
         self.private = PrivateRepositories(store, clock)
-        self.rules: list[Rule] = [Restricted(store), self.private, Refused(store, rulebook)]
+        self.gates = GateRule(store, clock)
+        self.rules: list[Rule] = [Restricted(store), self.private, Refused(store, rulebook), self.gates]
         self._decoy_key = secrets.token_bytes(32)
 
     def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:

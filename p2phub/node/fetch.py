@@ -28,6 +28,7 @@ from .node import Node
 from .opening import OpenedContents, require_opened, scan_opened
 from .operations import exact_pattern
 from .origins import check_all, of_file, of_repository
+from .receipts import require_accepted
 from .resolve import Target, load_manifest, resolve
 from .results import FetchResult, FileResult, LinkShare, ProviderSummary
 from .rules import Selection, check_single, facts_of, scan_stored
@@ -85,6 +86,7 @@ async def fetch(
     manifest = await load_manifest(node, target.manifest, tell)
     if kind is not None and manifest.kind != kind:
         raise NotFound(f"{reference} is a {manifest.kind}, not a {kind}")
+    await _require_accepted(node, target.manifest, manifest, tell)
     contents: Contents = StoredContents(node.store, link)
     is_opened = manifest.sealed is not None and check_out_files and not keep_sealed
     is_secret = False  # on this machine too
@@ -134,6 +136,14 @@ async def fetch(
         expected_s=report.forecast.seconds if report.forecast else None,
         left_out=selection.left_out,
     )
+
+
+async def _require_accepted(node: Node, revision: ManifestId, manifest: Manifest, tell: Tell) -> None:
+    """Raise NotAccepted if content that is not here yet is behind a gate that was not passed."""
+    roots = {file.root for file in manifest.files}
+    # What was fetched stays usable, whatever is asked for by now.
+    if len(await on_disk(node.store.blobs.find_all, roots)) < len(roots):
+        await require_accepted(node, revision, tell)
 
 
 async def locate(node: Node, reference: str, path: str, tell: Tell, *, origins: Sequence[str] = ()) -> FileResult:

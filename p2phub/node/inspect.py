@@ -16,15 +16,19 @@ from p2phub.core.manifest import Manifest
 from p2phub.core.names import HashRef, is_namespace_id, parse_reference
 from p2phub.core.private import Grantee
 from p2phub.core.records import (
+    Approve,
     Assess,
     Attest,
     Branch,
     Grant,
+    OpenGate,
     Pledge,
     Publish,
     Recall,
     Record,
+    Refuse,
     Seal,
+    SetGate,
     Ungrant,
     Unpledge,
     Unseal,
@@ -229,6 +233,8 @@ def _line(record: Record, refused: str | None) -> LogLine:
         case Pledge() | Unpledge():
             kind = "pledge" if isinstance(record, Pledge) else "unpledge"
             branch, version, revision = None, None, str(record.subject.manifest or "")
+        case SetGate() | OpenGate() | Approve() | Refuse():
+            kind, branch, version, revision = _GATE_TYPES[type(record)], None, None, ""
     return LogLine(
         log=str(record.log),
         index=record.index,
@@ -248,10 +254,15 @@ def _model_of(record: Record) -> str | None:
     return None if isinstance(record, Pledge | Unpledge) else record.model
 
 
+_GATE_TYPES: dict[type[Record], str] = {SetGate: "gate", OpenGate: "ungate", Approve: "approve", Refuse: "refuse"}
+
+
 def _message(record: Record) -> str:
     if isinstance(record, Assess):
         text = f"{record.claim}: {record.verdict}" + (f", {record.score.value}" if record.score else "")
         return f"{text}: {record.message}" if record.message else text
+    if isinstance(record, SetGate):
+        return f"{record.name}, to be accepted by each {record.per}, {record.approval}"
     if isinstance(record, Seal):
         return "for " + ", ".join(str(each.namespace) for each in record.recipients)
     if isinstance(record, Grant | Ungrant):

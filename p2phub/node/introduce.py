@@ -79,6 +79,8 @@ def _delegate_to_ourselves(node: Node) -> None:
     kept = node.store.delegations.get(identity.namespace)
     if kept is not None and _is_fresh(node, kept, identity):
         return
+    # An index that was lost does not know it any more, and peers will ask for it.
+    node.store.logs.add_identity(identity, own=True)
     _, data = delegate(node, node.id, TTL_MAX_S)
     node.store.delegations.keep(open_delegation(data, now=node.clock()), data)
 

@@ -31,10 +31,11 @@ from p2phub.core.locked import NAMES_MAX, Locked
 from p2phub.core.origins import GIVEN_MAX, ORIGIN_URLS_MAX
 from p2phub.core.pledges import DAYS_MAX, REPLICAS_MAX
 from p2phub.core.policy import Policy
-from p2phub.core.records import Judgement, Verdict
+from p2phub.core.records import LICENCE_SIZE_MAX, GateApproval, GatePer, Judgement, Verdict
 from p2phub.core.search import Page, Query
 
 from .results import (
+    Accepted,
     Adopted,
     AssessResult,
     BillOfMaterials,
@@ -49,6 +50,7 @@ from .results import (
     FetchResult,
     FileResult,
     Freed,
+    GateInfo,
     InviteInfo,
     LogLine,
     MirrorInfo,
@@ -106,6 +108,55 @@ class PublishFolder(Operation, tag="publish", frozen=True):
     sealed_for: Namespaces = ()  # who can, beside the publisher
     is_open: bool = False  # everybody can, though the revision before is sealed
     visibility: Visibility | None = None  # None: as it is, or public
+
+
+class GateSet(Operation, tag="gate-set", frozen=True):
+    """Let whoever wants the content of one's own model accept a licence first."""
+
+    model: Text
+    name: Annotated[str, Meta(min_length=1, max_length=128)]  # of the licence
+    licence: Annotated[str, Meta(min_length=1, max_length=LICENCE_SIZE_MAX)]
+    per: GatePer = "institution"
+    approval: GateApproval = "automatic"
+
+
+class GateOff(Operation, tag="gate-off", frozen=True):
+    """Let everybody have the content of one's own model again."""
+
+    model: Text
+    message: Annotated[str, Meta(max_length=4096)] = ""
+
+
+class GateShow(Operation, tag="gate-show", frozen=True):
+    """What must be accepted for a repository."""
+
+    reference: Text
+
+
+class GateAccept(Operation, tag="gate-accept", frozen=True):
+    """Accept what a repository's gate asks for."""
+
+    reference: Text
+    gate: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None  # as it was shown; None: what it asks for now
+    to: str | None = None  # a file for the receipt
+
+
+class GateDecide(Operation, tag="gate-decide", frozen=True):
+    """Approve or refuse what somebody gave for one's own model."""
+
+    model: Text
+    who: Text  # a publisher, or the path of the file that `gate-accept` wrote
+    approved: bool = True
+    days: Annotated[int, Meta(ge=1, le=36500)] | None = None  # None: as long as the gate stands
+    message: Annotated[str, Meta(max_length=4096)] = ""
+
+
+class GateList(Operation, tag="gate-ls", frozen=True):
+    """The own gates, and who accepted what they ask for."""
+
+
+class GateAccepted(Operation, tag="gate-accepted", frozen=True):
+    """What was accepted here."""
 
 
 class SealFor(Operation, tag="seal-add", frozen=True):
@@ -571,6 +622,7 @@ AnyOperation = (
     | RecallRevision | AssessContent
     | StoreList | StoreRemove | StoreCollect | StorePin | StoreUnpin | StoreUse | StoreView | StoreAdopt | StoreRebuild
     | SealFor | ShowSeal | UnsealModel
+    | GateSet | GateOff | GateShow | GateAccept | GateDecide | GateList | GateAccepted
     | MirrorAdd | MirrorList | MirrorUpdate | MirrorRemove | MirrorTrust | ReopenLog
     | SignModel | CheckSignature | ShowBill
     | TrustAdd | TrustAccept | TrustRemove | TrustList | ClaimDomain | CheckDomain
@@ -585,6 +637,13 @@ AnyOperation = (
 # What each operation returns, so that both ends of the control API agree.
 RESULTS: dict[type[Operation], Any] = {
     PublishFolder: PublishResult,
+    GateSet: GateInfo,
+    GateOff: Done,
+    GateShow: GateInfo,
+    GateAccept: Accepted,
+    GateDecide: GateInfo,
+    GateList: list[GateInfo],
+    GateAccepted: list[Accepted],
     SealFor: SealResult,
     ShowSeal: SealResult,
     UnsealModel: SealResult,

@@ -44,6 +44,7 @@ from .disk import on_disk
 from .download import Download, ProviderReport
 from .events import Notice, Tell
 from .node import Node, Running
+from .receipts import show_receipts
 from .results import SwarmProvider
 from .site import Site
 
@@ -290,6 +291,7 @@ class Crowd:
         try:
             async with call_peer(self._node, peer) as client:
                 link = await self._node.links.class_of(peer, client.host)
+                await show_receipts(self._node, client, [file.root for file in self._download.files])
                 provider = PeerProvider(self._node, peer, client, report, link, self._download)
                 if not await provider.look():
                     report.state, report.reason = "has nothing", "it has nothing of this"

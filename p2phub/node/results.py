@@ -30,6 +30,40 @@ class PublishResult(Struct, frozen=True):
     visibility: Visibility = "public"
 
 
+class ReceiptInfo(Struct, frozen=True):
+    """Who accepted what a gate asks for."""
+
+    namespace: str
+    node: str | None  # where each person must accept
+    time: int  # seconds since 1970
+    state: str  # good, waiting, refused
+
+
+class GateInfo(Struct, frozen=True):
+    """What must be accepted for a repository."""
+
+    reference: str  # NAMESPACE/MODEL
+    gate: str  # leaf hash of its record, in hex
+    name: str  # of the licence
+    licence: str  # its text
+    per: str  # person or institution
+    approval: str  # automatic or manual
+    time: int  # when it was set, seconds since 1970
+    state: str  # yours; asked, waiting (for the publisher's word), good, refused
+    receipts: list[ReceiptInfo]  # of one's own gate: what was shown to this node
+
+
+class Accepted(Struct, frozen=True):
+    """What was accepted here."""
+
+    reference: str  # NAMESPACE/MODEL
+    name: str  # of the licence
+    namespace: str  # who accepted
+    state: str  # good, waiting (for the publisher's word), refused
+    told: int  # peers that took the receipt now
+    file: str | None  # where it was written
+
+
 class SealResult(Struct, frozen=True):
     """Who may open a repository."""
 

@@ -51,6 +51,7 @@ from p2phub.protocol.messages import (
     IdentitiesQuery,
     Inventory,
     Nodes,
+    ReceiptsQuery,
     ReconcileQuery,
     RecordsQuery,
     SessionQuery,
@@ -88,6 +89,7 @@ from .neighbours import cost_network, slot_network
 from .node import Node
 from .privatedoor import private_heads, private_records
 from .privatenews import hear_private
+from .receipts import take_receipts
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +138,7 @@ class PeerDoor:
         self._routes: list[tuple[str, str, Callable[..., Awaitable[Response]]]] = [
             ("POST", r"/v1/hello", self._hello),
             ("POST", r"/v1/session", self._session),
+            ("POST", r"/v1/receipts", self._receipts),
             ("POST", r"/v1/reconcile", self._reconcile),
             ("POST", r"/v1/heads", self._heads),
             ("POST", r"/v1/nodes", self._nodes),
@@ -211,6 +214,12 @@ class PeerDoor:
         if request.caller.node is None:
             return _unproven("a session is begun by a signed request")
         return Response(200, encode(await self._node.authority.open_session(request.caller.node, query)))
+
+    async def _receipts(self, request: Request) -> Response:
+        query = decode(request.body, ReceiptsQuery, size_max=LARGE_QUERY_SIZE_MAX)
+        if request.caller.node is None:
+            return _unproven("receipts are shown by a signed request")
+        return Response(200, encode(await on_disk(take_receipts, self._node, request.caller, query)))
 
     def _whom_to_tell_of(self, asker: NodeId) -> list[bytes]:
         """Return the signed records of peers that were reached lately, or just called."""

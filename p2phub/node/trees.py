@@ -15,6 +15,7 @@ from .asking import ask_in_turn
 from .disk import on_disk
 from .events import Tell
 from .node import Node
+from .receipts import show_receipts
 
 
 async def ask_for_chunk_lists(
@@ -27,7 +28,9 @@ async def ask_for_chunk_lists(
     found = await on_disk(node.store.blobs.chunk_lists, roots)
 
     async def ask(client: PeerClient) -> bool:
-        lists = await chunk_lists_of(client, [root for root in roots if root not in found])
+        wanted = [root for root in roots if root not in found]
+        await show_receipts(node, client, wanted)
+        lists = await chunk_lists_of(client, wanted)
         await on_disk(node.store.blobs.save_chunk_lists, lists)
         found.update(lists)
         return all(root in found for root in roots)

@@ -16,6 +16,7 @@ from p2phub.core.envelope import ENVELOPE_SIZE_MAX
 from p2phub.core.filetree import FILE_SIZE_MAX, TreePage
 from p2phub.core.fingerprints import DEPTH_MAX, SALT_SIZE, SHORT_SIZE
 from p2phub.core.fresh import SignedFresh
+from p2phub.core.gates import RECEIPT_SIZE_MAX
 from p2phub.core.identity import CHAIN_MAX, SignedDocument
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 
@@ -32,6 +33,7 @@ RANGES_MAX = 512  # logs asked for records of at once; §4
 RECORDS_ANSWER_SIZE = 1024 * 1024  # bytes of entries, or of identities, in one answer, about; §4
 INVENTORY_PAGE = 1_000  # repositories in one answer; spec/gossip.md §9
 HAVE_ROOTS_MAX = 10_000  # files asked about at once: one whole manifest; §6
+RECEIPTS_MAX = 16  # in one query; spec/gates.md §3
 TREE_PAGES_MAX = 1_000  # pages asked for at once; §6
 TREE_ANSWER_SIZE = 1024 * 1024  # bytes of pages in one answer, about; §6
 AREA_SIZE = 1024 * 1024  # bytes of a file that are counted as given together; §6
@@ -340,6 +342,21 @@ class Tickets(Struct, frozen=True, forbid_unknown_fields=True):
     """The tickets asked for."""
 
     tickets: Annotated[tuple[Ticket, ...], Meta(min_length=1, max_length=TICKETS_PER_QUERY_MAX)]
+
+
+class ReceiptsQuery(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Shows what was accepted: receipts of the asking node, or of those it acts for."""
+
+    receipts: Annotated[
+        tuple[Annotated[bytes, Meta(max_length=RECEIPT_SIZE_MAX)], ...], Meta(min_length=1, max_length=RECEIPTS_MAX)
+    ]
+    identities: Annotated[tuple[IdentityChain, ...], Meta(max_length=RECEIPTS_MAX)] = ()  # of whom they are
+
+
+class ReceiptsAnswer(Struct, frozen=True, forbid_unknown_fields=True):
+    """For each of the receipts, in order: `good`, `waiting` (for the publisher), `refused`, or what is wrong."""
+
+    states: Annotated[tuple[Annotated[str, Meta(max_length=200)], ...], Meta(min_length=1, max_length=RECEIPTS_MAX)]
 
 
 class BulkAnswer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

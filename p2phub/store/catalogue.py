@@ -16,15 +16,19 @@ from msgspec import Struct
 
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
 from p2phub.core.records import (
+    Approve,
     Assess,
     Attest,
     Branch,
     Entry,
     Grant,
+    OpenGate,
     Pledge,
     Publish,
     Recall,
+    Refuse,
     Seal,
+    SetGate,
     Ungrant,
     Unpledge,
     Unseal,
@@ -33,6 +37,7 @@ from p2phub.core.records import (
 
 from .assessments import apply_assessment, forget_assessments
 from .database import Database
+from .gates import GATE_TABLES, apply_decision, apply_gate
 from .mirrors import apply_attestation, forget_attestations
 from .pledges import apply_pledge, forget_pledges
 from .privateindex import apply_grant, forget_grants, mark_private, mark_released, private_model
@@ -115,6 +120,12 @@ class Catalogue:
                 apply_grant(connection, record)
             case Pledge() | Unpledge():
                 apply_pledge(connection, record)
+            case SetGate() | OpenGate():
+                repository, _ = _repository(connection, numbers.publisher, record.model)
+                apply_gate(connection, record, entry.leaf, repository, numbers.log)
+            case Approve() | Refuse():
+                repository, _ = _repository(connection, numbers.publisher, record.model)
+                apply_decision(connection, record, entry.leaf, repository, numbers.log)
 
     def forget(self, connection: Connection, namespace: NamespaceId, publisher: int) -> None:
         """Undo all that entries of `namespace`, which has the number `publisher`, said."""
@@ -122,8 +133,16 @@ class Catalogue:
         numbers = connection.execute("SELECT number FROM repositories WHERE publisher = ?", (publisher,)).fetchall()
         for row in numbers:
             self._index.touch(row["number"])
-        for table in ("release_rows", "branch_rows", "version_rows", "yank_rows", "seal_rows", "unseal_rows",
-                      "recall_rows"):  # fmt: skip
+        for table in (
+            "release_rows",
+            "branch_rows",
+            "version_rows",
+            "yank_rows",
+            "seal_rows",
+            "unseal_rows",
+            "recall_rows",
+            *GATE_TABLES,
+        ):
             connection.execute(
                 f"DELETE FROM {table} WHERE repository IN (SELECT number FROM repositories WHERE publisher = ?)",
                 (publisher,),

@@ -1,7 +1,8 @@
 """The SQLite index: one file, one connection a thread, one transaction a verb (spec/store.md §5).
 
 Everything in it can be rebuilt from the files of the store, except the tables
-`peers`, `pins`, `views`, `settings`, `mirrors`, `withheld`, `delegations`, `private_shared` and `upstream_…`.
+`peers`, `pins`, `views`, `settings`, `mirrors`, `withheld`, `delegations`, `private_shared`, `receipts` and
+`upstream_…`.
 """
 
 from __future__ import annotations
@@ -838,6 +839,44 @@ MIGRATIONS = (
         PRIMARY KEY (log, idx)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX assessments_by_subject ON assessments (subject);
+    """,
+    """
+    CREATE TABLE gate_rows (           -- what publishers ask for before content is handed out
+        repository INTEGER NOT NULL,
+        log_number INTEGER NOT NULL,
+        idx        INTEGER NOT NULL,
+        leaf       BLOB NOT NULL,      -- of the record
+        name       TEXT,               -- of the licence; NULL: nothing is asked for any more
+        licence    TEXT,
+        per        TEXT,
+        approval   TEXT,
+        time       INTEGER NOT NULL,   -- seconds since 1970
+        PRIMARY KEY (repository, log_number, idx)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX gate_rows_by_leaf ON gate_rows (leaf);
+    CREATE TABLE gate_decisions (      -- what publishers said to receipts
+        repository INTEGER NOT NULL,
+        log_number INTEGER NOT NULL,
+        idx        INTEGER NOT NULL,
+        receipt    BLOB NOT NULL,      -- its hash
+        approved   INTEGER NOT NULL,   -- 0: refused
+        until      INTEGER,            -- seconds since 1970
+        leaf       BLOB NOT NULL,
+        time       INTEGER NOT NULL,   -- seconds since 1970
+        PRIMARY KEY (repository, log_number, idx)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX gate_decisions_by_receipt ON gate_decisions (receipt);
+    CREATE TABLE receipts (            -- own ones, and those that were shown to this node
+        hash       BLOB PRIMARY KEY,
+        gate       BLOB NOT NULL,      -- leaf of its record
+        namespace  BLOB NOT NULL,
+        node       BLOB,               -- NULL: of an institution
+        data       BLOB NOT NULL,      -- signed
+        shown_by   BLOB,               -- node; NULL: an own one
+        time       INTEGER NOT NULL    -- when it was signed, seconds since 1970
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX receipts_by_gate ON receipts (gate);
+    CREATE INDEX receipts_by_node ON receipts (shown_by);
     """,
 )
 

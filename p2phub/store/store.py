@@ -18,6 +18,7 @@ from .digests import Digests
 from .federations import Federations
 from .forks import Forks
 from .fresh import Statements
+from .gates import Gates
 from .holdings import Holdings
 from .keeping import Keeping
 from .layout import Layout
@@ -82,6 +83,7 @@ class Store:
         self.scans = Scans(self.database)
         self.recalls = Recalls(self.database)
         self.assessments = Assessments(self.database)
+        self.gates = Gates(self.database)
         self.uploads = Uploads(layout.uploads)
         self.parts = Parts(layout.upstream)
         self.bindings = Bindings(self.database)

@@ -32,16 +32,20 @@ from p2phub.core.pledges import Subject
 from p2phub.core.recipient import RecipientKey
 from p2phub.core.records import (
     NO_PREVIOUS,
+    Approve,
     Assess,
     Attest,
     Branch,
     Entry,
+    OpenGate,
     Pledge,
     Publish,
     Recall,
     Record,
+    Refuse,
     Score,
     Seal,
+    SetGate,
     Summary,
     Unpledge,
     Unseal,
@@ -256,6 +260,10 @@ def log(name: str = "publisher") -> list[Entry]:
         score=Score("text-generation", "wikitext", "perplexity", "7.25"),
         tool="eval-kit 1.0",
     )
+    add(SetGate, name="Parrot-1.0", licence="Be kind to parrots.\n", per="person", approval="manual")
+    add(Approve, receipt=content("receipt", 32), until=TIME + 31_536_000)
+    add(Refuse, receipt=content("receipt", 32), message="it was sold")
+    add(OpenGate)
     return entries
 
 

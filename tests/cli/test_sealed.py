@@ -149,7 +149,9 @@ def test_sealed_bytes_at_the_wrong_place_do_not_open(people: People, attack: str
     assert "secret-name.bin" not in tree(tmp_path / "out")
 
 
-def read(url: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+def read(node: RunningNode, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    url = f"{node.local_url}/{path}"
+    headers.setdefault("authorization", f"Bearer {json.loads(node.home.daemon_file.read_text())['token']}")
     try:
         with urlopen(Request(url, headers=headers), timeout=60) as answer:
             return answer.status, dict(answer.headers), answer.read()
@@ -165,18 +167,20 @@ def test_the_hub_door_shows_it_opened_to_the_owner_of_the_node(people: People, t
     (other.folder / "keys/node.key").unlink()
     whole = (people.folder / "secret-name.bin").read_bytes()
     with other.node(peers=(people.door.address,)) as node:
-        base = f"{node.local_url}/{people.model}/resolve/main"
+        base = f"{people.model}/resolve/main"
         begin, end = CHUNK_SIZE - 100, 2 * CHUNK_SIZE + 3
-        status, headers, body = read(f"{base}/secret-name.bin", Range=f"bytes={begin}-{end - 1}")
+        status, headers, body = read(node, f"{base}/secret-name.bin", Range=f"bytes={begin}-{end - 1}")
         assert (status, body == whole[begin:end]) == (206, True)
         assert headers["etag"] == f'"{tree(people.folder)["secret-name.bin"]}"'
-        assert read(f"{base}/secret-name.bin")[2] == whole
-        assert read(f"{base}/README.md")[2] == (people.folder / "README.md").read_bytes()
-        assert read(f"{base}/empty")[0] == 200
-        info = json.loads(read(f"{node.local_url}/api/models/{people.model}")[2])
+        assert read(node, f"{base}/secret-name.bin")[2] == whole
+        assert read(node, f"{base}/README.md")[2] == (people.folder / "README.md").read_bytes()
+        assert read(node, f"{base}/empty")[0] == 200
+        # Others on the machine have no business with what is sealed for its owner.
+        assert read(node, f"{base}/README.md", authorization="")[0] == 403
+        info = json.loads(read(node, f"api/models/{people.model}")[2])
         assert [file["rfilename"] for file in info["siblings"]] == ["README.md", "empty", "secret-name.bin"]
     with people.eve.node(peers=(people.door.address,)) as node:
-        status, headers, body = read(f"{node.local_url}/{people.model}/resolve/main/README.md")
+        status, headers, body = read(node, f"{people.model}/resolve/main/README.md")
         assert (status, headers["x-error-code"]) == (403, "GatedRepo")
         assert SECRET not in body
 

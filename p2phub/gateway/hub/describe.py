@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from p2phub.core.description import Card, Facts, MetricResult
+from p2phub.core.gates import Gate
 from p2phub.node.foreign import ForeignCommit
 
 from .lookup import Commit
@@ -19,10 +20,13 @@ def moment(time: int) -> str:
     return datetime.fromtimestamp(min(time, 253402300799), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-def repository_info(commit: Commit | ForeignCommit, *, created: int, blobs: bool) -> dict[str, Any]:
+def repository_info(
+    commit: Commit | ForeignCommit, *, created: int, blobs: bool, gate: Gate | None = None
+) -> dict[str, Any]:
     """Return all that is said of a repository at one commit.
 
     created: when it was first published, in seconds since 1970. blobs: with size and hash of each file.
+    gate: that stands before its files.
     """
     name, card = commit.name, commit.card or Card()
     fields: dict[str, Any] = {
@@ -33,7 +37,7 @@ def repository_info(commit: Commit | ForeignCommit, *, created: int, blobs: bool
         "lastModified": moment(commit.created),
         "createdAt": moment(created),
         "private": False,
-        "gated": False,
+        "gated": {"automatic": "auto", "manual": "manual"}[gate.approval] if gate else False,
         "disabled": False,
         "downloads": 0,
         "likes": 0,

@@ -7,7 +7,7 @@ Clients wait ten seconds for an answer, so nothing here takes longer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from p2phub.core.access import ANYBODY
 from p2phub.core.choices import DEFAULT_BRANCH, Kind
 from p2phub.core.description import Card, Facts
 from p2phub.core.errors import AccessDenied, BindingChanged, Conflict, DomainError, InvalidName, NotFound, Offline
-from p2phub.core.ids import ManifestId, NamespaceId
+from p2phub.core.ids import ContentId, ManifestId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.names import NameRef, check_revision, is_hash_prefix, is_version, parse_reference
 from p2phub.node.disk import on_disk
@@ -106,6 +106,10 @@ class Commit:
     @property
     def facts(self) -> Facts | None:
         return self.shown.facts
+
+    def kept(self, files: Sequence[FileEntry]) -> set[ContentId]:
+        """Return what `files` of it are kept as."""
+        return {each.sealed.root for each in self.opened.of(files)} if self.opened else {file.root for file in files}
 
     def file(self, path: str) -> FileEntry | None:
         """Return the file at `path`, None if there is none."""
@@ -250,6 +254,11 @@ class Lookup:
         with trio.move_on_after(MANIFEST_TIMEOUT_S):
             return await load_manifest(self._node, revision, ignore)
         raise Refusal(504, f"no peer gave the manifest {revision} within {MANIFEST_TIMEOUT_S:.0f} s")
+
+    @property
+    def is_for_owner(self) -> bool:
+        """Whether this finds things for the owner of this node."""
+        return self._audience is Audience.OWNER
 
     async def may_have(self, identifiers: Collection[bytes]) -> bool:
         """Say whether those for whom this finds things may have these files and manifests."""

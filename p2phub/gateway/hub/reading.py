@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from p2phub.core.choices import Kind
+from p2phub.core.access import ANYBODY
+from p2phub.core.choices import DEFAULT_BRANCH, Kind
+from p2phub.core.errors import NotAccepted
+from p2phub.core.gates import Gate
+from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.node.disk import on_disk
 from p2phub.node.foreign import ForeignCommit
 from p2phub.node.node import Node
 from p2phub.node.opened import Opened
 from p2phub.node.reading import Readings
+from p2phub.node.receipts import check_accepted
 
 from . import describe, history
 from .archives import TarAnswer
-from .errors import Refusal, no_entry, no_repository, not_served
+from .errors import Refusal, no_entry, no_repository, not_allowed, not_served
 from .files import FileAnswer
 from .foreign import ForeignRepositories
 from .guard import Guard
@@ -81,10 +86,15 @@ class ReadingRequests:
 
     async def _info(self, commit: AnyCommit, fields: list[tuple[str, str]]) -> dict[str, Any]:
         created: int | None = None
+        gate: Gate | None = None
         if isinstance(commit, Commit):
             repository = commit.repository
-            created = await on_disk(self._node.store.listing.created, repository.namespace, repository.model)
-        whole = describe.repository_info(commit, created=created or commit.created, blobs=is_true(fields, "blobs"))
+            place = repository.namespace, repository.model
+            created = await on_disk(self._node.store.listing.created, *place)
+            gate = await on_disk(self._node.store.gates.of_repository, *place)
+        whole = describe.repository_info(
+            commit, created=created or commit.created, blobs=is_true(fields, "blobs"), gate=gate
+        )
         return select(whole, values(fields, "expand"))
 
     async def tree(self, request: Request, kind: Kind, name: str, revision: str, path: str = "") -> Response:
@@ -146,9 +156,14 @@ class ReadingRequests:
         return JSONResponse(rows, headers=next_page(request, str(start + limit)) if more else None)
 
     async def may_read(self, request: Request, kind: Kind, name: str) -> Response:
-        """Say that a repository may be read: all that is known here may."""
+        """Say that a repository may be read. Raises Refusal if something must be accepted first."""
         if await self._lookup.is_publisher(name):
-            await self._lookup.repository(kind, name)
+            repository = await self._lookup.repository(kind, name)
+            revision = await self._lookup.revision(repository, DEFAULT_BRANCH)
+            if self._lookup.is_for_owner:
+                await on_disk(self._check_passed, revision)
+            elif await on_disk(self._node.store.gates.of_manifest, revision):
+                raise not_allowed(f"{name} asks to accept a licence first; its owner's token lets in who did")
         else:
             with self._explained(name):
                 await self._of_others(name).commit(kind, name, None)
@@ -160,6 +175,8 @@ class ReadingRequests:
         file = commit.file(path) or _by_hash(commit, path)
         if file is None:
             raise no_entry(f"{name} has no file {path} at {revision}", commit.id)
+        if isinstance(commit, Commit) and isinstance(file, FileEntry):
+            await on_disk(self._check_accepted, commit, [file])
         if isinstance(file, FileEntry) and not await self._lookup.may_have([file.root]):
             raise no_entry(f"{name} has no file {path} at {revision}", commit.id)
         if isinstance(commit, ForeignCommit):
@@ -183,6 +200,8 @@ class ReadingRequests:
         content = commit.content if isinstance(commit, Commit) else commit.manifest
         if content is None:
             raise Refusal(404, f"not all of {name} is here: `p2phub mirror add hf://{name}` fetches it")
+        if isinstance(commit, Commit):
+            await on_disk(self._check_accepted, commit, commit.files)
         kept = commit.manifest if isinstance(commit, Commit) else content
         if not isinstance(kept, Manifest) or not await self._lookup.may_have([file.root for file in kept.files]):
             raise no_repository(f"nothing is known of {name}")
@@ -190,6 +209,25 @@ class ReadingRequests:
             for file in content.manifest.files if isinstance(content, Opened) else content.files:
                 await self._guard.check_file(file, content, request.headers.get("user-agent", ""))
         return TarAnswer(self._readings, content, commit=commit.id, etag=etag, method=request.method)
+
+    def _check_accepted(self, commit: Commit, files: Sequence[FileEntry]) -> None:
+        """Raise Refusal if files are behind a gate that was not passed by whom this is for.
+
+        What is here the owner of this node may read, whatever is asked for by now.
+        """
+        roots = commit.kept(files)
+        if not self._lookup.is_for_owner:
+            behind = self._node.access.gates.withheld(ANYBODY, roots)
+            if behind:
+                raise not_allowed(f"{commit.name} asks to accept a licence first; its owner's token lets in who did")
+        elif len(self._node.store.blobs.find_all(roots)) < len(roots):
+            self._check_passed(commit.revision)
+
+    def _check_passed(self, revision: ManifestId) -> None:
+        try:
+            check_accepted(self._node, revision)
+        except NotAccepted as exc:
+            raise not_allowed(f"{exc} ({exc.hint})" if exc.hint else str(exc)) from exc
 
     async def nothing(self, request: Request, *parts: str) -> Response:
         """Say that there is no such repository: of what we have none of."""

@@ -43,7 +43,7 @@ def records() -> Json:
 
     first = entries[0].record
     change = msgspec.structs.replace
-    assessment = change(entries[-1].record, index=0, previous=bytes(32))
+    assessment = change(entries[12].record, index=0, previous=bytes(32))
     blocked = change(assessment, claim="blocked", verdict="bad", score=None)
     invalid = {
         "signed by another key": sealed(first, by="other"),
@@ -81,6 +81,14 @@ def records() -> Json:
                 previous=bytes(32),
                 recipients=(WrappedKey(namespace, bytes(32), bytes(79)),),
             )
+        ),
+        "a gate without a text": _with_fields(change(entries[13].record, index=0, previous=bytes(32)), {"licence": ""}),
+        "a gate for nobody": _with_fields(change(entries[13].record, index=0, previous=bytes(32)), {"per": "nobody"}),
+        "default of `until` of an approval written out": _with_fields(
+            change(entries[14].record, index=0, previous=bytes(32)), {"until": None}
+        ),
+        "a refusal of a receipt of 31 bytes": sealed(
+            change(entries[15].record, index=0, previous=bytes(32), receipt=bytes(31))
         ),
         "an unsealed key of 31 bytes": sealed(change(entries[7].record, index=0, previous=bytes(32), key=bytes(31))),
         "a pledge about a manifest and a publisher": _with_fields(

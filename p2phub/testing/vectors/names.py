@@ -8,6 +8,7 @@ from msgspec import Struct
 from p2phub.core import encoding, merkle, names
 from p2phub.core.checkpoint import sign_head
 from p2phub.core.filetree import ChunkList, pack
+from p2phub.core.gates import Gate, sign_receipt
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.noderecord import sign_node_record
@@ -121,7 +122,20 @@ def peer_messages() -> Json:
     own_log, leaves = log_id(identity.namespace, key.public_key), [entry.leaf for entry in values.log()]
     head = messages.LogHead(identity.namespace, 1, sign_head(own_log, 5, merkle.root(LOG_TREE, leaves), key).text)
     chunks = ChunkList(pack(1000, values.content("chunk", 32)))
+    gate = Gate(identity.namespace, "parrot-7b", root, "Parrot-1.0", "Be kind.\n", "person", "manual", values.TIME)
+    receipt = sign_receipt(
+        gate,
+        values.identity("other").namespace,
+        NodeId(values.key("node").public_key),
+        values.key("other"),
+        now=values.TIME,
+    )
     cases: list[tuple[str, Struct]] = [
+        (
+            "I accepted this, and here is who I am",
+            messages.ReceiptsQuery((receipt.data,), (messages.IdentityChain(values.identity("other").chain),)),
+        ),
+        ("its publisher has to approve that", messages.ReceiptsAnswer(("waiting",))),
         ("a node introduces itself", messages.Hello(record)),
         ("the answer: the peer's own record first", messages.Nodes((record,))),
         (
