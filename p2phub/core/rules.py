@@ -14,9 +14,12 @@ from msgspec import Meta, Struct
 
 from .errors import InvalidName
 from .formats import FORMATS, HARMLESS, Format, format_of, is_surely_pickled
+from .fresh import describe_age
 from .ids import ContentId, ManifestId, NamespaceId
 from .licenses import permits, to_spdx
+from .notes import NoteKey
 from .picklenames import Scan, forbidden
+from .witness import WITNESSES_MAX, Quorum
 
 POLICY_SIZE_MAX = 1024 * 1024  # bytes; spec/rules.md §1
 SHOWN_MAX = 5  # names in one finding
@@ -71,6 +74,24 @@ class Attested(Struct, frozen=True, forbid_unknown_fields=True):
     need: Annotated[int, Meta(ge=1, le=100)] = 1  # how many of these
 
 
+class Freshness(Struct, frozen=True, forbid_unknown_fields=True):
+    """How old a publisher's word may be that nothing newer is there, for names that move."""
+
+    max_age_days: Annotated[int, Meta(ge=1, le=3650)] | None = None  # None: however old
+
+
+class Witnesses(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who must vouch for the log in which something was published."""
+
+    need: Annotated[int, Meta(ge=0, le=WITNESSES_MAX)] = 0  # how many of `keys`
+    keys: Texts = ()  # NAME+ID+KEY
+
+    @property
+    def quorum(self) -> Quorum:
+        """The witnesses, and how many it takes. Raises InvalidName."""
+        return Quorum.parse(self.need, self.keys)
+
+
 class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     """What a policy file says; without one, this."""
 
@@ -79,6 +100,8 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     pickles: Pickles = Pickles()
     code: Code = Code()
     block: Block = Block()
+    fresh: Freshness = Freshness()
+    witnesses: Witnesses = Witnesses()
     attested: Annotated[tuple[Attested, ...], Meta(max_length=100)] = ()  # all of these
 
 
@@ -118,6 +141,10 @@ def _check_values(rules: Rules) -> None:
     for text in (*rules.licences.allow, *rules.licences.deny):
         if to_spdx(text) is None:
             raise InvalidName(f"licences: '{text}' is no licence of SPDX", hint="see https://spdx.org/licenses")
+    try:
+        rules.witnesses.quorum  # noqa: B018  # it raises
+    except InvalidName as exc:
+        raise InvalidName(f"witnesses: {exc}") from exc
     for attested in rules.attested:
         if attested.need > len(set(attested.by)):
             raise InvalidName(f"attested: {attested.need} are needed of {len(set(attested.by))} publishers")
@@ -160,6 +187,12 @@ class Facts(Struct, frozen=True):
     publisher: NamespaceId | None = None  # under whose name it was asked for
     recalled: str | None = None  # why its publisher took it back; None: it was not
     found: tuple[Found, ...] = ()  # what others found of it and of its files
+    # Of what another publisher published, and a policy asks about; spec/rules.md §2.
+    is_moving: bool = False  # the name that was asked for may stand for another revision tomorrow
+    stated_age_s: float | None = None  # since the publisher said that nothing newer is there; None: he never did
+    missing: tuple[str, ...] = ()  # what he stated and is not here
+    is_recorded: bool = False  # it was asked for by a name, so that a record stands for it
+    witnessed: tuple[NoteKey, ...] = ()  # who vouches for that record
 
 
 class Consent(Struct, frozen=True):
@@ -189,6 +222,8 @@ def judge(rules: Rules, facts: Facts, consent: Consent) -> list[Finding]:
         *_recalled(facts, consent),
         *_blocked(rules.block, facts),
         *_attested(rules.attested, facts),
+        *_fresh(rules.fresh, facts),
+        *_witnesses(rules.witnesses, facts),
         *_licence(rules.licences, facts),
         *(finding for file in facts.files if (finding := judge_name(rules, file.path, consent))),
     ]
@@ -270,6 +305,36 @@ def _attested(rules: Sequence[Attested], facts: Facts) -> list[Finding]:
         else:
             found.append(Finding("attested", "fine", f"{what}: {', '.join(good)}"))
     return found
+
+
+def _fresh(rule: Freshness, facts: Facts) -> list[Finding]:
+    if rule.max_age_days is None or not facts.is_moving:
+        return []
+    within = f"the policy wants the publisher's word of the last {_days(rule.max_age_days)} that nothing newer is there"
+    if facts.missing:
+        return [Finding("fresh", "refused", facts.missing[0])]
+    if facts.stated_age_s is None:
+        return [Finding("fresh", "refused", f"{within}, and there is none")]
+    age = describe_age(facts.stated_age_s)
+    if facts.stated_age_s > rule.max_age_days * 86400:
+        return [Finding("fresh", "refused", f"{within}, and he gave it {age} ago", hint="a version never moves")]
+    return [Finding("fresh", "fine", f"the publisher said {age} ago that nothing newer is there")]
+
+
+def _witnesses(rule: Witnesses, facts: Facts) -> list[Finding]:
+    if not rule.need or not facts.is_recorded:
+        return []
+    quorum = rule.quorum
+    what = f"{rule.need} of {len(quorum.witnesses)} witnesses"
+    if not quorum.is_met_by(facts.witnessed):
+        text = f"the policy wants {what} to vouch for its record, and {len(facts.witnessed)} do"
+        return [Finding("witnesses", "refused", text)]
+    names = ", ".join(sorted(witness.name for witness in facts.witnessed))
+    return [Finding("witnesses", "fine", f"{what} vouch for its record: {names}")]
+
+
+def _days(count: int) -> str:
+    return "day" if count == 1 else f"{count} days"
 
 
 def _blocked(block: Block, facts: Facts) -> list[Finding]:

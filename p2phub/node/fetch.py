@@ -15,7 +15,7 @@ from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.names import NameRef, parse_reference
-from p2phub.core.rules import Consent
+from p2phub.core.rules import Consent, judge
 from p2phub.store.disk import disk_errors
 
 from .bring import bring_file, bring_files
@@ -31,7 +31,8 @@ from .origins import check_all, of_file, of_repository
 from .receipts import require_accepted
 from .resolve import Target, load_manifest, resolve
 from .results import FetchResult, FileResult, LinkShare, ProviderSummary
-from .rules import Selection, check_single, facts_of, scan_stored
+from .rulefacts import facts_of_target
+from .rules import Selection, check, check_single, scan_stored
 
 NO_CONSENT = Consent()
 ASKED_FOR = Consent(pickles=True, code=True)  # by its name: what is in it is looked at all the same
@@ -96,8 +97,8 @@ async def fetch(
         opened, _ = await require_opened(node, target.manifest, manifest, tell, origins=sealed, refresh=True)
         contents, is_secret = OpenedContents(node.store, opened), not opened.is_public
         inner, look = opened.manifest, scan_opened(node.store, opened)
-    facts = await on_disk(facts_of, node.store, inner, target.manifest, target.asked_by, target.model)
-    selection = Selection(await on_disk(node.rules.current), facts, consent)
+    rules = await on_disk(node.rules.current)
+    selection = Selection(rules, await on_disk(facts_of_target, node, rules, target, inner), consent)
     shown = select(inner, include, exclude)
     # What is kept sealed says nothing by its names, and is opened by nobody here.
     shown = selection.by_name(shown, as_a_whole=manifest.sealed is not None and not is_opened)
@@ -155,6 +156,7 @@ async def locate(node: Node, reference: str, path: str, tell: Tell, *, origins: 
     root = target.file
     if target.manifest is not None:
         manifest = await load_manifest(node, target.manifest, tell)
+        await on_disk(_check_named, node, target, manifest, path)
         name, only = str(target.manifest), (exact_pattern(path),)
         if manifest.sealed is not None:
             found = await fetch(node, name, tell, include=only, origins=origins, consent=ASKED_FOR)
@@ -169,6 +171,13 @@ async def locate(node: Node, reference: str, path: str, tell: Tell, *, origins: 
     if held is None:
         raise NotFound(f"{path} is not in the store")
     return FileResult(str(held.path), held.size)
+
+
+def _check_named(node: Node, target: Target, manifest: Manifest, path: str) -> None:
+    """Raise AccessDenied if the policy refuses a file by the name that it was asked for by."""
+    rules = node.rules.current()
+    findings = judge(rules, facts_of_target(node, rules, target, manifest), ASKED_FOR)
+    check([finding for finding in findings if finding.path in (None, path)])
 
 
 def _show_in_cache(

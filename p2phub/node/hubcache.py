@@ -25,9 +25,11 @@ from p2phub.store.store import Store
 from .checkout import Contents, StoredContents
 from .disk import from_thread, on_disk
 from .events import Notice, Tell
+from .identity import own_namespace
 from .node import Node
 from .opening import OpenedContents, find_opened, scan_opened
 from .results import CachedRepository, CacheView
+from .rulefacts import vouched
 from .rules import Scanner, Selection, facts_of, scan_stored
 
 SHOWN_MAX = 5  # paths in one notice
@@ -78,7 +80,7 @@ async def view_store(node: Node, cache: Path, link: LinkMode, tell: Tell, *, con
 
     def work() -> CacheView:
         shown = []
-        rules = node.rules.current()
+        rules, own = node.rules.current(), own_namespace(node)
         for revision in node.store.manifests.all():
             manifest = node.store.manifests.get(revision)
             if manifest is None or any(node.store.blobs.find(file.root) is None for file in manifest.files):
@@ -88,7 +90,10 @@ async def view_store(node: Node, cache: Path, link: LinkMode, tell: Tell, *, con
                 continue
             for namespace, model in node.store.catalogue.publishers_of(revision):
                 name = f"{namespace}/{model}"
-                selection = Selection(rules, facts_of(node.store, inner, revision, namespace, model), consent)
+                facts = facts_of(node.store, inner, revision, namespace, model)
+                # A cache shows branches, too.
+                facts = vouched(node.store, rules, facts, model, own=own, now=node.clock(), moving=True)
+                selection = Selection(rules, facts, consent)
                 try:
                     files = selection.by_content(selection.by_name(inner.files), look)
                 except AccessDenied as exc:

@@ -15,7 +15,8 @@ from .events import Tell
 from .node import Node
 from .resolve import load_manifest, resolve
 from .results import PolicyCheck, ShownRules
-from .rules import HEAD_SIZE, LocalFile, facts_of, scan_file
+from .rulefacts import facts_of_target
+from .rules import HEAD_SIZE, LocalFile, scan_file
 
 FILES_MAX = 10_000  # of a folder
 
@@ -40,7 +41,7 @@ async def check_reference(node: Node, reference: str, consent: Consent, tell: Te
         assert target.file is not None
         return PolicyCheck(reference, None, await on_disk(_of_single, node, rules, target.file, consent))
     manifest = await load_manifest(node, target.manifest, tell)
-    facts = await on_disk(facts_of, node.store, manifest, target.manifest, target.asked_by, target.model)
+    facts = await on_disk(facts_of_target, node, rules, target, manifest)
 
     def work() -> list[Finding]:
         return [*judge(rules, facts, consent), *_of_held(node, rules, facts.files, consent)]

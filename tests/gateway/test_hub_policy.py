@@ -134,3 +134,28 @@ async def test_a_tar_of_all_is_no_way_around(door):
 
     assert answer.status_code == 403
     assert "posix.system" in answer.text
+
+
+async def test_the_door_refuses_branches_of_which_the_publishers_word_is_too_old(tmp_path):
+    async with AsyncExitStack() as stack:
+        (tmp_path / "files").mkdir()
+        (tmp_path / "files" / "README.md").write_text("# Parrot\n")
+        seed = await stack.enter_async_context(open_home(tmp_path / "seed"))
+        create_identity(seed)
+        result = await publish(seed, tmp_path / "files", "parrot@1.0.0", ignore)
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        node.store.peers.add(await stack.enter_async_context(serving(seed)))
+        (tmp_path / "node" / "policy.toml").write_text("[fresh]\nmax_age_days = 7\n")
+        client = await stack.enter_async_context(open_door(node))
+        base = f"/{result.namespace}/parrot/resolve"
+
+        fresh = await client.get(f"{base}/main/README.md")
+        later = node.clock() + 8 * 86400
+        node.clock = lambda: later
+        old = await client.get(f"{base}/main/README.md")
+        version = await client.get(f"{base}/1.0.0/README.md")
+        commit = await client.get(f"{base}/{fresh.headers['x-repo-commit']}/README.md")
+
+    assert (fresh.status_code, version.status_code, commit.status_code) == (200, 200, 200)
+    assert old.status_code == 403
+    assert "he gave it 8 days ago" in old.json()["error"]

@@ -17,9 +17,11 @@ from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.picklenames import Scan
 from p2phub.core.rules import Consent, File, judge, judge_pickle
 from p2phub.node.disk import on_disk
+from p2phub.node.identity import own_namespace
 from p2phub.node.node import Node
 from p2phub.node.opened import Opened
 from p2phub.node.reading import Reading, Readings
+from p2phub.node.rulefacts import vouched
 from p2phub.node.rules import check, facts_of
 
 from .errors import Refusal
@@ -51,6 +53,9 @@ class Guard:
         facts = await on_disk(
             facts_of, self._node.store, commit.shown, commit.revision, repository.namespace, repository.model
         )
+        own = await on_disk(own_namespace, self._node)
+        now, model = self._node.clock(), repository.model
+        facts = await on_disk(vouched, self._node.store, rules, facts, model, own=own, now=now, moving=False)
         check([finding for finding in judge(rules, facts, _ASKED_FOR) if finding.path in (None, file.path)])
         await self.check_file(file, commit.content, agent, revision=commit.revision)
 

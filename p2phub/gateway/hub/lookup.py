@@ -28,6 +28,7 @@ from p2phub.node.opened import Opened
 from p2phub.node.opening import require_opened
 from p2phub.node.replicate import ask_for_news
 from p2phub.node.resolve import find_namespace, load_manifest, resolve
+from p2phub.node.rulefacts import check_freshness
 
 from .audience import Audience
 from .errors import Refusal, no_repository, no_revision, not_allowed
@@ -126,6 +127,7 @@ class Lookup:
         self._may_ask = audience is not Audience.PUBLIC and not node.settings.offline
         self._asking = trio.Lock()
         self._asked = -MOVED_PAUSE_S  # when peers were last asked for news, in trio's seconds
+        self._about: set[NamespaceId] = set()  # of whom they were asked then what he stated
         self._age_s = MOVED_AGE_S  # how old news of branches may be
 
     async def is_publisher(self, name: str) -> bool:
@@ -197,11 +199,21 @@ class Lookup:
         """Return the commit that `revision` (None: `main`) stands for. Raises Refusal."""
         repository = await self.repository(kind, name)
         identifier = await self.revision(repository, revision or DEFAULT_BRANCH)
+        if _is_moving(revision):
+            await self._check_fresh(repository)
         if not await self.may_have([identifier]):
             raise no_repository(f"nothing is known of {name}")
         manifest = await self.manifest(identifier)
         opened = await self._opened(identifier, manifest) if manifest.sealed else None
         return Commit(repository, identifier, manifest, opened)
+
+    async def _check_fresh(self, repository: Repository) -> None:
+        """Raise Refusal if the policy does not take the publisher's word for what is newest."""
+        try:
+            rules = await on_disk(self._node.rules.current)
+            await on_disk(check_freshness, self._node, rules, repository.namespace)
+        except AccessDenied as exc:
+            raise not_allowed(f"{exc} ({exc.hint})" if exc.hint else str(exc)) from exc
 
     async def _opened(self, revision: ManifestId, manifest: Manifest) -> Opened:
         """Return a sealed revision opened. Raises Refusal if the owner of this node may not open it."""
@@ -235,8 +247,8 @@ class Lookup:
                     raise no_revision(str(exc)) from exc
             return None
 
-        if not (is_version(revision) or is_hash_prefix(revision)) and self._may_ask:
-            await self._refresh()
+        if _is_moving(text) and self._may_ask:
+            await self._refresh(repository.namespace)
         found = await self._with_news(look)
         if found is None:
             raise no_revision(f"{repository.name} has no revision {revision}")
@@ -302,20 +314,33 @@ class Lookup:
             found = await look()
         return found
 
-    async def _refresh(self) -> None:
-        """Ask peers where branches stand, unless that was done just now."""
+    async def _refresh(self, namespace: NamespaceId) -> None:
+        """Ask peers where the branches of a publisher stand, unless that was done just now."""
         start = trio.current_time()
-        await self._ask_for_news(max_age_s=self._age_s, timeout_s=MOVED_TIMEOUT_S)
+        rules = await on_disk(self._node.rules.current)
+        # What he stated matters only where it is asked for: here nobody reads notes.
+        about = () if rules.fresh.max_age_days is None else (namespace,)
+        await self._ask_for_news(max_age_s=self._age_s, timeout_s=MOVED_TIMEOUT_S, about=about)
         took_s = trio.current_time() - start
         # Every branch that is looked up would wait for a peer that is gone.
         self._age_s = MOVED_PAUSE_S if took_s >= MOVED_TIMEOUT_S else MOVED_AGE_S
 
-    async def _ask_for_news(self, *, max_age_s: float = NEWS_AGE_S, timeout_s: float = NEWS_TIMEOUT_S) -> None:
+    async def _ask_for_news(
+        self, *, max_age_s: float = NEWS_AGE_S, timeout_s: float = NEWS_TIMEOUT_S, about: Sequence[NamespaceId] = ()
+    ) -> None:
         # One at a time: who waited takes what the other one brought.
         async with self._asking:
-            if trio.current_time() - self._asked > max_age_s:
-                await ask_for_news(self._node, ignore, timeout_s=timeout_s)
+            is_due = trio.current_time() - self._asked > max_age_s
+            if is_due or not self._about.issuperset(about):
+                await ask_for_news(self._node, ignore, timeout_s=timeout_s, about=about)
+                self._about = {*about} if is_due else {*about, *self._about}
                 self._asked = trio.current_time()
+
+
+def _is_moving(revision: str | None) -> bool:
+    """Say whether a revision, as clients write it, may stand for another one tomorrow."""
+    name = (revision or DEFAULT_BRANCH).removeprefix("refs/heads/").removeprefix("refs/tags/")
+    return not (is_version(name) or is_hash_prefix(name))
 
 
 def _log_notice(event: Event) -> None:
