@@ -34,6 +34,7 @@ from .trees import chunk_lists_of
 log = logging.getLogger(__name__)
 
 ROUND_S = 60.0  # seconds between looks at what is to be kept; spec/pledges.md §3
+GAP_S = 5.0  # at least, also when news comes all the time
 FETCHES_MAX = 2  # at once
 RETRY_S = 60.0  # seconds until what did not come is tried again, twice as long each time, up to …
 RETRY_MAX_S = 3600.0
@@ -59,8 +60,10 @@ async def keep_promises(node: Node) -> None:
                         nursery.start_soon(_fetch_quietly, node, manifest, turns, fetching)
             except StoreError as exc:
                 log.warning("cannot look what is to be kept: %s", exc)
+            begun = trio.current_time()
             with trio.move_on_after(ROUND_S):
                 await woken.wait()
+                await trio.sleep_until(begun + GAP_S)
 
 
 async def _due(node: Node) -> list[Duty]:

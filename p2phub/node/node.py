@@ -191,6 +191,7 @@ class Node:
     def note_news(self, log: LogId, start: int, source: NodeId | None = None) -> None:
         """Note that a log came further than `start` records, to be told to others but for the peer that brought it."""
         self.neighbours.note_news(log, start, source)
+        self.promises.wake()
         if source is None:
             self.wake_publisher()
 

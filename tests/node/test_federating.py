@@ -339,6 +339,7 @@ async def test_members_are_followed_by_whoever_follows_only_some(places, tmp_pat
 
 async def test_what_falls_under_the_terms_is_mirrored_and_nothing_else(places, tmp_path, monkeypatch):
     monkeypatch.setattr(keeping, "ROUND_S", 0.2)
+    monkeypatch.setattr(keeping, "GAP_S", 0.1)
     monkeypatch.setattr(inventory, "INVENTORY_S", 0.1)
     terms = Terms(kinds=("model",), licenses=("Apache-2.0", "MIT"), replicas=2)
     ann, bob, cyd = await places.federation("ann", "bob", "cyd", terms=terms)

@@ -99,6 +99,7 @@ def _endpoint(node: Node) -> tuple[str, int]:
 @pytest.fixture
 async def world(tmp_path, monkeypatch) -> AsyncIterator[World]:
     monkeypatch.setattr(keeping, "ROUND_S", 0.2)
+    monkeypatch.setattr(keeping, "GAP_S", 0.1)
     monkeypatch.setattr(keeping, "RETRY_S", 0.2)
     monkeypatch.setattr(inventory, "INVENTORY_S", 0.1)
     # The doors close before the homes.
