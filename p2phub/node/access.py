@@ -61,11 +61,17 @@ class PrivateRepositories:
 class Access:
     """What the node lets others have."""
 
-    def __init__(self, store: Store, clock: Callable[[], float], rulebook: Rulebook) -> None:
-        """clock: says the time, in seconds since 1970."""
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float],
+        rulebook: Rulebook,
+        pledged: Callable[[], Collection[bytes]] = frozenset,
+    ) -> None:
+        """clock: says the time, in seconds since 1970. pledged: what stays reachable though it was recalled."""
         self.private = PrivateRepositories(store, clock)
         self.gates = GateRule(store, clock)
-        self.rules: list[Rule] = [Restricted(store), self.private, Refused(store, rulebook), self.gates]
+        self.rules: list[Rule] = [Restricted(store), self.private, Refused(store, rulebook, pledged), self.gates]
         self._decoy_key = secrets.token_bytes(32)
 
     def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:

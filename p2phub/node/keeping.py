@@ -15,6 +15,7 @@ from p2phub.core.errors import HubError, InvalidData, PeerViolation, StoreError
 from p2phub.core.filetree import ChunkList, check_chunk
 from p2phub.core.ids import ManifestId, NodeId
 from p2phub.core.manifest import FileEntry
+from p2phub.core.rules import Consent, judge
 from p2phub.net.peerclient import PeerClient
 from p2phub.store.holdings import WHOLE
 from p2phub.store.peers import Peer
@@ -29,6 +30,7 @@ from .origins import of_repository
 from .pledging import Duty, all_duties, standing
 from .promises import Problem
 from .resolve import load_manifest
+from .rules import check, facts_of
 from .trees import chunk_lists_of
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 ROUND_S = 60.0  # seconds between looks at what is to be kept; spec/pledges.md §3
 GAP_S = 5.0  # at least, also when news comes all the time
 FETCHES_MAX = 2  # at once
+KEPT = Consent(pickles=True, code=True, recalled=True)  # what is kept is opened by nobody here
 RETRY_S = 60.0  # seconds until what did not come is tried again, twice as long each time, up to …
 RETRY_MAX_S = 3600.0
 ASK_TIMEOUT_S = 20.0  # for one peer to say what it has
@@ -133,6 +136,9 @@ async def _fetch_quietly(
 async def bring_whole(node: Node, manifest: ManifestId, tell: Tell) -> None:
     """Bring all files of a revision into the store; others go first. Raises as a fetch does."""
     known = await load_manifest(node, manifest, tell)
+    facts = await on_disk(facts_of, node.store, known, manifest, None, None)
+    # What it is kept for is to be given to others: what must not be given is not kept (spec/rules.md §6).
+    check(judge(await on_disk(node.rules.current), facts, KEPT))
     origins = of_repository(known.files, (), known.origin_urls)
     await bring_files(node, known.files, tell, origins=origins, background=True)
     await on_disk(node.store.blobs.sync)

@@ -19,7 +19,7 @@ import trio
 from p2phub.core.access import Caller
 from p2phub.core.certificate import certificate
 from p2phub.core.errors import StoreError
-from p2phub.core.ids import ContentId, LogId, NamespaceId, NodeId
+from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.labels import Labels
 from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, SignedNodeRecord, sign_node_record
 from p2phub.core.signing import SigningKey
@@ -136,12 +136,17 @@ class Node:
         )
         named = self.settings.policy_file
         self.rules = Rulebook(named or self.settings.layout.policy, required=named is not None)
-        self.access = Access(self.store, self.clock, self.rules)
+        self.access = Access(self.store, self.clock, self.rules, self._pledged)
         self.naming = Naming()
         self.open_answers = OpenAnswers(self._has_lost)
         self.hub = Hub(self.settings)  # another hub that has what nobody here has
         self.published = trio.Event()  # set when something of one's own is new
         self.learned: dict[NamespaceId, float] = {}  # when a peer was asked what a publisher stated
+
+    def _pledged(self) -> set[ManifestId]:
+        from .pledging import pledged_manifests  # made of nodes itself
+
+        return pledged_manifests(self)
 
     @property
     def id(self) -> NodeId:

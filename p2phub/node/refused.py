@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from p2phub.core.access import Caller
 from p2phub.core.errors import HubError
@@ -19,8 +19,10 @@ log = logging.getLogger(__name__)
 class Refused:
     """The part of who may have what that does not depend on who asks."""
 
-    def __init__(self, store: Store, rulebook: Rulebook) -> None:
+    def __init__(self, store: Store, rulebook: Rulebook, pledged: Callable[[], Collection[bytes]]) -> None:
+        """pledged: says what this node promised to keep reachable by its hash, whatever publishers say of it later."""
         self._store = store
+        self._pledged = pledged
         self._rulebook = rulebook
 
     def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:
@@ -32,8 +34,8 @@ class Refused:
             log.warning("nothing is given to anybody: %s", exc)
             return set(identifiers)
         if block == Block():
-            return self._store.recalls.withheld(identifiers)
-        return self._store.recalls.withheld(identifiers, lambda some: self._blocked(some, block))
+            return self._store.recalls.withheld(identifiers, self._pledged)
+        return self._store.recalls.withheld(identifiers, self._pledged, lambda some: self._blocked(some, block))
 
     def _blocked(self, identifiers: Collection[bytes], block: Block) -> set[bytes]:
         found = {each for each in identifiers if str(ContentId(each)) in block.content}

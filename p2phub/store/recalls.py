@@ -56,10 +56,13 @@ class Recalls:
                 return own[0]["message"] if own else None
             return rows[0]["message"] if taken_back(connection, [manifest]) else None
 
-    def withheld(self, identifiers: Collection[bytes], also: RefusedOf | None = None) -> set[bytes]:
+    def withheld(
+        self, identifiers: Collection[bytes], kept: Callable[[], Collection[bytes]], also: RefusedOf | None = None
+    ) -> set[bytes]:
         """Return those of the files and manifests that were taken back: of files, those that nothing else lists.
 
-        also: says what else must not be used of what it is given.
+        kept: says which manifests stay, whatever their publishers say. also: says what else must not be used of what
+        it is given.
         """
         with self._database.read() as connection:
             # Mostly there is nothing of the kind, and this is asked for every span that is sent.
@@ -67,19 +70,19 @@ class Recalls:
                 return set()
 
             def refused(some: Collection[bytes]) -> set[bytes]:
-                return taken_back(connection, some) | (also(some) if also else set())
+                back = taken_back(connection, some)
+                return (back - set(kept()) if back else back) | (also(some) if also else set())
 
             return refused(identifiers) | lost_files(connection, identifiers, refused)
 
 
 def taken_back(connection: Connection, manifests: Iterable[bytes]) -> set[bytes]:
-    """Return those of `manifests` that all who published them took back, and that nobody here promised to keep."""
+    """Return those of `manifests` that all who published them took back."""
     found: set[bytes] = set()
     for some in _portions(manifests):
         marks = ", ".join("?" * len(some))
         found |= {row["manifest"] for row in connection.execute(_TAKEN_BACK.format(marks=marks), some)}
-    # A pledge keeps what it names reachable by its hash, whatever its publisher says of it later.
-    return {manifest for manifest in found if not _is_pledged(connection, manifest)}
+    return found
 
 
 def lost_files(connection: Connection, files: Iterable[bytes], refused: RefusedOf) -> set[bytes]:
@@ -109,11 +112,6 @@ def apply_recall(connection: Connection, record: Recall, repository: int, log_nu
         " VALUES (?, ?, ?, ?, ?, ?)",
         (repository, record.manifest, log_number, record.index, record.message, record.time),
     )
-
-
-def _is_pledged(connection: Connection, manifest: bytes) -> bool:
-    found = connection.execute("SELECT 1 FROM pins WHERE manifest = ? AND reason = 'pledged'", (manifest,))
-    return found.fetchone() is not None
 
 
 def _portions(items: Iterable[bytes]) -> Iterable[tuple[bytes, ...]]:

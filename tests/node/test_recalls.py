@@ -17,7 +17,7 @@ from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.housekeeping import remove
 from p2phub.node.identity import create_identity
-from p2phub.node.operations import AssessContent, Fetch, Info, Log, RecallRevision
+from p2phub.node.operations import AssessContent, Fetch, Info, Log, PledgeAdd, RecallRevision
 from p2phub.node.publish import publish
 from p2phub.node.replicate import ask_for_news
 from p2phub.node.why import why
@@ -125,8 +125,7 @@ async def test_a_pledge_keeps_it_reachable_by_its_hash(tmp_path):
     async with AsyncExitStack() as stack:
         seed = await stack.enter_async_context(open_home(tmp_path / "seed"))
         name, first, _ = await publish_twice(seed, tmp_path / "files")
-        seed.store.keeping.unpin(ManifestId.parse(first))
-        seed.store.keeping.pin(ManifestId.parse(first), "pledged")
+        await run(seed, PledgeAdd(f"{name}@1.0.0"), ignore)
         await run(seed, RecallRevision("small@1.0.0", "bad"), ignore)
         address = await stack.enter_async_context(serving(seed))
         node = await stack.enter_async_context(open_home(tmp_path / "node"))
@@ -154,7 +153,7 @@ async def test_nobody_can_recall_what_another_publisher_stands_by(tmp_path):
         await ask_for_news(alice, ignore, timeout_s=10)
         await fetch(alice, f"{name}@1.0.0", ignore)
         await fetch(alice, first, ignore)
-        assert alice.store.recalls.withheld([ManifestId.parse(first)]) == set()
+        assert alice.access.withheld(ANYBODY, [ManifestId.parse(first)]) == set()
 
 
 async def test_only_a_revision_of_ones_own_can_be_recalled(tmp_path):

@@ -256,7 +256,7 @@ def answers(known: Known, logs: Sequence[Writer]) -> dict[str, Any]:
         "red": known.find("red", sort="name"),
         "publishers": {name: sorted(catalogue.publishers_of(revision(name))) for name in "abc"},
         "recalled": [recalls.message(revision(name), None, None) for name in "abc"],
-        "withheld": sorted(recalls.withheld([revision(name) for name in "abc"])),
+        "withheld": sorted(recalls.withheld([revision(name) for name in "abc"], frozenset)),
         "found": Assessments(known.database).about([revision(name) for name in "abc"]),
         "refusals": [catalogue.refusals(writer.log) for writer in logs],
     }
