@@ -119,7 +119,8 @@ class Authority:
                 if delegation.node != node:
                     raise InvalidData(f"a delegation for {delegation.namespace} is for another node")
                 identity = self._newest(delegation.namespace, shown.get(delegation.namespace))
-                if identity is None:
+                is_newer_needed = delegation.namespace not in shown and identity and not publishes(delegation, identity)
+                if identity is None or is_newer_needed:
                     unknown.add(delegation.namespace)
                     continue
                 check_delegation(delegation, identity)

@@ -1,6 +1,6 @@
 """Let other machines act for the publisher of this home, and this one for others (spec/authority.md §2).
 
-    delegate ──▶ a word ──a person carries it──▶ take ──▶ store ──introduce──▶ peers
+delegate ──▶ a word ──a person carries it──▶ take ──▶ store ──introduce──▶ peers
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from p2phub.core.access import Caller
 from p2phub.core.checkpoint import parse_head
-from p2phub.core.delegation import check_delegation, open_delegation
+from p2phub.core.delegation import check_delegation, open_delegation, publishes
 from p2phub.core.errors import ForkedLog, HubError, InvalidData, PeerViolation, TooEarly
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NamespaceId, NodeId
@@ -123,8 +123,13 @@ def _wants(node: Node, namespace: NamespaceId, entries: Iterable[bytes]) -> bool
     mine = own_grantees(node)
     if Grantee("namespace", bytes(namespace)) in mine:
         return True
-    records = (read_entry(data).record for data in entries)
-    return any(isinstance(record, Grant) and Grantee(record.to_kind, record.to) in mine for record in records)
+    records = [read_entry(data).record for data in entries]
+    if any(isinstance(record, Grant) and Grantee(record.to_kind, record.to) in mine for record in records):
+        return True
+    # Another key of the publisher let us in before: this is one that took its place, or is of another machine.
+    models = {model for record in records if (model := getattr(record, "model", None))}
+    known = [Repository(namespace, model) for model in models]
+    return any(grantee in mine for each in known for grantee in readers_of(node, each))
 
 
 def own_grantees(node: Node) -> set[Grantee]:
@@ -145,9 +150,12 @@ async def _note_acts(node: Node, client: PeerClient, acts: Iterable[bytes]) -> N
             if not await on_disk(matters, node, delegation.namespace):
                 continue
             identity = await on_disk(node.store.logs.identity, delegation.namespace)
-            if identity is None:
+            if identity is None or not publishes(delegation, identity):
+                # It may have other keys by now.
                 (chain,) = await client.identities([delegation.namespace])
-                identity = open_identity(chain.documents) if chain else None
+                newer = open_identity(chain.documents) if chain else None
+                if newer is not None and (identity is None or newer.continues(identity)):
+                    identity = newer
             if identity is not None and identity.namespace == delegation.namespace:
                 check_delegation(delegation, identity)
                 until = min(float(delegation.expires), node.clock() + ACTING_S)

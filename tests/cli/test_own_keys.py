@@ -607,3 +607,23 @@ def test_a_machine_that_still_has_its_key_keeps_it_when_it_recovers(homes: Homes
     assert recovered["publish"] == made["publish"]
     assert recovered["retired"] == []
     assert recovered["recipient"] != made["recipient"]
+
+
+def test_a_private_repository_goes_on_under_new_keys(homes: Homes, model: Path) -> None:
+    desk, partner = homes["desk"], homes["partner"]
+    namespace, other = desk.ask("id", "new")["namespace"], partner.ask("id", "new")["namespace"]
+    desk.call("publish", str(model), "draft", "--private")
+    desk.call("grant", "draft", other)
+    with desk.node() as node, partner.node(peers=(node.address,)):
+
+        def has(text: str) -> bool:
+            target = homes.folder / "fetched"
+            shutil.rmtree(target, ignore_errors=True)
+            fetched = partner.call("fetch", f"{namespace}/draft", "--to", str(target), code=None)
+            return fetched.code == 0 and (target / "README.md").read_text() == text
+
+        wait_until(lambda: has("# One\n"), "the first revision")
+        desk.call("id", "rotate")
+        (model / "README.md").write_text("# Two\n")
+        desk.call("publish", str(model), "draft")
+        wait_until(lambda: has("# Two\n"), "the second revision")

@@ -69,9 +69,7 @@ async def test_a_name_that_moves_is_refused_when_the_publishers_word_is_too_old(
         later = it.reader.clock() + 8 * 86400
         it.reader.clock = lambda: later
 
-        with pytest.raises(
-            AccessDenied, match=r"of the last 7 days that .*, and he gave it 8 days"
-        ):
+        with pytest.raises(AccessDenied, match=r"of the last 7 days that .*, and he gave it 8 days"):
             await fetch(it.reader, it.name, ignore, to=tmp_path / "second")
         with pytest.raises(AccessDenied, match=r"8 days ago"):
             await locate(it.reader, it.name, "README.md", ignore)
