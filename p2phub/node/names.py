@@ -23,7 +23,10 @@ from p2phub.core.errors import (
     InvalidData,
     NotFound,
     Offline,
+    OtherVersion,
     PeerViolation,
+    SplitIdentity,
+    UnknownForm,
 )
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import NamespaceId
@@ -32,7 +35,7 @@ from p2phub.core.wellknown import WellKnown, parse_well_known
 from p2phub.net.addresses import is_public, resolve
 from p2phub.net.peerclient import PeerClient
 from p2phub.net.threads import run_abortable
-from p2phub.net.wellknown import WellKnownRequest
+from p2phub.protocol.messages import IdentityChain
 from p2phub.store.bindings import Binding
 from p2phub.store.peers import Peer
 
@@ -198,6 +201,8 @@ async def recheck(node: Node) -> None:
 
 async def ask_domain(node: Node, domain: str) -> WellKnown:
     """Return what a domain says. Raises DomainError."""
+    from p2phub.net.wellknown import WellKnownRequest  # loads an HTTP client, which few commands need
+
     request = WellKnownRequest(domain, node.settings.domains_at)
     found: list[bytes] = []
     await run_abortable(lambda: found.append(request.fetch()), request.abort, trio.CapacityLimiter(1))
@@ -221,30 +226,23 @@ async def _find_claim(node: Node, domain: str, file: WellKnown, tell: Tell) -> I
         return known
     named = {peer.node: peer for peer in await named_nodes(node, domain, file.nodes)}
     peers = [*named.values(), *(peer for peer in await on_disk(usable_peers, node) if peer.node not in named)]
-    found: list[Identity] = [known] if known else []
 
     async def ask(client: PeerClient) -> bool:
         chain = (await client.identities([file.namespace]))[0]
         if chain is None:
             return False
-        try:
-            identity = await on_disk(open_identity, chain.documents)
-            if identity.namespace != file.namespace:
-                raise InvalidData("the identity is of another namespace")
-            await on_disk(node.store.logs.add_identity, identity)
-        except InvalidData as exc:
-            raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from exc
-        found.append(identity)
+        await _keep_identity(node, client, file.namespace, chain)
         if client.node in named:
             # So that what its publisher publishes can be fetched, too.
             await on_disk(node.store.peers.note_found, Address(client.node, client.host, client.port))
-        return domain in identity.current.domains
+        return await on_disk(_claims, node, file.namespace, domain)
 
     reasons = await ask_in_turn(node, peers, ask, tell, what=f"the publisher {file.namespace}")
-    for identity in found:
-        if domain in identity.current.domains:
-            return identity
-    if found:
+    # Not what the last one said: of all documents the newest counts, and it may have dropped the claim.
+    identity = await on_disk(node.store.logs.identity, file.namespace)
+    if identity is not None and domain in identity.current.domains:
+        return identity
+    if identity is not None:
         raise DomainError(
             f"{domain} names the publisher {file.namespace}, which does not claim {domain}",
             hint=f"its owner does so with `p2phub id domain {domain}`; until then the one may not know of the other",
@@ -254,6 +252,27 @@ async def _find_claim(node: Node, domain: str, file: WellKnown, tell: Tell) -> I
         f"{domain} names the publisher {file.namespace}, and nobody who could be asked knows it{why}",
         hint="add a peer that does: p2phub peers add p2phub://NODEID@HOST:PORT",
     )
+
+
+def _claims(node: Node, namespace: NamespaceId, domain: str) -> bool:
+    identity = node.store.logs.identity(namespace)
+    return identity is not None and domain in identity.current.domains
+
+
+async def _keep_identity(node: Node, client: PeerClient, namespace: NamespaceId, chain: IdentityChain) -> None:
+    """Check and keep the documents that a peer sent, if they are newer than what is here. Raises PeerError."""
+    try:
+        identity = await on_disk(open_identity, chain.documents)
+        if identity.namespace != namespace:
+            raise InvalidData("the identity is of another namespace")
+        await on_disk(node.store.logs.add_identity, identity)
+    except SplitIdentity as exc:
+        # Whoever heard the other one first has it: the peer did nothing wrong.
+        log.warning("%s; the one that came first counts here", exc)
+    except UnknownForm as exc:
+        raise OtherVersion(f"{client} has an identity that this version does not know", peer=str(client.node)) from exc
+    except InvalidData as exc:
+        raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from exc
 
 
 async def named_nodes(node: Node, domain: str, addresses: tuple[Address, ...]) -> list[Peer]:

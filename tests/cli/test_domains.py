@@ -77,6 +77,19 @@ def test_one_command_accepts_a_domain_and_its_names_work_from_then_on(lab: Lab, 
     assert lab.domain.asked == asked  # its word is good for an hour
 
 
+def test_two_commands_publish_and_one_accepts_a_domain(lab: Lab, newcomer: Home, tmp_path: Path) -> None:
+    (tmp_path / "owl").mkdir()
+    (tmp_path / "owl" / "owl.bin").write_bytes(b"owl")
+    own = newcomer.run("id", "new").out.split()[1]
+    published = newcomer.run("publish", str(tmp_path / "owl"), "owl").out
+    accepted = newcomer.run("trust", "add", "lab.example").out
+    fetched = newcomer.run("fetch", "lab.example/parrot").err
+
+    assert published.startswith(f"published {own}/owl\n")
+    assert lab.namespace in accepted
+    assert "verified" in fetched
+
+
 def test_a_domain_that_is_used_for_the_first_time_is_pinned_then(lab: Lab, newcomer: Home) -> None:
     told = newcomer.call("info", "lab.example/parrot")
     pinned = newcomer.ask("trust", "ls")

@@ -50,8 +50,8 @@ def test_the_page_has_recipes():
 def test_the_recipe_for_continuous_integration_works(shelf, tmp_path):
     recipe = PAGE.read_text().partition("## Continuous integration\n")[2]
     lines = [line.removeprefix("    ") for line in recipe.splitlines() if line.startswith("    ")]
-    assert lines.pop() == "pytest"
-    script = "\n".join(lines).replace("p2phub://…@…", shelf.node.address)
+    # What follows is how a job publishes.
+    script = "\n".join(lines[: lines.index("pytest")]).replace("p2phub://…@…", shelf.node.address)
     # Any ports, as other nodes may run here.
     script = script.replace("p2phub node ", "p2phub node --listen 127.0.0.1:0 --local 127.0.0.1:0 ")
     home = Home(tmp_path / "home")

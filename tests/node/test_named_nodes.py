@@ -14,7 +14,7 @@ from p2phub.core.names import Address
 from p2phub.core.wellknown import WellKnown
 from p2phub.net import web
 from p2phub.node import names
-from p2phub.node.claiming import claim_domain
+from p2phub.node.claiming import claim_domain, drop_domain
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.node import Node
@@ -81,6 +81,28 @@ async def test_a_node_that_says_something_else_is_not_believed_and_banned(
 
     assert banned is not None
     assert banned.banned_until > 0
+
+
+async def test_an_older_document_does_not_bring_back_a_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with (
+        open_home(tmp_path / "lab") as lab,
+        open_home(tmp_path / "old") as old,
+        open_home(tmp_path / "me", domains_at={DOMAIN: ("127.0.0.1", 1)}) as me,
+    ):
+        namespace = create_identity(lab).namespace
+        await claim_domain(lab, DOMAIN, [], ignore)
+        old.store.logs.add_identity(lab.store.logs.identity(namespace))
+        await drop_domain(lab, DOMAIN)
+        me.store.logs.add_identity(lab.store.logs.identity(namespace))
+        async with serving(old) as address:
+            saying(monkeypatch, WellKnown(namespace, (address,)))
+            with pytest.raises(DomainError, match="does not claim"):
+                await names.prove(me, DOMAIN, ignore)
+
+        # Who does not know better believes it, until it hears of the newer one.
+        async with open_home(tmp_path / "new", domains_at={DOMAIN: ("127.0.0.1", 1)}) as new, serving(old) as address:
+            saying(monkeypatch, WellKnown(namespace, (address,)))
+            assert (await names.prove(new, DOMAIN, ignore)).namespace == namespace
 
 
 async def test_a_running_node_asks_its_domains_again(
