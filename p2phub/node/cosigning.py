@@ -9,6 +9,7 @@ home was brought back from a copy, and whatever it signs next is a second histor
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -16,10 +17,10 @@ import trio
 from msgspec import Struct
 
 from p2phub.core import merkle
-from p2phub.core.checkpoint import Head, parse_head, with_lines
+from p2phub.core.checkpoint import Head, open_head, parse_head, with_lines
 from p2phub.core.errors import HubError, InvalidData, PeerError
 from p2phub.core.fresh import RENEW_S
-from p2phub.core.ids import LogId, NamespaceId
+from p2phub.core.ids import LogId, NamespaceId, PublicKey
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.names import parse_address
 from p2phub.core.notes import NoteLine, parse_lines
@@ -53,6 +54,7 @@ class OwnHead(Struct, frozen=True):
     """The head of the own log, and what proofs are made of."""
 
     namespace: NamespaceId
+    key: PublicKey
     head: Head
     leaves: Sequence[bytes]
 
@@ -122,7 +124,8 @@ def _own_head(node: Node) -> OwnHead | None:
     state = node.store.logs.state(identity.log_of(key.public_key))
     if state is None or not state.head or node.store.forks.is_stopped(state.log):
         return None
-    return OwnHead(identity.namespace, parse_head(state.head), node.store.logs.leaves(state.log, state.size))
+    leaves = node.store.logs.leaves(state.log, state.size)
+    return OwnHead(identity.namespace, key.public_key, parse_head(state.head), leaves)
 
 
 def _note_lines(node: Node, own: OwnHead, lines: Sequence[NoteLine]) -> None:
@@ -158,6 +161,7 @@ async def _ask(node: Node, witness: KnownWitness, own: OwnHead) -> NoteLine:
         said = one_line(answer.body[:200].decode("utf-8", "replace"))
         if answer.status == 409 and (size := _size(answer)) is not None:
             if size > own.head.size:
+                await _note_larger(node, witness, own)
                 raise InvalidData(
                     f"it cosigned {size} records of the own log, and here are {own.head.size}: was this home brought"
                     " back from a copy? publish nothing before the rest has come from other nodes"
@@ -171,6 +175,18 @@ async def _ask(node: Node, witness: KnownWitness, own: OwnHead) -> NoteLine:
         else:
             raise PeerError(f"it answered {answer.status}: {said}", peer=witness.key.name)
     raise PeerError("it says each time that it knows another size", peer=witness.key.name)
+
+
+async def _note_larger(node: Node, witness: KnownWitness, own: OwnHead) -> None:
+    """Keep the head of the own log that a witness has: nothing more is signed before the rest is here."""
+    if not _is_peer(witness):
+        return
+    async with call_peer(node, await _peer(node, witness)) as client:
+        announced = await client.head(own.head.log)
+    with contextlib.suppress(InvalidData):
+        if announced is not None:
+            head = open_head(announced.head, log=own.head.log, key=own.key)
+            await on_disk(node.store.fresh.note_lines, own.namespace, head)
 
 
 def _line(witness: KnownWitness, head: Head, answer: Answer) -> NoteLine:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from p2phub.core.checkpoint import parse_head
 from p2phub.core.companion import CompanionKey
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import AccessDenied, Conflict, NotFound, StoreError
+from p2phub.core.errors import AccessDenied, Conflict, HubError, NotFound, StoreError
 from p2phub.core.identity import Identity, Role, new_document, open_identity, sign_document
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
 from p2phub.core.keybundle import KeyBundle
@@ -26,6 +27,8 @@ from .passphrase import read_passphrase
 
 if TYPE_CHECKING:
     from .node import Node
+
+logger = logging.getLogger(__name__)
 
 K = TypeVar("K", CompanionKey, RecipientKey)
 
@@ -167,7 +170,11 @@ def publish_record(node: Node, make: MakeRecord) -> Entry:
     # An index that was lost does not know it any more, and peers will ask for it.
     node.store.logs.add_identity(identity, own=True)
     entry = node.store.logs.append_own(identity.namespace, key, make)
-    state_newest(node)
+    try:
+        state_newest(node)
+    except HubError as exc:
+        # It is published; what is newest is stated by and by.
+        logger.warning("cannot state what is newest: %s", exc)
     return entry
 
 
@@ -239,7 +246,17 @@ def _named(keys: Sequence[K], public_key: bytes | None, what: str) -> K:
 
 
 def _check_log_is_here(node: Node, log: LogId) -> None:
-    """Raise LogBehind if `log` was written elsewhere before, and nobody has been asked yet how far it went."""
+    """Raise LogBehind if records of `log` are missing, or may be: nobody was asked yet how far it went elsewhere."""
+    stated, state = node.store.fresh.stated_head(log), node.store.logs.state(log)
+    here = state.size if state else 0
+    if stated is not None and stated.head.size > here and not node.store.forks.is_stopped(log):
+        raise LogBehind(
+            f"{stated.head.size} records of the own log were signed, and {here} of them are here:"
+            " was this home brought back from a copy?",
+            log=log,
+            size=stated.head.size,
+            hint="name a node that has the rest: `p2phub peers add`; `p2phub id rotate` goes on with a new key",
+        )
     size = written_elsewhere(node, log)
     if size is None or log in node.caught_up or node.settings.layout.has_log(log):
         return

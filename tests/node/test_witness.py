@@ -27,12 +27,14 @@ from p2phub.core.witness import AddCheckpoint, Quorum, cosign, cosigned_by, form
 from p2phub.net.http import Answer
 from p2phub.net.peerclient import PeerClient, open_peer
 from p2phub.node import witnesses
+from p2phub.node.catchup import ready_to_publish
 from p2phub.node.cosigning import collect
 from p2phub.node.events import ignore
 from p2phub.node.fresh import take, witnessed_by
-from p2phub.node.identity import own_identity
+from p2phub.node.identity import LogBehind, own_identity
 from p2phub.node.node import Node
 from p2phub.node.operations import AddWitness, ListWitnesses, RemoveWitness
+from p2phub.node.replicate import sync_all
 from p2phub.node.results import WitnessInfo
 from p2phub.node.why import why
 from p2phub.node.witness import Witness
@@ -138,11 +140,22 @@ async def test_a_home_that_was_brought_back_from_a_copy_is_told_so(tmp_path: Pat
             shutil.copytree(node.settings.layout.home, tmp_path / "copy")
             release(node, "parrot")
             assert await collect(node)
+            async with serving(node) as publisher_address:
+                witness.store.peers.add(publisher_address)
+                assert await sync_all(witness, timeout_s=30) == []
         async with open_home(tmp_path / "copy") as copy:
             info = await added(copy, witness, address)
+            assert info.problem is not None
+            assert "brought back from a copy" in info.problem
 
-        assert info.problem is not None
-        assert "brought back from a copy" in info.problem
+            # The witness showed the head that was signed: nothing is signed beside it.
+            with pytest.raises(LogBehind, match=r"2 records of the own log were signed, and 1 of them are here"):
+                release(copy, "owl")
+            # As every command does that publishes: the witness has the rest.
+            await ready_to_publish(copy, ignore)
+            release(copy, "owl")
+            (state,) = copy.store.logs.logs_of(own_identity(copy).namespace)
+            assert state.size == 3
 
 
 async def test_a_witness_is_forgotten_by_name_or_key(tmp_path: Path) -> None:
