@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,10 +11,8 @@ from p2phub.testing.processes import Home, RunningNode, wait_until
 
 def key_of(node: RunningNode) -> str:
     """Return what the node says that publishers type, without the address."""
-    for line in node.errors().splitlines():
-        if "p2phub witness add " in line:
-            return line.split()[3]
-    raise AssertionError(node.errors())
+    found = wait_until(lambda: re.findall(r"p2phub witness add (\S+) ", node.errors()), "the node to say its key")
+    return str(found[-1])
 
 
 def publish(home: Home, folder: Path, version: str) -> None:
