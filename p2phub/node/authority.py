@@ -50,6 +50,7 @@ class Authority:
         self._store = store
         self._clock = clock
         self._nonces = Nonces()
+        self._began = int(clock())  # whole seconds, as requests have them
         self._sessions = Sessions()
 
     async def identify(self, request: Request) -> Request:
@@ -63,6 +64,9 @@ class Authority:
             signed = open_ask(ask, request.headers, self._own, now=now)
             if signed is None:
                 return request
+            # Which requests came before, it does not know: one of them could come again.
+            if signed.created < self._began:
+                raise InvalidData("the request was signed before this node was started: sign it again")
             self._nonces.note(signed.node, signed.nonce, signed.expires + SKEW_MAX_S, now)
         except InvalidData as exc:
             raise Unproven(str(exc)) from exc

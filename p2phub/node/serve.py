@@ -175,6 +175,9 @@ class PeerDoor:
             return _unproven(str(exc), exc.headers)
         except TooManyRequests:
             return _busy(SKEW_MAX_S)
+        except HubError as exc:
+            log.warning("cannot say who asks: %s", exc)
+            return _text(500, "this node has a problem of its own")
         path_known = False
         for method, pattern, answer in self._routes:
             match = re.fullmatch(pattern, request.path)

@@ -12,7 +12,7 @@ from authoritykit import Watched, publisher_home, rotated, watched
 from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.delegation import open_delegation, sign_delegation
 from p2phub.core.encoding import encode
-from p2phub.core.errors import PeerError, PeerUnreachable
+from p2phub.core.errors import PeerError, PeerUnreachable, StoreError
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.net.door import Handler, Request, Response
 from p2phub.net.http import Answer, HttpClient
@@ -187,6 +187,33 @@ async def test_a_request_that_was_seen_before_is_refused(tmp_path: Path) -> None
         assert (await send(server, headers, QUERY)).status == 200
         again = await send(server, headers, QUERY)
         assert (again.status, again.body) == (401, b"the same signed request came before: each is good once")
+
+
+async def test_a_request_that_was_seen_before_a_restart_is_refused(tmp_path: Path) -> None:
+    """Nothing of what came is on disk, so what could have come before is not taken."""
+    async with open_home(tmp_path / "asker") as asker:
+        async with watched(tmp_path / "server") as server:
+            headers = signer_to(server.node.id, asker, late_s=1).signature("POST", "/v1/have", QUERY)
+            server.node.authority._began -= 1
+            assert (await send(server, headers, QUERY)).status == 200
+        async with watched(tmp_path / "server") as server:
+            again = await send(server, headers, QUERY)
+
+    assert (again.status, b"before this node was started" in again.body) == (401, True)
+
+
+async def test_a_node_that_cannot_say_who_asks_says_so(tmp_path: Path, looking_always: None) -> None:
+    """Its index is broken: the connection goes on, and nobody is taken for anybody."""
+    async with watched(tmp_path / "server") as server, publisher_home(tmp_path / "asker") as (asker, _):
+        client = server.client(asker)
+        await introduce(asker, client)
+
+        def broken(namespace: NamespaceId) -> None:
+            raise StoreError("the disk is gone", path="index")
+
+        server.node.store.logs.identity = broken  # type: ignore[method-assign,assignment]
+        with pytest.raises(PeerError, match="500: this node has a problem of its own"):
+            await client.have([values.file_entry("x", b"x").root])
 
 
 async def test_a_request_to_another_node_is_refused(tmp_path: Path) -> None:
