@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import trio
 
 from p2phub.core.access import ANYBODY, Caller
+from p2phub.core.checkpoint import parse_head
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import Conflict, InvalidName, NotFound
 from p2phub.core.fingerprints import SALT_SIZE
@@ -46,11 +48,14 @@ from p2phub.protocol.messages import (
     TreesQuery,
     UpstreamQuery,
 )
+from p2phub.protocol.privatetalk import PrivateHeadsQuery
 from p2phub.store.store import Store
 from p2phub.testing.hostile import open_home
 from p2phub.testing.values import identity, key
 
 pytestmark = pytest.mark.timeout(60)
+
+PAIRS = 150  # of answers that are compared
 
 FRIEND = Caller(NodeId(key("friend's node").public_key), frozenset({identity("friend").namespace}))
 STRANGER = Caller(NodeId(key("stranger's node").public_key), frozenset({identity("stranger").namespace}))
@@ -118,6 +123,11 @@ async def publish_secret(node: Node, tmp_path: Path, name: str = "secret@1.0.0",
 def private_log(node: Node) -> LogId:
     (log,) = [each.state.log for each in node.store.private.logs()]
     return log
+
+
+def private_secret(node: Node) -> bytes:
+    (secret,) = [each.secret for each in node.store.private.logs()]
+    return secret
 
 
 # ── who may have it ─────────────────────────────────────────────────────────
@@ -220,6 +230,8 @@ async def test_to_outsiders_a_private_repository_answers_as_one_that_is_not_ther
             await asker.ask(caller, f"fork/{log}"),
             await asker.ask(caller, "records", encode(RecordsQuery((LogRange(log, 0, 5),)))),
             await asker.ask(caller, "consistency", encode(ConsistencyQuery(log, 1, 1))),
+            await asker.ask(caller, "private/heads", encode(PrivateHeadsQuery())),
+            await asker.ask(caller, "private/records", encode(RecordsQuery((LogRange(log, 0, 5),)))),
         ]
         for reply in replies:
             reply.release()
@@ -230,7 +242,57 @@ async def test_to_outsiders_a_private_repository_answers_as_one_that_is_not_ther
 
     for caller in (STRANGER, ANYBODY):
         assert await answers(revision, root, log, caller) == await answers(nothing, absent, no_log, caller)
-    assert await answers(revision, root, log, FRIEND) != await answers(nothing, absent, no_log, FRIEND)
+    friends = await answers(revision, root, log, FRIEND)
+    differs = [
+        mine != other for mine, other in zip(friends, await answers(nothing, absent, no_log, FRIEND), strict=True)
+    ]
+    # Not even to those let in is a private log told of where all can ask.
+    assert differs == [True, True, True, True, False, False, False, False, False, True]
+    assert bytes(log) in (await asker.ask(FRIEND, "private/records", encode(RecordsQuery((LogRange(log, 0, 5),))))).body
+    assert private_secret(node) in friends[8][1]
+    assert private_secret(node) not in (await answers(revision, root, log, STRANGER))[8][1]
+
+
+@pytest.mark.parametrize("caller", [ANYBODY, STRANGER], ids=["anybody", "stranger"])
+async def test_the_time_of_an_answer_does_not_tell_what_is_private_from_what_is_not_there(
+    tmp_path, node, asker, caller, monkeypatch
+):
+    """Compare many answers to each question, in random order: how often that about what is private takes longer."""
+    # Or most questions are too many.
+    monkeypatch.setattr(node.neighbours.limits, "wait_s", lambda host: 0.0)
+    files = {f"file{number}": "private " * 500 + str(number) for number in range(20)}
+    revision = ManifestId.parse((await publish_secret(node, tmp_path, **files)).revision)
+    await granting.grant(node, "secret", str(identity("friend").namespace), None)
+    known = node.store.manifests.get(revision)
+    assert known is not None
+    roots, log = [file.root for file in known.files], private_log(node)
+
+    def questions(manifest: ManifestId, roots: list[ContentId], log: LogId) -> dict[str, bytes]:
+        return {
+            f"manifest/{manifest.hex()}": b"",
+            "have": encode(HaveQuery(tuple(roots))),
+            "trees": encode(TreesQuery(tuple(PageRef(root, 0) for root in roots))),
+            "spans": encode(SpansQuery(tuple(ByteRange(root, 0, 100) for root in roots))),
+            f"head/{log}": b"",
+            "records": encode(RecordsQuery((LogRange(log, 0, 5),))),
+        }
+
+    private = questions(revision, roots, log)
+    absent = questions(ManifestId(os.urandom(32)), [ContentId(os.urandom(32)) for _ in roots], LogId(os.urandom(32)))
+    shares = {}
+    for (path, body), (other_path, other_body) in zip(private.items(), absent.items(), strict=True):
+        longer = 0.0
+        for turn in range(PAIRS):
+            times = {}
+            for which in ("private", "absent") if turn % 2 else ("absent", "private"):
+                begun = time.perf_counter()
+                await asker.ask(caller, *((path, body) if which == "private" else (other_path, other_body)))
+                times[which] = time.perf_counter() - begun
+            longer += (times["private"] > times["absent"]) + 0.5 * (times["private"] == times["absent"])
+        shares[path.partition("/")[0]] = longer / PAIRS
+
+    # Half of them, but for chance and what a row of the index takes; nearly all, where anything is read.
+    assert all(0.2 < share < 0.8 for share in shares.values()), shares
 
 
 async def test_nothing_that_is_told_to_all_speaks_of_it(tmp_path, node, asker):
@@ -258,8 +320,6 @@ async def test_nothing_that_is_told_to_all_speaks_of_it(tmp_path, node, asker):
 
 
 def heads_log(heads: Heads) -> LogId:
-    from p2phub.core.checkpoint import parse_head
-
     return parse_head(heads.heads[0].head).log
 
 
@@ -310,25 +370,40 @@ async def test_what_its_owner_also_published_for_all_is_for_all(tmp_path, node, 
     assert shown == {"shared.txt": 200, "own.txt": 404}
 
 
+async def steal(data: bytes, from_: Node, tmp_path: Path) -> None:
+    """Let a thief who knows a manifest publish it for all, and a node hear of that."""
+    async with open_home(tmp_path / "thief") as thief:
+        create_identity(thief)
+        revision = thief.store.manifests.add(data)
+        await publish_revision(thief, "stolen", "main", revision, ignore, version=None)
+        (state,) = thief.store.logs.states()
+        known = thief.store.logs.identity(state.namespace)
+        assert known is not None
+        entries = thief.store.logs.entries(state.log, 0, size_max=10**6)
+        from_.store.logs.extend(known, parse_head(state.head), entries, now=from_.clock())
+
+
 async def test_who_names_private_files_in_a_public_repository_does_not_make_them_public(tmp_path, node, asker):
     secret = await publish_secret(node, tmp_path, "secret", weights="nobody may know this")
     data = node.store.manifests.data(ManifestId.parse(secret.revision))
     assert data is not None
-    async with open_home(tmp_path / "thief") as thief:
-        create_identity(thief)
-        # It was let in once, knows the hashes, and publishes them.
-        thief.store.manifests.add(data)
-        await publish_revision(thief, "stolen", "main", ManifestId.parse(secret.revision), ignore, version=None)
-        (state,) = thief.store.logs.states()
-        known = thief.store.logs.identity(state.namespace)
-        assert known is not None
-        from p2phub.core.checkpoint import parse_head
-
-        entries = thief.store.logs.entries(state.log, 0, size_max=10**6)
-        node.store.logs.extend(known, parse_head(state.head), entries, now=node.clock())
+    # It was let in once, and knows the hashes.
+    await steal(data, node, tmp_path)
     node.store.manifests.add(data)
 
     assert not await asker.may_fetch(ANYBODY, secret.revision, node)
+
+
+async def test_who_names_them_before_they_come_does_not_make_them_public_either(tmp_path, node):
+    revision = ManifestId.parse((await publish_secret(node, tmp_path)).revision)
+    data = node.store.manifests.data(revision)
+    assert data is not None
+    async with open_home(tmp_path / "friend") as friend:
+        await steal(data, friend, tmp_path)
+        friend.store.private.mark(node.store.private.repositories()[0], [revision])
+        friend.store.manifests.add(data)
+
+        assert friend.store.private.hidden([revision], ()) == {revision}
 
 
 async def test_what_was_here_and_public_before_cannot_be_claimed(tmp_path, node, asker):
