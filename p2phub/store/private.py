@@ -46,6 +46,7 @@ from .mirrors import PARAMETERS_MAX
 from .privateindex import grants_of, is_named_publicly, mark_private, private_model
 
 FILE_SIZE_MAX = 1024  # bytes of what lies beside a log
+NOBODYS = Repository(NamespaceId(bytes(32)), "")  # stands for what is in no private repository
 
 
 class PrivateLog(Struct, frozen=True):
@@ -215,16 +216,21 @@ class Private:
 
     def hidden(self, ids: Collection[bytes], readable: Collection[Repository]) -> set[bytes]:
         """Return those of the manifests and files that are private, and in none of the repositories `readable`."""
-        found = self._owners(ids)
-        return {each for each, owners in found.items() if not owners & set(readable)}
+        allowed = {*readable, NOBODYS}
+        return {each for each, owners in self._owners(ids).items() if not owners & allowed}
 
     def owners(self, ids: Collection[bytes]) -> list[set[Repository]]:
         """Return of each of the ids that may not be named to everybody the repositories that it is in."""
         found = self._owners(ids)
         with self._database.read() as connection:
-            return [owners for each, owners in found.items() if not is_named_publicly(connection, each)]
+            return [
+                owners
+                for each, owners in found.items()
+                if NOBODYS not in owners and not is_named_publicly(connection, each)
+            ]
 
     def _owners(self, ids: Collection[bytes]) -> dict[bytes, set[Repository]]:
+        """Return of each of the ids the private repositories that it is in, or NOBODYS alone if all may have it."""
         found: dict[bytes, set[Repository]] = {}
         left = iter(ids)
         with self._database.read() as connection:
@@ -232,13 +238,17 @@ class Private:
             if connection.execute("SELECT 1 FROM private_ids LIMIT 1").fetchone() is None:
                 return found
             while some := tuple(islice(left, PARAMETERS_MAX)):
+                # A row for each, and the same done with it: what is private takes no longer than what is not here.
                 rows = connection.execute(
-                    f"SELECT * FROM private_ids WHERE id IN ({', '.join('?' * len(some))})"
-                    " AND NOT EXISTS (SELECT 1 FROM private_shared AS s WHERE s.id = private_ids.id)",
+                    f"WITH asked (id) AS (VALUES {', '.join(['(?)'] * len(some))})"
+                    " SELECT asked.id AS id, coalesce(p.namespace, zeroblob(32)) AS namespace,"
+                    " coalesce(p.model, '') AS model, s.id AS shared FROM asked"
+                    " LEFT JOIN private_ids AS p ON p.id = asked.id LEFT JOIN private_shared AS s ON s.id = asked.id",
                     some,
                 )
                 for row in rows:
-                    found.setdefault(row["id"], set()).add(_repository(row))
+                    owners, repository = found.setdefault(row["id"], set()), _repository(row)
+                    owners.add(repository if repository.model and row["shared"] is None else NOBODYS)
         return found
 
     # ── files ───────────────────────────────────────────────────────────────
