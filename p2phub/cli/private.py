@@ -13,7 +13,10 @@ from .text import say
 if TYPE_CHECKING:
     from p2phub.node.results import PrivateInfo
 
-_WHO = "WHO is a namespace, a name of one, or a node as p2phub://NODEID@HOST:PORT or node:NODEID."
+_WHO = (
+    "WHO is a namespace, a name of one, a node as p2phub://NODEID@HOST:PORT or node:NODEID, or federation:NAME: all its"
+    " members, as long as they are."
+)
 
 
 @click.command(epilog=_WHO)

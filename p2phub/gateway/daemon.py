@@ -23,6 +23,7 @@ from p2phub.core.names import Address
 from p2phub.net.localdoor import bind_local, check_loopback, serve_local
 from p2phub.node.cosigning import vouch
 from p2phub.node.disk import on_disk
+from p2phub.node.federatedgrants import keep_grants
 from p2phub.node.federationtalk import tend_federations
 from p2phub.node.keeping import keep_promises
 from p2phub.node.lan import discover
@@ -120,6 +121,7 @@ async def run_daemon(
                         nursery.start_soon(vouch, node)
                         nursery.start_soon(keep_promises, node)
                         nursery.start_soon(tend_federations, node)
+                        nursery.start_soon(keep_grants, node)
                         nursery.start_soon(discover, node, *bound)
                         nursery.start_soon(keep_up, node)
                         ready(node, f"http://{endpoint}", f"http://{public_endpoint}" if public_endpoint else None)

@@ -22,6 +22,7 @@ from . import (
     assessing,
     branches,
     claiming,
+    federatedgrants,
     federationops,
     gateops,
     granting,
@@ -347,10 +348,16 @@ async def _yank(node: Node, op: YankVersion, tell: Tell) -> YankResult:
 
 
 async def _grant(node: Node, op: GrantAccess, tell: Tell) -> PrivateInfo:
+    if op.who.startswith(federatedgrants.PREFIX):
+        if op.days is not None:
+            raise InvalidName("a grant to a federation lasts as long as its members are in it: it takes no --days")
+        return await federatedgrants.grant(node, op.name, op.who.removeprefix(federatedgrants.PREFIX), tell)
     return await granting.grant(node, op.name, op.who, op.days, tell)
 
 
 async def _revoke(node: Node, op: RevokeAccess, tell: Tell) -> PrivateInfo:
+    if op.who.startswith(federatedgrants.PREFIX):
+        return await federatedgrants.revoke(node, op.name, op.who.removeprefix(federatedgrants.PREFIX), tell)
     return await granting.revoke(node, op.name, op.who, op.message, tell)
 
 
@@ -420,9 +427,11 @@ async def _policy(node: Node, op: ShowPolicy, tell: Tell) -> Policy:
 
 
 async def _set_policy(node: Node, op: ChangePolicy, tell: Tell) -> Policy:
+    # Members of federations are followed anyway where only some publishers are: nothing is to be noted.
+    named = [name for name in op.follow if not await federationops.is_federation(node, name)]
     follow, unfollow, block, unblock = [
         tuple([str(await find(node, name, tell)) for name in names])
-        for names in (op.follow, op.unfollow, op.block, op.unblock)
+        for names in (named, op.unfollow, op.block, op.unblock)
     ]
 
     def change(old: Policy) -> Policy:

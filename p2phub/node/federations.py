@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from p2phub.core.choices import LinkClass
-from p2phub.core.errors import InvalidData, NotFound
+from p2phub.core.errors import Conflict, InvalidData, NotFound
 from p2phub.core.federation import Agreement, Terms, check_speaks, covers, in_force
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.core.licenses import permits, to_spdx
@@ -77,12 +77,14 @@ def followed(store: Store, own: NamespaceId | None, now: float) -> frozenset[Nam
     )
 
 
-def members_of(store: Store, name: str, own: NamespaceId | None, now: float) -> frozenset[NamespaceId]:
-    """Return the members of the federation called `name`, this home's publisher left out. Raises NotFound."""
+def membership_of(store: Store, name: str, own: NamespaceId | None, now: float) -> Membership:
+    """Return the federation called `name`, or with this id, that this home is in. Raises NotFound, Conflict."""
     found = [each for each in memberships(store, own, now) if each.is_called(name)]
     if not found:
         raise NotFound(f"this home belongs to no federation called {name}", hint="`p2phub federation ls` shows them")
-    return frozenset(member for each in found for member in each.members) - {own} if own else frozenset()
+    if len(found) > 1:
+        raise Conflict(f"several federations are called {name}", hint="use the id that `p2phub federation ls` shows")
+    return found[0]
 
 
 def agreed_links(store: Store, own: NamespaceId | None, node: NodeId, now: float) -> Agreed:

@@ -203,6 +203,9 @@ def all_duties(node: Node) -> dict[ManifestId, Duty]:
         duty = duties.setdefault(release.manifest, Duty(release))
         for member in membership.nodes:
             _add(duty, member, membership.terms.replicas)
+    # What not everybody may have is not spoken of with others.
+    for withheld in node.access.withheld(ANYBODY, list(duties)):
+        del duties[ManifestId(withheld)]
     return duties
 
 
@@ -265,6 +268,8 @@ async def _subject(node: Node, text: str, tell: Tell) -> Subject:
 
 def _check_public(node: Node, subject: Subject, text: str) -> None:
     """Raise AccessDenied if the pledge would tell all of what not all may know of."""
+    if subject.manifest is None and subject.model is None:
+        return  # it names nothing but the publisher
     manifests = [release.manifest for release in node.store.pledges.releases(subject)]
     if node.access.withheld(ANYBODY, manifests):
         raise AccessDenied(

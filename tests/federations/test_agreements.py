@@ -33,17 +33,23 @@ def agree(name: str, some: list[Institution], *terms: str) -> None:
         wait_until(lambda each=each: members(each, name) == everybody, f"{each.name} to know all members")
 
 
-def publish(one: Institution, folder: Path, name: str, licence: str = "apache-2.0") -> str:
+@pytest.fixture(scope="module")
+def agreed(world):
+    """Let two federations be agreed on: one that mirrors what is free, and one that does not mirror."""
+    agree("north", world.north, "--replicas", "2", "--license", "apache-2.0")
+    agree("south", world.south)
+    return world
+
+
+def publish(one: Institution, folder: Path, name: str, *options: str, licence: str = "apache-2.0") -> str:
     folder.mkdir(parents=True)
     (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\n# {name}\n")
     (folder / "weights.bin").write_bytes(name.encode() * 50_000)
-    revision: str = one.home.json("publish", str(folder), name)["revision"]
+    revision: str = one.home.json("publish", str(folder), name, *options)["revision"]
     return revision
 
 
-def test_members_mirror_each_other_and_outsiders_and_the_other_federation_do_not(world, tmp_path):
-    agree("north", world.north, "--replicas", "2", "--license", "apache-2.0")
-    agree("south", world.south)
+def test_members_mirror_each_other_and_outsiders_and_the_other_federation_do_not(agreed, world, tmp_path):
     alma, bonn, cern = world.north
     shared = publish(alma, tmp_path / "shared", "shared@1.0.0")
     other = publish(alma, tmp_path / "other", "other@1.0.0", licence="gpl-3.0")
@@ -61,21 +67,37 @@ def test_members_mirror_each_other_and_outsiders_and_the_other_federation_do_not
     assert status == ""  # it pledged nothing by itself
 
 
-def test_whoever_leaves_is_out_everywhere_within_seconds(world):
+def test_a_private_model_is_for_members_and_whoever_leaves_has_lost_it_within_seconds(agreed, world, tmp_path):
     dijon, evora, faro = world.south
+    publish(dijon, tmp_path / "secret", "secret@1.0.0", "--private")
+    dijon.home.run("grant", "secret", "federation:south")
+    name = f"{dijon.namespace}/secret@1.0.0"
+    for each in (evora, faro):
+        wait_until(lambda each=each: each.home.run("fetch", name, code=None).code == 0, f"{each.name} to have it")
+    refused = [each.home.run("fetch", name, code=3).err for each in (*world.north, world.outsider)]
     left = faro.home.run("federation", "leave", "south").out
     rest = {dijon.namespace, evora.namespace}
-
-    assert left == "left south\n"
     for each in (dijon, evora):
         wait_until(lambda each=each: members(each, "south") == rest, f"{each.name} to hear of it", deadline_s=5)
+
+    def granted() -> set[str]:
+        return {each["to"] for each in dijon.home.json("grants", "secret")[0]["grants"]}
+
+    wait_until(lambda: granted() == {evora.namespace}, "the grant to be taken back", deadline_s=5)
+    faro.home.run("store", "gc", "--unpinned")
+    publish(dijon, tmp_path / "second", "secret@2.0.0", "--private")
+
+    assert left == "left south\n"
+    assert all("nothing is known of" in text for text in refused)
     assert faro.namespace not in members(faro, "south")
     assert not faro.home.json("federation", "ls", "south")[0]["member"]
-    refused = faro.home.run("federation", "accept", "south", code=5)
-    assert "this home left south" in refused.err
+    assert "this home left south" in faro.home.run("federation", "accept", "south", code=5).err
+    newer = f"{dijon.namespace}/secret@2.0.0"
+    wait_until(lambda: evora.home.run("fetch", newer, code=None).code == 0, "evora to have the next version")
+    assert faro.home.run("fetch", newer, "--to", str(tmp_path / "faro"), code=None).code == 3
 
 
-def test_a_stolen_invitation_is_of_no_use(world):
+def test_a_stolen_invitation_is_of_no_use(agreed, world):
     alma, outsider = world.north[0], world.outsider
     text = alma.home.run("federation", "invite", "north", "--for", world.south[2].namespace).out.strip()
     refused = outsider.home.run("federation", "join", text, "--yes", code=5)

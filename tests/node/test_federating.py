@@ -23,11 +23,13 @@ from p2phub.core.federation import (
 )
 from p2phub.core.ids import NamespaceId
 from p2phub.core.names import Address
+from p2phub.core.private import Repository
 from p2phub.node import federationtalk, inspect, inventory, keeping
 from p2phub.node.charters import find, sign_word, signer_of, state_of
 from p2phub.node.dispatch import run
 from p2phub.node.events import ignore
-from p2phub.node.federations import members_of, memberships
+from p2phub.node.federatedgrants import keep_grants, sync_grants
+from p2phub.node.federations import membership_of, memberships
 from p2phub.node.federationtalk import hear_state, tend_federations
 from p2phub.node.identity import create_identity
 from p2phub.node.keeping import keep_promises
@@ -42,6 +44,8 @@ from p2phub.node.operations import (
     FederationRead,
     FederationRemove,
     FederationSetTerms,
+    GrantAccess,
+    RevokeAccess,
 )
 from p2phub.node.publish import publish
 from p2phub.node.replicate import sync_all
@@ -108,11 +112,11 @@ async def places(tmp_path):
         nursery.cancel_scope.cancel()
 
 
-async def release(node: Node, folder: Path, name: str, license_: str = "apache-2.0", kind: str = "model"):
+async def release(node: Node, folder: Path, name: str, license_: str = "apache-2.0", kind: str = "model", **options):
     where = folder / "files" / name.replace("@", "-")
     where.mkdir(parents=True)
     (where / "README.md").write_text(f"---\nlicense: {license_}\n---\n# {name}\n")
-    return await publish(node, where, name, ignore, kind=kind)
+    return await publish(node, where, name, ignore, kind=kind, **options)
 
 
 async def models(node: Node) -> set[str]:
@@ -147,12 +151,9 @@ async def test_whoever_is_invited_sees_the_terms_joins_and_is_known_to_all(place
     }
     assert before == {"ann", "bob"}
     assert places.who(ann) == places.who(bob) == places.who(cyd) == {"ann", "bob", "cyd"}
-    assert members_of(bob.store, "birds", places.names["bob"], bob.clock()) == {
-        places.names["ann"],
-        places.names["cyd"],
-    }
+    assert membership_of(bob.store, "birds", places.names["bob"], bob.clock()).nodes.keys() == {ann.id, bob.id, cyd.id}
     with pytest.raises(NotFound, match="no federation called bees"):
-        members_of(bob.store, "bees", places.names["bob"], bob.clock())
+        membership_of(bob.store, "bees", places.names["bob"], bob.clock())
 
 
 async def test_whoever_leaves_belongs_to_it_no_more_at_once_and_everywhere(places):
@@ -371,6 +372,74 @@ async def test_what_falls_under_the_terms_is_mirrored_and_nothing_else(places, t
     assert kept(bob) | kept(cyd) == {"good", "choice"}
     # Ann has her own; one more of each is enough.
     assert not kept(bob) & kept(cyd)
+
+
+async def test_a_private_repository_is_granted_to_whoever_is_a_member_now(places, tmp_path):
+    ann, bob, cyd = await places.federation("ann", "bob", "cyd")
+    await release(ann, tmp_path, "secret@1.0.0", visibility="private")
+    await run(ann, GrantAccess("secret", str(places.names["cyd"])), ignore)
+    given = await run(ann, GrantAccess("secret", "federation:birds"), ignore)
+    dan = await places.place("dan")
+    await run(dan, FederationJoin((await run(ann, FederationInvite("birds"), ignore)).text), ignore)
+    await places.spread()
+    await sync_grants(ann)
+    joined = granted(ann, places)
+    for node in (bob, cyd):
+        await run(node, FederationLeave("birds"), ignore)
+    await sync_grants(ann)
+    left = granted(ann, places)
+    await run(ann, RevokeAccess("secret", "federation:birds"), ignore)
+
+    assert {each.to for each in given.grants} == {str(places.names[name]) for name in ("bob", "cyd")}
+    assert joined == {"bob", "cyd", "dan"}
+    # Cyd was let in by name before.
+    assert left == {"cyd", "dan"}
+    assert granted(ann, places) == {"cyd"}
+    with pytest.raises(NotFound, match="is not granted"):
+        await run(ann, RevokeAccess("secret", "federation:birds"), ignore)
+    with pytest.raises(NotFound, match="no federation called bees"):
+        await run(ann, GrantAccess("secret", "federation:bees"), ignore)
+    with pytest.raises(InvalidName, match="takes no --days"):
+        await run(ann, GrantAccess("secret", "federation:birds", days=3), ignore)
+
+
+def granted(node: Node, places: Places) -> set[str]:
+    """Return who may read `secret` of `node` now, by name."""
+    own = next(places.names[name] for name, each in places.nodes.items() if each is node)
+    said = node.store.private.grants(Repository(own, "secret"))
+    names = {bytes(namespace): name for name, namespace in places.names.items()}
+    return {names[each.id] for each, grant in said.items() if grant.until > node.clock()}
+
+
+async def test_whoever_leaves_loses_what_its_members_were_granted_by_itself(places, tmp_path):
+    ann, bob = await places.federation("ann", "bob")
+    await release(ann, tmp_path, "secret@1.0.0", visibility="private")
+    await run(ann, GrantAccess("secret", "federation:birds"), ignore)
+
+    async def nobody() -> bool:
+        return granted(ann, places) == set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep_grants, ann)
+        await trio.sleep(0.1)
+        assert granted(ann, places) == {"bob"}
+        await run(bob, FederationLeave("birds"), ignore)
+        await wait_for(nobody, "the grant to be taken back")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_federation_can_be_followed(places, tmp_path):
+    ann, bob = await places.federation("ann", "bob")
+    mallory = await places.place("mallory")
+    await release(ann, tmp_path, "wanted@1.0.0")
+    await release(mallory, tmp_path, "unwanted@1.0.0")
+    policy = await run(bob, ChangePolicy(mode="listed", follow=("birds",)), ignore)
+    await sync_all(bob, timeout_s=30)
+
+    assert (policy.mode, policy.followed) == ("listed", ())
+    assert await models(bob) == {"wanted"}
+    with pytest.raises(NotFound, match="no federation called bees"):
+        await run(bob, ChangePolicy(follow=("federation:bees",)), ignore)
 
 
 async def test_links_between_members_are_of_the_class_and_the_rate_that_was_agreed_on(places):

@@ -117,12 +117,12 @@ async def keeping_promises(*nodes: Node) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
-async def release(node: Node, folder: Path, name: str) -> ManifestId:
+async def release(node: Node, folder: Path, name: str, **options) -> ManifestId:
     where = folder / "files" / name
     where.mkdir(parents=True)
     (where / "README.md").write_text(f"# {name}\n")
     (where / "weights.bin").write_bytes(name.encode() * 100_000)
-    return ManifestId.parse((await publish(node, where, name, ignore)).revision)
+    return ManifestId.parse((await publish(node, where, name, ignore, **options)).revision)
 
 
 def has(node: Node, *manifests: ManifestId) -> bool:
@@ -372,13 +372,17 @@ async def test_nobody_can_pledge_for_the_node_of_another(world, tmp_path):
 
 async def test_what_not_everybody_may_know_of_is_not_pledged(world, tmp_path):
     ann = await world.node("ann")
-    revision = await release(ann, tmp_path, "parrot@1.0.0")
-    ann.store.mirrors.withhold([revision])
-    for text in (str(revision), "parrot", str(world.names["ann"])):
+    restricted = await release(ann, tmp_path, "parrot@1.0.0")
+    secret = await release(ann, tmp_path, "secret@1.0.0", visibility="private")
+    ann.store.mirrors.withhold([restricted])
+    for text in (str(restricted), "parrot", str(secret), "secret"):
         with pytest.raises(AccessDenied, match="a pledge is public"):
             await run(ann, PledgeAdd(text), ignore)
+    said = [line.type for line in await log_lines(ann, str(world.names["ann"]))]
+    await run(ann, PledgeAdd(str(world.names["ann"])), ignore)
 
-    assert [line.type for line in await log_lines(ann, str(world.names["ann"]))] == ["publish"]
+    assert "pledge" not in said
+    assert pledging.all_duties(ann) == {}
 
 
 @pytest.mark.parametrize("text", ["hf://org/name", "no such", "a/b/c", "parrot@"])
