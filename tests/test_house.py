@@ -30,6 +30,34 @@ def test_the_types_hold() -> None:
     run(sys.executable, "-m", "mypy", "tools/make-vectors")  # a script, which mypy does not find by itself
 
 
+def named_tests() -> set[tuple[str, str]]:
+    """Return file and name of each test that a table of the threat model names."""
+    found = set()
+    for line in (SPEC / "threat-model.md").read_text().splitlines():
+        if line.startswith("| "):
+            last = ""
+            # `path::name`, and behind it `::name` of the same file.
+            for path, name in re.findall(r"(tests/[\w/]+\.py)?::(\w+)", line):
+                last = path or last
+                found.add((last, name))
+    return found
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    def defines(path: str, name: str) -> bool:
+        file = ROOT / path
+        return file.is_file() and re.search(rf"^(async )?def {name}\(", file.read_text(), re.MULTILINE) is not None
+
+    assert [test for test in sorted(named_tests()) if not defines(*test)] == []
+
+
+def test_every_attack_of_the_threat_model_names_a_test() -> None:
+    rows = re.findall(r"^\| (?!Attack|---).*$", (SPEC / "threat-model.md").read_text(), re.MULTILINE)
+
+    assert len(rows) > 20
+    assert [row for row in rows if not re.search(r"tests/[\w/]+\.py::test_\w+`?[^|]*\|$", row)] == []
+
+
 def sections(page: Path) -> set[str]:
     return set(re.findall(r"^#+ ([0-9.]*[0-9])", page.read_text(), re.MULTILINE))
 

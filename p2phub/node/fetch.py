@@ -22,13 +22,14 @@ from .bring import bring_file, bring_files
 from .checkout import Contents, StoredContents, check_out, place_file
 from .disk import on_disk
 from .download import DownloadReport
-from .events import Tell
+from .events import Notice, Tell
 from .hubcache import place_in_cache, references_of
 from .node import Node
 from .opening import OpenedContents, require_opened, scan_opened
 from .operations import exact_pattern
 from .origins import check_all, of_file, of_repository
 from .receipts import require_accepted
+from .remotecode import named_programs
 from .resolve import Target, load_manifest, resolve
 from .results import FetchResult, FileResult, LinkShare, ProviderSummary
 from .rulefacts import facts_of_target
@@ -107,6 +108,9 @@ async def fetch(
     report, here_before = await bring_files(node, files, tell, origins=sources, dry_run=dry_run, background=background)
     if not dry_run and (is_opened or manifest.sealed is None):
         shown = await on_disk(selection.by_content, shown, look)
+        if not is_opened:
+            for text in await on_disk(named_programs, node.store, shown):
+                tell(Notice(text))
     folder: Path | None = None
     linked = None
     if in_cache and not dry_run:

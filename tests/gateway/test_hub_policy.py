@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from doorkit import open_door
 
-from p2phub.gateway.hub import guard
+from p2phub.gateway.hub import inspector
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
@@ -120,7 +120,7 @@ async def test_what_is_elsewhere_is_looked_into_before_its_first_byte_is_sent(tm
 
 async def test_who_comes_again_is_told_when_a_scan_takes_long(door, monkeypatch):
     client, base, _ = door
-    monkeypatch.setattr(guard, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(inspector, "PATIENCE_S", 0.0)
     again = await client.get(f"{base}/good.bin", headers={"user-agent": "unknown/None; hf_hub/1.0"})
     patient = await client.get(f"{base}/good.bin")
 

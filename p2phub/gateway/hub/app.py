@@ -30,7 +30,7 @@ from .account import Account
 from .audience import Audience
 from .errors import Refusal, refusal_of
 from .foreign import ForeignRepositories
-from .guard import Guard as FileGuard
+from .inspector import Inspector
 from .listing import ListingRequests
 from .lookup import Lookup
 from .reading import ReadingRequests
@@ -87,7 +87,7 @@ class HubDoor:
         account = Account(node, self._guard)
         readings = Readings(node, nursery)
         arrivals = Arrivals(node, nursery)
-        files = FileGuard(node, readings)
+        files = Inspector(node, readings)
         writing = writing_routes(node, account)
 
         def routes(audience: Audience) -> Routes:
@@ -107,7 +107,7 @@ def reading_routes(
     node: Node, audience: Audience, readings: Readings, foreign: ForeignRepositories | None
 ) -> list[Route]:
     """Return what is answered to who reads. foreign: None if repositories of other hubs are not for them."""
-    reading = ReadingRequests(node, Lookup(node, audience), foreign, readings, FileGuard(node, readings))
+    reading = ReadingRequests(node, Lookup(node, audience), foreign, readings, Inspector(node, readings))
     listing = ListingRequests(node, audience)
     return [
         ("GET", _OF_KIND, listing.page),

@@ -28,7 +28,7 @@ from p2phub.node.reading import Readings
 from .audience import Audience
 from .errors import Refusal, no_repository, no_revision, refusal_of
 from .files import FIRST_BYTE_S, FileAnswer, parse_range
-from .guard import Guard
+from .inspector import Inspector
 from .requests import while_client_stays
 from .trees import File, etag_of
 
@@ -42,9 +42,11 @@ _COMES_AGAIN = ("hf_hub/", "p2phub")  # in the User-Agent of clients that do so 
 class ForeignRepositories:
     """Finds and serves what other hubs have."""
 
-    def __init__(self, node: Node, readings: Readings, arrivals: Arrivals, guard: Guard, audience: Audience) -> None:
+    def __init__(
+        self, node: Node, readings: Readings, arrivals: Arrivals, inspector: Inspector, audience: Audience
+    ) -> None:
         self._node = node
-        self._guard = guard
+        self._inspector = inspector
         self._audience = audience
         self._readings = readings
         self._arrivals = arrivals
@@ -88,10 +90,10 @@ class ForeignRepositories:
         if isinstance(file, FileEntry):
             assert commit.manifest is not None
             if method == "GET":
-                await self._guard.check_file(file, commit.manifest, headers.get("user-agent", ""))
+                await self._inspector.check_file(file, commit.manifest, headers.get("user-agent", ""))
             return FileAnswer(self._readings, commit.manifest, file, commit=commit.id, method=method, headers=headers)
         return ForeignFileAnswer(
-            self._readings, self._arrivals, self._guard, commit, file, method=method, headers=headers
+            self._readings, self._arrivals, self._inspector, commit, file, method=method, headers=headers
         )
 
 
@@ -110,7 +112,7 @@ class ForeignFileAnswer(Response):
         self,
         readings: Readings,
         arrivals: Arrivals,
-        guard: Guard,
+        inspector: Inspector,
         commit: ForeignCommit,
         file: UpstreamFile,
         *,
@@ -120,7 +122,7 @@ class ForeignFileAnswer(Response):
         super().__init__()
         self._readings = readings
         self._arrivals = arrivals
-        self._guard = guard
+        self._inspector = inspector
         self._commit = commit
         self._file = file
         self._method = method
@@ -161,20 +163,20 @@ class ForeignFileAnswer(Response):
         entry = await self._arrivals.here(self._commit, self._file)
         agent = self._given.get("user-agent", "")
         if entry is not None:
-            return await self._guarded(_Found(entry, _alone(entry, self._commit)), agent)
+            return await self._inspected(_Found(entry, _alone(entry, self._commit)), agent)
         vouched = self._commit.vouched(self._file)
         if vouched is not None and self._commit.manifest is not None and await self._comes(vouched):
-            return await self._guarded(_Found(vouched, self._commit.manifest), agent)
+            return await self._inspected(_Found(vouched, self._commit.manifest), agent)
         patience_s = FIRST_BYTE_S if any(name in agent for name in _COMES_AGAIN) else float("inf")
         came = await self._arrivals.wait(self._commit, self._file, patience_s=patience_s)
         if isinstance(came, int):
             text = f"{self._file.path} is being fetched, and will be here in {came} s or so"
             raise Refusal(429, text, headers={"retry-after": str(came)})
-        return await self._guarded(_Found(came, _alone(came, self._commit)), agent)
+        return await self._inspected(_Found(came, _alone(came, self._commit)), agent)
 
-    async def _guarded(self, found: _Found, agent: str) -> Response:
+    async def _inspected(self, found: _Found, agent: str) -> Response:
         """Return the answer that sends a file, if the policy lets it. Raises AccessDenied, Refusal."""
-        await self._guard.check_file(found.entry, found.manifest, agent)
+        await self._inspector.check_file(found.entry, found.manifest, agent)
         return self._answer(found)
 
     async def _comes(self, entry: FileEntry) -> bool:

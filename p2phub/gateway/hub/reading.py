@@ -28,7 +28,7 @@ from .archives import TarAnswer
 from .errors import Refusal, no_entry, no_repository, not_allowed, not_served
 from .files import FileAnswer
 from .foreign import ForeignRepositories
-from .guard import Guard
+from .inspector import Inspector
 from .lookup import Commit, Lookup
 from .requests import PAGE_DEFAULT, is_true, next_page, number, query_fields, read_form, value, values
 from .trees import File, Tree, entry
@@ -46,10 +46,10 @@ class ReadingRequests:
     """Answers for those who read."""
 
     def __init__(
-        self, node: Node, lookup: Lookup, foreign: ForeignRepositories | None, readings: Readings, guard: Guard
+        self, node: Node, lookup: Lookup, foreign: ForeignRepositories | None, readings: Readings, inspector: Inspector
     ) -> None:
         """foreign: None if those who read may not have what other hubs have."""
-        self._guard = guard
+        self._inspector = inspector
         self._node = node
         self._lookup = lookup
         self._foreign = foreign
@@ -183,7 +183,7 @@ class ReadingRequests:
             return await self._of_others(name).file(commit, file, request.method, request.headers)
         assert isinstance(file, FileEntry)
         if request.method == "GET":
-            await self._guard.check(commit, file, request.headers.get("user-agent", ""))
+            await self._inspector.check(commit, file, request.headers.get("user-agent", ""))
         return FileAnswer(
             self._readings, commit.content, file, commit=commit.id, method=request.method, headers=request.headers
         )
@@ -207,7 +207,7 @@ class ReadingRequests:
             raise no_repository(f"nothing is known of {name}")
         if request.method == "GET":
             for file in content.manifest.files if isinstance(content, Opened) else content.files:
-                await self._guard.check_file(file, content, request.headers.get("user-agent", ""))
+                await self._inspector.check_file(file, content, request.headers.get("user-agent", ""))
         return TarAnswer(self._readings, content, commit=commit.id, etag=etag, method=request.method)
 
     def _check_accepted(self, commit: Commit, files: Sequence[FileEntry]) -> None:

@@ -35,7 +35,7 @@ _COMES_AGAIN = ("hf_hub/", "p2phub")  # in the User-Agent of clients that do so 
 _ASKED_FOR = Consent(pickles=True, code=True)  # who names a file wants it
 
 
-class Guard:
+class Inspector:
     """Says which files the door may send."""
 
     def __init__(self, node: Node, readings: Readings) -> None:
