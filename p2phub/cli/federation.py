@@ -13,7 +13,7 @@ from .running import json_option, print_json, run
 from .text import human_bytes, human_date, parse_rate, say
 
 if TYPE_CHECKING:
-    from p2phub.core.federation import Terms
+    from p2phub.core.terms import Terms
     from p2phub.node.results import FederationInfo, FederationTerms
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -189,8 +189,8 @@ def _read(text: str) -> str:
 
 def _terms(old: FederationTerms | None, given: dict[str, Any]) -> Terms:
     """Return the terms that options give, and those of before where they give none."""
-    from p2phub.core.federation import Terms
     from p2phub.core.ids import NamespaceId
+    from p2phub.core.terms import Terms
 
     def listed(name: str) -> list[str]:
         values = list(given[name]) or list(getattr(old, name) if old else [])

@@ -26,7 +26,6 @@ def policy() -> None:
 @json_option
 def show(as_json: bool) -> None:
     """Show the rules that are in force, and the file that says so."""
-    from p2phub.core.jsonform import to_plain
     from p2phub.node.operations import ShowRules
 
     result = run(ShowRules())
@@ -34,7 +33,7 @@ def show(as_json: bool) -> None:
         print_json(result)
         return
     say(f"# {result.path}" + ("" if result.exists else ": not there, so these hold"))
-    for section, rules in to_plain(result.rules).items():
+    for section, rules in result.rules.items():
         if isinstance(rules, dict):
             _show_section(f"[{section}]", rules)
         for each in () if isinstance(rules, dict) else rules:
@@ -45,7 +44,7 @@ def _show_section(name: str, rules: dict[str, Any]) -> None:
     say(f"\n{name}")
     inner = {key: value for key, value in rules.items() if isinstance(value, dict)}
     for key, value in rules.items():
-        if key not in inner:
+        if key not in inner and value is not None:  # what is not said has no value in TOML
             say(f"{key} = {_toml(value)}")
     for key, value in inner.items():
         _show_section(f"{name[:-1]}.{key}]", value)

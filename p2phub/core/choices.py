@@ -24,6 +24,15 @@ BillForm = Literal["cyclonedx", "spdx"]  # of a bill of materials; spec/model-si
 
 BindingHow = Literal["first use", "added", "accepted"]  # how a name came to mean a publisher; spec/names.md §8
 
+Judgement = Literal["evaluation", "scan", "review", "endorsement", "blocked"]
+Verdict = Literal["good", "bad", "withdrawn"]
+GatePer = Literal["person", "institution"]
+GateApproval = Literal["automatic", "manual"]
+LICENCE_SIZE_MAX = 32 * 1024  # characters; spec/gates.md §1
+
+PLEDGE_REPLICAS_MAX = 100  # copies that a pledge may ask for; spec/pledges.md §1
+PLEDGE_DAYS_MAX = 3660  # that a pledge may last; spec/pledges.md §1
+
 DOMAIN_NODES_MAX = 16  # nodes that the file of a domain names; spec/names.md §6
 GranteeKind = Literal["namespace", "node"]  # to whom a private repository is granted; spec/private.md §2
 

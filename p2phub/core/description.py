@@ -21,6 +21,8 @@ TITLE_LENGTH_MAX = 200
 EXCERPT_LENGTH_MAX = 500
 VALUE_LENGTH_MAX = 40  # a score in plain decimal
 
+CONFIG_SIZE_MAX = 8 * 1024 * 1024  # bytes; one with 20,000 labels has 2 MiB
+
 # Items of a list; more are dropped.
 LANGUAGES_MAX = 512  # translation models name some hundreds
 TAGS_MAX = 128

@@ -25,11 +25,10 @@ import msgspec
 from msgspec import Struct
 
 from . import gguf, safetensors
-from .description import NAME_LENGTH_MAX, TENSOR_TYPES_MAX, Facts, TensorTypeCount
+from .description import CONFIG_SIZE_MAX, NAME_LENGTH_MAX, TENSOR_TYPES_MAX, Facts, TensorTypeCount
 from .errors import InvalidData
 from .tensors import INT_MAX, Read, Tensor
 
-CONFIG_SIZE_MAX = 8 * 1024 * 1024  # bytes; one with 20,000 labels has 2 MiB
 INDEX_SIZE_MAX = 64 * 1024 * 1024  # bytes; the largest we know has 10 MiB
 PROBLEMS_MAX = 32
 

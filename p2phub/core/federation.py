@@ -19,27 +19,23 @@ from typing import Annotated, Literal, TypeVar
 from blake3 import blake3
 from msgspec import Meta, Struct
 
-from .choices import Kind, LinkClass
 from .encoding import decode, encode
 from .envelope import ENVELOPE_SIZE_MAX, PAYLOAD_SIZE_MAX, Envelope, seal
 from .errors import InvalidData, InvalidName, InvalidSignature
 from .identity import Identity
 from .ids import FederationId, NamespaceId, NodeId, PublicKey
-from .limits import Rate
 from .manifest import Time
-from .records import SKEW_MAX_S, Word
+from .records import SKEW_MAX_S
 from .signing import Signer
+from .terms import INVITE_SIZE_MAX, MEMBERS_MAX, OFFER_DAYS_MAX, Members, Terms
 
 CHARTER_PURPOSE = "federation"  # spec/signing.md §2
 AGREEMENT_PURPOSE = "agreement"
 OFFER_PURPOSE = "invitation"
 
-MEMBERS_MAX = 64  # spec/federation.md §1
 NODES_MAX = 16  # that act for one member; spec/federation.md §2
 DAYS_MAX = 400  # that a charter, or a member's word, lasts; spec/federation.md §1
-OFFER_DAYS_MAX = 30  # spec/federation.md §3
 INVITE_PREFIX = "p2phub-invite:"  # spec/federation.md §3
-INVITE_SIZE_MAX = 16 * 1024  # characters; spec/federation.md §3
 
 _CONTEXT = "p2phub 1 federation"  # spec/federation.md §1
 _SECRET_CONTEXT = "p2phub 1 invitation"
@@ -49,36 +45,9 @@ _DAY_S = 24 * 3600
 FederationName = Annotated[str, Meta(min_length=1, max_length=40, pattern=_NAME)]
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Serial = Annotated[int, Meta(ge=1, le=2**53)]
-Members = Annotated[tuple[NamespaceId, ...], Meta(max_length=MEMBERS_MAX)]
 EnvelopeBytes = Annotated[bytes, Meta(max_length=ENVELOPE_SIZE_MAX)]
 
 T = TypeVar("T", bound="_Signed")
-
-
-class Terms(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What members of a federation do for each other. What is not said does not limit."""
-
-    publishers: Members = ()  # whose repositories it is about, sorted; none: the members'
-    kinds: Annotated[tuple[Kind, ...], Meta(max_length=2)] = ()  # sorted; none: all
-    licenses: Annotated[tuple[Word, ...], Meta(max_length=64)] = ()  # SPDX ids, sorted; none: all
-    replicas: Annotated[int, Meta(ge=0, le=100)] = 0  # copies that members keep together; 0: nothing is mirrored
-    up: Rate | None = None  # bytes a second that a node gives the others together, at most
-    down: Rate | None = None  # bytes a second that it takes of them
-    link: LinkClass = "federation"  # class of the links between members
-
-    def __post_init__(self) -> None:
-        is_sorted = (
-            list(self.publishers) == sorted(set(self.publishers)),
-            list(self.kinds) == sorted(set(self.kinds)),
-            list(self.licenses) == sorted(set(self.licenses)),
-        )
-        if not all(is_sorted):
-            raise ValueError("lists of terms are sorted, and each item stands once")
-
-    @property
-    def digest(self) -> bytes:
-        """What members sign of the terms, 32 bytes."""
-        return blake3(encode(self)).digest()
 
 
 class _Signed(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -119,7 +88,7 @@ class Agreement(_Signed, frozen=True, kw_only=True):
     federation: FederationId
     namespace: NamespaceId  # for whom `key` publishes
     serial: Serial
-    terms: Hash | None = None  # Terms.digest of those that it agrees to; None: it leaves
+    terms: Hash | None = None  # `terms_digest` of those that it agrees to; None: it leaves
     nodes: Annotated[tuple[NodeId, ...], Meta(max_length=NODES_MAX)] = ()  # that act for it, sorted
 
 
@@ -148,6 +117,11 @@ class State(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 # ── signing ─────────────────────────────────────────────────────────────────
+
+
+def terms_digest(terms: Terms) -> bytes:
+    """Return what members sign of the terms, 32 bytes."""
+    return blake3(encode(terms)).digest()
 
 
 def sign_charter(charter: Charter, key: Signer) -> bytes:
@@ -223,7 +197,7 @@ def in_force(charter: Charter, agreements: Iterable[Agreement], now: float) -> d
     """
     if charter.expires <= now:
         return {}
-    digest = charter.terms.digest
+    digest = terms_digest(charter.terms)
     return {
         each.namespace: each
         for each in agreements

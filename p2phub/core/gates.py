@@ -16,13 +16,14 @@ from blake3 import blake3
 from msgspec import Meta, Struct
 
 from .access import Caller
+from .choices import GateApproval, GatePer
 from .encoding import decode, encode
 from .envelope import Envelope, seal
 from .errors import InvalidData, InvalidSignature, TooEarly
 from .identity import Identity
 from .ids import NamespaceId, NodeId
 from .manifest import Time
-from .records import SKEW_MAX_S, GateApproval, GatePer
+from .records import SKEW_MAX_S
 from .signing import Signer
 
 PURPOSE = "receipt"  # spec/signing.md §2

@@ -6,13 +6,11 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from .choices import PLEDGE_REPLICAS_MAX
 from .ids import ManifestId, NamespaceId
 from .names import ModelName
 
-REPLICAS_MAX = 100  # copies that a pledge may ask for; spec/pledges.md §1
-DAYS_MAX = 3660  # that a pledge may last; spec/pledges.md §1
-
-Replicas = Annotated[int, Meta(ge=1, le=REPLICAS_MAX)]
+Replicas = Annotated[int, Meta(ge=1, le=PLEDGE_REPLICAS_MAX)]
 
 
 class Subject(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, order=True):

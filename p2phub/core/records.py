@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from blake3 import blake3
 from msgspec import Meta, Struct
 
-from .choices import GranteeKind, Kind
+from .choices import LICENCE_SIZE_MAX, GateApproval, GatePer, GranteeKind, Judgement, Kind, Verdict
 from .encoding import decode, encode, read
 from .envelope import ENVELOPE_SIZE_MAX, PAYLOAD_SIZE_MAX, Envelope, seal
 from .errors import InvalidData
@@ -29,7 +29,6 @@ GRANT_MAX_S = 30 * 24 * 3600  # seconds that a grant counts at most; spec/privat
 SKEW_MAX_S = 600  # seconds a record may be ahead of our clock; spec/records.md §4
 NO_PREVIOUS = bytes(32)  # the leaf before index 0; spec/records.md §2
 MESSAGE_SIZE_MAX = 4096  # characters; spec/records.md §2
-LICENCE_SIZE_MAX = 32 * 1024  # characters; spec/gates.md §1
 RECIPIENTS_MAX = 256  # in one record, so that it fits an envelope; spec/sealing.md §4
 
 _LOG_CONTEXT = "p2phub 1 log"  # spec/records.md §3
@@ -205,8 +204,6 @@ class Recall(_Position, frozen=True, tag_field="type", tag="recall", kw_only=Tru
     message: Message = ""
 
 
-Judgement = Literal["evaluation", "scan", "review", "endorsement", "blocked"]
-Verdict = Literal["good", "bad", "withdrawn"]
 
 
 class Assess(_Position, frozen=True, tag_field="type", tag="assess", kw_only=True):
@@ -230,8 +227,6 @@ class Assess(_Position, frozen=True, tag_field="type", tag="assess", kw_only=Tru
             raise ValueError("what is blocked is not good: it is bad, or the word is withdrawn")
 
 
-GatePer = Literal["person", "institution"]
-GateApproval = Literal["automatic", "manual"]
 
 
 class SetGate(_Position, frozen=True, tag_field="type", tag="gate", kw_only=True):

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .errors import InvalidName
+from .findings import Finding
 from .formats import FORMATS, HARMLESS, Format, format_of, is_surely_pickled
 from .fresh import describe_age
 from .ids import ContentId, ManifestId, NamespaceId
@@ -203,17 +204,6 @@ class Consent(Struct, frozen=True):
     recalled: bool = False
 
 
-Outcome = Literal["fine", "left out", "refused"]
-
-
-class Finding(Struct, frozen=True):
-    """What a rule says of a repository, or of one file of it."""
-
-    rule: str
-    outcome: Outcome
-    text: str  # a sentence for a person
-    path: str | None = None
-    hint: str | None = None
 
 
 def judge(rules: Rules, facts: Facts, consent: Consent) -> list[Finding]:

@@ -6,11 +6,11 @@ from sqlite3 import Connection
 
 import msgspec
 
-from p2phub.core.choices import Visibility
+from p2phub.core.choices import Judgement, Verdict, Visibility
 from p2phub.core.errors import AccessDenied, InvalidData, InvalidName, NotFound
 from p2phub.core.ids import ContentId, LogId, ManifestId
 from p2phub.core.private import Repository
-from p2phub.core.records import Assess, Judgement, Record, Score, Verdict
+from p2phub.core.records import Assess, Record, Score
 from p2phub.store.assessments import Assessment
 
 from .catchup import ready_to_publish

@@ -8,10 +8,20 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from p2phub.core.errors import AccessDenied, Conflict, NotFound
-from p2phub.core.federation import DAYS_MAX, NODES_MAX, Agreement, Charter, State, Terms, sign_agreement, sign_charter
+from p2phub.core.federation import (
+    DAYS_MAX,
+    NODES_MAX,
+    Agreement,
+    Charter,
+    State,
+    sign_agreement,
+    sign_charter,
+    terms_digest,
+)
 from p2phub.core.identity import Identity
 from p2phub.core.ids import NamespaceId
 from p2phub.core.signing import Signer
+from p2phub.core.terms import Terms
 from p2phub.store.federations import Known
 
 from .identity import own_namespace, own_publisher
@@ -100,7 +110,7 @@ def sign_word(
             federation=charter.id,
             namespace=own.namespace,
             serial=serial,
-            terms=None if leaves else charter.terms.digest,
+            terms=None if leaves else terms_digest(charter.terms),
             nodes=tuple(nodes),
         ),
         own.key,

@@ -9,12 +9,9 @@ import os
 
 from p2phub.core.errors import AccessDenied, Conflict, HubError, InvalidData, NotFound, PeerError, PeerViolation
 from p2phub.core.federation import (
-    MEMBERS_MAX,
-    OFFER_DAYS_MAX,
     Charter,
     Invitation,
     Offer,
-    Terms,
     check_name,
     check_speaks,
     check_time,
@@ -28,6 +25,7 @@ from p2phub.core.federation import (
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import NamespaceId
 from p2phub.core.names import parse_address
+from p2phub.core.terms import MEMBERS_MAX, OFFER_DAYS_MAX, Terms
 from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.federation import Join
 from p2phub.protocol.messages import IdentityChain

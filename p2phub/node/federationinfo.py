@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from p2phub.core.federation import Agreement, Charter
+from p2phub.core.federation import Agreement, Charter, terms_digest
 from p2phub.core.ids import NamespaceId
 from p2phub.store.federations import Known
 
@@ -60,7 +60,7 @@ def _member(
         state = "unknown"  # nobody told us its word yet
     elif word.terms is None:
         state = "left"
-    elif word.terms != charter.terms.digest:
+    elif word.terms != terms_digest(charter.terms):
         state = "other terms"
     elif word.expires <= now or charter.expires <= now:
         state = "over"

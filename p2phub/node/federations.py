@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 from p2phub.core.choices import LinkClass
 from p2phub.core.errors import Conflict, InvalidData, NotFound
-from p2phub.core.federation import Agreement, Terms, check_speaks, covers, in_force
+from p2phub.core.federation import Agreement, check_speaks, covers, in_force
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.core.licenses import permits, to_spdx
 from p2phub.core.records import Publish, read_entry
+from p2phub.core.terms import Terms
 from p2phub.store.federations import Known
 from p2phub.store.pledges import Release
 from p2phub.store.store import Store

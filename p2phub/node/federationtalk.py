@@ -16,7 +16,6 @@ import trio
 from p2phub.core.encoding import decode
 from p2phub.core.errors import AccessDenied, HubError, InvalidData, PeerViolation
 from p2phub.core.federation import (
-    MEMBERS_MAX,
     NODES_MAX,
     State,
     check_speaks,
@@ -25,10 +24,12 @@ from p2phub.core.federation import (
     open_charter,
     open_offer,
     secret_digest,
+    terms_digest,
 )
 from p2phub.core.identity import open_identity
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.core.records import SKEW_MAX_S
+from p2phub.core.terms import MEMBERS_MAX
 from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.federation import JOIN_SIZE_MAX, Join
 from p2phub.protocol.talk import Federate, sign_talk
@@ -77,7 +78,7 @@ def _let_in(node: Node, request: Join) -> State:
         check_speaks(agreement, agreement.namespace, newest)
     if offer.namespace not in (None, agreement.namespace):
         raise AccessDenied(f"this invitation is for {offer.namespace}")
-    if agreement.federation != charter.id or agreement.terms != charter.terms.digest:
+    if agreement.federation != charter.id or agreement.terms != terms_digest(charter.terms):
         raise AccessDenied("the terms have changed since: ask for another invitation")
     is_member = agreement.namespace in charter.members
     if invited.used_by is not None and not (is_member and invited.used_by == agreement.namespace):
@@ -255,7 +256,7 @@ def _keep_up(node: Node) -> None:
     store = node.store.federations
     for known in store.all():
         charter, word = known.charter, known.agreements.get(own.namespace)
-        is_agreed = word is not None and word.terms == charter.terms.digest and own.namespace in charter.members
+        is_agreed = word is not None and word.terms == terms_digest(charter.terms) and own.namespace in charter.members
         if is_agreed and word is not None and (node.id not in word.nodes or word.key != own.key.public_key):
             if word.key in own.identity.current.publish.keys and len(word.nodes) >= NODES_MAX:
                 continue

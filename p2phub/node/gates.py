@@ -10,12 +10,13 @@ import base64
 from pathlib import Path
 from sqlite3 import Connection
 
+from p2phub.core.choices import LICENCE_SIZE_MAX, GateApproval, GatePer
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import InvalidData, InvalidName, NotAccepted, NotFound
 from p2phub.core.gates import Gate, check_fits, open_receipt, read_receipt, sign_receipt
 from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId, NamespaceId
-from p2phub.core.records import LICENCE_SIZE_MAX, Approve, GateApproval, GatePer, OpenGate, Record, Refuse, SetGate
+from p2phub.core.records import Approve, OpenGate, Record, Refuse, SetGate
 from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX, ReceiptsQuery
 from p2phub.store.disk import disk_errors, write_file
 from p2phub.store.gates import KeptReceipt

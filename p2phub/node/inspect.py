@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 
 import trio
 
-from p2phub.core.choices import LinkClass
 from p2phub.core.errors import InvalidName, NotFound, Offline
-from p2phub.core.ids import ManifestId, NamespaceId, NodeId
+from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.limits import Limit
 from p2phub.core.manifest import Manifest
 from p2phub.core.names import HashRef, is_namespace_id, parse_reference
@@ -38,7 +37,6 @@ from p2phub.core.records import (
 from p2phub.core.search import Page, Query
 from p2phub.core.upstream import Foreign
 from p2phub.store.logs import LogState
-from p2phub.store.peers import Peer
 from p2phub.store.store import Store
 
 from . import pledging
@@ -53,7 +51,7 @@ from .node import Node
 from .opened import Opened
 from .opening import open_sealed
 from .resolve import Target, find_namespace, load_manifest, resolve
-from .results import ConfirmedBy, FileInfo, FoundBy, LogLine, PeerInfo, RepositoryInfo, Status
+from .results import ConfirmedBy, FileInfo, FoundBy, LogLine, RepositoryInfo, Status
 
 _SHOWN_MAX = 253_370_764_800  # seconds since 1970: the first day of the year 9999, in any time zone
 
@@ -277,37 +275,6 @@ def _message(record: Record) -> str:
         return record.message
     claim = f"mirror of {Foreign(record.hub, record.kind, record.owner, record.model)}@{record.commit} at {record.hub}"
     return f"{claim}: {record.message}" if record.message else claim
-
-
-async def list_peers(node: Node) -> list[PeerInfo]:
-    """Return the peers that are known."""
-    now = node.clock()
-    peers = [peer for peer in await on_disk(node.store.peers.all) if peer.node != node.id]
-    links: dict[NodeId, LinkClass] = {}
-
-    async def look(peer: Peer) -> None:
-        links[peer.node] = await node.links.class_of(peer)
-
-    # All at once: each may have to wait for the address of a name.
-    async with trio.open_nursery() as nursery:
-        for peer in peers:
-            nursery.start_soon(look, peer)
-    return [
-        PeerInfo(
-            node=str(peer.node),
-            addresses=peer.addresses,
-            link=links[peer.node],
-            added=peer.added,
-            last_seen=peer.last_seen,
-            last_error=peer.last_error,
-            failures=peer.failures,
-            received=peer.received,
-            banned_until=peer.banned_until if peer.banned_until > now else None,
-            ban_reason=peer.ban_reason,
-            skew=peer.skew,
-        )
-        for peer in peers
-    ]
 
 
 async def status(node: Node) -> Status:

@@ -32,8 +32,8 @@ from .identity import own_recipient
 from .node import Node
 from .opened import Opened
 from .origins import Origins
-from .replicate import ask_for_news
 from .rules import Scanner, scan_named
+from .syncing import ask_for_news
 
 NEWS_TIMEOUT_S = 10.0  # to ask peers whether a key was given to us
 

@@ -18,21 +18,26 @@ from msgspec import Meta, Struct
 from p2phub.core.choices import (
     DEFAULT_BRANCH,
     DOMAIN_NODES_MAX,
+    LICENCE_SIZE_MAX,
+    PLEDGE_DAYS_MAX,
+    PLEDGE_REPLICAS_MAX,
     BillForm,
+    GateApproval,
+    GatePer,
+    Judgement,
     Kind,
     LinkClass,
     LinkMode,
     Profile,
+    Verdict,
     Visibility,
 )
-from p2phub.core.federation import INVITE_SIZE_MAX, OFFER_DAYS_MAX, Terms
 from p2phub.core.limits import RATE_MAX, LinkSettings
 from p2phub.core.locked import NAMES_MAX, Locked
 from p2phub.core.origins import GIVEN_MAX, ORIGIN_URLS_MAX
-from p2phub.core.pledges import DAYS_MAX, REPLICAS_MAX
 from p2phub.core.policy import Policy
-from p2phub.core.records import LICENCE_SIZE_MAX, GateApproval, GatePer, Judgement, Verdict
 from p2phub.core.search import Page, Query
+from p2phub.core.terms import INVITE_SIZE_MAX, OFFER_DAYS_MAX, Terms
 
 from .results import (
     Accepted,
@@ -547,8 +552,8 @@ class PledgeAdd(Operation, tag="pledge-add", frozen=True):
     """Promise that this node keeps a repository, a revision, or all of a publisher."""
 
     reference: Text  # REF, or a namespace
-    replicas: Annotated[int, Meta(ge=1, le=REPLICAS_MAX)] | None = None
-    days: Annotated[int, Meta(ge=1, le=DAYS_MAX)] = 365
+    replicas: Annotated[int, Meta(ge=1, le=PLEDGE_REPLICAS_MAX)] | None = None
+    days: Annotated[int, Meta(ge=1, le=PLEDGE_DAYS_MAX)] = 365
 
 
 class PledgeList(Operation, tag="pledge-ls", frozen=True):

@@ -15,10 +15,11 @@ from sqlite3 import Connection
 from msgspec.structs import replace
 
 from p2phub.core.access import ANYBODY
+from p2phub.core.choices import PLEDGE_DAYS_MAX, PLEDGE_REPLICAS_MAX
 from p2phub.core.errors import AccessDenied, InvalidName, NotFound
 from p2phub.core.ids import LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.names import NameRef, is_namespace_id, parse_reference
-from p2phub.core.pledges import DAYS_MAX, REPLICAS_MAX, Subject
+from p2phub.core.pledges import Subject
 from p2phub.core.records import Pledge, Record, Unpledge
 from p2phub.protocol.pledges import Shares, share_out
 from p2phub.store.holdings import WHOLE
@@ -29,9 +30,9 @@ from .events import Tell
 from .federations import Membership, covered, memberships
 from .identity import own_identity, own_namespace, publish_record
 from .node import Node
-from .replicate import ask_for_news
 from .resolve import find_namespace, resolve
 from .results import PledgeInfo, Pledger, PledgeState
+from .syncing import ask_for_news
 
 DAY_S = 24 * 3600
 GONE_S = 6 * 3600.0  # seconds unseen after which a node is not counted on; spec/pledges.md §3
@@ -69,8 +70,8 @@ async def pledge(node: Node, text: str, *, replicas: int | None, days: int, tell
     replicas: copies that all who pledge so keep together; None: this node keeps one whatever others do.
     Raises NotFound, InvalidName, and AccessDenied for what not everybody may know of.
     """
-    if not 1 <= days <= DAYS_MAX or (replicas is not None and not 1 <= replicas <= REPLICAS_MAX):
-        raise InvalidName(f"a pledge lasts 1 to {DAYS_MAX} days, and is of 1 to {REPLICAS_MAX} copies")
+    if not 1 <= days <= PLEDGE_DAYS_MAX or (replicas is not None and not 1 <= replicas <= PLEDGE_REPLICAS_MAX):
+        raise InvalidName(f"a pledge lasts 1 to {PLEDGE_DAYS_MAX} days, and is of 1 to {PLEDGE_REPLICAS_MAX} copies")
     identity = await on_disk(own_identity, node)
     subject = await _subject(node, text, tell)
     await on_disk(_check_public, node, subject, text)

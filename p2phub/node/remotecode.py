@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from p2phub.core.facts import CONFIG_SIZE_MAX
+from p2phub.core.description import CONFIG_SIZE_MAX
 from p2phub.core.manifest import FileEntry
 from p2phub.store.disk import disk_errors
 from p2phub.store.store import Store

@@ -9,24 +9,23 @@ lost. A node passes on only what changed its own state, so news dies out by itse
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from p2phub.core.errors import HubError, PeerViolation, StoreError
-from p2phub.core.ids import NamespaceId, NodeId
-from p2phub.store.peers import Peer
+from p2phub.core.ids import NodeId
 
 from . import inventory
-from .calling import ban_peer, call_peer, usable_peers
+from .calling import ban_peer, call_peer
 from .disk import on_disk
-from .events import Notice, Tell
-from .fresh import learn_of_interest, learn_quietly
+from .fresh import learn_of_interest
 from .gossip import tell_forever, tend
 from .node import Node
 from .privatelogs import pull_quietly
 from .privatenews import tell
 from .pulling import pull
+from .syncing import note_understood
 from .tendprivate import tend_private
 
 log = logging.getLogger(__name__)
@@ -34,70 +33,9 @@ log = logging.getLogger(__name__)
 PULL_INTERVAL_S = 60.0  # seconds between pulls, about; spec/gossip.md §3
 PULL_AGAIN_S = 5.0  # seconds until a neighbour that has more than it sent is pulled from again
 PULLS_MAX = 2  # at once
-GRACE_S = 1.0  # seconds that a command waits for doubtful peers once another has told all; spec/gossip.md §3
 SYNC_TIMEOUT_S = 120.0  # for one pull from one peer
 DISK_RETRY_S = 2.0  # seconds until replication goes on after the disk failed it
 FORGET_S = 3600.0  # seconds between looks for peers to be forgotten
-MATES_MAX = 16  # peers that a command pulls from
-
-
-async def ask_for_news(node: Node, tell: Tell, *, timeout_s: float, about: Sequence[NamespaceId] = ()) -> None:
-    """Pull from all known peers unless the node is offline, and tell why each that failed did.
-
-    about: publishers of whom to learn what they stated to be newest.
-    """
-    if not node.settings.offline:
-        for failure in await sync_all(node, timeout_s=timeout_s, about=about):
-            tell(Notice(failure))
-
-
-async def sync_all(node: Node, *, timeout_s: float, about: Sequence[NamespaceId] = ()) -> list[str]:
-    """Pull from all known peers at once; returns why each that failed did.
-
-    When one has told all, those that have not even said hello yet are waited for only a little longer, if they never
-    answered, or not the last time.
-    """
-    failures: list[str] = []
-    doubtful: set[trio.CancelScope] = set()
-    begun = trio.current_time()
-
-    async def sync_one(peer: Peer) -> None:
-        with trio.move_on_after(timeout_s) as waiting:
-            if peer.failures or peer.last_seen is None:
-                doubtful.add(waiting)
-            try:
-                async with call_peer(node, peer) as client:
-                    doubtful.discard(waiting)
-                    waiting.deadline = begun + timeout_s
-                    await pull(node, client)
-                    await learn_quietly(node, client, about)
-                    # Somebody waits for it: what was granted just now is to be found.
-                    await pull_quietly(node, client, again_s=0.0)
-                for other in doubtful:
-                    other.deadline = min(other.deadline, trio.current_time() + GRACE_S)
-                await _note_understood(node, peer)
-            except PeerViolation as exc:
-                await ban_peer(node, peer.node, str(exc))
-                failures.append(str(exc))
-            except HubError as exc:
-                failures.append(str(exc))
-        if waiting.cancelled_caught:
-            waited_s = trio.current_time() - begun
-            late = f"node {str(peer.node)[:12]}… did not answer within {waited_s:.0f} s"
-            await on_disk(node.store.peers.note_failure, peer.node, late, node.clock())
-            failures.append(late)
-
-    async with trio.open_nursery() as nursery:
-        for peer in await on_disk(_mates, node):
-            nursery.start_soon(sync_one, peer)
-    return failures
-
-
-def _mates(node: Node) -> list[Peer]:
-    """Return the peers that a command pulls from: those that failed lately only if there are no others."""
-    peers = usable_peers(node)
-    lately = [peer for peer in peers if peer.next_try <= node.clock()]
-    return (lately or peers)[:MATES_MAX]
 
 
 async def replicate(node: Node) -> None:
@@ -166,7 +104,7 @@ async def _pull_quietly(node: Node, chosen: NodeId, turns: trio.CapacityLimiter)
                     changed = await pull_quietly(node, client)
                 for each in changed:
                     await tell(node, each, 0, but=[chosen])
-            await _note_understood(node, peer)
+            await note_understood(node, peer)
             node.neighbours.members.answered(chosen, trio.current_time())
         except PeerViolation as exc:
             await ban_peer(node, chosen, str(exc))
@@ -174,9 +112,3 @@ async def _pull_quietly(node: Node, chosen: NodeId, turns: trio.CapacityLimiter)
             log.info("could not pull from node %s: %s", chosen, exc or "too slow")
             # Others first; whether it is still a neighbour shows when it is talked to.
             node.neighbours.members.hold(chosen, trio.current_time())
-
-
-async def _note_understood(node: Node, peer: Peer) -> None:
-    """Note that all that a peer has to say was taken over."""
-    if peer.skews:
-        await on_disk(node.store.peers.note_understood, peer.node)

@@ -28,7 +28,7 @@ from .identity import own_namespace as own_namespace
 from .lookalikes import model_warnings
 from .names import find
 from .node import Node
-from .replicate import ask_for_news
+from .syncing import ask_for_news
 
 SYNC_TIMEOUT_S = 10.0  # to ask peers for news before a name is looked up
 

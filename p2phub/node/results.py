@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from p2phub.core.choices import GranteeKind, LinkClass, Visibility
 from p2phub.core.description import Card, Facts
+from p2phub.core.findings import Finding
 from p2phub.core.limits import Limit
-from p2phub.core.rules import Finding, Rules
 
 
 class PublishResult(Struct, frozen=True):
@@ -156,7 +156,7 @@ class ShownRules(Struct, frozen=True):
 
     path: str
     exists: bool  # False: these are the rules that hold without one
-    rules: Rules
+    rules: dict[str, Any]  # as the file has them
 
 
 class PolicyCheck(Struct, frozen=True):

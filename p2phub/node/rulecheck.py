@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from p2phub.core.errors import NotFound
+from p2phub.core.findings import Finding
 from p2phub.core.formats import may_be_pickled
 from p2phub.core.ids import ContentId
+from p2phub.core.jsonform import to_plain
 from p2phub.core.picklenames import Scan, looks_pickled
-from p2phub.core.rules import Consent, File, Finding, Rules, judge, judge_content, judge_name, judge_pickle
+from p2phub.core.rules import Consent, File, Rules, judge, judge_content, judge_name, judge_pickle
 
 from .disk import on_disk
 from .events import Tell
@@ -26,7 +28,7 @@ async def show(node: Node) -> ShownRules:
 
     def work() -> ShownRules:
         rules = node.rules.current()
-        return ShownRules(str(node.rules.path), node.rules.path.exists(), rules)
+        return ShownRules(str(node.rules.path), node.rules.path.exists(), to_plain(rules))
 
     return await on_disk(work)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from p2phub.core.errors import AccessDenied, InvalidName, StoreError
-from p2phub.core.facts import ReadableFile
+from p2phub.core.findings import Finding
 from p2phub.core.formats import may_be_pickled
 from p2phub.core.ids import ContentId, ManifestId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest
@@ -20,7 +21,6 @@ from p2phub.core.rules import (
     Consent,
     Facts,
     File,
-    Finding,
     Found,
     Rules,
     judge,
@@ -33,6 +33,9 @@ from p2phub.store.disk import disk_errors
 from p2phub.store.store import Store
 
 from .results import LeftOut
+
+if TYPE_CHECKING:
+    from p2phub.core.facts import ReadableFile
 
 Scanner = Callable[[FileEntry], Scan]
 

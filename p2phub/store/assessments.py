@@ -13,8 +13,9 @@ from sqlite3 import Connection, Row
 
 from msgspec import Struct
 
+from p2phub.core.choices import Judgement, Verdict
 from p2phub.core.ids import NamespaceId
-from p2phub.core.records import Assess, Judgement, Verdict
+from p2phub.core.records import Assess
 
 from .database import Database
 from .recalls import PARAMETERS_MAX

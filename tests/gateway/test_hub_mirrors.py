@@ -22,7 +22,7 @@ from p2phub.node import upstream as upstream_module
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity, own_identity
 from p2phub.node.node import Node
-from p2phub.node.replicate import sync_all
+from p2phub.node.syncing import sync_all
 from p2phub.testing.fakehub import FakeHub, is_api, is_file, like_missing
 from p2phub.testing.hostile import open_home, serving
 from p2phub.testing.webserver import answering, lying_from, only, slowly, stalling

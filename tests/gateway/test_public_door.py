@@ -21,7 +21,7 @@ from p2phub.net.localdoor import bind_local, serve_local
 from p2phub.node.events import ignore
 from p2phub.node.node import Node
 from p2phub.node.reading import Readings
-from p2phub.node.replicate import ask_for_news
+from p2phub.node.syncing import ask_for_news
 from p2phub.testing.hostile import counting, open_home, serving
 
 

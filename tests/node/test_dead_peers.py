@@ -10,10 +10,10 @@ import trio
 from p2phub.core.ids import NodeId
 from p2phub.core.names import Address
 from p2phub.core.signing import SigningKey
-from p2phub.node import replicate
+from p2phub.node import syncing
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
-from p2phub.node.replicate import sync_all
+from p2phub.node.syncing import sync_all
 from p2phub.testing.hostile import open_home, serving, silent, wait_for
 from p2phub.testing.processes import Stranger, free_port, tree
 
@@ -48,7 +48,7 @@ async def test_a_name_is_fetched_while_dead_peers_are_still_silent(published, co
 async def test_who_has_said_hello_is_waited_for_however_long_it_takes_to_tell_all(
     published, copy_of, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(replicate, "GRACE_S", 0.1)
+    monkeypatch.setattr(syncing, "GRACE_S", 0.1)
     async with AsyncExitStack() as stack:
         empty = await stack.enter_async_context(open_home(tmp_path / "empty"))
         slow = await stack.enter_async_context(open_home(copy_of("slow")))

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from p2phub.core.access import Caller
 from p2phub.core.errors import AccessDenied, Conflict, HubError, InvalidData, InvalidName, NotFound, PeerError
 from p2phub.core.federation import (
-    Terms,
     format_invitation,
     open_agreement,
     open_charter,
@@ -24,6 +23,7 @@ from p2phub.core.federation import (
 from p2phub.core.ids import NamespaceId
 from p2phub.core.names import Address
 from p2phub.core.private import Repository
+from p2phub.core.terms import Terms
 from p2phub.node import federationtalk, inspect, inventory, keeping
 from p2phub.node.charters import find, sign_word, signer_of, state_of
 from p2phub.node.dispatch import run
@@ -48,7 +48,7 @@ from p2phub.node.operations import (
     RevokeAccess,
 )
 from p2phub.node.publish import publish
-from p2phub.node.replicate import sync_all
+from p2phub.node.syncing import sync_all
 from p2phub.testing.hostile import open_home, serving, wait_for
 
 pytestmark = pytest.mark.timeout(120)

@@ -24,6 +24,7 @@ from p2phub.node import gossip, inspect, neighbours, replicate, serve
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.news import compose
+from p2phub.node.peerlist import list_peers
 from p2phub.node.publish import publish
 from p2phub.node.serve import PeerDoor
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Hello, LogHead, Nodes
@@ -213,7 +214,7 @@ async def test_only_what_is_signed_is_believed_and_passed_on(tmp_path, talker):
         assert (again.was_news, again.holds) == (False, True)
         assert [(want.index, want.size) for want in again.wanted] == [(1, 0)]
         # Who lied is kept away from for a while; who could be made to look a liar would be banned for longer.
-        assert [peer.node for peer in await inspect.list_peers(node) if peer.banned_until] == []
+        assert [peer.node for peer in await list_peers(node) if peer.banned_until] == []
 
 
 async def test_a_flood_is_stopped_by_node_and_by_network(tmp_path, talker, monkeypatch):

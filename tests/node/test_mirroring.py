@@ -28,12 +28,12 @@ from p2phub.core.manifest import Origin
 from p2phub.core.upstream import Foreign, Gated, NoSuchRevision
 from p2phub.node import inspect, mirroring
 from p2phub.node import upstream as upstream_module
+from p2phub.node.calling import call_peer
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.identity import create_identity, own_identity
 from p2phub.node.node import Node
 from p2phub.node.publish import publish
-from p2phub.node.replicate import call_peer
 from p2phub.node.results import MirrorInfo, UpstreamState
 from p2phub.node.upstream import Arriving
 from p2phub.protocol import rendezvous

@@ -36,7 +36,7 @@ from p2phub.node.operations import (
     YankVersion,
 )
 from p2phub.node.publish import publish
-from p2phub.node.replicate import sync_all
+from p2phub.node.syncing import sync_all
 from p2phub.testing.hostile import flip_bits, open_home, serving, wait_for
 
 pytestmark = pytest.mark.timeout(120)

@@ -17,7 +17,7 @@ from p2phub.node.identity import create_identity, own_identity
 from p2phub.node.news import compose, take
 from p2phub.node.operations import ChangePolicy, ShowPolicy
 from p2phub.node.publish import publish
-from p2phub.node.replicate import sync_all
+from p2phub.node.syncing import sync_all
 from p2phub.protocol.talk import Push, Word
 from p2phub.testing.hostile import counting, open_home, serving, wait_for
 

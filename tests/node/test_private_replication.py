@@ -24,7 +24,7 @@ from p2phub.node.fetch import fetch
 from p2phub.node.identity import create_identity, own_identity
 from p2phub.node.node import Node
 from p2phub.node.publish import publish
-from p2phub.node.replicate import sync_all
+from p2phub.node.syncing import sync_all
 from p2phub.node.verify import verify
 from p2phub.testing.hostile import open_home, serving, wait_for
 

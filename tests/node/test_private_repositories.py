@@ -20,7 +20,7 @@ from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.private import Grantee, Repository
 from p2phub.core.search import Query
 from p2phub.net.door import Request, Response
-from p2phub.node import granting, grants, inspect, replicate
+from p2phub.node import granting, grants, inspect, syncing
 from p2phub.node.branches import move_branch, yank
 from p2phub.node.committing import Put, commit, publish_revision
 from p2phub.node.events import ignore
@@ -475,7 +475,7 @@ async def test_an_unlisted_repository_is_found_by_its_name_alone(tmp_path, node,
 
         other = await stack.enter_async_context(open_home(tmp_path / "other"))
         other.store.peers.add(await stack.enter_async_context(serving(node)))
-        assert await replicate.sync_all(other, timeout_s=30) == []
+        assert await syncing.sync_all(other, timeout_s=30) == []
         full = f"{hidden.namespace}/hidden"
         assert (await inspect.info(other, full, ignore, refresh=False)).revision == hidden.revision
         assert (await inspect.search(other, Query(limit=100))).models == []

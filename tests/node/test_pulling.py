@@ -16,10 +16,10 @@ from p2phub.core.errors import PeerError, PeerViolation
 from p2phub.core.merkle import LOG_TREE, root
 from p2phub.net.peerclient import PeerClient
 from p2phub.node import maps, serve
+from p2phub.node.calling import call_peer
 from p2phub.node.maps import refresh_maps
 from p2phub.node.node import Node
 from p2phub.node.pulling import pull
-from p2phub.node.replicate import call_peer
 from p2phub.protocol import messages
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, FRAME_SIZE_MAX, BucketsQuery, Heads, Records
 from p2phub.store import digests

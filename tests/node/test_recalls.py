@@ -19,7 +19,7 @@ from p2phub.node.housekeeping import remove
 from p2phub.node.identity import create_identity
 from p2phub.node.operations import AssessContent, Fetch, Info, Log, PledgeAdd, RecallRevision
 from p2phub.node.publish import publish
-from p2phub.node.replicate import ask_for_news
+from p2phub.node.syncing import ask_for_news
 from p2phub.node.why import why
 from p2phub.testing.hostile import open_home, serving
 from p2phub.testing.processes import tree

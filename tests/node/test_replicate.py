@@ -20,8 +20,9 @@ from p2phub.node import inspect, replicate
 from p2phub.node.branches import move_branch, yank
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
+from p2phub.node.peerlist import list_peers
 from p2phub.node.publish import publish
-from p2phub.node.replicate import sync_all
+from p2phub.node.syncing import sync_all
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Heads, Nodes, Records
 from p2phub.store import database
 from p2phub.testing.hostile import answering, on_answer, open_home, serving, silent, wait_for
@@ -41,7 +42,7 @@ async def models(node) -> dict[str, str]:
 
 async def banned(node) -> dict[str, str]:
     """Return why each banned peer is banned."""
-    return {peer.node: peer.ban_reason for peer in await inspect.list_peers(node) if peer.banned_until}
+    return {peer.node: peer.ban_reason for peer in await list_peers(node) if peer.banned_until}
 
 
 @asynccontextmanager
@@ -146,7 +147,7 @@ async def test_one_silent_peer_does_not_keep_the_news_of_others(tmp_path):
         node.store.peers.add(await stack.enter_async_context(serving(good)))
         failures = await sync_all(node, timeout_s=3)
         found = await models(node)
-        peers = {peer.node: peer for peer in await inspect.list_peers(node)}
+        peers = {peer.node: peer for peer in await list_peers(node)}
 
     assert set(found) == {"heard"}
     assert len(failures) == 1
@@ -288,7 +289,7 @@ async def test_a_peer_that_answers_nonsense_about_others_teaches_nothing(tmp_pat
         )
         node.store.peers.add(second_address)
         await sync_all(node, timeout_s=30)
-        peers = [peer.node for peer in await inspect.list_peers(node)]
+        peers = [peer.node for peer in await list_peers(node)]
 
     assert str(address.node) not in peers
     assert peers == [str(second.id)]

@@ -17,7 +17,7 @@ from p2phub.node.fetch import fetch
 from p2phub.node.identity import create_identity
 from p2phub.node.inspect import list_peers, search
 from p2phub.node.publish import publish
-from p2phub.node.replicate import sync_all
+from p2phub.node.syncing import sync_all
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Records
 from p2phub.store.keys import load_key
 from p2phub.store.peers import RETRY_S

@@ -34,8 +34,8 @@ from p2phub.node.fresh import take, witnessed_by
 from p2phub.node.identity import LogBehind, own_identity
 from p2phub.node.node import Node
 from p2phub.node.operations import AddWitness, ListWitnesses, RemoveWitness
-from p2phub.node.replicate import sync_all
 from p2phub.node.results import WitnessInfo
+from p2phub.node.syncing import sync_all
 from p2phub.node.why import why
 from p2phub.node.witness import Witness
 from p2phub.testing.hostile import open_home, serving

@@ -26,9 +26,9 @@ from p2phub.node.events import Event, Notice, ignore
 from p2phub.node.node import Node
 from p2phub.node.opened import Opened
 from p2phub.node.opening import require_opened
-from p2phub.node.replicate import ask_for_news
 from p2phub.node.resolve import find_namespace, load_manifest, resolve
 from p2phub.node.rulefacts import check_freshness
+from p2phub.node.syncing import ask_for_news
 
 from .audience import Audience
 from .errors import Refusal, no_repository, no_revision, not_allowed

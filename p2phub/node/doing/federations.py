@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 from p2phub.core.ids import NamespaceId
 
-from . import federating
-from .disk import on_disk
-from .events import Tell
-from .federatedgrants import PREFIX
-from .federations import membership_of, memberships
-from .identity import own_namespace
-from .node import Node
-from .operations import (
+from .. import federating
+from ..events import Tell
+from ..handlers import Handlers
+from ..node import Node
+from ..operations import (
     FederationAccept,
     FederationInvite,
     FederationJoin,
@@ -23,9 +17,8 @@ from .operations import (
     FederationRead,
     FederationRemove,
     FederationSetTerms,
-    Operation,
 )
-from .results import FederationInfo, InviteInfo
+from ..results import FederationInfo, InviteInfo
 
 
 async def _invite(node: Node, op: FederationInvite, tell: Tell) -> InviteInfo:
@@ -61,21 +54,7 @@ async def _remove(node: Node, op: FederationRemove, tell: Tell) -> FederationInf
     return await federating.remove(node, op.name, NamespaceId.parse(op.namespace))
 
 
-async def is_federation(node: Node, name: str) -> bool:
-    """Say whether `name`, or `federation:name`, means a federation that this home is a member of.
-
-    Raises NotFound for the second form of one that it does not belong to.
-    """
-    own = await on_disk(own_namespace, node)
-    if name.startswith(PREFIX):
-        await on_disk(membership_of, node.store, name.removeprefix(PREFIX), own, node.clock())
-        return True
-    if await on_disk(node.store.bindings.get, name) is not None:
-        return False  # a publisher is called so
-    return any(each.is_called(name) for each in await on_disk(memberships, node.store, own, node.clock()))
-
-
-HANDLERS: dict[type[Operation], Callable[[Node, Any, Tell], Awaitable[Any]]] = {
+HANDLERS: Handlers = {
     FederationInvite: _invite,
     FederationRead: _read,
     FederationJoin: _join,
