@@ -148,7 +148,7 @@ def facts_of(found: Identity) -> dict[str, Any]:
         "publish": list(document.publish.keys),
         "fresh": list(document.fresh.keys),
         "thresholds": {name: role_of(document, name).threshold for name in ROLES},
-        "retired": [{"key": each.key, "size": each.size} for each in document.retired],
+        "retired": [{"key": each.key, "size": found.counted_of(each.key)} for each in document.retired],
         "logs": list(found.logs),
         "closed": list(found.closed),
         "domains": list(document.domains),
@@ -176,7 +176,8 @@ def _show(as_json: bool) -> None:
     for key in document.publish.keys:
         say(f"  publish  {key}  {_where(key, ours)}, {_records(sizes[key])}")
     for each in document.retired:
-        say(f"           {each.key}  revoked: {_records(each.size)} of its log count{'s' if each.size == 1 else ''}")
+        count = found.counted_of(each.key)
+        say(f"           {each.key}  revoked: {_records(count)} of it count{'s' if count == 1 else ''}")
     for name, role in (("fresh", document.fresh), ("root", document.root)):
         for number, key in enumerate(role.keys):
             say(f"{'' if number else name:>9}  {key}  {_where(key, ours)}")

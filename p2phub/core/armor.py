@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from .errors import InvalidEncoding
+from .errors import InvalidEncoding, UnknownForm
 
 
 def armor(kind: str, data: bytes) -> str:
@@ -36,6 +38,17 @@ def unarmor(kind: str, text: str, *, size_max: int) -> bytes:
     if data is None or armor(kind, data) != word:
         raise InvalidEncoding(f"this {kind} was not copied whole") from None
     return data
+
+
+@contextmanager
+def copied(kind: str) -> Iterator[None]:
+    """Say of bytes that do not decode in the block that their word was not copied whole: that is nearly always why."""
+    try:
+        yield
+    except UnknownForm:
+        raise  # of another version
+    except InvalidEncoding as exc:
+        raise InvalidEncoding(f"this {kind} was not copied whole") from exc
 
 
 def kind_of(text: str) -> str | None:

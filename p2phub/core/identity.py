@@ -140,6 +140,16 @@ class Identity(Struct, frozen=True):
         limit = self.size_max(log)
         return size if limit is None else min(size, limit)
 
+    def counted_of(self, key: PublicKey) -> int:
+        """Return how many records of a retired key count, of all its logs together."""
+        last = sum(retired.size for retired in self.current.retired if retired.key == key)
+        return last + sum(epoch.size for epoch in self.current.epochs if epoch.key == key)
+
+    def last_log_of(self, key: PublicKey) -> LogId:
+        """Return the last log in which `key` signed what counts: that of now, or of a retired key that was closed."""
+        is_closed = any(retired.key == key and not retired.size for retired in self.current.retired)
+        return log_id(self.namespace, key, max(0, self._epochs_of(key) - is_closed))
+
     def size_max(self, log: LogId) -> int | None:
         """Return how many records of `log` count; None if all do."""
         for retired in self.current.retired:
@@ -272,12 +282,16 @@ def _check_takes_nothing_back(before: Identity, after: Identity, gone: set[Publi
     retired = {each.key: each.size for each in before.current.retired}
     if retired.keys() & set(after.current.publish.keys):
         raise InvalidData("a retired key publishes again")
-    closed_before = set(before.current.epochs)
-    if any(epoch.key in after.publishers for epoch in closed_before - set(after.current.epochs)):
-        raise InvalidData("the end of a closed log is taken back")
+    ends = {(epoch.key, epoch.number): epoch for epoch in after.current.epochs}
+    for epoch in before.current.epochs:
+        end = ends.get((epoch.key, epoch.number))
+        is_less = epoch.key in retired and end is not None and end.size < epoch.size
+        if epoch.key in after.publishers and end != epoch and not is_less:
+            raise InvalidData("the end of a closed log is taken back")
     for key in retired.keys() & after.publishers:
         # If the log is closed meanwhile, the size of the retired key is about the one that comes after it.
-        sizes = [each.size for each in after.current.epochs if each.key == key and each not in closed_before]
+        closed = sum(epoch.key == key for epoch in before.current.epochs)
+        sizes = [end.size for (each, number), end in ends.items() if each == key and number > closed]
         sizes += [each.size for each in after.current.retired if each.key == key]
         if sizes[0] > retired[key] or any(sizes[1:]):
             raise InvalidData("more of the log of a retired key would count than before")

@@ -9,16 +9,27 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Literal
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from .errors import Conflict
-from .identity import KEYS_MAX, RETIRED_MAX, IdentityDocument, RetiredKey, Role
+from .identity import EPOCHS_MAX, KEYS_MAX, RETIRED_MAX, Epoch, IdentityDocument, RetiredKey, Role
 from .ids import PublicKey
 
 RoleName = Literal["root", "publish", "fresh"]
 ROLES: tuple[RoleName, ...] = ("root", "publish", "fresh")
 
 _DOES = {"root": "change this identity", "publish": "publish", "fresh": "say what is newest"}
+
+
+class End(Struct, frozen=True):
+    """How much of the log of a key counts that publishes no more."""
+
+    size: int  # records
+    root: bytes | None = None  # of the log at this size; None: it is not known here
+
+
+NOTHING = End(0)
 
 
 def role_of(document: IdentityDocument, name: RoleName) -> Role:
@@ -47,16 +58,15 @@ def add_key(document: IdentityDocument, key: PublicKey, roles: Iterable[RoleName
     return changed
 
 
-def remove_key(document: IdentityDocument, key: PublicKey, *, size: int) -> IdentityDocument:
-    """Return `document` without `key` in any role; if it published, the first `size` records of its log still count.
+def remove_key(document: IdentityDocument, key: PublicKey, end: End) -> IdentityDocument:
+    """Return `document` without `key` in any role; if it published, its log still counts up to `end`.
 
-    For a key that is retired already, fewer may count. Raises Conflict if it is not named, or a role would be left
+    For a key that is retired already, less may count. Raises Conflict if it is not named, or a role would be left
     with too few keys.
     """
-    if (known := {each.key: each.size for each in document.retired}.get(key)) is not None and size > known:
-        raise Conflict(f"of the log of {key} {known} records count, and it cannot become more")
+    is_retired = key in {each.key for each in document.retired}
     held = roles_of(document, key)
-    if not held and known is None:
+    if not held and not is_retired:
         raise Conflict(f"key {key} is not named", hint="`p2phub id` shows the keys")
     changed = document
     for name in held:
@@ -68,13 +78,13 @@ def remove_key(document: IdentityDocument, key: PublicKey, *, size: int) -> Iden
                 hint="add another key first, or lower the threshold",
             )
         changed = _with(changed, name, Role(rest, role.threshold))
-    return _retire(changed, key, size) if "publish" in held or known is not None else changed
+    return _retire(changed, key, end) if "publish" in held or is_retired else changed
 
 
 def replace_key(
-    document: IdentityDocument, old: PublicKey, new: PublicKey, roles: Collection[RoleName], *, size: int
+    document: IdentityDocument, old: PublicKey, new: PublicKey, roles: Collection[RoleName], end: End
 ) -> IdentityDocument:
-    """Return `document` with `new` in place of `old` in `roles`; if `old` published, `size` records of its log count.
+    """Return `document` with `new` in place of `old` in `roles`; if `old` published, its log counts up to `end`.
 
     Raises Conflict if `old` has none of these roles.
     """
@@ -86,21 +96,21 @@ def replace_key(
         keys = _sorted(new if each == old else each for each in role.keys)
         changed = _with(changed, name, Role(keys, role.threshold))
         if name == "publish":
-            changed = _retire(changed, old, size)
+            changed = _retire(changed, old, end)
     if changed == document:
         raise Conflict(f"key {old} is in none of these roles: {', '.join(roles)}")
     return changed
 
 
-def recover(document: IdentityDocument, new: PublicKey, *, sizes: Mapping[PublicKey, int]) -> IdentityDocument:
+def recover(document: IdentityDocument, new: PublicKey, *, ends: Mapping[PublicKey, End]) -> IdentityDocument:
     """Return `document` with `new` alone to publish and to keep fresh; all others that published are retired.
 
-    sizes: how many records of their logs count. The root keys stay.
+    ends: how far their logs count. The root keys stay.
     """
     changed = document
     for key in document.publish.keys:
         if key != new:
-            changed = _retire(changed, key, sizes.get(key, 0))
+            changed = _retire(changed, key, ends.get(key, NOTHING))
     only = Role((new,), 1)
     return replace(changed, publish=only, fresh=only)
 
@@ -134,7 +144,7 @@ def describe(before: IdentityDocument, after: IdentityDocument) -> list[str]:
         *(
             f"closes a log of key {each.key} at {each.size} records"
             for each in after.epochs
-            if each not in before.epochs
+            if each not in before.epochs and each.key in after.publish.keys
         ),
         *(["another key signs for other tools"] if before.companion != after.companion else []),
         *(["others encrypt to another key"] if before.recipient != after.recipient else []),
@@ -159,16 +169,23 @@ def _describe_thresholds(before: IdentityDocument, after: IdentityDocument) -> I
 
 
 def _describe_retired(before: IdentityDocument, after: IdentityDocument) -> Iterator[str]:
-    known = {each.key: each.size for each in before.retired}
+    known = {each.key: _counted(before, each.key) for each in before.retired}
     for each in after.retired:
-        if known.get(each.key) != each.size and each.size:
-            yield f"of what key {each.key} signed, the first {each.size} records go on to count"
-        elif known.get(each.key) != each.size:
+        size = _counted(after, each.key)
+        if known.get(each.key) != size and size:
+            yield f"of what key {each.key} signed, the first {size} records go on to count"
+        elif known.get(each.key) != size:
             yield f"nothing that key {each.key} signed counts"
     kept = {*after.publish.keys, *(each.key for each in after.retired)}
     for key in (*before.publish.keys, *known):
         if key not in kept:
             yield f"nothing that key {key} signed counts"
+
+
+def _counted(document: IdentityDocument, key: PublicKey) -> int:
+    """Return how many records of a retired key count."""
+    last = sum(each.size for each in document.retired if each.key == key)
+    return last + sum(each.size for each in document.epochs if each.key == key)
 
 
 def _with(document: IdentityDocument, name: RoleName, role: Role) -> IdentityDocument:
@@ -181,12 +198,37 @@ def _with(document: IdentityDocument, name: RoleName, role: Role) -> IdentityDoc
             return replace(document, fresh=role)
 
 
-def _retire(document: IdentityDocument, key: PublicKey, size: int) -> IdentityDocument:
-    others = [each for each in document.retired if each.key != key]
-    if len(others) >= RETIRED_MAX:
+def _retire(document: IdentityDocument, key: PublicKey, end: End) -> IdentityDocument:
+    """Let the last log of `key` count up to `end`, and nothing that comes after it.
+
+    The log is closed, so that its root is fixed: a thief who signs another history of it could otherwise take away
+    what was signed before (spec/forks.md §3).
+    """
+    retired = {each.key: each for each in document.retired}
+    epochs = [each for each in document.epochs if each.key == key]
+    others = tuple(each for each in document.epochs if each.key != key)
+    is_closed = key in retired and not retired[key].size and bool(epochs)
+    if is_closed:
+        # When it was retired: of the same log, less counts.
+        before, number = epochs[-1].size, epochs.pop().number
+    else:
+        before, number = retired[key].size if key in retired else end.size, len(epochs) + 1
+    if end.size > before:
+        raise Conflict(f"of the last log of {key} {before} records count, and it cannot become more")
+    if len(retired) >= RETIRED_MAX and key not in retired:
         raise Conflict(f"{RETIRED_MAX} keys were retired already, and a document has room for no more")
-    retired = sorted((*others, RetiredKey(key, size)), key=lambda each: each.key)
-    return replace(document, retired=tuple(retired))
+    size = end.size
+    if end.root is not None and (size or is_closed) and len(others) + len(epochs) < EPOCHS_MAX:
+        epochs.append(Epoch(key, number, size, end.root))
+        size = 0
+    elif is_closed:
+        raise Conflict(f"the records of {key} that go on to count must be known here")
+    retired[key] = RetiredKey(key, size)
+    return replace(
+        document,
+        retired=tuple(retired[each] for each in sorted(retired)),
+        epochs=tuple(sorted((*others, *epochs), key=lambda each: (each.key, each.number))),
+    )
 
 
 def _sorted(keys: Iterable[PublicKey]) -> tuple[PublicKey, ...]:

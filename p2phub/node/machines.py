@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2phub.core import rotation
-from p2phub.core.armor import armor, unarmor
+from p2phub.core.armor import armor, copied, unarmor
 from p2phub.core.checkpoint import parse_head
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import Conflict, InvalidData, NotFound
@@ -100,7 +100,9 @@ def request_key(node: Node, *, for_another: bool = False) -> str:
 
 def parse_request(text: str) -> KeyRequest:
     """Return the request that `text` writes, checked. Raises InvalidData."""
-    return open_request(unarmor(REQUEST_KIND, text, size_max=REQUEST_SIZE_MAX))
+    data = unarmor(REQUEST_KIND, text, size_max=REQUEST_SIZE_MAX)
+    with copied(REQUEST_KIND):
+        return open_request(data)
 
 
 def add_key(
@@ -128,7 +130,8 @@ def join(node: Node, text: str) -> Identity:
     box = load_request_key(keys)
     for key in own_keys(node):
         try:
-            identity, secrets = open_answer(data, key, box)
+            with copied(ANSWER_KIND):
+                identity, secrets = open_answer(data, key, box)
         except InvalidData as exc:
             problem = exc
             continue
@@ -239,7 +242,8 @@ def learn_documents(node: Node, text: str) -> Identity:
     Raises InvalidData if they are none, SplitIdentity.
     """
     data = unarmor(IDENTITY_KIND, text, size_max=IDENTITY_SIZE_MAX)
-    identity = open_identity(decode(data, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents)
+    with copied(IDENTITY_KIND):
+        identity = open_identity(decode(data, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents)
     node.store.logs.add_identity(identity)
     return identity
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from p2phub.core import rotation
-from p2phub.core.armor import armor, unarmor
+from p2phub.core.armor import armor, copied, unarmor
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import AccessDenied, Conflict, NotFound
 from p2phub.core.identity import Identity, IdentityDocument, next_document
 from p2phub.core.ids import PublicKey
 from p2phub.core.keybundle import KeyBundle
+from p2phub.core.merkle import LOG_TREE, root
 from p2phub.core.proposal import (
     PROPOSAL_SIZE_MAX,
     OpenProposal,
@@ -131,7 +132,7 @@ def rotate(
     def change(document: IdentityDocument) -> IdentityDocument:
         for name in chosen:
             key = old[name][0]
-            document = rotation.replace_key(document, key, new.public_key, [name], size=records_of(node, identity, key))
+            document = rotation.replace_key(document, key, new.public_key, [name], end_of(node, identity, key))
         return _with_purposes(node, document) if with_purposes else document
 
     return change_identity(node, change, extra=extra)
@@ -148,8 +149,8 @@ def revoke_key(node: Node, text: str, size: int | None, *, extra: Iterable[Signe
     key = find_key(identity, text)
     if size is None and key in identity.publishers:
         _check_is_known(node, identity, [key])
-    count = records_of(node, identity, key) if size is None else size
-    return change_identity(node, lambda document: rotation.remove_key(document, key, size=count), extra=extra)
+    end = end_of(node, identity, key, size)
+    return change_identity(node, lambda document: rotation.remove_key(document, key, end), extra=extra)
 
 
 def set_threshold(node: Node, role: RoleName, threshold: int, *, extra: Iterable[Signer] = ()) -> Identity:
@@ -197,13 +198,11 @@ def recover(node: Node, identity: Identity, extra: Sequence[Signer], *, size: in
     key = ours[0] if ours else new_signing_key(node.settings.layout.keys)
     if size is None:
         _check_is_known(node, identity, [other for other in identity.current.publish.keys if other != key.public_key])
-    sizes = {
-        other: records_of(node, identity, other) if size is None else size for other in identity.current.publish.keys
-    }
+    ends = {other: end_of(node, identity, other, size) for other in identity.current.publish.keys}
 
     def change(document: IdentityDocument) -> IdentityDocument:
         # Who has the old keys may read what is encrypted to them.
-        return _with_purposes(node, rotation.recover(document, key.public_key, sizes=sizes))
+        return _with_purposes(node, rotation.recover(document, key.public_key, ends=ends))
 
     return renew(node, identity, change, extra=extra)
 
@@ -219,7 +218,8 @@ def format_proposal(opened: OpenProposal) -> str:
 def parse_proposal(text: str) -> OpenProposal:
     """Return the proposal that `text` writes, checked. Raises InvalidData."""
     data = unarmor(PROPOSAL_KIND, text, size_max=PROPOSAL_SIZE_MAX)
-    return open_proposal(decode(data, Proposal, size_max=PROPOSAL_SIZE_MAX))
+    with copied(PROPOSAL_KIND):
+        return open_proposal(decode(data, Proposal, size_max=PROPOSAL_SIZE_MAX))
 
 
 @dataclass(frozen=True)
@@ -269,10 +269,18 @@ def find_key(identity: Identity, text: str) -> PublicKey:
 
 
 def records_of(node: Node, identity: Identity, key: PublicKey) -> int:
-    """Return how many records of the log in which `key` signs now are here, or were where the key came from."""
-    log = identity.log_of(key)
+    """Return how many records of the last log of `key` are here, or were where the key came from."""
+    log = identity.last_log_of(key)
     state = node.store.logs.state(log)
     return max(state.size if state else 0, written_elsewhere(node, log) or 0)
+
+
+def end_of(node: Node, identity: Identity, key: PublicKey, size: int | None = None) -> rotation.End:
+    """Return where the last log of `key` ends after `size` records; None: after all that are known."""
+    log = identity.last_log_of(key)
+    size = records_of(node, identity, key) if size is None else size
+    leaves = node.store.logs.leaves(log, size)
+    return rotation.End(size, root(LOG_TREE, leaves) if len(leaves) == size else None)
 
 
 def _check_is_known(node: Node, identity: Identity, keys: Iterable[PublicKey]) -> None:

@@ -165,7 +165,8 @@ def test_an_answer_is_for_the_machine_that_asked(homes: Homes) -> None:
     homes["thief"].call("id", "request")
 
     assert "not for this machine" in homes["thief"].call("id", "join", answer, code=1).err
-    assert "not copied whole" in homes["laptop"].call("id", "join", answer[:-1], code=1).err
+    for end in (-1, -2, -3, -4, -50):
+        assert "not copied whole" in homes["laptop"].call("id", "join", answer[:end], code=1).err
     assert "p2phub-answer-1" in homes["laptop"].call("id", "join", word, code=1).err
     homes["laptop"].call("id", "join", f"{answer[:60]}\n {answer[60:]}")  # as a mail program breaks it
     assert "already" in homes["laptop"].call("id", "request", code=1).err

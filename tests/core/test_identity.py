@@ -257,6 +257,7 @@ START = [sign_document(document(root=role(A), publish=role(A, B)), [A])]
 RETIRED = followed(START, publish=role(A), retired=(RetiredKey(B.public_key, 5),))
 DROPPED = followed(RETIRED, retired=())
 CLOSED = Epoch(B.public_key, 1, 5, bytes(32))
+ENDED = followed(RETIRED, retired=(RetiredKey(B.public_key, 0),), epochs=(CLOSED,))
 
 
 def test_a_retired_key_may_count_for_less_and_for_nothing() -> None:
@@ -267,6 +268,8 @@ def test_a_retired_key_may_count_for_less_and_for_nothing() -> None:
         DROPPED,
         followed(START, publish=role(A)),
         followed(RETIRED, retired=(RetiredKey(B.public_key, 0),), epochs=(CLOSED,)),
+        followed(ENDED, epochs=(msgspec.structs.replace(CLOSED, size=4),)),
+        followed(followed(ENDED, epochs=(msgspec.structs.replace(CLOSED, size=4),)), epochs=(), retired=()),
     ):
         open_identity(chain)
 
@@ -296,6 +299,14 @@ def taken_back() -> dict[str, list[SignedDocument]]:
         ),
         "the end of a log of a retired key is taken back": followed(closed, epochs=()),
         "the end of a log is taken back": followed(own, epochs=()),
+        "the end of a log of a retired key is moved on": followed(
+            ENDED, epochs=(msgspec.structs.replace(CLOSED, size=6),)
+        ),
+        "another end of as many records": followed(ENDED, epochs=(msgspec.structs.replace(CLOSED, root=b"1" * 32),)),
+        "an end that was taken back goes on": followed(
+            followed(ENDED, epochs=(msgspec.structs.replace(CLOSED, size=4),)), epochs=(CLOSED,)
+        ),
+        "the end of a log that goes on, earlier": followed(own, epochs=(msgspec.structs.replace(own_end, size=2),)),
         "the end of a log is moved": followed(own, epochs=(msgspec.structs.replace(own_end, size=4),)),
     }
 

@@ -22,7 +22,9 @@ from p2phub.core.identity import (
 )
 from p2phub.core.ids import PublicKey
 from p2phub.core.proposal import Proposal, open_proposal, propose, settle, sign_proposal
+from p2phub.core.records import log_id
 from p2phub.core.rotation import (
+    End,
     add_key,
     describe,
     recover,
@@ -62,7 +64,7 @@ def test_a_key_is_added_to_roles_and_can_publish_then() -> None:
 
 
 def test_a_retired_key_and_too_many_keys_are_not_added() -> None:
-    retired = remove_key(add_key(NEXT, B.public_key, ["publish"]), B.public_key, size=3)
+    retired = remove_key(add_key(NEXT, B.public_key, ["publish"]), B.public_key, End(3))
     many = tuple(sorted(values.key(f"many {number}").public_key for number in range(KEYS_MAX)))
     with pytest.raises(Conflict, match="never publishes again"):
         add_key(retired, B.public_key, ["publish"])
@@ -73,43 +75,71 @@ def test_a_retired_key_and_too_many_keys_are_not_added() -> None:
 def test_a_key_that_is_removed_is_retired_if_it_published() -> None:
     two = add_key(NEXT, B.public_key, ["publish", "fresh"])
 
-    assert remove_key(two, B.public_key, size=7) == replace(NEXT, retired=(RetiredKey(B.public_key, 7),))
-    assert remove_key(add_key(NEXT, B.public_key, ["root"]), B.public_key, size=7) == NEXT
+    assert remove_key(two, B.public_key, End(7)) == replace(NEXT, retired=(RetiredKey(B.public_key, 7),))
+    assert remove_key(add_key(NEXT, B.public_key, ["root"]), B.public_key, End(7)) == NEXT
 
 
 def test_less_may_count_of_a_retired_key_and_never_more() -> None:
     retired = replace(NEXT, retired=(RetiredKey(B.public_key, 7),))
 
-    assert remove_key(retired, B.public_key, size=2).retired == (RetiredKey(B.public_key, 2),)
+    assert remove_key(retired, B.public_key, End(2)).retired == (RetiredKey(B.public_key, 2),)
     with pytest.raises(Conflict, match="cannot become more"):
-        remove_key(retired, B.public_key, size=8)
+        remove_key(retired, B.public_key, End(8))
     with pytest.raises(Conflict, match="not named"):
-        remove_key(retired, C.public_key, size=0)
+        remove_key(retired, C.public_key, End(0))
+
+
+def test_the_log_of_a_retired_key_is_closed_where_its_records_are_known() -> None:
+    ends = {size: End(size, values.content(f"root {size}", 32)) for size in (0, 2, 3, 7)}
+    two = add_key(NEXT, B.public_key, ["publish"])
+    second = follow(FIRST, two, A)
+
+    def less(before: Identity, end: End) -> Identity:
+        return follow(before, remove_key(next_document(before, created=values.TIME), B.public_key, end), A)
+
+    closed = less(second, ends[7])
+    log = log_id(second.namespace, B.public_key)
+    assert closed.current.retired == (RetiredKey(B.public_key, 0),)
+    assert closed.closed[log].root == ends[7].root
+    assert (closed.size_max(log), closed.counted_of(B.public_key), closed.last_log_of(B.public_key)) == (7, 7, log)
+    # Whatever the key signs in the log that would come next.
+    assert closed.size_max(closed.log_of(B.public_key)) == 0
+    # Less may count later, and never more.
+    fewer = less(less(closed, ends[3]), ends[2])
+    assert (fewer.size_max(log), fewer.counted_of(B.public_key), fewer.last_log_of(B.public_key)) == (2, 2, log)
+    assert less(fewer, ends[0]).counted_of(B.public_key) == 0
+    for end in (ends[3], End(1)):
+        with pytest.raises(Conflict):
+            less(fewer, end)
+    # One that was retired without being closed is closed when more is known of it.
+    open_end = less(second, End(7))
+    assert open_end.size_max(log) == 7
+    assert less(open_end, ends[3]).closed[log].size == 3
 
 
 def test_a_role_is_never_left_without_enough_keys() -> None:
     with pytest.raises(Conflict, match="there would be 0"):
-        remove_key(NEXT, A.public_key, size=0)
+        remove_key(NEXT, A.public_key, End(0))
     both = set_threshold(set_root(add_key(NEXT, B.public_key, ["publish", "fresh"]), public(A, B)), "root", 2)
     with pytest.raises(Conflict, match="2 keys must sign as root"):
-        remove_key(both, A.public_key, size=0)
+        remove_key(both, A.public_key, End(0))
 
 
 def test_a_key_takes_the_place_of_another() -> None:
-    changed = replace_key(NEXT, A.public_key, B.public_key, ["root", "publish", "fresh"], size=4)
-    only = replace_key(NEXT, A.public_key, B.public_key, ["publish"], size=4)
+    changed = replace_key(NEXT, A.public_key, B.public_key, ["root", "publish", "fresh"], End(4))
+    only = replace_key(NEXT, A.public_key, B.public_key, ["publish"], End(4))
 
     assert roles_of(changed, B.public_key) == ["root", "publish", "fresh"]
     assert changed.retired == only.retired == (RetiredKey(A.public_key, 4),)
     assert roles_of(only, A.public_key) == ["root", "fresh"]
     follow(FIRST, changed, A, B)
     with pytest.raises(Conflict, match="in none of these roles"):
-        replace_key(NEXT, C.public_key, B.public_key, ["root"], size=0)
+        replace_key(NEXT, C.public_key, B.public_key, ["root"], End(0))
 
 
 def test_who_recovers_publishes_alone() -> None:
     before = add_key(add_key(NEXT, B.public_key, ["publish"]), C.public_key, ["publish"])
-    after = recover(before, C.public_key, sizes={A.public_key: 5})
+    after = recover(before, C.public_key, ends={A.public_key: End(5)})
 
     assert after.publish == after.fresh == Role((C.public_key,), 1)
     assert {each.key: each.size for each in after.retired} == {A.public_key: 5, B.public_key: 0}
@@ -130,9 +160,9 @@ def test_no_more_keys_are_retired_than_a_document_holds() -> None:
     many = [RetiredKey(key, 1) for key in keys]
     full = replace(add_key(NEXT, B.public_key, ["publish"]), retired=tuple(many))
 
-    assert remove_key(full, many[0].key, size=0).retired[0].size == 0
+    assert remove_key(full, many[0].key, End(0)).retired[0].size == 0
     with pytest.raises(Conflict, match="64 keys were retired"):
-        remove_key(full, B.public_key, size=0)
+        remove_key(full, B.public_key, End(0))
 
 
 def test_every_change_is_told() -> None:
@@ -192,7 +222,7 @@ def test_the_new_root_keys_have_to_sign_too() -> None:
 def test_a_proposal_that_lies_is_refused() -> None:
     opened = sign_proposal(propose(OF_THREE, WANTED), [A])
     (signature,) = opened.proposal.signatures
-    retired = follow(FIRST, remove_key(add_key(NEXT, B.public_key, ["publish"]), B.public_key, size=3), A)
+    retired = follow(FIRST, remove_key(add_key(NEXT, B.public_key, ["publish"]), B.public_key, End(3)), A)
     back = replace(next_document(retired, created=values.TIME), publish=Role(public(A, B), 1), retired=())
     lies = [
         replace(opened.proposal, signatures=(signature, signature)),

@@ -31,6 +31,7 @@ from p2phub.node.maps import refresh_maps
 from p2phub.node.node import Node
 from p2phub.node.publish import publish
 from p2phub.node.pulling import pull
+from p2phub.node.renewing import rotate
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, PROVEN_MAX, Consistency, Heads, Records, StoppedLog
 from p2phub.testing import values
 from p2phub.testing.hostile import Wrap, answering, on_answer, open_home, serving
@@ -362,3 +363,33 @@ async def test_a_log_shows_that_it_goes_on_from_what_it_was(nodes: list[Node]) -
     assert found[1] == Consistency(head(ONE).root, ())
     assert found[2:] == [None, None]
     assert too_long is None
+
+
+async def test_a_thief_who_signs_from_the_beginning_takes_nothing_away(nodes: list[Node], tmp_path: Path) -> None:
+    first, second, *_ = nodes
+    async with AsyncExitStack() as stack:
+        async with open_home(tmp_path / "owner") as made:
+            create_identity(made)
+        shutil.copytree(tmp_path / "owner", tmp_path / "thief")
+        (tmp_path / "thief" / "keys" / "node.key").unlink()
+        owner, thief = [await stack.enter_async_context(open_home(tmp_path / name)) for name in ("owner", "thief")]
+        for name in ("one", "two"):
+            await release(owner, tmp_path, name)
+        await release(thief, tmp_path, "forged")
+        assert await pull_from(first, owner) is None
+        assert await pull_from(second, thief) is None
+        # Whoever hears both histories lets neither count.
+        assert await pull_from(second, owner) is None
+        assert models(second) == set()
+        await on_disk(rotate, owner)
+        await release(owner, tmp_path, "three")
+        counted = {"one", "two", "three"}
+        for node in (first, second, second):
+            assert await pull_from(node, owner) is None
+        # And it comes too late with what it signs since.
+        await release(thief, tmp_path, "forged-2")
+        for node in (first, second):
+            await pull_from(node, thief)
+            await pull_from(node, owner)
+
+        assert models(owner) == models(first) == models(second) == counted
