@@ -161,12 +161,13 @@ def _show(as_json: bool) -> None:
     from p2phub.node.identity import own_identity, own_keys
     from p2phub.node.renewing import records_of
 
-    def look(node: Node) -> tuple[Identity, set[PublicKey], dict[PublicKey, int]]:
+    def look(node: Node) -> tuple[Identity, set[PublicKey], dict[PublicKey, int], bool]:
         found = own_identity(node)
         ours = own_keys(node)
-        return found, set(ours), {key: records_of(node, found, key) for key in found.publishers}
+        sizes = {key: records_of(node, found, key) for key in found.publishers}
+        return found, set(ours), sizes, node.store.splits.of(found.namespace) is not None
 
-    found, ours, sizes = with_node(look)
+    found, ours, sizes, is_split = with_node(look)
     if as_json:
         print_json({**facts_of(found), "here": sorted(ours & _named(found))})
         return
@@ -185,6 +186,8 @@ def _show(as_json: bool) -> None:
             say(f"           {role.threshold} of these {len(role.keys)} must sign")
     if document.domains:
         say(f"  domains  {', '.join(document.domains)}")
+    if is_split:
+        say("another document of one version was signed with your root keys: `p2phub trust conflicts`", err=True)
     _advise(found, ours)
 
 

@@ -127,6 +127,9 @@ async def explain_identity(node: Node, subject: Subject) -> list[Reason]:
     count = len(identity.chain)
     documents = "one identity document" if count == 1 else f"{count} identity documents, one after the other"
     found = [good(about, f"{subject.namespace} is proved by {documents}, signed by {keys}")]
+    if (split := await on_disk(node.store.splits.of, subject.namespace)) is not None:
+        text = f"its root keys signed two documents of version {split.version}; the one that came first counts here"
+        found.append(bad(about, text))
     if subject.name is not None and is_domain(subject.name):
         if subject.name in identity.current.domains:
             found.append(good(about, f"it claims {subject.name}"))

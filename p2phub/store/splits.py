@@ -33,6 +33,10 @@ class Splits:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def of(self, namespace: NamespaceId) -> KnownSplit | None:
+        """Return what is known of one namespace, None if it did not split."""
+        return next((split for split in self.all() if split.namespace == namespace), None)
+
     def all(self) -> list[KnownSplit]:
         """Return what is known, sorted by namespace."""
         with self._database.read() as connection:

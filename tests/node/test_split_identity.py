@@ -20,10 +20,12 @@ from p2phub.core.search import Query
 from p2phub.core.signing import SigningKey
 from p2phub.net.peerclient import open_peer
 from p2phub.node.conflicts import list_conflicts
+from p2phub.node.events import ignore
 from p2phub.node.maps import refresh_maps
 from p2phub.node.news import compose, take
 from p2phub.node.node import Node
 from p2phub.node.pulling import pull
+from p2phub.node.why import why
 from p2phub.testing import values
 from p2phub.testing.hostile import open_home, serving
 
@@ -96,6 +98,8 @@ async def test_who_heard_the_other_document_first_is_not_to_blame(nodes: tuple[N
         (conflict,) = await list_conflicts(node, None)
         assert (conflict.kind, conflict.namespace) == ("identity", str(FIRST.namespace))
         assert "version 2" in conflict.text
+        reasons = await why(node, str(FIRST.namespace), ignore)
+        assert any(each.verdict == "bad" and "two documents of version 2" in each.text for each in reasons)
 
 
 async def test_news_of_the_other_history_is_not_taken_and_not_punished(nodes: tuple[Node, Node]) -> None:
