@@ -79,6 +79,7 @@ def add_key(
         _add_key_file(target, roles, keys, no_passphrase, proposal, as_json)
         return
     assert request is not None
+    from p2phub.core.rotation import DOES
     from p2phub.node.identity import own_identity
     from p2phub.node.machines import add_key as work
     from p2phub.node.machines import parse_request
@@ -86,7 +87,8 @@ def add_key(
     asked = parse_request(word_of(request))
     wanted = roles or ("publish", "fresh")
     if not yes:
-        _confirm(f"may key {_spaced(str(asked.key))} {' and '.join(wanted)} for you? The other machine shows its key")
+        say(f"key {_spaced(str(asked.key))} … asks; the other machine shows its key: is it the same?", err=True)
+        _confirm(f"let it {' and '.join(DOES[role] for role in wanted)} for you?")
 
     def do(node: Node, extra: list[SigningKey]) -> tuple[Identity, Identity, str]:
         before = own_identity(node)

@@ -19,7 +19,7 @@ from .ids import PublicKey
 RoleName = Literal["root", "publish", "fresh"]
 ROLES: tuple[RoleName, ...] = ("root", "publish", "fresh")
 
-_DOES = {"root": "change this identity", "publish": "publish", "fresh": "say what is newest"}
+DOES: dict[str, str] = {"root": "change this identity", "publish": "publish", "fresh": "say what is newest"}  # by role
 
 
 class End(Struct, frozen=True):
@@ -155,9 +155,9 @@ def _describe_keys(before: IdentityDocument, after: IdentityDocument) -> Iterato
     keys = {key for document in (before, after) for name in ROLES for key in role_of(document, name).keys}
     for key in sorted(keys):
         had, has = roles_of(before, key), roles_of(after, key)
-        if gained := [_DOES[name] for name in has if name not in had]:
+        if gained := [DOES[name] for name in has if name not in had]:
             yield f"key {key} may {' and '.join(gained)}"
-        if lost := [_DOES[name] for name in had if name not in has]:
+        if lost := [DOES[name] for name in had if name not in has]:
             yield f"key {key} may no longer {' or '.join(lost)}"
 
 
@@ -165,7 +165,7 @@ def _describe_thresholds(before: IdentityDocument, after: IdentityDocument) -> I
     for name in ROLES:
         was, role = role_of(before, name).threshold, role_of(after, name)
         if was != role.threshold:
-            yield f"{role.threshold} of {len(role.keys)} keys must sign to {_DOES[name]}; before it was {was}"
+            yield f"{role.threshold} of {len(role.keys)} keys must sign to {DOES[name]}; before it was {was}"
 
 
 def _describe_retired(before: IdentityDocument, after: IdentityDocument) -> Iterator[str]:
