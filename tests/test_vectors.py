@@ -22,6 +22,7 @@ from p2phub.core.frames import HEADER_SIZE, Opener, Sealer, plaintext_size
 from p2phub.core.fresh import SignedFresh, open_fresh
 from p2phub.core.identity import Identity, SignedDocument, open_identity
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId, PublicKey
+from p2phub.core.lookalikes import alike
 from p2phub.core.merkle import FILE_TREE, LOG_TREE, TreeHash
 from p2phub.core.noderecord import open_node_record
 from p2phub.core.notes import COSIGNATURE, parse_note_key, split_note
@@ -30,6 +31,7 @@ from p2phub.core.records import NO_PREVIOUS, SKEW_MAX_S, Summary, log_id, open_e
 from p2phub.core.search import Query
 from p2phub.core.signing import SigningKey, check_public_key, check_signature, signed_message
 from p2phub.core.upstream import Foreign
+from p2phub.core.wellknown import parse_well_known
 from p2phub.core.witness import cosign, cosigned_by, format_request, parse_checkpoint, parse_request
 from p2phub.protocol import messages, talk
 from p2phub.protocol.witnessing import Cosigned, check_request
@@ -451,6 +453,12 @@ def test_names() -> None:
     for case in vectors["addresses"]:
         address = names.parse_address(case["text"])
         assert (address.node.hex(), address.host, address.port) == (case["node"], case["host"], case["port"])
+    for case in vectors["domain_files"]:
+        assert plain(parse_well_known(case["text"].encode())) == case["value"]
+    for case in vectors["invalid_domain_files"]:
+        assert not accepts(parse_well_known, case["text"].encode(), InvalidData), case["why"]
+    for case in vectors["look_alikes"]:
+        assert alike(case["name"], case["other"]) == case["how"]
     for case in vectors["invalid_addresses"]:
         assert not accepts(names.parse_address, case["text"], InvalidName), case
 

@@ -105,6 +105,23 @@ async def test_an_older_document_does_not_bring_back_a_claim(tmp_path: Path, mon
             assert (await names.prove(new, DOMAIN, ignore)).namespace == namespace
 
 
+async def test_a_node_that_lags_behind_does_not_have_the_last_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        open_home(tmp_path / "lab") as lab,
+        open_home(tmp_path / "old") as old,
+        open_home(tmp_path / "me", domains_at={DOMAIN: ("127.0.0.1", 1)}) as me,
+    ):
+        namespace = create_identity(lab).namespace
+        old.store.logs.add_identity(lab.store.logs.identity(namespace))
+        await claim_domain(lab, DOMAIN, [], ignore)
+        async with serving(old) as behind, serving(lab) as newest:
+            saying(monkeypatch, WellKnown(namespace, (behind, newest)))
+
+            assert (await names.prove(me, DOMAIN, ignore)).namespace == namespace
+
+
 async def test_a_running_node_asks_its_domains_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

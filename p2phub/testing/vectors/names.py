@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import cbor2
 from msgspec import Struct
 
-from p2phub.core import encoding, merkle, names
+from p2phub.core import encoding, lookalikes, merkle, names
 from p2phub.core.checkpoint import sign_head
 from p2phub.core.filetree import ChunkList, pack
 from p2phub.core.gates import Gate, sign_receipt
@@ -14,6 +16,7 @@ from p2phub.core.merkle import LOG_TREE
 from p2phub.core.noderecord import sign_node_record
 from p2phub.core.origins import url_of_path
 from p2phub.core.records import log_id
+from p2phub.core.wellknown import parse_well_known
 from p2phub.protocol import messages
 from p2phub.testing import values
 
@@ -66,6 +69,40 @@ def name_texts() -> Json:
             {"text": f"p2phub://{node}@2001:db8::1:7447", "why": "IPv6 without brackets"},
             {"text": f"p2phub://{node}@[fe80::1%eth0]:7447", "why": "a zone"},
             {"text": f"{address}/", "why": "something follows"},
+        ],
+        **_domain_files(namespace, address),
+        "look_alikes": [
+            {"name": name, "other": other, "how": lookalikes.alike(name, other)} for name, other in _LOOK_ALIKES
+        ],
+    }
+
+
+_LOOK_ALIKES = [
+    ("1ab.example", "lab.example"), ("lab.exarnple", "lab.example"), ("xn--lb-7kc.example", "lab.example"),
+    ("lab.exampel", "lab.example"), ("lab.example.evil.example", "lab.example"), ("institute.com", "institute.edu"),
+    ("lab.com", "lab.edu"), ("bob", "rob"), ("lab.example", "lab.example"), ("owl.example", "lab.example"),
+]  # fmt: skip
+
+
+def _domain_files(namespace: str, address: names.Address) -> Json:
+    good = [{"p2phub": 1, "namespace": namespace}, {"p2phub": 1, "namespace": namespace, "nodes": [str(address)] * 16}]
+    bad = {
+        "another number": {"p2phub": 2, "namespace": namespace},
+        "no number": {"namespace": namespace},
+        "no namespace": {"p2phub": 1},
+        "a petname": {"p2phub": 1, "namespace": "lab"},
+        "another field": {"p2phub": 1, "namespace": namespace, "name": "lab"},
+        "17 nodes": {"p2phub": 1, "namespace": namespace, "nodes": [str(address)] * 17},
+        "a node without its id": {"p2phub": 1, "namespace": namespace, "nodes": ["192.0.2.1:7447"]},
+        "null": {"p2phub": 1, "namespace": namespace, "nodes": None},
+    }
+    return {
+        "domain_files": [
+            {"text": text, "value": parse_well_known(text.encode())} for text in (json.dumps(file) for file in good)
+        ],
+        "invalid_domain_files": [
+            *({"text": json.dumps(file), "why": why} for why, file in bad.items()),
+            {"text": json.dumps(good[0]) + "}", "why": "something follows"},
         ],
     }
 
