@@ -12,7 +12,7 @@ from p2phub.core.errors import InvalidName, NotFound, Offline
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.limits import Limit
 from p2phub.core.manifest import Manifest
-from p2phub.core.names import HashRef, is_namespace_id, parse_reference
+from p2phub.core.names import HashRef, parse_reference
 from p2phub.core.private import Grantee
 from p2phub.core.records import (
     Approve,
@@ -46,7 +46,7 @@ from .disk import on_disk
 from .events import Tell, ignore
 from .housekeeping import kept_manifests
 from .identity import own_namespace
-from .names import find
+from .names import find, find_alone
 from .node import Node
 from .opened import Opened
 from .opening import open_sealed
@@ -145,12 +145,11 @@ async def log_lines(node: Node, name: str, tell: Tell = ignore) -> list[LogLine]
 
 async def _whose(node: Node, name: str, tell: Tell) -> tuple[NamespaceId, str | None]:
     """Return the publisher that `name` is about, and the model of his; None: all."""
-    reference = None if is_namespace_id(name) else parse_reference(name)
+    if (alone := await find_alone(node, name, tell)) is not None:
+        return alone, None
+    reference = parse_reference(name)
     if isinstance(reference, HashRef):
         raise NotFound(f"{name} is a hash; a log belongs to a name")
-    is_bound = await on_disk(lambda: node.store.bindings.get(name) is not None)
-    if reference is None or (reference.namespace is None and is_bound):
-        return await find(node, name, tell), None
     try:
         return await find_namespace(node, reference, tell), reference.model
     except InvalidName:

@@ -85,6 +85,17 @@ async def find(node: Node, name: str, tell: Tell) -> NamespaceId:
     return meaning(binding)
 
 
+async def find_alone(node: Node, text: str, tell: Tell) -> NamespaceId | None:
+    """Return the publisher that a single word means: an id or a pinned name. None: it may be a model of one's own.
+
+    Raises BindingChanged.
+    """
+    if is_namespace_id(text):
+        return NamespaceId.parse(text)
+    is_pinned = await on_disk(lambda: node.store.bindings.get(text) is not None)
+    return await find(node, text, tell) if is_pinned else None
+
+
 async def _first_use(node: Node, domain: str, tell: Tell) -> Binding:
     if node.settings.offline:
         raise Offline(f"{domain} was not used here before, and it cannot be asked: the network is switched off")

@@ -18,7 +18,7 @@ from p2phub.core.access import ANYBODY
 from p2phub.core.choices import PLEDGE_DAYS_MAX, PLEDGE_REPLICAS_MAX
 from p2phub.core.errors import AccessDenied, InvalidName, NotFound
 from p2phub.core.ids import LogId, ManifestId, NamespaceId, NodeId
-from p2phub.core.names import NameRef, is_namespace_id, parse_reference
+from p2phub.core.names import NameRef, parse_reference
 from p2phub.core.pledges import Subject
 from p2phub.core.records import Pledge, Record, Unpledge
 from p2phub.protocol.pledges import Shares, share_out
@@ -29,6 +29,7 @@ from .disk import on_disk
 from .events import Tell
 from .federations import Membership, covered, memberships
 from .identity import own_identity, own_namespace, publish_record
+from .names import find_alone
 from .node import Node
 from .resolve import find_namespace, resolve
 from .results import PledgeInfo, Pledger, PledgeState
@@ -251,8 +252,8 @@ def _is_gone(node: Node, other: NodeId) -> bool:
 
 async def _subject(node: Node, text: str, tell: Tell) -> Subject:
     """Return what `text` names: a namespace, a repository, or one revision. Raises NotFound, InvalidName."""
-    if is_namespace_id(text):
-        return Subject(publisher=NamespaceId.parse(text))
+    if (alone := await find_alone(node, text, tell)) is not None:
+        return Subject(publisher=alone)
     reference = parse_reference(text) if not text.startswith("hf://") else None
     if not isinstance(reference, NameRef) or reference.revision is not None:
         target = await resolve(node, text, tell, refresh=True)

@@ -9,6 +9,18 @@ from ..events import Tell
 from ..handlers import Handlers
 from ..node import Node
 from ..operations import (
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from . import federating
+from .disk import on_disk
+from .events import Tell
+from .federatedgrants import PREFIX
+from .federations import membership_of, memberships
+from .identity import own_namespace
+from .names import find
+from .node import Node
+from .operations import (
     FederationAccept,
     FederationInvite,
     FederationJoin,
@@ -22,7 +34,7 @@ from ..results import FederationInfo, InviteInfo
 
 
 async def _invite(node: Node, op: FederationInvite, tell: Tell) -> InviteInfo:
-    whom = NamespaceId.parse(op.namespace) if op.namespace else None
+    whom = await find(node, op.namespace, tell) if op.namespace else None
     return await federating.invite(node, op.name, whom=whom, days=op.days, terms=op.terms)
 
 
@@ -51,7 +63,7 @@ async def _set_terms(node: Node, op: FederationSetTerms, tell: Tell) -> Federati
 
 
 async def _remove(node: Node, op: FederationRemove, tell: Tell) -> FederationInfo:
-    return await federating.remove(node, op.name, NamespaceId.parse(op.namespace))
+    return await federating.remove(node, op.name, await find(node, op.namespace, tell))
 
 
 HANDLERS: Handlers = {
