@@ -85,6 +85,20 @@ async def find(node: Node, name: str, tell: Tell) -> NamespaceId:
     return meaning(binding)
 
 
+def find_public(node: Node, name: str) -> NamespaceId:
+    """Return the publisher that `name` means to everybody: an id, or a domain that is pinned here and that he claims.
+
+    Nobody is asked, nothing is pinned, and the names that the owner gave are his own. Raises NotFound, InvalidName.
+    """
+    if is_namespace_id(name):
+        return NamespaceId.parse(name)
+    check_namespace(name)
+    binding = node.store.bindings.get(name) if is_domain(name) else None
+    if binding is None or binding.offered is not None or not _claims(node, binding.namespace, name):
+        raise NotFound(f"no publisher is known here by the name '{name}'")
+    return binding.namespace
+
+
 async def find_alone(node: Node, text: str, tell: Tell) -> NamespaceId | None:
     """Return the publisher that a single word means: an id or a pinned name. None: it may be a model of one's own.
 

@@ -17,11 +17,17 @@ from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.errors import InvalidName
 from p2phub.core.ids import ManifestId
 from p2phub.gateway.public import PublicDoor, public_hosts
+from p2phub.net import web
 from p2phub.net.localdoor import bind_local, serve_local
+from p2phub.node import names
+from p2phub.node.claiming import claim_domain
 from p2phub.node.events import ignore
 from p2phub.node.node import Node
 from p2phub.node.reading import Readings
+from p2phub.node.replicate import ask_for_news
 from p2phub.node.syncing import ask_for_news
+from p2phub.node.trust import add_name
+from p2phub.testing.domain import Domain
 from p2phub.testing.hostile import counting, open_home, serving
 
 
@@ -140,6 +146,39 @@ async def test_nobody_is_asked_and_nothing_is_fetched_on_its_account(
     assert statuses["/api/models?full=true"] == 200
     assert listed == []
     assert asked == {}
+
+
+async def test_a_stranger_cannot_have_domains_asked_and_sees_no_petnames(
+    copy_of: Callable[[str], Path], shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web._tls.cache_clear()
+    with Domain(tmp_path / "web") as domain:
+        monkeypatch.setenv("SSL_CERT_FILE", domain.environment["SSL_CERT_FILE"])
+        domain.name_publisher(shelf.namespace)
+        place = {"lab.example": ("127.0.0.1", domain.server.port)}
+        async with open_home(copy_of("here"), domains_at=place) as node, open_public(node) as client:
+
+            async def statuses() -> list[int]:
+                those = ("lab.example", "bob", "evil.example")
+                return [(await client.get(f"/api/models/{name}/parrot")).status_code for name in those]
+
+            async def listed(author: str) -> list[str]:
+                return [row["id"] for row in (await client.get("/api/models", params={"author": author})).json()]
+
+            await claim_domain(node, "lab.example", [], ignore)
+            await add_name(node, "bob", shelf.namespace, ignore)
+            unpinned = await statuses()
+            asked, pinned = domain.asked, [binding.name for binding in node.store.bindings.all()]
+            await add_name(node, "lab.example", None, ignore)
+            monkeypatch.setattr(names, "CHECKED_S", 0.0)
+            known = await statuses()
+
+            assert unpinned == [404, 404, 404]
+            assert (asked, pinned) == (0, ["bob"])
+            assert known == [200, 404, 404]
+            assert domain.asked == 1
+            assert await listed("lab.example") == ["lab.example/parrot"]
+            assert await listed("bob") == []
 
 
 async def test_a_file_that_is_missing_here_is_not_fetched_for_a_stranger(

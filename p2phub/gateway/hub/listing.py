@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from p2phub.core.choices import Kind
-from p2phub.core.errors import HubError, InvalidData, NotFound, Offline
+from p2phub.core.errors import HubError, InvalidData
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import Manifest
 from p2phub.core.search import (
@@ -25,8 +25,6 @@ from p2phub.core.search import (
     Sort,
 )
 from p2phub.node.disk import on_disk
-from p2phub.node.events import ignore
-from p2phub.node.names import find
 from p2phub.node.node import Node
 
 from .audience import Audience
@@ -94,11 +92,8 @@ class ListingRequests:
             raise Refusal(400, f"cannot sort by {sort}")
         author = value(fields, "author")
         publisher: NamespaceId | None = None
-        if author:
-            try:
-                publisher = await find(self._node, author, ignore)
-            except (NotFound, Offline):
-                return None
+        if author and (publisher := await self._lookup.publisher(author)) is None:
+            return None
         # Nothing here is gated, run by others, or known to an app.
         if is_true(fields, "gated") or {name for name, _ in fields} & {"inference", "inference_provider", "apps"}:
             return None

@@ -23,6 +23,7 @@ from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.names import NameRef, check_revision, is_hash_prefix, is_version, parse_reference
 from p2phub.node.disk import on_disk
 from p2phub.node.events import Event, Notice, ignore
+from p2phub.node.names import find_public
 from p2phub.node.node import Node
 from p2phub.node.opened import Opened
 from p2phub.node.opening import require_opened
@@ -152,6 +153,8 @@ class Lookup:
 
     async def _namespace(self, reference: NameRef) -> NamespaceId:
         """Return the publisher that is meant. Raises as `find_namespace`; a domain that takes long is not believed."""
+        if self._audience is Audience.PUBLIC:
+            return await on_disk(find_public, self._node, reference.namespace or "")
         try:
             with trio.move_on_after(NAME_TIMEOUT_S):
                 return await find_namespace(self._node, reference, _log_notice)
@@ -161,6 +164,13 @@ class Lookup:
         error = DomainError(f"{reference.namespace} did not answer within {NAME_TIMEOUT_S:.0f} s")
         self._node.naming.note_failure(reference.namespace or "", error)
         raise error
+
+    async def publisher(self, name: str) -> NamespaceId | None:
+        """Return the publisher that a client calls `name`, None if nobody is called so here. Raises Refusal."""
+        try:
+            return await self._namespace(parse_name(f"{name}/x"))
+        except (NotFound, Offline):
+            return None
 
     async def known(self, kind: Kind, name: str) -> Repository:
         """Return the repository as it is known here, without asking peers. Raises Refusal."""
