@@ -15,6 +15,7 @@ from p2phub.core.names import (
     is_version,
     parse_reference,
 )
+from p2phub.core.private import Repository
 from p2phub.core.upstream import parse_foreign
 from p2phub.net.peerclient import PeerClient
 
@@ -65,8 +66,11 @@ async def resolve(node: Node, text: str, tell: Tell, *, refresh: bool) -> Target
     namespace = await find_namespace(node, reference, tell)
     target = await on_disk(_look_up, node, text, reference, namespace)
     moving = reference.revision is None or not (is_version(reference.revision) or is_hash_prefix(reference.revision))
+    repository = Repository(namespace, reference.model)
     if refresh and not node.settings.offline and (target is None or moving):
-        await ask_for_news(node, tell, timeout_s=SYNC_TIMEOUT_S, about=(namespace,))
+        # No statement tells of a private repository, and no peer is asked about one.
+        about = () if await on_disk(node.store.private.is_private, repository) else (namespace,)
+        await ask_for_news(node, tell, timeout_s=SYNC_TIMEOUT_S, about=about)
         target = await on_disk(_look_up, node, text, reference, namespace)
     if target is None:
         tell_missing(await on_disk(freshness_of, node.store, namespace), tell)
@@ -75,7 +79,7 @@ async def resolve(node: Node, text: str, tell: Tell, *, refresh: bool) -> Target
         # Who wrote a name that he pinned means just that publisher; an id tells nobody anything.
         for warning in await on_disk(model_warnings, node, namespace, reference.model):
             tell(Notice(warning))
-    if refresh and moving:
+    if refresh and moving and not await on_disk(node.store.private.is_private, repository):
         await tell_freshness(node, namespace, str(reference), tell)
     if target.version and (message := await on_disk(_yank_message, node, target)) is not None:
         why = f": {message}" if message else ""

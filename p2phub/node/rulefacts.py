@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from p2phub.core.fresh import missing
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import Manifest
+from p2phub.core.private import Repository
 from p2phub.core.rules import Consent, Facts, Rules, judge
 from p2phub.store.store import Store
 
@@ -55,6 +56,9 @@ def vouched(
     """
     publisher = facts.publisher
     if publisher is None or publisher == own:
+        return facts
+    if model is not None and store.private.is_private(Repository(publisher, model)):
+        # Its log is shown to some alone: no witness may know of it, and no statement does.
         return facts
     if rules.fresh.max_age_days is not None and moving:
         freshness = freshness_of(store, publisher)

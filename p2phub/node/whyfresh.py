@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from p2phub.core.fresh import WARN_S, describe_age, missing
 from p2phub.core.ids import LogId
+from p2phub.core.private import Repository
 from p2phub.store.store import Store
 
 from .disk import on_disk
@@ -25,6 +26,8 @@ async def explain_freshness(node: Node, subject: Subject) -> list[Reason]:
     about = "newest"
     if subject.namespace is None or subject.namespace == await on_disk(own_namespace, node):
         return []
+    if await on_disk(_is_private, node.store, subject.target):
+        return [off(about, "it is private: no statement tells of it")]
     freshness = await on_disk(freshness_of, node.store, subject.namespace)
     found = [bad(about, text) for text in missing(freshness)]
     age = freshness.age_s(node.clock())
@@ -47,6 +50,8 @@ async def explain_witnesses(node: Node, subject: Subject) -> list[Reason]:
     witnesses = [each.key for each in await on_disk(node.store.witnesses.all)]
     if not witnesses:
         return [off(about, "you count on no witness: `p2phub witness add` names one")]
+    if await on_disk(_is_private, node.store, subject.target):
+        return [off(about, "it is private: no witness may know of it")]
     place = await on_disk(record_of, node.store, subject.target) if subject.target else None
     if place is None:
         return []
@@ -71,6 +76,12 @@ def record_of(store: Store, target: Target) -> tuple[LogId, int] | None:
         releases = store.listing.releases(target.namespace, target.model)
         return next(((log, index) for manifest, log, index in releases if manifest == target.manifest), None)
     return (claim.log, claim.index) if claim else None
+
+
+def _is_private(store: Store, target: Target | None) -> bool:
+    if target is None or target.namespace is None or target.model is None:
+        return False
+    return store.private.is_private(Repository(target.namespace, target.model))
 
 
 def _day(seconds: int) -> str:

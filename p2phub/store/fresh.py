@@ -94,7 +94,10 @@ class Statements:
         return row is not None and row["time"] > since
 
     def publishers_of_what_is_here(self) -> list[NamespaceId]:
-        """Return the publishers of manifests that are pinned or in the store, those of pinned ones first."""
+        """Return the publishers of manifests that are pinned or in the store, those of pinned ones first.
+
+        Private repositories are left out: nobody is asked about them, and no statement tells of them.
+        """
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT identities.namespace, min(pins.manifest IS NULL) AS loose FROM manifests"
@@ -103,6 +106,8 @@ class Statements:
                 " AND r.manifest = manifests.manifest"
                 " JOIN repositories ON repositories.number = r.repository"
                 " JOIN identities ON identities.number = repositories.publisher"
+                " WHERE NOT EXISTS (SELECT 1 FROM private_logs AS p"
+                " WHERE p.namespace = identities.namespace AND p.model = repositories.model)"
                 " GROUP BY identities.namespace ORDER BY loose, identities.namespace LIMIT ?",
                 (PUBLISHERS_MAX,),
             ).fetchall()

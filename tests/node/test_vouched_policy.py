@@ -18,7 +18,8 @@ from p2phub.core.signing import SigningKey
 from p2phub.node.dispatch import run
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch, locate
-from p2phub.node.identity import create_identity
+from p2phub.node.fresh import take
+from p2phub.node.identity import create_identity, own_identity
 from p2phub.node.node import Node
 from p2phub.node.operations import CheckRules
 from p2phub.node.publish import publish
@@ -91,6 +92,23 @@ async def test_a_publisher_who_never_stated_anything_is_refused_where_the_policy
 
         with pytest.raises(AccessDenied, match=r"of the last day that nothing newer is there, and there is none"):
             await fetch(it.reader, it.name, ignore, to=tmp_path / "first")
+
+
+async def test_a_name_of_which_something_newer_is_withheld_is_refused(tmp_path: Path) -> None:
+    async with shop(tmp_path) as it:
+        it.policy("[fresh]\nmax_age_days = 7\n")
+        await fetch(it.reader, it.name, ignore, to=tmp_path / "first")
+        (tmp_path / "files" / "README.md").write_text("# Parrot, repaired\n")
+        await publish(it.node, tmp_path / "files", "parrot@1.0.1", ignore)
+        namespace = own_identity(it.node).namespace
+        newest = it.node.store.fresh.get(namespace)
+        assert newest is not None
+        it.reader.store.peers.remove(it.node.id)
+        take(it.reader.store, namespace, newest, now=it.reader.clock())
+
+        with pytest.raises(AccessDenied, match=r"the publisher stated 2 records of log .*, here are 1"):
+            await fetch(it.reader, it.name, ignore, to=tmp_path / "second")
+        await fetch(it.reader, f"{it.name}@1.0.0", ignore, to=tmp_path / "third")
 
 
 async def test_what_no_witness_vouches_for_is_refused(tmp_path: Path) -> None:
