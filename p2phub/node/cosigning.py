@@ -134,7 +134,13 @@ def _note_lines(node: Node, own: OwnHead, lines: Sequence[NoteLine]) -> None:
     before = own.head
     if stated is not None and (stated.head.size, stated.head.root) == (own.head.size, own.head.root):
         before = stated.head
-    node.store.fresh.note_lines(own.namespace, with_lines(before, sorted(lines, key=lambda line: line.name)))
+    lines = sorted(lines, key=lambda line: line.name)
+    try:
+        head = with_lines(before, lines)
+    except InvalidData:
+        # It has lines of witnesses that are asked no longer; those that are have room.
+        head = with_lines(own.head, lines)
+    node.store.fresh.note_lines(own.namespace, head)
 
 
 async def _ask_noted(node: Node, witness: KnownWitness, own: OwnHead) -> NoteLine | None:

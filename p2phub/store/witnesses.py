@@ -6,10 +6,13 @@ from sqlite3 import Row
 
 from msgspec import Struct
 
-from p2phub.core.errors import Conflict, NotFound
+from p2phub.core.errors import Conflict, InvalidName, NotFound
 from p2phub.core.notes import COSIGNATURE, NoteKey, parse_note_key
 
 from .database import Database
+
+ASKED_MAX = 16  # witnesses that are asked: their lines must fit into a head; spec/witness.md §5
+ASKED_NAME_MAX = 100  # characters of the name of one
 
 
 class KnownWitness(Struct, frozen=True):
@@ -31,11 +34,15 @@ class Witnesses:
     def add(self, key: NoteKey, place: str | None) -> None:
         """Note a witness; one that is known by this key is asked at `place` from now on.
 
-        Raises Conflict if the key is known under another name: it would count twice.
+        Raises Conflict if the key is known under another name (it would count twice), or if too many are asked.
         """
+        if place and len(key.name) > ASKED_NAME_MAX:
+            raise InvalidName(f"the name of a witness that is asked has at most {ASKED_NAME_MAX} characters")
         with self._database.write() as connection:
-            for row in connection.execute("SELECT * FROM witnesses").fetchall():
-                known = _known(row)
+            others = [each for each in _all(connection.execute("SELECT * FROM witnesses").fetchall())]
+            if place and sum(each.place is not None and each.key != key for each in others) >= ASKED_MAX:
+                raise Conflict(f"{ASKED_MAX} witnesses are asked already", hint="`p2phub witness rm` forgets one")
+            for known in others:
                 if known.key.key == key.key and known.key != key:
                     raise Conflict(f"the witness {known.key.name} has the same key as {key.name}")
             connection.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 
 import pytest
 from hypothesis import given
@@ -237,3 +238,31 @@ def test_one_key_under_two_names_does_not_count_twice() -> None:
 def test_a_quorum_of_more_than_there_are_is_refused() -> None:
     with pytest.raises(InvalidName):
         quorum(2, ("w1", ALICE))
+
+
+@given(st.binary(max_size=400))
+def test_whatever_comes_is_a_note_or_refused(data: bytes) -> None:
+    for parse in (split_note, parse_request):
+        with contextlib.suppress(InvalidData):
+            parse(data)
+
+
+@given(at=st.integers(0, 10_000), byte=st.integers(0, 255), request=st.booleans())
+def test_a_note_with_another_byte_is_another_note_or_refused(at: int, byte: int, request: bool) -> None:
+    good = (c2sp.SPEC_REQUEST if request else c2sp.LIVE).encode()
+    changed = bytearray(good)
+    changed[at % len(good)] = byte
+
+    with contextlib.suppress(InvalidData):
+        if request:
+            assert format_request(parse_request(bytes(changed))) == bytes(changed)
+        else:
+            text, lines = split_note(bytes(changed))
+            assert text + b"\n" + "".join(line.text for line in lines).encode() == bytes(changed)
+            parse_checkpoint(text)
+
+
+@given(st.text(max_size=100))
+def test_whatever_is_typed_is_a_key_or_refused(text: str) -> None:
+    with contextlib.suppress(InvalidName):
+        parse_note_key(text, type_=COSIGNATURE)

@@ -16,7 +16,7 @@ from test_fresh import LAPTOP, NOW, give, head, history, identity_of, publisher,
 
 from p2phub.core import merkle
 from p2phub.core.checkpoint import Head, sign_head
-from p2phub.core.errors import InvalidName
+from p2phub.core.errors import Conflict, InvalidName
 from p2phub.core.ids import LogId
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.names import Address
@@ -405,3 +405,29 @@ async def test_why_says_that_something_newer_is_withheld(tmp_path: Path) -> None
 
         (text,) = found["newest bad"]
         assert "the publisher stated 9 records" in text
+
+
+async def test_as_many_witnesses_are_asked_as_their_lines_fit_into_a_head(tmp_path: Path) -> None:
+    async with publisher(tmp_path) as node:
+        keys = [SigningKey(bytes([number]) * 32) for number in range(1, 18)]
+        names = [NoteKey(f"{'w' * 97}{number:03}", COSIGNATURE, key.public_key) for number, key in enumerate(keys)]
+
+        def answer(request: AddCheckpoint) -> tuple[int, str, bytes]:
+            both = zip(names, keys, strict=True)
+            return 200, "text/plain", b"".join(line_of(request, name=name.name, key=key) for name, key in both)
+
+        with web_witness(answer) as url:
+            for name in names[:16]:
+                assert (await witnesses.add(node, AddWitness(str(name), url), ignore)).problem is None
+            with pytest.raises(Conflict, match=r"16 witnesses are asked already"):
+                await witnesses.add(node, AddWitness(str(names[16]), url), ignore)
+            await witnesses.add(node, AddWitness(str(names[16])), ignore)  # counted alone
+
+            assert len(witnessed_by(node.store, own_log(node), 0, names)) == 16
+            # Another one in the place of one that is asked no longer.
+            await witnesses.remove(node, RemoveWitness(names[0].name), ignore)
+            await witnesses.add(node, AddWitness(str(names[16]), url), ignore)
+            assert names[16] in witnessed_by(node.store, own_log(node), 0, names)
+            too_long = NoteKey("w" * 101, COSIGNATURE, LAPTOP.public_key)
+            with pytest.raises(InvalidName):
+                await witnesses.add(node, AddWitness(str(too_long), url), ignore)
