@@ -23,7 +23,7 @@ from p2phub.core.fresh import RENEW_S
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.names import parse_address
-from p2phub.core.notes import NoteLine, parse_lines
+from p2phub.core.notes import NoteKey, NoteLine, parse_lines
 from p2phub.core.origins import parse_url
 from p2phub.core.witness import AddCheckpoint, check_cosignature, format_request
 from p2phub.net.connection import one_line
@@ -36,7 +36,7 @@ from p2phub.store.witnesses import KnownWitness
 
 from .calling import call_peer, converse
 from .disk import on_disk
-from .fresh import must_state, state_newest
+from .fresh import must_state, state_newest, vouched_sizes
 from .identity import own_publisher
 from .news import compose
 from .node import Node
@@ -47,6 +47,7 @@ TRIES = 4  # of one head with one witness: it may say that it knows another size
 TURNS = 16  # witnesses that are asked at once
 LOOK_S = 3600.0  # seconds between looks whether the own statement is old
 RETRY_S = (5.0, 30.0, 120.0, 600.0)  # seconds until witnesses that did not cosign are asked again; then always the last
+NEVER = (0, 0)  # records vouched for, and when
 SETTLE_S = 0.5  # seconds after a record: several that come together are cosigned at once
 
 
@@ -57,6 +58,7 @@ class OwnHead(Struct, frozen=True):
     key: PublicKey
     head: Head
     leaves: Sequence[bytes]
+    vouched: dict[NoteKey, tuple[int, int]]  # records that each witness vouched for, and when
 
 
 async def vouch(node: Node) -> None:
@@ -93,7 +95,7 @@ async def collect(node: Node, *, names: Sequence[str] = ()) -> bool:
         witness
         for witness in known
         if witness.place is not None
-        and (str(witness.key) in names if names else _is_due(witness, own.head.size, since))
+        and (str(witness.key) in names if names else own.vouched.get(witness.key, NEVER) < (own.head.size, since))
     ]
     lines: list[NoteLine] = []
     turns = trio.CapacityLimiter(TURNS)
@@ -112,10 +114,6 @@ async def collect(node: Node, *, names: Sequence[str] = ()) -> bool:
     return len(lines) == len(wanted)
 
 
-def _is_due(witness: KnownWitness, size: int, since: float) -> bool:
-    return witness.size != size or witness.answered is None or witness.answered < since
-
-
 def _own_head(node: Node) -> OwnHead | None:
     try:
         identity, key = own_publisher(node)
@@ -124,8 +122,14 @@ def _own_head(node: Node) -> OwnHead | None:
     state = node.store.logs.state(identity.log_of(key.public_key))
     if state is None or not state.head or node.store.forks.is_stopped(state.log):
         return None
-    leaves = node.store.logs.leaves(state.log, state.size)
-    return OwnHead(identity.namespace, key.public_key, parse_head(state.head), leaves)
+    witnesses = [witness.key for witness in node.store.witnesses.all()]
+    return OwnHead(
+        identity.namespace,
+        key.public_key,
+        parse_head(state.head),
+        node.store.logs.leaves(state.log, state.size),
+        vouched_sizes(node.store, state.log, witnesses),
+    )
 
 
 def _note_lines(node: Node, own: OwnHead, lines: Sequence[NoteLine]) -> None:
@@ -157,7 +161,7 @@ async def _ask_noted(node: Node, witness: KnownWitness, own: OwnHead) -> NoteLin
 
 async def _ask(node: Node, witness: KnownWitness, own: OwnHead) -> NoteLine:
     """Return the line of a witness for the own head. Raises HubError that says why there is none."""
-    old = min(witness.size, own.head.size)
+    old = min(own.vouched.get(witness.key, NEVER)[0], own.head.size)
     is_introduced = False
     for _ in range(TRIES):
         proof = await on_disk(merkle.consistency_proof, LOG_TREE, own.leaves, old)

@@ -270,6 +270,17 @@ def witnessed_by(store: Store, log_id: LogId, index: int, witnesses: Iterable[No
     return found
 
 
+def vouched_sizes(store: Store, log_id: LogId, witnesses: Iterable[NoteKey]) -> dict[NoteKey, tuple[int, int]]:
+    """Return how many records of a log each of `witnesses` vouched for, as was stated, and when, since 1970."""
+    stated, wanted = store.fresh.stated_head(log_id), list(witnesses)
+    found: dict[NoteKey, tuple[int, int]] = {}
+    heads = [stated.cosigned, stated.head] if stated is not None else []
+    for head in (each for each in heads if each is not None):
+        for witness, time in cosigned_by(head.text, wanted).items():
+            found[witness] = max((head.size, time), found.get(witness, (0, 0)))
+    return found
+
+
 def _heads_with_lines(store: Store, state: LogState) -> list[Head]:
     """Return the heads of a log that may have lines of witnesses: as its publisher stated them, and as it came."""
     stated = store.fresh.stated_head(state.log)

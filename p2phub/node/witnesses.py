@@ -9,10 +9,11 @@ from p2phub.core.notes import COSIGNATURE, parse_note_key
 from p2phub.core.origins import parse_url
 from p2phub.store.witnesses import KnownWitness
 
-from .confirm import own_confirmations
+from .confirm import own_confirmations, own_log
 from .cosigning import collect
 from .disk import on_disk
 from .events import Tell
+from .fresh import vouched_sizes
 from .identity import own_identity
 from .node import Node
 from .operations import AddWitness, ListWitnesses, RemoveWitness
@@ -27,8 +28,8 @@ async def add(node: Node, op: AddWitness, tell: Tell) -> WitnessInfo:
     await on_disk(node.store.witnesses.add, key, op.place)
     if op.place is not None and not node.settings.offline:
         await collect(node, names=(str(key),))
-    (added,) = [each for each in await on_disk(node.store.witnesses.all) if each.key == key]
-    return _info(added)
+    (added,) = [each for each in await on_disk(_infos, node) if each.key == str(key)]
+    return added
 
 
 async def show(node: Node, op: ListWitnesses, tell: Tell) -> Witnesses:
@@ -61,12 +62,18 @@ def _show(node: Node) -> Witnesses:
     own_records, _ = own_confirmations(node)
     witness = node.witness
     return Witnesses(
-        [_info(each) for each in node.store.witnesses.all()],
+        _infos(node),
         own_records,
         _stated(node),
         str(witness.key) if witness else None,
         witness.count() if witness else 0,
     )
+
+
+def _infos(node: Node) -> list[WitnessInfo]:
+    known, own = node.store.witnesses.all(), own_log(node)
+    vouched = vouched_sizes(node.store, own, [each.key for each in known]) if own else {}
+    return [_info(each, vouched.get(each.key)) for each in known]
 
 
 def _stated(node: Node) -> int | None:
@@ -77,7 +84,7 @@ def _stated(node: Node) -> int | None:
     return read_fresh(signed).time if signed else None
 
 
-def _info(witness: KnownWitness) -> WitnessInfo:
-    return WitnessInfo(
-        witness.key.name, str(witness.key), witness.place, witness.size, witness.answered, witness.problem
-    )
+def _info(witness: KnownWitness, vouched: tuple[int, int] | None = None) -> WitnessInfo:
+    """vouched: for how many records of the own log, and when."""
+    size, answered = vouched or (0, None)
+    return WitnessInfo(witness.key.name, str(witness.key), witness.place, size, answered, witness.problem)

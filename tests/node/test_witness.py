@@ -34,6 +34,8 @@ from p2phub.node.fresh import take, witnessed_by
 from p2phub.node.identity import LogBehind, own_identity
 from p2phub.node.node import Node
 from p2phub.node.operations import AddWitness, ListWitnesses, RemoveWitness
+from p2phub.node.renewing import rotate
+from p2phub.node.replicate import sync_all
 from p2phub.node.results import WitnessInfo
 from p2phub.node.syncing import sync_all
 from p2phub.node.why import why
@@ -156,6 +158,26 @@ async def test_a_home_that_was_brought_back_from_a_copy_is_told_so(tmp_path: Pat
             release(copy, "owl")
             (state,) = copy.store.logs.logs_of(own_identity(copy).namespace)
             assert state.size == 3
+
+
+async def test_a_new_log_is_cosigned_from_its_first_record_on(tmp_path: Path) -> None:
+    """After the publisher's key changed: what the witness vouched for was another log of the same size."""
+    async with publisher(tmp_path) as node, AsyncExitStack() as stack:
+        witness, address = await stack.enter_async_context(a_witness(tmp_path))
+        assert witness.witness is not None
+        assert (await added(node, witness, address)).size == 1
+        rotate(node)
+        (shown,) = (await witnesses.show(node, ListWitnesses(), ignore)).witnesses
+        assert shown.size == 0
+
+        release(node, "parrot")
+        assert await collect(node)
+
+        (shown,) = (await witnesses.show(node, ListWitnesses(), ignore)).witnesses
+        assert (shown.size, shown.problem) == (1, None)
+        identity = own_identity(node)
+        (key,) = identity.current.publish.keys
+        assert list(witnessed_by(node.store, identity.log_of(key), 0, [witness.witness.key])) == [witness.witness.key]
 
 
 async def test_a_witness_is_forgotten_by_name_or_key(tmp_path: Path) -> None:
