@@ -153,9 +153,9 @@ async def _ask_noted(node: Node, witness: KnownWitness, own: OwnHead) -> NoteLin
         line = await _ask(node, witness, own)
     except HubError as exc:
         log.warning("the witness %s does not vouch: %s", witness.key.name, exc)
-        await on_disk(node.store.witnesses.note_problem, witness.key, str(exc))
+        await on_disk(node.store.witnesses.note_answer, witness.key, str(exc))
         return None
-    await on_disk(node.store.witnesses.note_cosigned, witness.key, own.head.size, node.clock())
+    await on_disk(node.store.witnesses.note_answer, witness.key, None)
     return line
 
 

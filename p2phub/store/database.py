@@ -878,6 +878,11 @@ MIGRATIONS = (
     CREATE INDEX receipts_by_gate ON receipts (gate);
     CREATE INDEX receipts_by_node ON receipts (shown_by);
     """,
+    """
+    -- What a witness vouches for, its lines say.
+    ALTER TABLE witnesses DROP COLUMN size;
+    ALTER TABLE witnesses DROP COLUMN answered;
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.

@@ -16,12 +16,10 @@ ASKED_NAME_MAX = 100  # characters of the name of one
 
 
 class KnownWitness(Struct, frozen=True):
-    """A witness, and how it stands with the log of this home. Times are seconds since 1970."""
+    """A witness that the owner of this home added."""
 
     key: NoteKey
     place: str | None  # URL or p2phub address where it is asked; None: it is only counted
-    size: int  # records of the own log that it cosigned last, as far as is known
-    answered: int | None  # when it last cosigned; None: never
     problem: str | None  # why it did not when it was last asked
 
 
@@ -47,7 +45,7 @@ class Witnesses:
                     raise Conflict(f"the witness {known.key.name} has the same key as {key.name}")
             connection.execute(
                 "INSERT INTO witnesses (key, place) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET"
-                " place = excluded.place, size = 0, problem = ''",
+                " place = excluded.place, problem = ''",
                 (str(key), place or ""),
             )
 
@@ -68,17 +66,10 @@ class Witnesses:
         with self._database.read() as connection:
             return _all(connection.execute("SELECT * FROM witnesses ORDER BY key").fetchall())
 
-    def note_cosigned(self, key: NoteKey, size: int, now: float) -> None:
-        """Note that a witness cosigned `size` records of the own log."""
+    def note_answer(self, key: NoteKey, problem: str | None) -> None:
+        """Note that a witness was asked, and why it did not cosign; None: it did."""
         with self._database.write() as connection:
-            connection.execute(
-                "UPDATE witnesses SET size = ?, answered = ?, problem = '' WHERE key = ?", (size, int(now), str(key))
-            )
-
-    def note_problem(self, key: NoteKey, problem: str) -> None:
-        """Note why a witness did not cosign."""
-        with self._database.write() as connection:
-            connection.execute("UPDATE witnesses SET problem = ? WHERE key = ?", (problem, str(key)))
+            connection.execute("UPDATE witnesses SET problem = ? WHERE key = ?", (problem or "", str(key)))
 
 
 def _all(rows: list[Row]) -> list[KnownWitness]:
@@ -89,7 +80,5 @@ def _known(row: Row) -> KnownWitness:
     return KnownWitness(
         parse_note_key(row["key"], type_=COSIGNATURE),
         row["place"] or None,
-        row["size"],
-        row["answered"] or None,
         row["problem"] or None,
     )
