@@ -24,6 +24,7 @@ from p2phub.core.merkle import LOG_TREE
 from p2phub.core.records import Entry, Publish, Record, Summary, sign_record
 from p2phub.core.signing import SigningKey
 from p2phub.net.door import Handler, Request, Response
+from p2phub.node.cosigning import vouch
 from p2phub.node.events import Event, Notice
 from p2phub.node.fresh import freshness_of, must_state, state_newest, take
 from p2phub.node.identity import create_identity, own_identity, publish_record
@@ -33,7 +34,7 @@ from p2phub.node.serve import PeerDoor
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, FreshQuery, Statements
 from p2phub.store.store import Store
 from p2phub.testing import values
-from p2phub.testing.hostile import Wrap, open_home, serving
+from p2phub.testing.hostile import Wrap, open_home, serving, wait_for
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -441,3 +442,24 @@ async def test_a_peer_that_knows_no_statements_is_no_error(tmp_path: Path) -> No
         assert await resolved(reader, f"{own_identity(node).namespace}/parrot") == [
             "no statement of the publisher is known that this is the newest"
         ]
+
+
+async def test_a_daemon_renews_what_it_stated(tmp_path: Path) -> None:
+    async with publisher(tmp_path) as node, trio.open_nursery() as nursery:
+        identity = own_identity(node)
+        first = node.store.fresh.get(identity.namespace)
+        assert first is not None
+        nursery.start_soon(vouch, node)
+
+        later = node.clock() + 21 * 3600
+        node.clock = lambda: later
+        node.wake_publisher()
+
+        async def renewed() -> bool:
+            return node.store.fresh.get(identity.namespace) != first
+
+        await wait_for(renewed, "the statement to be renewed")
+        second = node.store.fresh.get(identity.namespace)
+        assert second is not None
+        assert read_fresh(second).time == int(later)
+        nursery.cancel_scope.cancel()
