@@ -36,7 +36,7 @@ from p2phub.core.merkle import LOG_TREE
 from p2phub.core.notes import NoteKey
 from p2phub.core.witness import cosigned_by
 from p2phub.net.peerclient import PeerClient
-from p2phub.protocol.messages import IDENTITIES_MAX, RECORDS_ANSWER_SIZE, FreshQuery, Statements
+from p2phub.protocol.messages import IDENTITIES_MAX, PROVEN_MAX, RECORDS_ANSWER_SIZE, FreshQuery, Statements
 from p2phub.store.logs import LogState
 from p2phub.store.store import Store
 
@@ -128,16 +128,23 @@ def take(store: Store, namespace: NamespaceId, signed: SignedFresh, *, now: floa
                 return False
         raise
     _forget_what_is_wrong(store, identity, now)
+    before = {each.log: each.head.size for each in store.fresh.stated(namespace)}
     is_news, forks = store.fresh.keep(opened)
     for one, other in forks:
         log.warning("log %s of %s was signed with two histories", one.log, namespace)
         store.forks.add(identity, one.log, ForkedHeads(one.text, other.text, one.root, ()))
-    if is_news:
-        for head in opened.heads:
+    for head in opened.heads if is_news else ():
+        if head.size > before.get(head.log, 0) and _is_cheap(store, head):
             # The publisher's fault, and kept as such.
             with contextlib.suppress(ForkedLog):
                 store.logs.check_head(head)
     return is_news
+
+
+def _is_cheap(store: Store, head: Head) -> bool:
+    """Say whether comparing a head with the log costs little: a publisher may state something every second."""
+    state = store.logs.state(head.log)
+    return state is not None and (head.size == state.size or head.size < state.size <= PROVEN_MAX)
 
 
 def _forget_what_is_wrong(store: Store, identity: Identity, now: float) -> None:
@@ -293,4 +300,9 @@ def _is_history(store: Store, state: LogState, head: Head) -> bool:
     """Say whether the log had the root of `head` at its size."""
     if head.size == state.size:
         return head.root == state.root
-    return merkle.root(LOG_TREE, store.logs.leaves(state.log, head.size)) == head.root
+    # The root says what all roots before it were.
+    question = (state.root, head.size, head.root)
+    if question not in store.fresh.proven:
+        is_one = merkle.root(LOG_TREE, store.logs.leaves(state.log, head.size)) == head.root
+        store.fresh.note_proven(question, is_one)
+    return store.fresh.proven[question]

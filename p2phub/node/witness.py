@@ -84,16 +84,22 @@ class Witness:
     def _advance(
         self, store: Store, identity: Identity, request: AddCheckpoint, checkpoint: Checkpoint, head: Head, now: int
     ) -> Answer:
-        try:
-            store.logs.check_head(head)
-        except ForkedLog:
-            _keep_proof(store, identity, head, None)
-            return _refused(Refusal(422, "the log has another history here"), forked=head.log)
-        refusal, known = self._heads.advance(
-            log_origin(head.log),
-            Cosigned(head.size, head.root, head.text),
-            lambda known: check_request(request, checkpoint, known),
-        )
+        origin = log_origin(head.log)
+        known = self._heads.get(origin)
+        refusal = check_request(request, checkpoint, known)
+        if refusal is None and (known is None or known.root != head.root):
+            # Not before: an old head that anybody can send again would be looked up in all of a long log.
+            try:
+                store.logs.check_head(head)
+            except ForkedLog:
+                _keep_proof(store, identity, head, None)
+                return _refused(Refusal(422, "the log has another history here"), forked=head.log)
+        if refusal is None:
+            refusal, known = self._heads.advance(
+                origin,
+                Cosigned(head.size, head.root, head.text),
+                lambda known: check_request(request, checkpoint, known),
+            )
         if refusal is None:
             line = cosign(head.signed, self.key.name, self._key, time=now)
             return Answer(200, line.text.encode())

@@ -21,6 +21,7 @@ from p2phub.core.ids import LogId, NamespaceId
 
 from .database import Database
 
+PROVEN_KEPT = 1000  # heads of which is remembered whether logs go on from them
 PUBLISHERS_MAX = 1000  # of what is here, that are asked about
 
 
@@ -37,6 +38,8 @@ class Statements:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # Whether a log with a root had, at a smaller size, another one; asked again for each file of a repository.
+        self.proven: dict[tuple[bytes, int, bytes], bool] = {}
 
     def keep(self, opened: OpenFresh) -> tuple[bool, list[tuple[Head, Head]]]:
         """Keep a checked statement if it is newer than what is here.
@@ -59,6 +62,12 @@ class Statements:
             )
             forks = [_note_head(connection, fresh.namespace, head) for head in opened.heads]
         return True, [pair for pair in forks if pair is not None]
+
+    def note_proven(self, question: tuple[bytes, int, bytes], answer: bool) -> None:
+        """Remember whether a log with the first root had the second one at a size."""
+        if len(self.proven) >= PROVEN_KEPT:
+            self.proven.clear()
+        self.proven[question] = answer
 
     def forget(self, namespace: NamespaceId) -> None:
         """Forget the statement of a publisher: it is not right by a newer identity. What it stated stays."""

@@ -222,6 +222,18 @@ def test_two_stated_heads_of_one_size_prove_a_fork(store: Store) -> None:
     assert fork.common == 3
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_stated_head_of_another_history_than_the_log_here_is_noted(store: Store, size: int) -> None:
+    """Equivocation: peers gave one history, and the publisher states another one."""
+    identity = identity_of(LAPTOP)
+    give(store, identity, history(identity, LAPTOP, 4, word="one"), LAPTOP)
+    other = head(history(identity, LAPTOP, size, word="other"), LAPTOP)
+
+    take(store, identity.namespace, statement(identity, [other], [LAPTOP]), now=NOW)
+
+    assert store.forks.suspected() == [other.log]
+
+
 def test_a_newer_identity_that_is_not_here_is_seen_to_be_missing(store: Store) -> None:
     identity = identity_of(LAPTOP)
     give(store, identity, history(identity, LAPTOP, 1), LAPTOP)

@@ -246,6 +246,20 @@ async def test_answers_are_those_of_the_specification(tmp_path: Path) -> None:
         assert (await ask(client, ONE, 6, unsigned.text)).status == 403
 
 
+async def test_old_heads_that_are_sent_again_cost_no_look_into_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asked_witness(tmp_path, ONE) as (node, client):
+        assert (await ask(client, ONE, 0)).status == 200
+
+        def no_look(_: Head) -> None:
+            raise AssertionError("the log was looked into")
+
+        monkeypatch.setattr(node.store.logs, "check_head", no_look)
+        assert [(await ask(client, ONE[:4], old)).status for old in (0, 4, 9)] == [409, 409, 400]
+        assert (await ask(client, ONE, 9)).status == 200
+
+
 @pytest.mark.parametrize("size", [6, 9, 12])
 async def test_a_second_history_is_never_cosigned(tmp_path: Path, size: int) -> None:
     """Equivocation: the publisher shows the witness one history, and then another."""
