@@ -16,12 +16,13 @@ from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.delegation import Delegation, check_delegation, open_delegation, publishes
 from p2phub.core.errors import HubError, InvalidData
 from p2phub.core.httpsig import SKEW_MAX_S, Ask, open_ask
-from p2phub.core.identity import Identity, open_identity
+from p2phub.core.identity import Identity, namespace_id, open_identity
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.net.door import Request
 from p2phub.protocol.messages import (
     SESSION_FIELD,
     SESSION_OVER,
+    IdentityChain,
     SessionAnswer,
     SessionQuery,
 )
@@ -30,6 +31,7 @@ from p2phub.protocol.sessions import SESSION_TTL_S, Acting, Session, Sessions
 from p2phub.store.store import Store
 
 from .disk import on_disk
+from .neighbours import cost_network
 
 CHECK_S = 2.0  # seconds for which the keys of a namespace are taken to be what they were
 
@@ -67,7 +69,8 @@ class Authority:
             # Which requests came before, it does not know: one of them could come again.
             if signed.created < self._began:
                 raise InvalidData("the request was signed before this node was started: sign it again")
-            self._nonces.note(signed.node, signed.nonce, signed.expires + SKEW_MAX_S, now)
+            until, network = signed.expires + SKEW_MAX_S, cost_network(request.host)
+            self._nonces.note(signed.node, signed.nonce, until, now, network=network)
         except InvalidData as exc:
             raise Unproven(str(exc)) from exc
         session = await self._session(signed.node, now)
@@ -85,11 +88,11 @@ class Authority:
         session = await self._session(caller.node, now)
         return Caller(caller.node, caller.namespaces & (session.namespaces(now) if session else frozenset()))
 
-    async def open_session(self, node: NodeId, query: SessionQuery) -> SessionAnswer:
-        """Look at what `node` shows, and remember it instead of what it showed before."""
+    async def open_session(self, node: NodeId, query: SessionQuery, host: str) -> SessionAnswer:
+        """Look at what `node` shows, which asks from `host`, and remember it instead of what it showed before."""
         now = self._clock()
         acting, unknown, refused = await on_disk(self._look_at, node, query, now)
-        session = self._sessions.open(node, os.urandom(16), tuple(acting.values()), now)
+        session = self._sessions.open(node, os.urandom(16), tuple(acting.values()), now, network=cost_network(host))
         return SessionAnswer(
             namespaces=tuple(sorted(acting)),
             unknown=tuple(sorted(unknown - acting.keys())),
@@ -114,9 +117,11 @@ class Authority:
         self, node: NodeId, query: SessionQuery, now: float
     ) -> tuple[dict[NamespaceId, Acting], set[NamespaceId], list[str]]:
         """Return what is good of what `node` shows, the namespaces that are not known here, and what was refused."""
-        shown, refused = self._identities_in(query)
+        # By what each claims to be: it is checked only if a delegation that is good needs it.
+        shown = {namespace_id(chain.documents[0].document): chain for chain in query.identities}
         acting: dict[NamespaceId, Acting] = {}
         unknown: set[NamespaceId] = set()
+        refused: list[str] = []
         for data in query.delegations:
             try:
                 delegation = open_delegation(data, now=now)
@@ -134,30 +139,18 @@ class Authority:
                 acting[delegation.namespace] = Acting(delegation, identity)
         return acting, unknown, refused
 
-    def _identities_in(self, query: SessionQuery) -> tuple[dict[NamespaceId, Identity], list[str]]:
-        shown: dict[NamespaceId, Identity] = {}
-        refused: list[str] = []
-        for chain in query.identities:
-            try:
-                identity = open_identity(chain.documents)
-            except InvalidData as exc:
-                refused.append(str(exc)[:200])
-            else:
-                shown[identity.namespace] = identity
-        return shown, refused
-
-    def _newest(self, namespace: NamespaceId, shown: Identity | None) -> Identity | None:
+    def _newest(self, namespace: NamespaceId, shown: IdentityChain | None) -> Identity | None:
         """Return the identity that counts: of one that is kept here the longer chain, else what was shown.
 
-        A stranger's is not kept: anybody can make namespaces.
+        A stranger's is not kept: anybody can make namespaces. Raises InvalidData if what was shown is wrong.
         """
         known = self._store.logs.identity(namespace)
-        if known is None or shown is None:
-            return known or shown
-        if len(shown.chain) > len(known.chain):
-            self._store.logs.add_identity(shown)  # raises InvalidData if it is another history
-            return shown
-        return known
+        if shown is None or (known is not None and len(shown.documents) <= len(known.chain)):
+            return known
+        identity = open_identity(shown.documents)
+        if known is not None:
+            self._store.logs.add_identity(identity)  # raises InvalidData if it is of another history
+        return identity
 
     def _good_of(self, acting: tuple[Acting, ...]) -> tuple[Acting, ...]:
         """Return the delegations whose keys publish as yet."""

@@ -216,7 +216,12 @@ class PeerDoor:
         query = decode(request.body, SessionQuery, size_max=LARGE_QUERY_SIZE_MAX)
         if request.caller.node is None:
             return _unproven("a session is begun by a signed request")
-        return Response(200, encode(await self._node.authority.open_session(request.caller.node, query)))
+        # Each of these signatures may have to be checked.
+        documents = [document for chain in query.identities for document in chain.documents]
+        cost = 1 + len(query.delegations) + sum(len(document.signatures) for document in documents)
+        if wait_s := self._node.neighbours.limits.networks.take(cost_network(request.host), cost, trio.current_time()):
+            return _busy(wait_s)
+        return Response(200, encode(await self._node.authority.open_session(request.caller.node, query, request.host)))
 
     async def _receipts(self, request: Request) -> Response:
         query = decode(request.body, ReceiptsQuery, size_max=LARGE_QUERY_SIZE_MAX)

@@ -1,11 +1,13 @@
 """Remember for whom the nodes act that said so (spec/authority.md §3).
 
 A node shows its delegations once; afterwards its signed requests name the session. What
-is forgotten costs one more question: the node shows them again.
+is forgotten costs one more question: the node shows them again. Of too many, those from the
+network with the most go first: to come with ever more keys costs nobody else his session.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 
 from msgspec import Struct
@@ -32,6 +34,7 @@ class Session(Struct, frozen=True):
     until: float  # seconds since 1970
     checked: float  # when the keys that signed what it has shown were last looked at
     acting: tuple[Acting, ...]
+    network: str = ""  # from where it was begun
 
     def namespaces(self, now: float) -> frozenset[NamespaceId]:
         """Return for whom the node acts at the time `now`."""
@@ -46,27 +49,32 @@ class Sessions:
     def __init__(self, *, sessions_max: int = SESSIONS_MAX) -> None:
         self._max = sessions_max
         self._by_node: dict[NodeId, Session] = {}  # the least lately used first
+        self._of_network: Counter[str] = Counter()
 
-    def open(self, node: NodeId, identifier: bytes, acting: tuple[Acting, ...], now: float) -> Session:
+    def open(
+        self, node: NodeId, identifier: bytes, acting: tuple[Acting, ...], now: float, *, network: str = ""
+    ) -> Session:
         """Remember what `node` has shown, instead of what it showed before.
 
         identifier: of a new session. The old one goes on if the node shows the same again: it
         may be several processes, none of which is to end what another began.
         """
-        before = self._by_node.pop(node, None)
+        before = self._take(node)
         if before is not None and before.until > now and before.acting == acting and before.id:
             identifier = before.id
-        session = self._by_node[node] = Session(identifier, now + SESSION_TTL_S, now, acting)
+        session = Session(identifier, now + SESSION_TTL_S, now, acting, network)
+        self._put(node, session)
         while len(self._by_node) > self._max:
-            del self._by_node[next(iter(self._by_node))]
+            most, _ = self._of_network.most_common(1)[0]
+            self._take(next(each for each, other in self._by_node.items() if other.network == most))
         return session
 
     def find(self, node: NodeId, now: float) -> Session | None:
         """Return the session of `node`, None if there is none."""
-        session = self._by_node.pop(node, None)
+        session = self._take(node)
         if session is None or session.until <= now:
             return None
-        self._by_node[node] = session
+        self._put(node, session)
         return session
 
     def check(self, node: NodeId, session: Session, left: tuple[Acting, ...], now: float) -> Session | None:
@@ -75,7 +83,7 @@ class Sessions:
         if self._by_node.get(node) is session:
             # With less under an id that nobody names: so the node learns of it, and shows what it has now.
             identifier = session.id if len(left) == len(session.acting) else b""
-            self._by_node[node] = Session(identifier, session.until, now, left)
+            self._by_node[node] = Session(identifier, session.until, now, left, session.network)
         return self.find(node, now)
 
     def nodes_for(self, namespaces: Collection[NamespaceId], now: float) -> list[NodeId]:
@@ -85,3 +93,15 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._by_node)
+
+    def _put(self, node: NodeId, session: Session) -> None:
+        self._by_node[node] = session
+        self._of_network[session.network] += 1
+
+    def _take(self, node: NodeId) -> Session | None:
+        session = self._by_node.pop(node, None)
+        if session is not None:
+            self._of_network[session.network] -= 1
+            if not self._of_network[session.network]:
+                del self._of_network[session.network]
+        return session

@@ -12,7 +12,7 @@ from authoritykit import Watched, publisher_home, rotated, watched
 from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.delegation import open_delegation, sign_delegation
 from p2phub.core.encoding import encode
-from p2phub.core.errors import PeerError, PeerUnreachable, StoreError
+from p2phub.core.errors import PeerBusy, PeerError, PeerUnreachable, StoreError
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.net.door import Handler, Request, Response
 from p2phub.net.http import Answer, HttpClient
@@ -20,10 +20,11 @@ from p2phub.net.peerclient import PeerClient
 from p2phub.net.signer import Signer
 from p2phub.net.tls import client_context
 from p2phub.node import authority as module
+from p2phub.node import neighbours
 from p2phub.node.identity import own_identity
 from p2phub.node.introduce import delegate, delegations_of, introduce
 from p2phub.node.node import Node
-from p2phub.protocol.messages import SESSION_FIELD, HaveQuery, SessionQuery
+from p2phub.protocol.messages import SESSION_FIELD, HaveQuery, IdentityChain, SessionQuery
 from p2phub.testing import values
 from p2phub.testing.hostile import open_home, serving
 
@@ -104,6 +105,17 @@ async def test_a_publisher_lets_another_machine_act_for_it(tmp_path: Path) -> No
 
         assert await introduce(other, client) == {namespace}
         assert await server.callers(client) == [Caller(other.id, frozenset({namespace}))]
+
+
+async def test_who_shows_many_signatures_pays_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "TALKS_OF_NETWORK", neighbours.Allowance(burst=20, rate=0.001))
+    async with watched(tmp_path / "server") as server, publisher_home(tmp_path / "asker") as (asker, _):
+        client = server.client(asker)
+        chain = IdentityChain(own_identity(asker).chain)
+        await client.begin_session(SessionQuery(tuple(delegations_of(asker)), (chain,)))
+        await client.begin_session(SessionQuery((), (chain,) * 16))
+        with pytest.raises(PeerBusy):
+            await client.begin_session(SessionQuery())
 
 
 # ── what does not count ─────────────────────────────────────────────────────

@@ -41,6 +41,17 @@ def test_a_node_that_asks_too_much_is_sent_away_and_no_other() -> None:
     nonces.note(NODES[0], b"more", 30, 11)
 
 
+def test_a_network_that_comes_with_ever_more_keys_takes_nothing_from_others() -> None:
+    nonces = Nonces(network_max=2, total_max=4)
+    nonces.note(NODES[0], b"one", 10, 0, network="a")
+    nonces.note(NODES[1], b"one", 10, 0, network="a")
+
+    with pytest.raises(TooManyRequests):
+        nonces.note(NODES[2], b"one", 10, 0, network="a")
+    nonces.note(NODES[2], b"one", 10, 0, network="b")
+    nonces.note(NODES[2], b"two", 30, 11, network="a")
+
+
 def test_a_flood_of_keys_makes_nothing_be_forgotten() -> None:
     nonces = Nonces(total_max=2)
     nonces.note(NODES[0], b"one", 10, 0)

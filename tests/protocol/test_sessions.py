@@ -73,6 +73,15 @@ def test_a_check_of_an_old_session_takes_nothing_from_the_new_one() -> None:
     assert left.namespaces(NOW) == {second.identity.namespace}
 
 
+def test_a_network_that_comes_with_ever_more_keys_ends_no_session_of_others() -> None:
+    sessions = Sessions(sessions_max=3)
+    sessions.open(NODES[0], b"id", (), NOW, network="a")
+    for node in NODES[1:]:
+        sessions.open(node, b"id", (), NOW, network="greedy")
+
+    assert [sessions.find(node, NOW) is not None for node in NODES] == [True, False, False, True, True]
+
+
 def test_of_too_many_the_least_lately_used_is_forgotten() -> None:
     sessions = Sessions(sessions_max=3)
     for node in NODES[:3]:
