@@ -8,19 +8,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from blake3 import blake3
 
 from p2phub.core.access import Caller
 from p2phub.core.identity import Identity, IdentityDocument, RetiredKey, Role, open_identity, sign_document
-from p2phub.core.ids import NamespaceId
+from p2phub.core.ids import ContentId, NamespaceId
 from p2phub.core.names import Address
+from p2phub.net.bulk import BulkConnection
+from p2phub.net.connection import ContentConnection, WantedChunk
 from p2phub.net.door import Request
+from p2phub.net.frames import FrameConnection
 from p2phub.net.peerclient import PeerClient
 from p2phub.node.identity import create_identity, own_identity
+from p2phub.node.introduce import introduce
 from p2phub.node.node import Node
+from p2phub.protocol.messages import ByteRange
 from p2phub.store.keys import load_key
 from p2phub.testing import values
 from p2phub.testing.hostile import open_home, serving
+
+ASKED_SIZE = 40_000_000  # bytes of one answer: more than the buffers of two sockets take
 
 
 @dataclass
@@ -98,3 +106,54 @@ def restrict(node: Node, allowed: set[NamespaceId]) -> None:
         return set() if caller.namespaces & allowed else set(identifiers)
 
     node.access.withheld = withheld  # type: ignore[method-assign]
+
+
+# ── content for few ─────────────────────────────────────────────────────────
+
+
+@dataclass
+class Scene:
+    """A node with a model for few, and one of those few."""
+
+    server: Watched
+    asker: Node
+    client: PeerClient
+    namespace: NamespaceId
+    allowed: set[NamespaceId]
+    root: ContentId
+
+    async def connect(self, way: str) -> ContentConnection:
+        if way == "https":
+            return BulkConnection(self.client.node, self.client.host, self.client.port, signer=self.client.signer)
+        (ticket,) = await self.client.tickets(1) or ()
+        return FrameConnection(self.client.node, self.client.host, self.client.port, ticket)
+
+    def chunks(self) -> tuple[list[ByteRange], list[WantedChunk]]:
+        """Return what to ask for, again and again until it is much."""
+        chunks = self.server.node.store.blobs.chunk_list(self.root)
+        assert chunks is not None
+        spans, wanted, size = [], [], 0
+        while size < ASKED_SIZE:
+            for index in range(len(chunks)):
+                spans.append(ByteRange(self.root, chunks.offset(index), chunks.length(index)))
+                wanted.append(WantedChunk(chunks.length(index), chunks.hash(index)))
+                size += chunks.length(index)
+        return spans, wanted
+
+    def fetch_one(self, connection: ContentConnection) -> None:
+        """Fetch one chunk. Blocks."""
+        spans, wanted = self.chunks()
+        connection.fetch(spans[:1], wanted[:1], lambda place, data: None, deadline_s=30)
+
+
+@asynccontextmanager
+async def scene(server_home: Path, asker_home: Path) -> AsyncIterator[Scene]:
+    async with watched(server_home) as server, publisher_home(asker_home) as (asker, namespace):
+        allowed = {namespace}
+        restrict(server.node, allowed)
+        client = server.client(asker)
+        await introduce(asker, client)
+        manifests = server.node.store.manifests
+        files = [entry for each in manifests.all() for entry in (manifests.get(each) or pytest.fail("none")).files]
+        root = max(files, key=lambda entry: entry.size).root
+        yield Scene(server, asker, client, namespace, allowed, root)
