@@ -221,6 +221,25 @@ async def test_what_is_hidden_looks_as_what_is_not_there(copy_of: Callable[[str]
     assert hidden.text.replace("parrot", "absent") == absent.text
 
 
+async def test_who_sends_an_old_token_is_told_so_whatever_he_asks_for(
+    copy_of: Callable[[str], Path], shelf: Shelf
+) -> None:
+    """The node gets a new one at each start, and a shell keeps the old one."""
+    async with open_home(copy_of("here")) as node, open_door(node) as client:
+        withhold(node, ManifestId.parse(shelf.tip))
+        headers = {"authorization": "Bearer that-of-yesterday"}
+        paths = [f"/api/models/{shelf.namespace}/{model}" for model in ("parrot", "absent")]
+        answers = [await client.get(path, headers=headers) for path in paths]
+        none = await client.get(f"/api/models/{shelf.name}", headers={"authorization": ""})
+
+    for answer in answers:
+        assert (answer.status_code, answer.headers["x-error-code"]) == (404, "RepoNotFound")
+        assert "is not that of this node, which `p2phub env` shows" in answer.text
+    assert answers[0].text.replace("parrot", "absent") == answers[1].text
+    assert none.status_code == 404
+    assert "token" not in none.text
+
+
 def test_there_are_three_audiences() -> None:
     """Whoever adds one must say what it may have: everything here asks whether it is the owner."""
     assert {audience.value for audience in Audience} == {"owner", "machine", "public"}

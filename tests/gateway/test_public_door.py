@@ -24,7 +24,6 @@ from p2phub.node.claiming import claim_domain
 from p2phub.node.events import ignore
 from p2phub.node.node import Node
 from p2phub.node.reading import Readings
-from p2phub.node.replicate import ask_for_news
 from p2phub.node.syncing import ask_for_news
 from p2phub.node.trust import add_name
 from p2phub.testing.domain import Domain

@@ -35,7 +35,6 @@ from p2phub.node.identity import LogBehind, own_identity
 from p2phub.node.node import Node
 from p2phub.node.operations import AddWitness, ListWitnesses, RemoveWitness
 from p2phub.node.renewing import rotate
-from p2phub.node.replicate import sync_all
 from p2phub.node.results import WitnessInfo
 from p2phub.node.syncing import sync_all
 from p2phub.node.why import why

@@ -52,6 +52,10 @@ _REVISION = r"(refs/(?:pr|heads|tags)/[^/]+|[^/]+)"
 _OF_KIND, _OF_REPOSITORY = r"/api/(models|datasets)", rf"/api/(models|datasets)/{_NAME}"
 
 
+# The token is another one after each start of the node, and shells keep the old one.
+_OTHER_TOKEN = "; the token that was sent is not that of this node, which `p2phub env` shows"
+
+
 class Routes:
     """What is answered at which path: the first pattern that fits decides."""
 
@@ -98,8 +102,9 @@ class HubDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        routes = self._owner if self._guard.is_owner(request.headers) else self._others
-        response = await answer(request, self._guard.check, routes)
+        is_owner = self._guard.is_owner(request.headers)
+        advice = _OTHER_TOKEN if not is_owner and request.headers.get("authorization") else ""
+        response = await answer(request, self._guard.check, self._owner if is_owner else self._others, advice=advice)
         await response(scope, receive, send)
 
 
@@ -155,14 +160,22 @@ def writing_routes(node: Node, account: Account) -> list[Route]:
     ]
 
 
-async def answer(request: Request, check: Callable[[Request], None], routes: Routes) -> Response:
-    """Answer a request that `check` lets through; what goes wrong is told so that clients understand it."""
+async def answer(
+    request: Request, check: Callable[[Request], None], routes: Routes, *, advice: str = ""
+) -> Response:
+    """Answer a request that `check` lets through; what goes wrong is told so that clients understand it.
+
+    advice: what to say, too, where a repository is not there.
+    """
     try:
         check(request)
         return await routes.answer(request)
     except Barred as barred:
         return Refusal(barred.status, barred.text).response()
     except Refusal as refusal:
+        if advice and refusal.status == 404:
+            # In the same words for what is hidden and for what does not exist.
+            refusal = Refusal(404, refusal.text + advice, code=refusal.code, headers=refusal.headers)
         return refusal.response()
     except HubError as exc:
         return refusal_of(exc).response()

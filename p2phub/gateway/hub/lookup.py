@@ -26,7 +26,7 @@ from p2phub.node.events import Event, Notice, ignore
 from p2phub.node.names import find_public
 from p2phub.node.node import Node
 from p2phub.node.opened import Opened
-from p2phub.node.opening import require_opened
+from p2phub.node.opening import find_opened, require_opened
 from p2phub.node.resolve import find_namespace, load_manifest, resolve
 from p2phub.node.rulefacts import check_freshness
 from p2phub.node.syncing import ask_for_news
@@ -226,7 +226,13 @@ class Lookup:
             raise not_allowed(f"{exc} ({exc.hint})" if exc.hint else str(exc)) from exc
 
     async def _opened(self, revision: ManifestId, manifest: Manifest) -> Opened:
-        """Return a sealed revision opened. Raises Refusal if the owner of this node may not open it."""
+        """Return a sealed revision opened. Raises Refusal if those for whom this finds things may not open it."""
+        if self._audience is Audience.PUBLIC:
+            # Its index is not fetched on a stranger's account.
+            known = await on_disk(find_opened, self._node, revision, manifest)
+            if known is None or not known.is_public:
+                raise not_allowed(f"the files of {revision} are sealed")
+            return known
         with trio.move_on_after(MANIFEST_TIMEOUT_S):
             try:
                 opened, _ = await require_opened(self._node, revision, manifest, ignore)

@@ -177,7 +177,9 @@ class ReadingRequests:
             raise no_entry(f"{name} has no file {path} at {revision}", commit.id)
         if isinstance(commit, Commit) and isinstance(file, FileEntry):
             await on_disk(self._check_accepted, commit, [file])
-        if isinstance(file, FileEntry) and not await self._lookup.may_have([file.root]):
+        entries = [file] if isinstance(file, FileEntry) else []
+        kept = commit.kept(entries) if isinstance(commit, Commit) else {entry.root for entry in entries}
+        if not await self._lookup.may_have(kept):
             raise no_entry(f"{name} has no file {path} at {revision}", commit.id)
         if isinstance(commit, ForeignCommit):
             return await self._of_others(name).file(commit, file, request.method, request.headers)

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from p2phub.core.ids import NamespaceId
-
 from .. import federating
 from ..events import Tell
 from ..handlers import Handlers
+from ..names import find
 from ..node import Node
 from ..operations import (
-from collections.abc import Awaitable, Callable
-from typing import Any
-
-from . import federating
-from .disk import on_disk
-from .events import Tell
-from .federatedgrants import PREFIX
-from .federations import membership_of, memberships
-from .identity import own_namespace
-from .names import find
-from .node import Node
-from .operations import (
     FederationAccept,
     FederationInvite,
     FederationJoin,
