@@ -43,6 +43,7 @@ from .asking import ask_in_turn
 from .calling import usable_peers
 from .disk import on_disk
 from .events import Notice, Tell
+from .identity import has_identity, own_identity
 from .lookalikes import name_warnings
 from .node import Node
 
@@ -100,14 +101,23 @@ def find_public(node: Node, name: str) -> NamespaceId:
 
 
 async def find_alone(node: Node, text: str, tell: Tell) -> NamespaceId | None:
-    """Return the publisher that a single word means: an id or a pinned name. None: it may be a model of one's own.
+    """Return the publisher that a single word means: an id, a pinned name, or a domain; None: a model of one's own.
 
-    Raises BindingChanged.
+    Raises as `find`.
     """
     if is_namespace_id(text):
         return NamespaceId.parse(text)
-    is_pinned = await on_disk(lambda: node.store.bindings.get(text) is not None)
-    return await find(node, text, tell) if is_pinned else None
+    return await find(node, text, tell) if await on_disk(_names_publisher, node, text) else None
+
+
+def _names_publisher(node: Node, word: str) -> bool:
+    """Say whether a single word is the name of a publisher rather than that of a model of one's own."""
+    if node.store.bindings.get(word) is not None:
+        return True
+    if not is_domain(word):
+        return False
+    # Models may have dots in their names, too.
+    return not has_identity(node) or node.store.catalogue.kind(own_identity(node).namespace, word) is None
 
 
 async def _first_use(node: Node, domain: str, tell: Tell) -> Binding:

@@ -22,7 +22,7 @@ from p2phub.core.rules import Consent
 from .disk import on_disk
 from .events import Tell, ignore
 from .lookalikes import model_warnings, name_warnings
-from .names import find
+from .names import find, find_alone
 from .node import Node
 from .resolve import Target, own_namespace, resolve
 from .results import Reason
@@ -54,7 +54,7 @@ async def why(node: Node, reference: str, tell: Tell) -> list[Reason]:
 
 
 async def _subject(node: Node, reference: str, tell: Tell) -> Subject:
-    name, rest = await _split(node, reference)
+    name, rest = await _split(node, reference, tell)
     namespace: NamespaceId | None = None
     written = reference
     if name is not None:
@@ -74,9 +74,12 @@ async def _subject(node: Node, reference: str, tell: Tell) -> Subject:
     return Subject(reference, name, namespace, identity, target)
 
 
-async def _split(node: Node, text: str) -> tuple[str | None, str | None]:
+async def _split(node: Node, text: str, tell: Tell) -> tuple[str | None, str | None]:
     """Return the name of the publisher and the rest of a reference; None for what it has not."""
-    if is_namespace_id(text) or await on_disk(lambda: node.store.bindings.get(text) is not None):
+    try:
+        if await find_alone(node, text, tell) is not None:
+            return text, None
+    except BindingChanged:
         return text, None
     reference = parse_reference(text)
     if isinstance(reference, HashRef):

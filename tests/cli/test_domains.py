@@ -16,7 +16,7 @@ from p2phub.net import web, wellknown
 from p2phub.node import names
 from p2phub.testing.domain import Domain
 from p2phub.testing.processes import Home, RunningNode, wait_until
-from p2phub.testing.webserver import Asked, Behaviour, Reply, answering, raw, redirecting, stalling
+from p2phub.testing.webserver import Asked, Behaviour, Reply, answering, raw, redirecting, slowly, stalling
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -99,6 +99,20 @@ def test_a_domain_that_is_used_for_the_first_time_is_pinned_then(lab: Lab, newco
         ("lab.example", lab.namespace, "first use")
     ]
     newcomer.call("info", "--offline", "lab.example/parrot")  # needs nobody any more
+
+
+def test_a_domain_alone_is_a_publisher_where_no_model_of_ones_own_is_called_so(
+    lab: Lab, newcomer: Home, tmp_path: Path
+) -> None:
+    newcomer.call("id", "new")
+    by_domain = newcomer.call("trust", "why", "lab.example").out
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v1" / "own.bin").write_bytes(b"own")
+    newcomer.call("publish", str(tmp_path / "v1"), "bert.v1")
+    own = newcomer.ask("log", "bert.v1")
+
+    assert "it claims lab.example" in by_domain
+    assert [line["model"] for line in own] == ["bert.v1"]
 
 
 def test_a_pin_that_was_removed_means_nothing(lab: Lab, newcomer: Home) -> None:
@@ -259,7 +273,9 @@ FAILURES: list[tuple[str, str, Behaviour | None]] = [
     ("sends more than 65536 bytes", "", ten_gigabytes),
     ("sends more than 65536 bytes", "", endless),
     ("is too slow", "", stalling(10)),
+    ("is too slow", "", slowly(5.0)),
     ("sends no HTTP answer", "", raw(b"SSH-2.0-OpenSSH_9.2\r\n")),
+    ("sends no HTTP answer", "", raw(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 200_000)),
     ("ended its answer too early", "", raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{")),
     ("sends /.well-known/p2phub.json compressed", "", answering(200, content_encoding="gzip")),
     ("p2phub.json is no JSON", "", answering(200)),
