@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -41,7 +42,7 @@ from .client import find_daemon
 from .control import control_app
 from .hub.app import HubDoor
 from .local import local_app
-from .public import PublicDoor, public_hosts
+from .public import STALL_S, PublicDoor, public_hosts
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ async def run_daemon(
                         await nursery.start(serve_local, app, listener)
                         if public_listener is not None:
                             door = PublicDoor(node, Readings(node, nursery, may_fetch=False), names)
-                            await nursery.start(serve_local, door, public_listener)
+                            await nursery.start(partial(serve_local, door, public_listener, stall_s=STALL_S))
                         await on_disk(_announce_here, node, endpoint, token, ready_file)
                     except HubError as exc:
                         failure = exc

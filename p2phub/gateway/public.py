@@ -6,6 +6,7 @@ by it, nobody is asked and nothing fetched on its account, and there is no contr
 
 from __future__ import annotations
 
+import trio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -17,6 +18,10 @@ from p2phub.node.reading import Readings
 from .guard import PublicGuard
 from .hub.app import Routes, answer, reading_routes
 from .hub.audience import Audience
+from .hub.errors import Refusal
+
+REQUEST_S = 30.0  # seconds for a request and what its answer begins with; spec/local-api.md §4
+STALL_S = 60.0  # seconds after which a receiver that takes nothing is gone; spec/local-api.md §4
 
 
 class PublicDoor:
@@ -35,7 +40,9 @@ class PublicDoor:
         # The web server before this one speaks TLS, and what it says of that matters for links alone.
         if request.headers.get("x-forwarded-proto", "").lower() == "https":
             scope["scheme"] = "https"
-        response = await answer(request, self._guard.check, self._routes)
+        response: Response = Refusal(408, f"the request took longer than {REQUEST_S:.0f} s").response()
+        with trio.move_on_after(REQUEST_S):
+            response = await answer(request, self._guard.check, self._routes)
         await response(scope, receive, send)
 
     async def _health(self, request: Request) -> Response:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import select
 import socket
 from collections.abc import Awaitable, Callable
@@ -45,7 +46,8 @@ WriteBody = Callable[[Callable[[Put], None]], Awaitable[int]]
 
 _RECEIVE_SIZE = 64 * 1024  # bytes
 _JOINED_SIZE_MAX = 64 * 1024  # bytes of a body that goes out in one write with the head
-_GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+_SENT_SIZE = 256 * 1024  # bytes sent at once
+_GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
 
 class Connection:
@@ -57,8 +59,15 @@ class Connection:
         stream: trio.SocketStream,
         writers: trio.CapacityLimiter,
         note_rest: Callable[[Connection, bool], None],
+        *,
+        stall_s: float = math.inf,
     ) -> None:
-        """Take `stream` over. writers: threads that write bodies; note_rest: told whether there is no request."""
+        """Take `stream` over.
+
+        writers: threads that write bodies. note_rest: told whether there is no request. stall_s: seconds after
+        which a receiver that takes nothing is gone.
+        """
+        self._stall_s = stall_s
         self._app = app
         self._socket = socket.socket(fileno=stream.socket.detach())
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._socket))
@@ -122,7 +131,8 @@ class Connection:
 
         The head must be out. `write` ends when what it put was not taken whole, and is to be called again.
         """
-        await trio.lowlevel.wait_writable(self._socket)
+        with trio.fail_after(self._stall_s):
+            await trio.lowlevel.wait_writable(self._socket)
         pipe = _Pipe(self._socket)
         await run_abortable(lambda: write(pipe.put), pipe.abort, self._writers)
         note_passed(self._http, pipe.count)
@@ -188,7 +198,7 @@ class Connection:
         """Return a piece of the request's body, or its end. Raises h11.RemoteProtocolError."""
         while True:
             if self._http.they_are_waiting_for_100_continue and not self._is_begun:
-                await self._stream.send_all(
+                await self._send_all(
                     self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b""
                 )
             event = self._http.next_event()
@@ -231,23 +241,29 @@ class Connection:
         if body:
             coded = self._http.send(h11.Data(data=body)) or b""
             if len(coded) > _JOINED_SIZE_MAX and data:
-                await self._stream.send_all(data)
+                await self._send_all(data)
                 data = b""
             data = data + coded if data else coded
         if not message.get("more_body", False):
             data += self._http.send(h11.EndOfMessage()) or b""
         if data:
-            await self._stream.send_all(data)
+            await self._send_all(data)
         if not message.get("more_body", False):
             self._answered.set()
             self._listening.cancel()
+
+    async def _send_all(self, data: bytes) -> None:
+        # In pieces, so that who takes them slowly is not taken for one who takes nothing.
+        for begin in range(0, len(data), _SENT_SIZE):
+            with trio.fail_after(self._stall_s):
+                await self._stream.send_all(data[begin : begin + _SENT_SIZE])
 
     async def _refuse(self, status: int) -> None:
         """Answer in the place of the application, if nothing was answered yet."""
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             headers = [("content-length", "0"), ("connection", "close")]
             head = self._http.send(h11.Response(status_code=status, headers=headers)) or b""
-            await self._stream.send_all(head + (self._http.send(h11.EndOfMessage()) or b""))
+            await self._send_all(head + (self._http.send(h11.EndOfMessage()) or b""))
 
     async def _drain(self) -> None:
         """Read the rest of a request that was answered before all of it came."""

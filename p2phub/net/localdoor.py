@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import math
 import socket
 
 import trio
@@ -20,10 +21,14 @@ async def serve_local(
     app: Application,
     listener: socket.socket,
     *,
+    stall_s: float = math.inf,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer on the bound `listener`, which stays the caller's to close, until cancelled."""
-    door = _Door(app)
+    """Answer on the bound `listener`, which stays the caller's to close, until cancelled.
+
+    stall_s: seconds after which a receiver that takes nothing is gone; programs of this machine may take their time.
+    """
+    door = _Door(app, stall_s)
     own = trio.SocketListener(trio.socket.from_stdlib_socket(listener.dup()))
     task_status.started()
     await trio.serve_listeners(door.serve, [own])
@@ -32,8 +37,9 @@ async def serve_local(
 class _Door:
     """Counts connections and runs each. When there are too many, the one that rests longest makes room."""
 
-    def __init__(self, app: Application) -> None:
+    def __init__(self, app: Application, stall_s: float) -> None:
         self._app = app
+        self._stall_s = stall_s
         self._writers = trio.CapacityLimiter(WRITERS_MAX)
         self._count = 0
         # Connections without a request, in the order in which they began to rest.
@@ -55,7 +61,7 @@ class _Door:
                     else:
                         self._resting.pop(connection, None)
 
-                await Connection(self._app, stream, self._writers, note_rest).run()
+                await Connection(self._app, stream, self._writers, note_rest, stall_s=self._stall_s).run()
         finally:
             self._count -= 1
 

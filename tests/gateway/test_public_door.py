@@ -16,6 +16,7 @@ from test_guard import OWNERS
 from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.errors import InvalidName
 from p2phub.core.ids import ManifestId
+from p2phub.gateway import public as module
 from p2phub.gateway.public import PublicDoor, public_hosts
 from p2phub.net import web
 from p2phub.net.localdoor import bind_local, serve_local
@@ -193,6 +194,23 @@ async def test_a_file_that_is_missing_here_is_not_fetched_for_a_stranger(
 
     assert answer.status_code == 504
     assert "weights.bin is not here" in answer.json()["error"]
+
+
+async def test_a_request_that_never_ends_keeps_no_place(
+    public: httpx.AsyncClient, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REQUEST_S", 0.2)
+
+    headers = {"content-type": "application/x-www-form-urlencoded", "content-length": "100"}
+    with trio.fail_after(60):
+        stream = await trio.open_tcp_stream(public.base_url.host, public.base_url.port or 0)
+        head = f"POST /api/models/{shelf.name}/paths-info/main HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+        fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        await stream.send_all(f"{head}{fields}\r\npaths=x".encode())
+        answer = await stream.receive_some(1000)
+        await stream.aclose()
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import httpx
@@ -327,3 +328,32 @@ async def test_when_all_are_at_work_nobody_else_gets_in(monkeypatch: pytest.Monk
         await trio.sleep(0.2)
         with contextlib.suppress(trio.BrokenResourceError):
             assert await talk(address, GET + b"\r\n") == b""
+
+
+@pytest.mark.parametrize("by_thread", [False, True], ids=["by the door", "by a thread"])
+async def test_a_receiver_that_takes_nothing_is_let_go_where_that_matters(by_thread: bool) -> None:
+    gone = trio.Event()
+
+    async def endless(
+        scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[..., Awaitable[Any]]
+    ) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000000000")]})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        try:
+            while True:
+                if by_thread:
+                    await scope["extensions"][module.WRITE_BODY](lambda put: put(memoryview(bytes(1_000_000))))
+                else:
+                    await send({"type": "http.response.body", "body": bytes(1_000_000), "more_body": True})
+        finally:
+            gone.set()
+
+    listener, address = bind_local(HOST, 0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(serve_local, endless, listener, stall_s=0.2))
+        with await in_thread(socket.create_connection, (HOST, int(address.split(":")[1]))) as connection:
+            await in_thread(connection.sendall, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            with trio.fail_after(60):
+                await gone.wait()
+        nursery.cancel_scope.cancel()
+    listener.close()
