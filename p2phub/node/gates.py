@@ -12,11 +12,12 @@ from sqlite3 import Connection
 
 from p2phub.core.choices import LICENCE_SIZE_MAX, GateApproval, GatePer
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import InvalidData, InvalidName, NotAccepted, NotFound
+from p2phub.core.errors import Conflict, InvalidData, InvalidName, NotAccepted, NotFound
 from p2phub.core.gates import Gate, check_fits, open_receipt, read_receipt, sign_receipt
 from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId, NamespaceId
-from p2phub.core.records import Approve, OpenGate, Record, Refuse, SetGate
+from p2phub.core.private import Repository
+from p2phub.core.records import LICENCE_SIZE_MAX, Approve, GateApproval, GatePer, OpenGate, Record, Refuse, SetGate
 from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX, ReceiptsQuery
 from p2phub.store.disk import disk_errors, write_file
 from p2phub.store.gates import KeptReceipt
@@ -138,6 +139,9 @@ async def _published(node: Node, identity: Identity, name: str) -> str:
     model = own_model(name, identity.namespace)
     if await on_disk(node.store.catalogue.kind, identity.namespace, model) is None:
         raise NotFound(f"you have published nothing as {model}")
+    if await on_disk(node.store.private.is_private, Repository(identity.namespace, model)):
+        # A gate stands in a public log, and would tell everybody of it.
+        raise Conflict(f"{model} is private, and has no gate", hint="`p2phub grant` lets somebody in")
     return model
 
 

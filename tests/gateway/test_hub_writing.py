@@ -209,12 +209,43 @@ async def test_a_deleted_repository_is_gone_and_can_be_made_again(door, shelf):
     assert await paths(door, shelf.name) == [".gitattributes"]
 
 
+async def test_a_private_repository_is_made_listed_and_kept_private(copy_of, shelf):
+    async with open_home(copy_of("here")) as node, open_door(node) as door:
+        made = await door.post("/api/repos/create", json={"name": "hushed", "private": True})
+        name = f"{shelf.namespace}/hushed"
+        sent = await send(door, name, small("secret.txt", b"hush"))
+        info = (await door.get(f"/api/models/{name}")).json()
+        listed = (await door.get(f"/api/models?author={shelf.namespace}")).json()
+        found = (await door.get(f"/api/models?author={shelf.namespace}&search=HUSH&full=true")).json()
+        others = (await door.get("/api/models?search=hushed")).json()
+        settings = [
+            (await door.put(f"/api/models/{name}/settings", json=wanted)).status_code
+            for wanted in ({"private": True}, {"private": False}, {"visibility": "private"})
+        ]
+        moved = await door.post("/api/repos/move", json={"fromRepo": name, "toRepo": f"{shelf.namespace}/silent"})
+        again = (await door.get(f"/api/models/{shelf.namespace}/silent")).json()
+        del door.headers["authorization"]
+        outside = await door.get(f"/api/models?author={shelf.namespace}")
+
+        assert (made.status_code, sent.status_code, moved.status_code) == (200, 200, 200)
+        assert (info["private"], again["private"]) == (True, True)
+        assert {row["id"]: row["private"] for row in listed} == {name: True, shelf.name: False}
+        assert [row["id"] for row in found] == [name]
+        assert others == []
+        assert settings == [200, 501, 200]
+        assert all("silent" not in row["id"] and "hushed" not in row["id"] for row in outside.json())
+        # Nothing of it is in a log that all can read.
+        assert {private.repository.model for private in node.store.private.logs()} == {"hushed", "silent"}
+        for state in node.store.logs.states():
+            assert b"hushed" not in b"".join(node.store.logs.entries(state.log, 0, size_max=10**7))
+            assert b"silent" not in b"".join(node.store.logs.entries(state.log, 0, size_max=10**7))
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
         ("POST", "/api/repos/create", {"name": "x", "organization": "someone"}, 403),
-        ("POST", "/api/repos/create", {"name": "x", "private": True}, 501),
-        ("POST", "/api/repos/create", {"name": "x", "visibility": "private"}, 501),
+        ("POST", "/api/repos/create", {"name": "x", "visibility": "protected"}, 501),
         ("POST", "/api/repos/create", {"name": "x", "type": "space"}, 501),
         ("POST", "/api/repos/create", {"name": "../x"}, 400),
         ("POST", "/api/repos/create", {"name": 5}, 400),

@@ -36,7 +36,7 @@ def repository_info(
         "sha": commit.id,
         "lastModified": moment(commit.created),
         "createdAt": moment(created),
-        "private": False,
+        "private": isinstance(commit, Commit) and commit.repository.is_private,
         "gated": {"automatic": "auto", "manual": "manual"}[gate.approval] if gate else False,
         "disabled": False,
         "downloads": 0,

@@ -57,6 +57,7 @@ class ListingRequests:
         self._lookup = Lookup(node, audience)
         # By the public door nothing is fetched, so that what is not here cannot be had there.
         self._only_here = audience is Audience.PUBLIC
+        self._shows_private = audience is Audience.OWNER
 
     async def page(self, request: Request, kind: Kind) -> Response:
         """Return a page of the repositories that match, the newest first."""
@@ -76,8 +77,27 @@ class ListingRequests:
         # What the client calls a publisher, where all are of one; else the ids, which mean the same everywhere.
         author = value(fields, "author") if query.publisher else None
         rows = [_row(model, kind, manifests.get(model.revision), author) for model in found.models]
+        rows = [*await self._private_rows(query, kind, value(fields, "author")), *rows]
         headers = next_page(request, found.cursor) if found.cursor else None
         return JSONResponse([select(row, expand) for row in rows], headers=headers)
+
+    async def _private_rows(self, query: Query, kind: Kind, author: str | None) -> list[dict[str, Any]]:
+        """Return the private repositories of one publisher that match, which search does not know: for the owner.
+
+        They stand on the first page. A condition beside words of the name is met by none.
+        """
+        plain = Query(text=query.text, kind=kind, publisher=query.publisher, sort=query.sort, limit=query.limit)
+        if not self._shows_private or query.publisher is None or query != plain:
+            return []
+        rows = []
+        for repository in await on_disk(self._node.store.private.repositories):
+            wanted = query.text.lower() in repository.model.lower()
+            if str(repository.namespace) == query.publisher and wanted:
+                with suppress(Refusal, HubError):
+                    commit = await self._lookup.commit(kind, f"{author}/{repository.model}")
+                    created = await on_disk(self._node.store.listing.created, repository.namespace, repository.model)
+                    rows.append(repository_info(commit, created=created or commit.created, blobs=False))
+        return rows
 
     async def _query(self, fields: list[tuple[str, str]], kind: Kind, limit: int) -> Query | None:
         """Return what is asked for; None if nothing can match. Raises Refusal."""

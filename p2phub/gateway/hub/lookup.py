@@ -58,6 +58,7 @@ class Repository:
     kind: Kind
     namespace: NamespaceId
     model: str
+    is_private: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,9 @@ class Lookup:
             raise no_repository(f"nothing is known of {name}")
         if known != kind:
             raise no_repository(f"{name} is a {known}, not a {kind}")
-        return Repository(name, kind, namespace, reference.model)
+        only = private.Repository(namespace, reference.model)
+        is_private = await on_disk(self._node.store.private.is_private, only)
+        return Repository(name, kind, namespace, reference.model, is_private)
 
     def _kind(self, namespace: NamespaceId, model: str) -> str | None:
         """Return the kind of a repository, None if there is none for those for whom this finds things."""

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from p2phub.core import gitobjects
-from p2phub.core.choices import DEFAULT_BRANCH, Kind
+from p2phub.core.choices import DEFAULT_BRANCH, Kind, Visibility
 from p2phub.core.errors import BindingChanged, Conflict, InvalidName, NotFound, Offline
 from p2phub.core.filetree import FILE_SIZE_MAX
 from p2phub.core.ids import ManifestId
@@ -28,6 +28,7 @@ from p2phub.node.events import ignore
 from p2phub.node.identity import own_namespace
 from p2phub.node.node import Node
 from p2phub.node.resolve import find_namespace
+from p2phub.node.visibility import visibility_of
 
 from .account import Account
 from .errors import Refusal, no_entry, no_revision, not_served
@@ -163,8 +164,7 @@ class WritingRequests:
         self._account.require(request)
         wanted: Create = await read_json(request, Create)
         kind = _kind(wanted.type)
-        if wanted.private or wanted.visibility not in (None, "public"):
-            raise not_served("everything that is published here is public")
+        visibility = _visibility(wanted.private, wanted.visibility)
         name, model = await self._own(wanted.organization, wanted.name)
         url = repository_url(request, kind, name)
         async with self._committing:
@@ -172,7 +172,7 @@ class WritingRequests:
                 raise Refusal(409, f"you have {name} already", body={"url": url, "name": name})
             digest = await self._keep(_FIRST_CONTENT)
             change = Put(_FIRST_FILE, digest, len(_FIRST_CONTENT))
-            await self._commit(model, kind, DEFAULT_BRANCH, [change], message="initial commit")
+            await self._commit(model, kind, DEFAULT_BRANCH, [change], message="initial commit", visibility=visibility)
         return JSONResponse({"url": url, "name": name, "id": name})
 
     async def delete(self, request: Request) -> Response:
@@ -202,13 +202,21 @@ class WritingRequests:
             claims = await on_disk(catalogue.branches, repository.namespace, repository.model)
             versions = await on_disk(catalogue.versions, repository.namespace, repository.model)
             message = f"moved from {repository.model}"
+            visibility = await on_disk(visibility_of, self._node, repository.namespace, repository.model)
             for version, claim in versions.items():
                 if claim.manifest:
-                    await self._publish_version(new_model, version, claim.manifest, message)
+                    await self._publish_version(new_model, version, claim.manifest, message, visibility)
             for branch, claim in claims.items():
                 if claim.manifest:
                     await publish_revision(
-                        self._node, new_model, branch, claim.manifest, ignore, version=None, message=message
+                        self._node,
+                        new_model,
+                        branch,
+                        claim.manifest,
+                        ignore,
+                        version=None,
+                        message=message,
+                        visibility=visibility,
                     )
             await self._remove(repository, f"moved to {new_model}")
         return JSONResponse({"ok": True, "url": repository_url(request, kind, new_name)})
@@ -217,10 +225,13 @@ class WritingRequests:
         """Take settings that change nothing, and refuse those that would."""
         self._account.require(request)
         wanted: Settings = await read_json(request, Settings)
-        await self._lookup.repository(kind, name)
-        if wanted.private or wanted.visibility not in (None, "public") or wanted.gated not in (None, False, "false"):
-            raise not_served("everything that is published here is public, and nothing is gated")
-        return JSONResponse({"private": False, "gated": False, "visibility": "public"})
+        repository = await self._lookup.repository(kind, name)
+        visibility: Visibility = "private" if repository.is_private else "public"
+        if _visibility(wanted.private, wanted.visibility) not in (None, visibility):
+            raise not_served(f"{name} is {visibility}; the first publication decides that")
+        if wanted.gated not in (None, False, "false"):
+            raise not_served("a gate is set with `p2phub gate set`")
+        return JSONResponse({"private": repository.is_private, "gated": False, "visibility": visibility})
 
     async def _exists(self, kind: Kind, name: str) -> bool:
         try:
@@ -313,12 +324,14 @@ class WritingRequests:
         )
 
     async def _commit(
-        self, model: str, kind: Kind, branch: str, changes: list[Change], *, message: str, parent: str | None = None
-    ) -> ManifestId:
+        self, model: str, kind: Kind, branch: str, changes: list[Change], *, message: str, parent: str | None = None,
+        visibility: Visibility | None = None,
+    ) -> ManifestId:  # fmt: skip
         def is_parent(tip: ManifestId | None) -> bool:
             return parent is None or (tip is not None and len(parent) >= 7 and tip.hex().startswith(parent))
 
-        made = await commit(self._node, model, kind, branch, changes, ignore, message=message, is_parent=is_parent)
+        made = await commit(self._node, model, kind, branch, changes, ignore, message=message, is_parent=is_parent,
+                            visibility=visibility)  # fmt: skip
         for path in await on_disk(uploads_of, self._node, changes):
             await on_disk(path.unlink, missing_ok=True)
         return made
@@ -403,7 +416,9 @@ class WritingRequests:
             await branches.move_branch(self._node, repository.model, branch, None, "the branch was deleted", ignore)
         return JSONResponse({"ok": True})
 
-    async def _publish_version(self, model: str, version: str, revision: ManifestId, message: str) -> None:
+    async def _publish_version(
+        self, model: str, version: str, revision: ManifestId, message: str, visibility: Visibility | None = None
+    ) -> None:
         """Publish a version of a revision; the record also moves a branch, so it names one that is there already."""
         namespace = await on_disk(own_namespace, self._node)
         assert namespace is not None
@@ -411,7 +426,9 @@ class WritingRequests:
         known = await on_disk(catalogue.branches, namespace, model)
         there = next((branch for branch, claim in known.items() if claim.manifest == revision), None)
         branch = there or f"{TAG_PREFIX}{version}"
-        await publish_revision(self._node, model, branch, revision, ignore, version=version, message=message)
+        await publish_revision(
+            self._node, model, branch, revision, ignore, version=version, message=message, visibility=visibility
+        )
         if there is None:
             await branches.move_branch(self._node, model, branch, None, message, ignore)
 
@@ -503,6 +520,15 @@ def _content(file: RegularFile) -> bytes:
         return base64.b64decode(file.content, validate=True)
     except (binascii.Error, ValueError) as exc:
         raise Refusal(400, f"{file.path} is no base64") from exc
+
+
+def _visibility(private: bool | None, visibility: str | None) -> Visibility | None:
+    """Return for whom a repository is to be, None if nothing is said. Raises Refusal for what there is not."""
+    if visibility not in (None, "public", "private"):
+        raise not_served(f"a repository cannot be {visibility} here")
+    if visibility is not None:
+        return "private" if visibility == "private" else "public"
+    return None if private is None else "private" if private else "public"
 
 
 def _kind(text: str | None) -> Kind:
