@@ -10,7 +10,7 @@ from p2phub.node.calling import call_peer
 from p2phub.node.events import Notice, ignore
 from p2phub.node.fresh import learn_of_interest
 from p2phub.node.publish import publish
-from p2phub.node.replicate import sync_all
+from p2phub.node.syncing import sync_all
 from p2phub.node.why import why
 from p2phub.testing.c2sp import LIVE_WITNESS_KEY
 
