@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 from blake3 import blake3
 
 from p2phub.core.access import Caller
-from p2phub.core.ids import Id
+from p2phub.core.ids import Id, NamespaceId
 from p2phub.core.private import Repository
 from p2phub.store.store import Store
 
@@ -53,6 +53,10 @@ class PrivateRepositories:
         """Return the private repositories that `caller` may read now."""
         return self._store.private.readable(caller, self._clock())
 
+    def hidden_publishers(self, caller: Caller, namespaces: Collection[NamespaceId]) -> set[NamespaceId]:
+        """Return the publishers of whom only private repositories are here, none of which `caller` may read."""
+        return self._store.private.known_secretly(namespaces) - {each.namespace for each in self.readable(caller)}
+
     def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:
         # What he may read is found first, whatever he asks for, so that it takes as long for what is not here.
         return self._store.private.hidden(identifiers, self.readable(caller))
@@ -87,6 +91,17 @@ class Access:
         withheld = self.withheld(caller, asked)
         # Both are made of each, so that it takes as long.
         return [(each, decoy)[each in withheld] for each, decoy in ((each, self._decoy(each)) for each in asked)]
+
+    def shown_publishers(
+        self, caller: Caller, namespaces: Iterable[NamespaceId], own: NamespaceId | None
+    ) -> tuple[NamespaceId, ...]:
+        """Return whom to look up for `caller` instead of each publisher: himself, or one whom nobody knows.
+
+        own: the publisher of this home, whom all may know.
+        """
+        asked = tuple(namespaces)
+        hidden = self.private.hidden_publishers(caller, asked) - {own}
+        return tuple(self._decoy(each) if each in hidden else each for each in asked)
 
     def _decoy(self, identifier: AnyId) -> AnyId:
         return type(identifier)(blake3(identifier, key=self._decoy_key).digest())

@@ -173,7 +173,10 @@ def statements_of(store: Store, query: FreshQuery) -> Statements:
 
 async def learn(node: Node, client: PeerClient, namespaces: Sequence[NamespaceId]) -> None:
     """Ask a peer what publishers stated last, and keep it. Raises PeerError, PeerViolation if it lied."""
-    wanted = list(namespaces)
+    # A publisher of whom something private alone is here is named to those who may read that.
+    peer = node.acting.caller(client.node, node.clock())
+    hidden = await on_disk(node.access.private.hidden_publishers, peer, namespaces)
+    wanted = [each for each in namespaces if each not in hidden]
     while wanted:
         answers = await client.fresh(wanted[:IDENTITIES_MAX])
         for namespace, signed in zip(wanted, answers, strict=False):

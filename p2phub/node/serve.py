@@ -23,7 +23,7 @@ from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import AccessDenied, HubError, InvalidData, InvalidName
 from p2phub.core.httpsig import SKEW_MAX_S
-from p2phub.core.ids import ContentId, LogId, ManifestId, NodeId
+from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.names import format_endpoint, parse_endpoint
 from p2phub.core.noderecord import open_node_record
 from p2phub.net.bulkdoor import TicketOffice, serve_bulk
@@ -277,11 +277,17 @@ class PeerDoor:
 
     async def _identities(self, request: Request) -> Response:
         query = decode(request.body, IdentitiesQuery, size_max=FRAME_SIZE_MAX)
-        return Response(200, encode(await on_disk(identities_of, self._store, query)))
+        shown = IdentitiesQuery(await self._shown_publishers(request.caller, query.namespaces))
+        return Response(200, encode(await on_disk(identities_of, self._store, shown)))
 
     async def _fresh(self, request: Request) -> Response:
         query = decode(request.body, FreshQuery, size_max=FRAME_SIZE_MAX)
-        return Response(200, encode(await on_disk(statements_of, self._store, query)))
+        shown = FreshQuery(await self._shown_publishers(request.caller, query.namespaces))
+        return Response(200, encode(await on_disk(statements_of, self._store, shown)))
+
+    async def _shown_publishers(self, caller: Caller, namespaces: tuple[NamespaceId, ...]) -> tuple[NamespaceId, ...]:
+        """Return the publishers to look up: whose private repositories alone are here is nobody else's business."""
+        return await on_disk(self._node.access.shown_publishers, caller, namespaces, self._node.following.own)
 
     async def _records(self, request: Request) -> Response:
         query = decode(request.body, RecordsQuery, size_max=FRAME_SIZE_MAX)

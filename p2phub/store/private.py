@@ -161,6 +161,22 @@ class Private:
             ).fetchone()
         return row is not None
 
+    def known_secretly(self, namespaces: Collection[NamespaceId]) -> set[NamespaceId]:
+        """Return those of the publishers of whom nothing but private logs is here."""
+        found: set[NamespaceId] = set()
+        left = iter(namespaces)
+        with self._database.read() as connection:
+            while some := tuple(islice(left, PARAMETERS_MAX)):
+                rows = connection.execute(
+                    "SELECT DISTINCT namespace FROM private_logs AS p"
+                    f" WHERE namespace IN ({', '.join('?' * len(some))})"
+                    " AND NOT EXISTS (SELECT 1 FROM logs AS l WHERE l.namespace = p.namespace"
+                    " AND l.log NOT IN (SELECT log FROM private_logs))",
+                    some,
+                )
+                found |= {NamespaceId(row["namespace"]) for row in rows}
+        return found
+
     # ── who may read ────────────────────────────────────────────────────────
 
     def repositories(self) -> list[Repository]:

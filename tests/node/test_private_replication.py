@@ -18,6 +18,7 @@ from p2phub.core.search import Query
 from p2phub.net.door import Request, Response
 from p2phub.node import granting, grants, inspect, replicate, tendprivate, whohas
 from p2phub.node.branches import move_branch, yank
+from p2phub.node.calling import call_peer
 from p2phub.node.events import ignore
 from p2phub.node.explain import swarm_info
 from p2phub.node.fetch import fetch
@@ -334,7 +335,6 @@ async def test_a_stranger_cannot_fill_a_node_with_private_logs_that_are_not_for_
         await publish_secret(publisher, tmp_path)
         publisher.knows(other)
         (private,) = publisher.node.store.private.logs()
-        from p2phub.node.calling import call_peer
         from p2phub.node.introduce import introduce
         from p2phub.node.privatenews import _compose
 
@@ -346,6 +346,30 @@ async def test_a_stranger_cannot_fill_a_node_with_private_logs_that_are_not_for_
         assert answer.size == 0
         assert other.node.store.private.repositories() == []
         assert other.node.store.logs.identity(publisher.namespace) is None
+
+
+async def test_whom_one_deals_with_privately_is_not_told(tmp_path):
+    async with members(tmp_path, "publisher", "friend", "stranger") as (publisher, friend, stranger):
+        await publish_secret(publisher, tmp_path)
+        await granting.grant(publisher.node, "secret-parrot", str(friend.namespace), None)
+        friend.knows(publisher)
+        await sync_all(friend.node, timeout_s=30)
+        friend.knows(stranger)
+        assert await fetched(friend, f"{publisher.namespace}/secret-parrot", tmp_path)
+        stranger.knows(friend)
+
+        async def told(asker: Member) -> bool:
+            peer = asker.node.store.peers.get(friend.node.id)
+            assert peer is not None
+            async with call_peer(asker.node, peer) as client:
+                return (await client.identities([publisher.namespace]))[0] is not None
+
+        assert not await told(stranger)
+        assert not [request for request in stranger.asked if bytes(publisher.namespace) in request.body]
+        # Of whom something public is known all may know.
+        await publish(publisher.node, tmp_path / "folder-secret-parrot@1.0.0", "open", ignore)
+        await sync_all(friend.node, timeout_s=30)
+        assert await told(stranger)
 
 
 async def test_a_manifest_of_a_private_repository_is_kept_from_those_who_ask_for_it_first(tmp_path):
