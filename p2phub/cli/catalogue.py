@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 FOUND_SHOWN = 20  # that publishers found of one repository
 
 
+_FOR = {"private": "its publisher, and those it is granted to", "unlisted": "everybody who knows its name"}
+
+
 @click.command()
 @click.argument("reference", metavar="REF")
 @offline_option
@@ -38,6 +41,7 @@ def info(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) ->
         ("name", name),
         ("publisher", result.namespace if publisher != result.namespace else None),
         ("kind", result.kind),
+        ("for", _FOR.get(result.visibility or "public")),
         ("revision", result.revision),
         ("commit", result.commit),
         ("created", human_time(result.created)),

@@ -38,6 +38,7 @@ def grant(name: str, who: str, days: int | None, as_json: bool) -> None:
         print_json(result)
     else:
         _say(result)
+        _say_told(result)
 
 
 @click.command(epilog=_WHO)
@@ -54,6 +55,7 @@ def revoke(name: str, who: str, message: str, as_json: bool) -> None:
         print_json(result)
     else:
         _say(result)
+        _say_told(result)
 
 
 @click.command()
@@ -80,3 +82,8 @@ def _say(repository: PrivateInfo) -> None:
         day = time.strftime("%Y-%m-%d", time.localtime(each.until))
         until = f"until {day}, then renewed" if each.renewed else f"until {day}"
         say(f"  {each.kind} {each.to} {until}")
+
+
+def _say_told(result: PrivateInfo) -> None:
+    nodes = "1 node that may read it was" if result.told == 1 else f"{result.told} nodes that may read it were"
+    say(f"  {nodes} told; others learn of it when they ask, within a minute")

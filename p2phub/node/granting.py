@@ -33,8 +33,8 @@ async def grant(node: Node, name: str, who: str, days: int | None, tell: Tell = 
     if grantee.kind == "namespace" and grantee.id == repository.namespace:
         raise InvalidName("you may read your own repositories anyway")
     entry = await on_disk(append_grant, node, repository, grantee, days)
-    await announce(node, entry)
-    return await on_disk(_info, node, repository)
+    told = await announce(node, entry)
+    return await on_disk(_info, node, repository, told)
 
 
 async def revoke(node: Node, name: str, who: str, message: str, tell: Tell = ignore) -> PrivateInfo:
@@ -62,8 +62,8 @@ async def revoke(node: Node, name: str, who: str, message: str, tell: Tell = ign
         return append_record(node, repository.model, make, visibility="private")
 
     entry = await on_disk(append)
-    await announce(node, entry)
-    return await on_disk(_info, node, repository)
+    told = await announce(node, entry)
+    return await on_disk(_info, node, repository, told)
 
 
 async def show(node: Node, name: str | None, tell: Tell = ignore) -> list[PrivateInfo]:
@@ -117,7 +117,7 @@ def own_model(name: str) -> str:
     return reference.model
 
 
-def _info(node: Node, repository: Repository) -> PrivateInfo:
+def _info(node: Node, repository: Repository, told: int = 0) -> PrivateInfo:
     said = node.store.private.grants(repository)
     now = node.clock()
     return PrivateInfo(
@@ -129,4 +129,5 @@ def _info(node: Node, repository: Repository) -> PrivateInfo:
             for grantee, each in sorted(said.items())
             if each.until > now
         ],
+        told=told,
     )

@@ -52,6 +52,7 @@ from .opened import Opened
 from .opening import open_sealed
 from .resolve import Target, find_namespace, load_manifest, resolve
 from .results import ConfirmedBy, FileInfo, FoundBy, LogLine, RepositoryInfo, Status
+from .visibility import visibility_of
 
 _SHOWN_MAX = 253_370_764_800  # seconds since 1970: the first day of the year 9999, in any time zone
 
@@ -97,6 +98,7 @@ def _info(node: Node, target: Target, kept: Manifest, opened: Opened | None, rev
     branches = catalogue.branches(namespace, model) if namespace and model else {}
     yanked = [name for name in versions if namespace and model and catalogue.yanked(namespace, model, name) is not None]
     return RepositoryInfo(
+        visibility=visibility_of(node, namespace, model) if namespace and model else None,
         reference=target.reference,
         namespace=str(namespace) if namespace else None,
         model=model,

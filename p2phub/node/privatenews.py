@@ -35,14 +35,17 @@ ENTRIES_SIZE_MAX = 128 * 1024  # bytes of entries in one message
 IDENTITY_SIZE_MAX = 128 * 1024  # bytes of an identity in a message
 
 
-async def announce(node: Node, entry: Entry) -> None:
-    """Let others hear of an entry that was just signed, as far as it is for them."""
+async def announce(node: Node, entry: Entry) -> int:
+    """Let others hear of an entry that was just signed, as far as it is for them.
+
+    Returns how many nodes were told by themselves and have it now: those that may read a private log.
+    """
     record = entry.record
     if await on_disk(node.store.private.repository_of, record.log) is None:
         node.note_news(record.log, record.index)
-        return
+        return 0
     node.open_answers.note_change()
-    await tell(node, record.log, record.index)
+    return await tell(node, record.log, record.index)
 
 
 async def tell(node: Node, log_id: LogId, start: int, *, but: Collection[NodeId] = ()) -> int:

@@ -90,6 +90,7 @@ class PrivateInfo(Struct, frozen=True):
     model: str
     kind: str | None  # None: nothing of it counts
     grants: list[GrantInfo]
+    told: int = 0  # nodes that may read it and took what was just said of it
 
 
 class ProviderSummary(Struct, frozen=True):
@@ -274,6 +275,7 @@ class RepositoryInfo(Struct, frozen=True):
     sealed: str | None = None  # whether it can be read here: "closed", "open to you", "open to all"; None: not sealed
     recalled: str | None = None  # why its publisher took it back; None: it was not
     found: list[FoundBy] = []  # what publishers found of it
+    visibility: Visibility | None = None  # None: nothing is known by a name here
 
 
 class LogLine(Struct, frozen=True):
