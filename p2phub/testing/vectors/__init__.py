@@ -9,7 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import authority, content, documents, logs, maps, moving, names, primitives, seals, talks, vouching, wire
+from . import (
+    authority,
+    content,
+    documents,
+    logs,
+    maps,
+    moving,
+    names,
+    primitives,
+    privates,
+    seals,
+    talks,
+    vouching,
+    wire,
+)
 from .plain import Json, render
 
 FILES: dict[str, Callable[[], Json]] = {
@@ -35,6 +49,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "authority.json": authority.authority,
     "fingerprints.json": maps.maps,
     "talk.json": talks.talks,
+    "private.json": privates.private,
     "sealing.json": seals.sealed,
     "bulk.json": wire.bulk,
     "certificate.json": wire.certificates,
