@@ -71,10 +71,14 @@ class Access:
         clock: Callable[[], float],
         rulebook: Rulebook,
         pledged: Callable[[], Collection[bytes]] = frozenset,
+        own: Callable[[], NamespaceId | None] = lambda: None,
     ) -> None:
-        """clock: says the time, in seconds since 1970. pledged: what stays reachable though it was recalled."""
+        """clock: says the time, in seconds since 1970. pledged: what stays reachable though it was recalled.
+
+        own: as whom this home publishes.
+        """
         self.private = PrivateRepositories(store, clock)
-        self.gates = GateRule(store, clock)
+        self.gates = GateRule(store, clock, own)
         self.rules: list[Rule] = [Restricted(store), self.private, Refused(store, rulebook, pledged), self.gates]
         self._decoy_key = secrets.token_bytes(32)
 

@@ -88,7 +88,7 @@ async def fetch(
     manifest = await load_manifest(node, target.manifest, tell)
     if kind is not None and manifest.kind != kind:
         raise NotFound(f"{reference} is a {manifest.kind}, not a {kind}")
-    await _require_accepted(node, target.manifest, manifest, tell)
+    await _require_accepted(node, target, target.manifest, manifest, tell)
     contents: Contents = StoredContents(node.store, link)
     is_opened = manifest.sealed is not None and check_out_files and not keep_sealed
     is_secret = False  # on this machine too
@@ -143,12 +143,13 @@ async def fetch(
     )
 
 
-async def _require_accepted(node: Node, revision: ManifestId, manifest: Manifest, tell: Tell) -> None:
+async def _require_accepted(node: Node, target: Target, revision: ManifestId, manifest: Manifest, tell: Tell) -> None:
     """Raise NotAccepted if content that is not here yet is behind a gate that was not passed."""
     roots = {file.root for file in manifest.files}
     # What was fetched stays usable, whatever is asked for by now.
     if len(await on_disk(node.store.blobs.find_all, roots)) < len(roots):
-        await require_accepted(node, revision, tell)
+        named = (target.namespace, target.model) if target.asked_by and target.namespace and target.model else None
+        await require_accepted(node, revision, named, tell)
 
 
 async def locate(node: Node, reference: str, path: str, tell: Tell, *, origins: Sequence[str] = ()) -> FileResult:

@@ -1,31 +1,52 @@
-"""What is behind a gate goes to those who accepted what it asks for (spec/gates.md §4)."""
+"""What is behind a gate goes to those who accepted what it asks for (spec/gates.md §4).
+
+Anybody can publish a manifest that somebody else made: openly, or behind a gate of his own.
+So a node asks itself first whose word it has to keep: its own publisher's, and that of those
+whose gates it passed itself. Only where it owes nobody anything, what all say counts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from p2phub.core.access import Caller
 from p2phub.core.gates import Gate
-from p2phub.store.gates import KeptReceipt
+from p2phub.core.ids import NamespaceId
+from p2phub.store.gates import KeptReceipt, Place
 from p2phub.store.store import Store
 
 
 class GateRule:
     """Says which files a caller may not have, because he accepted nothing that lets him."""
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
-        """clock: says the time, in seconds since 1970."""
+    def __init__(self, store: Store, clock: Callable[[], float], own: Callable[[], NamespaceId | None]) -> None:
+        """clock: says the time, in seconds since 1970. own: as whom this home publishes."""
         self._gates = store.gates
         self._clock = clock
+        self._own = own
 
     def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:
         """Return those of the files and manifests that `caller` may not have; of manifests never any."""
         if not self._gates.has_any():
             return set()
-        behind = self._gates.of_content(identifiers)
-        gates = {gate.leaf: gate for each in behind.values() for gate in each}
+        places = self._gates.of_content(identifiers)
+        gated = {root: each for root, each in places.items() if any(place.gate for place in each)}
+        if not gated:
+            return set()
+        gates = {place.gate.leaf: place.gate for each in gated.values() for place in each if place.gate}
         passed = {leaf for leaf, gate in gates.items() if self.lets(caller, gate)}
-        return {root for root, each in behind.items() if not passed & {gate.leaf for gate in each}}
+        accepted, own, mirrored = self._gates.accepted(), self._own(), self._gates.mirrored(gated)
+        found = set()
+        for root, each in gated.items():
+            owed = _owed(each, accepted, own)
+            if owed:
+                is_let = {gate.leaf for gate in owed} <= passed
+            else:
+                leaves = {place.gate.leaf if place.gate else None for place in each}
+                is_let = root in mirrored or None in leaves or bool(leaves & passed)
+            if not is_let:
+                found.add(root)
+        return found
 
     def lets(self, caller: Caller, gate: Gate) -> bool:
         """Say whether `caller` has passed `gate`."""
@@ -42,3 +63,16 @@ class GateRule:
             return "good" if gate.approval == "automatic" else "waiting"
         is_over = decision.until is not None and decision.until <= self._clock()
         return "good" if decision.is_approved and not is_over else "refused"
+
+
+def _owed(places: Sequence[Place], accepted: Collection[bytes], own: NamespaceId | None) -> list[Gate]:
+    """Return the gates that this node has to keep for some content, all of them: its own, and those it passed."""
+    found = []
+    for place in places:
+        gate = place.gate
+        if gate is None or not (gate.publisher == own or gate.leaf in accepted):
+            continue
+        # Who has it openly as well does not mean it to be closed.
+        if not any(other.gate is None and other.publisher == gate.publisher for other in places):
+            found.append(gate)
+    return found

@@ -33,22 +33,29 @@ SHOW_TIMEOUT_S = 10.0  # that they are waited for
 # ── who wants it ────────────────────────────────────────────────────────────
 
 
-async def require_accepted(node: Node, revision: ManifestId, tell: Tell) -> None:
-    """Raise NotAccepted if a revision's publisher asks for something that was not accepted here."""
-    gates = await on_disk(_closed_gates, node, revision)
-    if not gates:
+Asked = tuple[NamespaceId, str]  # the repository that somebody names
+
+
+async def require_accepted(node: Node, revision: ManifestId, asked: Asked | None, tell: Tell) -> None:
+    """Raise NotAccepted if the publisher asks for something that was not accepted here.
+
+    asked: the repository that is fetched; None: it is asked for by its hash, and any that has it will do.
+    """
+    closed = await on_disk(_closed_gate, node, revision, asked)
+    if closed is None:
         return
-    gate, state, receipt = gates[0]
+    gate, state, receipt = closed
     if receipt is not None and state == "waiting" and not node.settings.offline:
         # The publisher's own node may be there now.
         await show_to_some(node, [receipt], tell)
     raise _not_accepted(gate, state)
 
 
-def check_accepted(node: Node, revision: ManifestId) -> None:
+def check_accepted(node: Node, revision: ManifestId, asked: Asked | None) -> None:
     """Raise NotAccepted as `require_accepted` does, without asking anybody."""
-    for gate, state, _ in _closed_gates(node, revision)[:1]:
-        raise _not_accepted(gate, state)
+    closed = _closed_gate(node, revision, asked)
+    if closed is not None:
+        raise _not_accepted(closed[0], closed[1])
 
 
 async def show_receipts(node: Node, client: PeerClient, roots: Collection[ContentId]) -> None:
@@ -92,20 +99,26 @@ def query_of(node: Node, receipts: Sequence[KeptReceipt]) -> ReceiptsQuery:
     return ReceiptsQuery(tuple(receipt.data for receipt in receipts), tuple(chains))
 
 
-def _closed_gates(node: Node, revision: ManifestId) -> list[tuple[Gate, str, KeptReceipt | None]]:
-    """Return the gates before a revision, if none of them was passed here, each with how far it is."""
-    if not node.store.gates.has_any():
-        return []
-    gates = node.store.gates.of_manifest(revision)
+def _closed_gate(node: Node, revision: ManifestId, asked: Asked | None) -> tuple[Gate, str, KeptReceipt | None] | None:
+    """Return the gate before a revision, if it was not passed here, with how far it is and what was given."""
+    gates = node.store.gates
+    if not gates.has_any():
+        return None
+    if asked is not None:
+        named = gates.of_repository(*asked)
+        places = [named] if named else []
+    else:
+        found = gates.of_manifest(revision)
+        places = [place.gate for place in found if place.gate] if all(place.gate for place in found) else []
     own = _own_namespace(node)
-    found: list[tuple[Gate, str, KeptReceipt | None]] = []
-    for gate in gates:
+    first: tuple[Gate, str, KeptReceipt | None] | None = None
+    for gate in places:
         receipt = own_receipt(node, gate)
         state = node.access.gates.state(gate, receipt) if receipt else "asked"
         if gate.publisher == own or state == "good":
-            return []
-        found.append((gate, state, receipt))
-    return found
+            return None
+        first = first or (gate, state, receipt)
+    return first
 
 
 def _not_accepted(gate: Gate, state: str) -> NotAccepted:
@@ -126,7 +139,8 @@ def _not_accepted(gate: Gate, state: str) -> NotAccepted:
 def _receipts_for(node: Node, roots: Collection[ContentId]) -> list[KeptReceipt]:
     if not node.store.gates.has_any():
         return []
-    gates = {gate.leaf: gate for each in node.store.gates.of_content(roots).values() for gate in each}
+    places = node.store.gates.of_content(roots)
+    gates = {place.gate.leaf: place.gate for each in places.values() for place in each if place.gate}
     found = (own_receipt(node, gate) for gate in gates.values())
     return [receipt for receipt in found if receipt]
 
@@ -194,7 +208,8 @@ def _take(node: Node, caller: Caller, data: bytes, chains: dict[NamespaceId, Ide
     identity = newest_identity(node, receipt.namespace, chains)
     signed = open_receipt(data, identity, now=node.clock())
     node.store.gates.keep(signed, caller.node)
-    kept = next(each for each in node.store.gates.receipts(gate) if each.hash == signed.hash)
+    kept = node.store.gates.receipt(signed.hash)
+    assert kept
     return node.access.gates.state(gate, kept)
 
 

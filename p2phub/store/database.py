@@ -883,6 +883,10 @@ MIGRATIONS = (
     ALTER TABLE witnesses DROP COLUMN size;
     ALTER TABLE witnesses DROP COLUMN answered;
     """,
+    """
+    CREATE INDEX attestations_by_manifest ON attestations (manifest);
+    CREATE INDEX receipts_own ON receipts (gate) WHERE shown_by IS NULL;
+    """,
 )
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.

@@ -16,7 +16,6 @@ from sqlite3 import Connection, Row
 from msgspec import Struct
 
 from p2phub.core.access import Caller
-from p2phub.core.errors import NoSpace
 from p2phub.core.gates import Gate, SignedReceipt
 from p2phub.core.ids import ManifestId, NamespaceId, NodeId
 from p2phub.core.records import Approve, OpenGate, Refuse, SetGate
@@ -25,12 +24,21 @@ from .database import Database
 
 GATE_TABLES = ("gate_rows", "gate_decisions")  # that follow from the logs
 RECEIPTS_MAX = 100_000  # of others, all together
+FORGOTTEN_AT_ONCE = 1000  # receipts, when there are too many
 RECEIPTS_OF_NODE_MAX = 64  # that one node has shown; spec/gates.md §3
 PARAMETERS_MAX = 500  # in one statement of SQL
 
 _PLACES = " JOIN repositories ON repositories.number = r.repository JOIN identities ON identities.number = publisher"
 # Of several words of a publisher on one thing, in one log or in several, the latest counts.
 _LATEST = " ORDER BY r.time DESC, r.idx DESC, r.leaf DESC LIMIT 1"
+
+
+class Place(Struct, frozen=True):
+    """A repository that has some content."""
+
+    publisher: NamespaceId
+    model: str
+    gate: Gate | None  # that stands before it
 
 
 class KeptReceipt(Struct, frozen=True):
@@ -84,23 +92,19 @@ class Gates:
         found = (self.of_repository(publisher, row["model"]) for row in rows)
         return [gate for gate in found if gate]
 
-    def of_manifest(self, manifest: ManifestId) -> list[Gate]:
-        """Return the gates of which one must be passed for a revision; none if some repository has it openly."""
+    def of_manifest(self, manifest: ManifestId) -> list[Place]:
+        """Return the repositories that have a revision, with their gates."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT DISTINCT repository FROM release_rows"
                 " WHERE substr(manifest, 1, 8) = substr(?1, 1, 8) AND manifest = ?1",
                 (manifest,),
             ).fetchall()
-            gates = [_gate_of(connection, row["repository"]) for row in rows]
-        return [gate for gate in gates if gate] if all(gates) else []
+            return [_place_of(connection, row["repository"]) for row in rows]
 
-    def of_content(self, roots: Collection[bytes]) -> dict[bytes, list[Gate]]:
-        """Return those of the files `roots` that are behind gates, with the gates of which one must be passed.
-
-        What any repository without a gate has as well is behind none.
-        """
-        places: dict[bytes, set[int]] = {}
+    def of_content(self, roots: Collection[bytes]) -> dict[bytes, list[Place]]:
+        """Return the repositories that have each of the files `roots`, with their gates; what none has is left out."""
+        numbers: dict[bytes, set[int]] = {}
         left = iter(roots)
         with self._database.read() as connection:
             while some := tuple(islice(left, PARAMETERS_MAX)):
@@ -111,14 +115,30 @@ class Gates:
                     f" WHERE f.root IN ({marks})",
                     some,
                 ):
-                    places.setdefault(row["root"], set()).add(row["repository"])
-            known = {number: _gate_of(connection, number) for number in {n for some in places.values() for n in some}}
-        found: dict[bytes, list[Gate]] = {}
-        for root, numbers in places.items():
-            gates = [known[number] for number in sorted(numbers)]
-            if all(gates):
-                found[root] = [gate for gate in gates if gate]
+                    numbers.setdefault(row["root"], set()).add(row["repository"])
+            places = {each: _place_of(connection, each) for each in {n for some in numbers.values() for n in some}}
+        return {root: [places[number] for number in sorted(each)] for root, each in numbers.items()}
+
+    def mirrored(self, roots: Collection[bytes]) -> set[bytes]:
+        """Return those of the files `roots` of which somebody attests that another hub gives them to all."""
+        found: set[bytes] = set()
+        left = iter(roots)
+        with self._database.read() as connection:
+            while some := tuple(islice(left, PARAMETERS_MAX)):
+                marks = ", ".join("?" * len(some))
+                rows = connection.execute(
+                    "SELECT DISTINCT f.root FROM manifest_files AS f JOIN attestations AS a USING (manifest)"
+                    f" WHERE f.root IN ({marks})",
+                    some,
+                )
+                found |= {row["root"] for row in rows}
         return found
+
+    def accepted(self) -> set[bytes]:
+        """Return the leaf hashes of the gates that were accepted here."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT DISTINCT gate FROM receipts WHERE shown_by IS NULL")
+            return {row["gate"] for row in rows}
 
     def by_leaf(self, leaf: bytes) -> Gate | None:
         """Return the gate whose record has this leaf hash, if it still stands."""
@@ -140,7 +160,7 @@ class Gates:
     # ── receipts ────────────────────────────────────────────────────────────
 
     def keep(self, signed: SignedReceipt, shown_by: NodeId | None) -> None:
-        """Keep a checked receipt. shown_by: None for an own one. Raises NoSpace if there are too many."""
+        """Keep a checked receipt. shown_by: None for an own one."""
         receipt = signed.receipt
         with self._database.write() as connection:
             if shown_by is not None:
@@ -162,13 +182,25 @@ class Gates:
             )
         (count,) = connection.execute("SELECT count(*) FROM receipts WHERE shown_by IS NOT NULL").fetchone()
         if count >= RECEIPTS_MAX:
-            raise NoSpace("this node keeps no more receipts", path="receipts")
+            # By chance, so that nobody can choose whose go, and not those that a publisher has had a look at. Whoever
+            # uses his shows it again.
+            connection.execute(
+                "DELETE FROM receipts WHERE hash IN (SELECT hash FROM receipts WHERE shown_by IS NOT NULL"
+                " AND hash NOT IN (SELECT receipt FROM gate_decisions) ORDER BY random() LIMIT ?)",
+                (FORGOTTEN_AT_ONCE,),
+            )
 
     def receipts(self, gate: Gate) -> list[KeptReceipt]:
         """Return the receipts for `gate` that are here, the oldest first."""
         with self._database.read() as connection:
             rows = connection.execute("SELECT * FROM receipts WHERE gate = ? ORDER BY time, hash", (gate.leaf,))
             return [_receipt(row) for row in rows]
+
+    def receipt(self, hash_: bytes) -> KeptReceipt | None:
+        """Return the receipt with this hash, None if it is not here."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT * FROM receipts WHERE hash = ?", (hash_,)).fetchone()
+        return _receipt(row) if row else None
 
     def own_receipts(self, gate: Gate | None = None) -> list[KeptReceipt]:
         """Return what was accepted here, for one gate or for all, the oldest first."""
@@ -218,6 +250,15 @@ def _gate_of(connection: Connection, repository: int) -> Gate | None:
         f"SELECT namespace, model, r.* FROM gate_rows AS r {_PLACES} WHERE r.repository = ?{_LATEST}", (repository,)
     ).fetchone()
     return _gate(row)
+
+
+def _place_of(connection: Connection, repository: int) -> Place:
+    row = connection.execute(
+        "SELECT namespace, model FROM repositories JOIN identities ON identities.number = publisher"
+        " WHERE repositories.number = ?",
+        (repository,),
+    ).fetchone()
+    return Place(NamespaceId(row["namespace"]), row["model"], _gate_of(connection, repository))
 
 
 def _gate(row: Row | None) -> Gate | None:

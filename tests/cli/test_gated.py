@@ -125,6 +125,52 @@ def test_a_receipt_that_was_borrowed_opens_nothing(people: People, name: str, tm
     assert not (tmp_path / "out").exists()
 
 
+def publish_as_own(home: Home, revision: str, name: str) -> None:
+    """Let a home publish a revision that somebody else made, as if it were its own."""
+    import trio
+
+    from p2phub.core.ids import ManifestId
+    from p2phub.node.committing import publish_revision
+    from p2phub.node.events import ignore
+    from p2phub.node.node import open_node
+    from p2phub.node.settings import Settings
+
+    async def work() -> None:
+        settings = Settings.from_environment(home.environment())
+        async with open_node(settings) as node:
+            await publish_revision(node, name, "main", ManifestId.parse(revision), ignore, version=None)
+
+    trio.run(work)
+
+
+def test_a_publisher_opens_no_gate_by_publishing_what_is_behind_it(people: People, tmp_path: Path) -> None:
+    """The manifest of what is gated is public: anybody can put his name to it, openly or behind a gate of his own."""
+    shown = people.bob.ask("info", people.model("owl"))
+    thief, friend = Home(tmp_path / "thief"), Home(tmp_path / "friend")
+    for home in (thief, friend):
+        home.call("id", "new")
+        home.call("peers", "add", people.door.address)
+        home.ask("info", people.model("owl"))
+    publish_as_own(thief, shown["revision"], "free-owl")
+    publish_as_own(friend, shown["revision"], "cheap-owl")
+    (tmp_path / "terms").write_text("Anything goes.")
+    friend.call("gate", "set", "cheap-owl", "--licence", str(tmp_path / "terms"), "--per", "person")
+    with thief.node(peers=(people.door.address,)), friend.node(peers=(people.door.address,)):
+        free = f"{thief.ask('id', 'show')['namespace']}/free-owl"
+        cheap = f"{friend.ask('id', 'show')['namespace']}/cheap-owl"
+        for name in (free, cheap):
+            heard = lambda name=name: people.alice.call("info", name, code=None).code == 0  # noqa: E731
+            wait_until(heard, "Alice to hear of it")
+        reader = Home(tmp_path / "reader")
+        reader.call("id", "new")
+        reader.call("peers", "add", people.door.address)
+        reader.call("gate", "accept", cheap, "--yes")
+
+        for name in (free, cheap, shown["revision"]):
+            refused = reader.call("fetch", name, "--to", str(tmp_path / "out"), code=3)
+            assert "no peer we know of offers" in refused.err
+
+
 def test_where_each_person_accepts_another_machine_of_the_same_publisher_accepts_too(
     people: People, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from p2phub.core.access import ANYBODY
 from p2phub.core.choices import DEFAULT_BRANCH, Kind
 from p2phub.core.errors import NotAccepted
 from p2phub.core.gates import Gate
-from p2phub.core.ids import ManifestId
+from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.node.disk import on_disk
 from p2phub.node.foreign import ForeignCommit
@@ -160,9 +160,10 @@ class ReadingRequests:
         if await self._lookup.is_publisher(name):
             repository = await self._lookup.repository(kind, name)
             revision = await self._lookup.revision(repository, DEFAULT_BRANCH)
+            place = repository.namespace, repository.model
             if self._lookup.is_for_owner:
-                await on_disk(self._check_passed, revision)
-            elif await on_disk(self._node.store.gates.of_manifest, revision):
+                await on_disk(self._check_passed, revision, place)
+            elif await on_disk(self._node.store.gates.of_repository, *place):
                 raise not_allowed(f"{name} asks to accept a licence first; its owner's token lets in who did")
         else:
             with self._explained(name):
@@ -223,11 +224,11 @@ class ReadingRequests:
             if behind:
                 raise not_allowed(f"{commit.name} asks to accept a licence first; its owner's token lets in who did")
         elif len(self._node.store.blobs.find_all(roots)) < len(roots):
-            self._check_passed(commit.revision)
+            self._check_passed(commit.revision, (commit.repository.namespace, commit.repository.model))
 
-    def _check_passed(self, revision: ManifestId) -> None:
+    def _check_passed(self, revision: ManifestId, place: tuple[NamespaceId, str]) -> None:
         try:
-            check_accepted(self._node, revision)
+            check_accepted(self._node, revision, place)
         except NotAccepted as exc:
             raise not_allowed(f"{exc} ({exc.hint})" if exc.hint else str(exc)) from exc
 
