@@ -60,6 +60,7 @@ def info(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) ->
         ("variants", ", ".join(result.variants)),
         ("origins", ", ".join(result.origin_urls)),
         ("sealed", result.sealed),
+        ("gate", f"{result.gate} must be accepted: `p2phub gate show`" if result.gate else None),
         ("pinned", "yes" if result.pinned else "no"),
         ("recalled", None if result.recalled is None else result.recalled or "by its publisher"),
         *(("found", _found(each)) for each in result.found[:FOUND_SHOWN]),

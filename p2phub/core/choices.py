@@ -39,4 +39,12 @@ GranteeKind = Literal["namespace", "node"]  # to whom a private repository is gr
 Visibility = Literal["public", "unlisted", "private"]  # of a repository; spec/private.md §1
 VISIBILITIES: tuple[Visibility, ...] = get_args(Visibility)
 
+GatePer = Literal["person", "institution"]  # who must accept a licence; spec/gates.md §1
+GateApproval = Literal["automatic", "manual"]  # whether that is enough; spec/gates.md §1
+LICENCE_SIZE_MAX = 32 * 1024  # characters; spec/gates.md §1
+
+# What is said of content, and how it was found; spec/rules.md
+Judgement = Literal["evaluation", "scan", "review", "endorsement", "blocked"]
+Verdict = Literal["good", "bad", "withdrawn"]
+
 DEFAULT_BRANCH = "main"  # where no revision is given; spec/names.md §1

@@ -122,9 +122,15 @@ def _info(node: Node, target: Target, kept: Manifest, opened: Opened | None, rev
         origin_urls=list(manifest.origin_urls),
         files=files,
         sealed=_seal_of(kept, opened),
+        gate=_gate_of(node, target),
         recalled=node.store.recalls.message(target.manifest, target.asked_by, model) if target.manifest else None,
         found=_found(node, target, manifest),
     )
+
+
+def _gate_of(node: Node, target: Target) -> str | None:
+    gate = node.store.gates.of_repository(target.namespace, target.model) if target.namespace and target.model else None
+    return gate.name if gate else None
 
 
 def _seal_of(kept: Manifest, opened: Opened | None) -> str | None:

@@ -273,6 +273,7 @@ class RepositoryInfo(Struct, frozen=True):
     origin_urls: list[str]
     files: list[FileInfo]
     sealed: str | None = None  # whether it can be read here: "closed", "open to you", "open to all"; None: not sealed
+    gate: str | None = None  # name of the licence that must be accepted first
     recalled: str | None = None  # why its publisher took it back; None: it was not
     found: list[FoundBy] = []  # what publishers found of it
     visibility: Visibility | None = None  # None: nothing is known by a name here

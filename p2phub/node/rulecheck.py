@@ -15,6 +15,7 @@ from p2phub.core.rules import Consent, File, Rules, judge, judge_content, judge_
 from .disk import on_disk
 from .events import Tell
 from .node import Node
+from .opening import open_sealed
 from .resolve import load_manifest, resolve
 from .results import PolicyCheck, ShownRules
 from .rulefacts import facts_of_target
@@ -43,6 +44,10 @@ async def check_reference(node: Node, reference: str, consent: Consent, tell: Te
         assert target.file is not None
         return PolicyCheck(reference, None, await on_disk(_of_single, node, rules, target.file, consent))
     manifest = await load_manifest(node, target.manifest, tell)
+    if manifest.sealed is not None:
+        # Of what is sealed for others nothing can be said but what everybody sees.
+        opened, _ = await open_sealed(node, target.manifest, manifest, tell, refresh=True)
+        manifest = opened.manifest if opened else manifest
     facts = await on_disk(facts_of_target, node, rules, target, manifest)
 
     def work() -> list[Finding]:

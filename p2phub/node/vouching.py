@@ -25,6 +25,7 @@ from .events import Progress, Tell
 from .identity import own_companion
 from .names import find
 from .node import Node
+from .opening import require_opened
 from .resolve import Target, load_manifest, resolve
 from .results import BillOfMaterials, ModelSignature, SignatureCheck
 
@@ -87,9 +88,13 @@ async def check(
 
 
 async def bill(node: Node, reference: str, form: BillForm, tell: Tell) -> BillOfMaterials:
-    """Return the bill of materials of a revision. Raises NotFound, Offline."""
+    """Return the bill of materials of a revision. Raises NotFound, Offline, AccessDenied if it is sealed for others."""
     target, manifest = await _described(node, reference, tell)
     assert target.manifest is not None
+    if manifest.sealed is not None:
+        # What everybody sees of it names no file.
+        opened, _ = await require_opened(node, target.manifest, manifest, tell, refresh=True)
+        manifest = opened.manifest
     version = target.version or await on_disk(_version_of, node, target) or target.manifest.hex()[:12]
     described = Described(
         name=target.model or str(target.manifest),

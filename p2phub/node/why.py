@@ -29,6 +29,7 @@ from .results import Reason
 from .rulecheck import check_reference
 from .verdicts import bad, good, off, unknown
 from .whyfresh import explain_freshness, explain_witnesses
+from .whygates import explain_gate, explain_seal
 
 
 class Subject(Struct, frozen=True):
@@ -258,6 +259,11 @@ async def explain_assessments(node: Node, subject: Subject) -> list[Reason]:
     ]
 
 
+async def explain_access(node: Node, subject: Subject) -> list[Reason]:
+    """Say what stands between a reader and the files."""
+    return [*await explain_gate(node, subject.target), *await explain_seal(node, subject.target)]
+
+
 EXPLAINERS: tuple[Explainer, ...] = (
     explain_name,
     explain_identity,
@@ -266,6 +272,7 @@ EXPLAINERS: tuple[Explainer, ...] = (
     explain_freshness,
     explain_witnesses,
     explain_content,
+    explain_access,
     explain_following,
     explain_lookalikes,
     explain_policy,

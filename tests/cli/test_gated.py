@@ -66,6 +66,9 @@ def test_what_is_asked_for_can_be_read_before_it_is_accepted(people: People, tmp
     assert LICENCE in people.eve.call("gate", "show", people.model("parrot")).out
     shown = people.eve.ask("gate", "show", people.model("parrot"))
     assert (shown["per"], shown["approval"], shown["state"]) == ("institution", "automatic", "asked")
+    assert people.eve.ask("info", people.model("parrot"))["gate"] == "Parrot-1.0"
+    why = people.eve.ask("trust", "why", people.model("parrot"))
+    assert [each["verdict"] for each in why if each["about"] == "licence"] == ["bad"]
     assert people.eve.ask("ls", people.model("parrot"))[0]["path"] == "model.bin"
     people.eve.call("fetch", people.model("open"), "--to", str(tmp_path / "open"))
 

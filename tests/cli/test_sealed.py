@@ -89,6 +89,9 @@ def test_who_may_opens_it_from_a_keeper(people: People, tmp_path: Path) -> None:
     assert all(file["here"] for file in listed)
     info = people.bob.ask("info", people.model)
     assert (info["sealed"], info["card"]["license"]) == ("open to you", "MIT")
+    why = {each["about"]: each["verdict"] for each in people.bob.ask("trust", "why", people.model)}
+    assert why["seal"] == "good"
+    assert "secret-name.bin" in people.bob.call("sbom", people.model, "--as", "cyclonedx").out
     assert SECRET in people.bob.run("cat", people.model, "README.md").out.encode()
 
 
