@@ -28,7 +28,7 @@ from .bring import bring_files
 from .disk import on_disk
 from .download import DownloadReport
 from .events import Tell
-from .identity import own_recipient
+from .identity import own_recipients
 from .node import Node
 from .opened import Opened
 from .origins import Origins
@@ -61,14 +61,13 @@ def find_key_called(node: Node, identifier: bytes, publishers: Collection[Namesp
     told = node.store.seals.told(identifier, publishers)
     if told is not None:
         return FoundKey(told, is_public=True)
-    try:
-        own = own_recipient(node)
-    except NotFound:
-        return None
+    # Those of before, too: what was sealed for them goes on to be.
+    own = {key.public_key: key.private_key for key in own_recipients(node)}
     for each in node.store.seals.recipients(identifier):
-        if each.wrapped.recipient == own.public_key:
+        if each.wrapped.recipient in own:
             with contextlib.suppress(InvalidData):
-                key = sealing.unwrap(each.wrapped, own.private_key, identifier, each.publisher, each.model)
+                private = own[each.wrapped.recipient]
+                key = sealing.unwrap(each.wrapped, private, identifier, each.publisher, each.model)
                 return FoundKey(key, is_public=False)
     return None
 

@@ -73,7 +73,8 @@ async def choose_sealing(
     """Return the seal for the next revision of one's own `model`, None if it is to be open.
 
     sealed: for oneself at least. sealed_for: who else may open it. Without both, it stays as the branch's tip is.
-    A key that somebody has who is not named any more is not used again; nor is one that everybody has.
+    A key that somebody has who is not named any more, or by a recipient key that he changed, is not used again; nor is
+    one that everybody has.
     Raises NotFound for a recipient of whom no key is known, AccessDenied if the tip cannot be opened here.
     """
     identifier = await on_disk(sealing_key, node, identity.namespace, model, branch)
@@ -86,9 +87,13 @@ async def choose_sealing(
             hint="--sealed-for seals with a new key, and --open lets everybody read this revision",
         )
     known = await on_disk(recipients_of, node, found.key) if found else {}
-    wanted = await _recipients(node, identity, sealed_for, tell) if sealed or sealed_for else known
-    if found and known.keys() <= wanted.keys():
-        return Sealing(found.key, {name: key for name, key in wanted.items() if known.get(name) != key})
+    if sealed or sealed_for:
+        wanted = await _recipients(node, identity, sealed_for, tell)
+    else:
+        wanted = await on_disk(_as_they_are_now, node, known)
+    # Whoever changed his key may have done so because somebody has the old one.
+    if found and known.items() <= wanted.items():
+        return Sealing(found.key, {name: key for name, key in wanted.items() if name not in known})
     return Sealing(RepositoryKey(os.urandom(sealing.KEY_SIZE)), wanted)
 
 
@@ -343,6 +348,12 @@ def _result(node: Node, namespace: NamespaceId, model: str, index: int | None) -
     told = [node.store.seals.told(identifier, [namespace]) is not None for identifier in identifiers]
     everywhere = sorted(str(name) for name in set.intersection(*each))
     return SealResult(model, len(identifiers), everywhere, all(told), index)
+
+
+def _as_they_are_now(node: Node, known: Mapping[NamespaceId, bytes]) -> dict[NamespaceId, bytes]:
+    """Return the recipient keys of the same namespaces, by their newest identity documents here."""
+    identities = {name: node.store.logs.identity(name) for name in known}
+    return {name: (each.current.recipient if each else None) or known[name] for name, each in identities.items()}
 
 
 async def _recipients(node: Node, identity: Identity, whom: Sequence[str], tell: Tell) -> dict[NamespaceId, bytes]:

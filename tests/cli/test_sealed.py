@@ -225,3 +225,50 @@ def test_it_can_be_opened_for_more_and_at_last_for_all(people: People, tmp_path:
         assert people.keeper.ask("status")["uploaded"] == sent
         assert people.keeper.ask("info", people.model)["sealed"] == "open to all"
         assert not people.alice.ask("publish", str(people.folder), "parrot@3.0.0")["sealed"]
+
+
+def test_other_keys_of_a_publisher_seal_anew_and_open_what_was_sealed_before(tmp_path: Path) -> None:
+    home, folder = Home(tmp_path / "home"), tmp_path / "model"
+    home.call("id", "new")
+    write_model(folder)
+    home.call("publish", str(folder), "parrot@1.0.0", "--sealed")
+    (folder / "README.md").write_text("# Parrot 2\n")
+    home.call("publish", str(folder), "parrot@2.0.0")
+    assert home.ask("seal", "ls", "parrot")["keys"] == 1
+    home.call("id", "rotate", "--all")
+    (folder / "README.md").write_text("# Parrot 3\n")
+
+    # Somebody may have the old one.
+    home.call("publish", str(folder), "parrot@3.0.0")
+
+    assert home.ask("seal", "ls", "parrot")["keys"] == 2
+    for number in (1, 2, 3):
+        home.call("fetch", f"parrot@{number}.0.0", "--to", str(tmp_path / str(number)), "--offline")
+    assert tree(tmp_path / "3") == tree(folder)
+    stored = b"".join(path.read_bytes() for path in home.store.glob("objects/*/*"))
+    assert SECRET not in stored
+
+
+def test_what_is_sealed_is_changed_by_no_client_that_would_open_it(tmp_path: Path) -> None:
+    home, folder = Home(tmp_path / "home"), tmp_path / "model"
+    namespace = home.ask("id", "new")["namespace"]
+    write_model(folder)
+    home.call("publish", str(folder), "parrot", "--sealed")
+    lines = [
+        {"key": "header", "value": {"summary": "more"}},
+        {"key": "file", "value": {"path": "more.txt", "content": "bW9yZQ==", "encoding": "base64"}},
+    ]
+    body = "\n".join(map(json.dumps, lines)).encode()
+    with home.node() as node:
+        token = json.loads(home.daemon_file.read_text())["token"]
+        request = Request(
+            f"{node.local_url}/api/models/{namespace}/parrot/commit/main",
+            data=body,
+            headers={"authorization": f"Bearer {token}", "content-type": "application/x-ndjson"},
+        )
+        with pytest.raises(HTTPError) as refused:
+            urlopen(request, timeout=60)
+        assert refused.value.code == 412
+        assert "sealed" in refused.value.headers["x-error-message"]
+    assert home.ask("info", "parrot")["sealed"] == "open to you"
+    assert [file["path"] for file in home.ask("ls", "parrot")] == ["README.md", "empty", "secret-name.bin"]
