@@ -98,23 +98,28 @@ def show(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) ->
 @click.argument("reference", metavar="REF")
 @click.option("--yes", is_flag=True, help="Do not show it and ask.")
 @click.option("--to", type=click.Path(path_type=Path), help="Also write the receipt to this file, for the publisher.")
+@click.option(
+    "--receipt", type=click.Path(path_type=Path), help="Take what another machine of your institution wrote by --to."
+)
 @peer_option
 @json_option
-def accept(reference: str, yes: bool, to: Path | None, peer: tuple[str, ...], as_json: bool) -> None:
+def accept(
+    reference: str, yes: bool, to: Path | None, receipt: Path | None, peer: tuple[str, ...], as_json: bool
+) -> None:
     """Accept what a repository asks for: sign a receipt, and show it to who serves the content."""
     from p2phub.core.errors import NotAccepted
     from p2phub.node.operations import GateAccept, GateShow
 
     seen = None
-    if not yes:
+    if not yes and receipt is None:
         asked = run(GateShow(reference), peers=peer)
         seen = asked.gate
         say(asked.licence, err=True)
         whom = "for yourself, on this machine" if asked.per == "person" else "for all who act for your publisher"
         if not confirm(f"accept {asked.name} of {asked.reference}, {whom}?", instead="--yes"):
             raise NotAccepted(f"{asked.name} was not accepted")
-    target = str(to.expanduser().absolute()) if to else None
-    result = run(GateAccept(reference, seen, target), peers=peer)
+    target, given = (str(path.expanduser().absolute()) if path else None for path in (to, receipt))
+    result = run(GateAccept(reference, seen, target, given), peers=peer)
     if as_json:
         print_json(result)
         return

@@ -13,7 +13,7 @@ from sqlite3 import Connection
 from p2phub.core.choices import LICENCE_SIZE_MAX, GateApproval, GatePer
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import Conflict, InvalidData, InvalidName, NotAccepted, NotFound
-from p2phub.core.gates import Gate, check_fits, open_receipt, read_receipt, sign_receipt
+from p2phub.core.gates import Gate, SignedReceipt, check_fits, open_receipt, read_receipt, sign_receipt
 from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId, NamespaceId
 from p2phub.core.private import Repository
@@ -167,15 +167,20 @@ async def show_gate(node: Node, reference: str, tell: Tell) -> GateInfo:
     return await on_disk(_info, node, await _find_gate(node, reference, tell))
 
 
-async def accept(node: Node, reference: str, tell: Tell, *, leaf: str | None, to: Path | None) -> Accepted:
+async def accept(
+    node: Node, reference: str, tell: Tell, *, leaf: str | None, to: Path | None, given: Path | None = None
+) -> Accepted:
     """Sign that what a repository's gate asks for is accepted, and show it to peers.
 
     leaf: what was read, in hex; None: whatever it asks for now. to: a file to write the receipt to, for the publisher.
+    given: such a file of another machine, which accepted for an institution that this node acts for.
     Raises NotFound if it has no gate or there is no identity here, NotAccepted if it asks for something else by now.
     """
     gate = await _find_gate(node, reference, tell)
     if leaf is not None and gate.leaf.hex() != leaf:
         raise NotAccepted(f"{gate.model} asks for something else by now", hint=f"p2phub gate show {reference}")
+    if given is not None:
+        await on_disk(_take_given, node, gate, given)
     kept = await on_disk(own_receipt, node, gate)
     if kept is None:
         identity, key = await on_disk(own_publisher, node)
@@ -229,6 +234,22 @@ async def _find_gate(node: Node, reference: str, tell: Tell) -> Gate:
 
 def _take_file(node: Node, gate: Gate, path: Path) -> NamespaceId:
     """Keep the receipt in a file that somebody handed over; returns whose it is. Raises InvalidData."""
+    signed, _ = _read_file(node, gate, path)
+    node.store.gates.keep(signed, signed.receipt.node or node.id)
+    return signed.receipt.namespace
+
+
+def _take_given(node: Node, gate: Gate, path: Path) -> None:
+    """Keep the receipt in a file as an own one. Raises InvalidData if it is of a person on another machine."""
+    signed, identity = _read_file(node, gate, path)
+    if signed.receipt.node not in (None, node.id):
+        raise InvalidData(f"{gate.model} asks each person on each machine, and the receipt is of another machine")
+    # Whoever is shown the receipt asks who signed it.
+    node.store.logs.add_identity(identity)
+    node.store.gates.keep(signed, None)
+
+
+def _read_file(node: Node, gate: Gate, path: Path) -> tuple[SignedReceipt, Identity]:
     with disk_errors(path):
         text = path.read_bytes()
     try:
@@ -236,12 +257,10 @@ def _take_file(node: Node, gate: Gate, path: Path) -> NamespaceId:
     except ValueError as exc:
         raise InvalidData(f"{path} holds no receipt") from exc
     query = decode(data, ReceiptsQuery, size_max=LARGE_QUERY_SIZE_MAX)
-    chains = identities_in(query)
     receipt = read_receipt(query.receipts[0])
     check_fits(receipt, gate)
-    signed = open_receipt(query.receipts[0], newest_identity(node, receipt.namespace, chains), now=node.clock())
-    node.store.gates.keep(signed, receipt.node or node.id)
-    return receipt.namespace
+    identity = newest_identity(node, receipt.namespace, identities_in(query))
+    return open_receipt(query.receipts[0], identity, now=node.clock()), identity
 
 
 def _info(node: Node, gate: Gate) -> GateInfo:

@@ -144,6 +144,7 @@ class GateAccept(Operation, tag="gate-accept", frozen=True):
     reference: Text
     gate: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None  # as it was shown; None: what it asks for now
     to: str | None = None  # a file for the receipt
+    given: str | None = None  # such a file of another machine of the same institution
 
 
 class GateDecide(Operation, tag="gate-decide", frozen=True):

@@ -167,7 +167,8 @@ class Gates:
                 self._make_room(connection, shown_by)
             connection.execute(
                 "INSERT INTO receipts (hash, gate, namespace, node, data, shown_by, time) VALUES (?, ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT DO NOTHING",
+                # What was shown may turn out to be an own one.
+                " ON CONFLICT DO UPDATE SET shown_by = NULL WHERE excluded.shown_by IS NULL",
                 (signed.hash, receipt.gate, receipt.namespace, receipt.node, signed.data, shown_by, receipt.time),
             )
 

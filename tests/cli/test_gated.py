@@ -272,3 +272,28 @@ def test_the_hub_door_says_that_it_is_gated(people: People, tmp_path: Path) -> N
         # Who accepted is the owner of the node, and not whoever else uses the machine.
         status, headers, _ = read(node, file, as_owner=False)
         assert (status, headers["x-error-code"]) == (403, "GatedRepo")
+
+
+def test_a_machine_that_acts_for_an_institution_takes_its_receipt(people: People, tmp_path: Path) -> None:
+    """It has no key of the institution, and cannot accept anything by itself."""
+    worker, model = Home(tmp_path / "worker"), people.model("finch")
+    worker.call("peers", "add", people.door.address)
+    assert worker.call("gate", "accept", model, "--yes", code=None).code in (3, 5)
+    own = worker.ask("status")["node_id"]
+    word = people.bob.ask("id", "delegate", own)["word"]
+    worker.call("id", "delegate", "--take", word)
+    people.bob.call("gate", "accept", model, "--yes", "--to", str(tmp_path / "receipt"))
+    people.alice.call("gate", "approve", "finch", people.names["bob"])
+    wait_until(lambda: worker.ask("gate", "show", model)["state"] == "asked", "the worker to hear of the gate")
+    worker.call("fetch", model, "--to", str(tmp_path / "out"), code=7)
+
+    taken = worker.ask("gate", "accept", model, "--receipt", str(tmp_path / "receipt"))
+
+    assert taken["namespace"] == people.names["bob"]
+    wait_until(lambda: worker.ask("gate", "show", model)["state"] == "good", "the worker to hear of the approval")
+    worker.call("fetch", model, "--to", str(tmp_path / "out"))
+    assert (tmp_path / "out/model.bin").read_bytes() == values.content("finch", 300_000)
+    owl = people.model("owl")
+    people.bob.call("gate", "accept", owl, "--yes", "--to", str(tmp_path / "person"))
+    refused = worker.call("gate", "accept", owl, "--receipt", str(tmp_path / "person"), code=1)
+    assert "another machine" in refused.err

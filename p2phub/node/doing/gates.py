@@ -35,7 +35,14 @@ async def show(node: Node, op: GateShow, tell: Tell) -> GateInfo:
 async def accept(node: Node, op: GateAccept, tell: Tell) -> Accepted:
     from .. import gates
 
-    return await gates.accept(node, op.reference, tell, leaf=op.gate, to=Path(op.to) if op.to else None)
+    return await gates.accept(
+        node,
+        op.reference,
+        tell,
+        leaf=op.gate,
+        to=Path(op.to) if op.to else None,
+        given=Path(op.given) if op.given else None,
+    )
 
 
 async def decide(node: Node, op: GateDecide, tell: Tell) -> GateInfo:
