@@ -21,16 +21,19 @@ from p2phub.core.records import LICENCE_SIZE_MAX, Approve, GateApproval, GatePer
 from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX, ReceiptsQuery
 from p2phub.store.disk import disk_errors, write_file
 from p2phub.store.gates import KeptReceipt
+from p2phub.store.logs import MakeRecord
 
 from .disk import on_disk
 from .events import Tell
-from .identity import own_identity, own_publisher, publish_record
+from .identity import own_identity, own_publisher
 from .names import find
 from .node import Node
+from .privatenews import announce
 from .publish import own_model
 from .receipts import identities_in, name_of, newest_identity, own_receipt, query_of, show_to_some
 from .resolve import own_namespace, resolve
 from .results import Accepted, GateInfo, ReceiptInfo
+from .visibility import append_record
 
 SHOWN_TO_MAX = 16  # peers that a receipt is shown to when it is made
 SHOW_TIMEOUT_S = 10.0  # that they are waited for
@@ -66,7 +69,7 @@ async def set_gate(node: Node, model: str, name: str, licence: str, per: GatePer
                 approval=approval,
             )
 
-        await _sign(node, make)
+        await _sign(node, model, make)
     gate = await on_disk(node.store.gates.of_repository, identity.namespace, model)
     assert gate
     return await on_disk(_info, node, gate)
@@ -89,7 +92,7 @@ async def open_gate(node: Node, model: str, message: str) -> None:
             message=message,
         )
 
-    await _sign(node, make)
+    await _sign(node, model, make)
 
 
 async def decide(
@@ -131,7 +134,7 @@ async def decide(
             }
             return Approve(**place, until=until) if is_approved else Refuse(**place)  # type: ignore[arg-type]
 
-        await _sign(node, make)
+        await _sign(node, model, make)
     return await on_disk(_info, node, gate)
 
 
@@ -152,9 +155,8 @@ async def _own_gate(node: Node, identity: Identity, model: str) -> Gate:
     return gate
 
 
-async def _sign(node: Node, make: object) -> None:
-    entry = await on_disk(publish_record, node, make)  # type: ignore[arg-type]
-    node.note_news(entry.record.log, entry.record.index)
+async def _sign(node: Node, model: str, make: MakeRecord) -> None:
+    await announce(node, await on_disk(append_record, node, model, make))
     # Somebody may have lost what is being sent to him.
     node.open_answers.note_change()
 
@@ -191,7 +193,7 @@ async def accept(
     if to is not None:
         query = await on_disk(query_of, node, [kept])
         await on_disk(write_file, to, base64.b64encode(encode(query)) + b"\n", mode=0o644)
-    told = 0 if node.settings.offline else await show_to_some(node, [kept], tell)
+    told = 0 if node.settings.offline else await show_to_some(node, gate, kept, tell)
     state = await on_disk(node.access.gates.state, gate, kept)
     return Accepted(name_of(gate), gate.name, str(kept.namespace), state, told, str(to) if to else None)
 

@@ -19,7 +19,8 @@ from p2phub.protocol.messages import RECEIPTS_MAX, IdentityChain, ReceiptsAnswer
 from p2phub.store.gates import KeptReceipt
 from p2phub.store.peers import Peer
 
-from .calling import call_peer, usable_peers
+from .allowed import peers_about
+from .calling import call_peer
 from .disk import on_disk
 from .events import Notice, Tell
 from .identity import own_identity
@@ -47,7 +48,7 @@ async def require_accepted(node: Node, revision: ManifestId, asked: Asked | None
     gate, state, receipt = closed
     if receipt is not None and state == "waiting" and not node.settings.offline:
         # The publisher's own node may be there now.
-        await show_to_some(node, [receipt], tell)
+        await show_to_some(node, gate, receipt, tell)
     raise _not_accepted(gate, state)
 
 
@@ -65,19 +66,20 @@ async def show_receipts(node: Node, client: PeerClient, roots: Collection[Conten
         await _show(node, client, receipts)
 
 
-async def show_to_some(node: Node, receipts: Sequence[KeptReceipt], tell: Tell) -> int:
-    """Show receipts to the peers that answer soon; returns how many took them."""
+async def show_to_some(node: Node, gate: Gate, receipt: KeptReceipt, tell: Tell) -> int:
+    """Show a receipt to those peers that may hear of what is behind the gate; returns how many took it soon."""
     took = 0
 
     async def one(peer: Peer) -> None:
         nonlocal took
         try:
             async with call_peer(node, peer) as client:
-                took += await _show(node, client, receipts)
+                took += await _show(node, client, [receipt])
         except PeerError as exc:
             tell(Notice(str(exc)))
 
-    peers = await on_disk(usable_peers, node)
+    releases = await on_disk(node.store.listing.releases, gate.publisher, gate.model)
+    peers = await peers_about(node, [revision for revision, _, _ in releases])
     with trio.move_on_after(SHOW_TIMEOUT_S):
         async with trio.open_nursery() as nursery:
             for peer in peers[:SHOWN_TO_MAX]:
