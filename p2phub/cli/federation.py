@@ -243,8 +243,8 @@ def _show(info: FederationInfo, *, err: bool = False) -> None:
         say(f"  {line}", err=err)
     if info.invitations:
         say(f"  invitations not used yet: {info.invitations}", err=err)
-    if info.contradicted:
-        say("  its coordinator signed two charters of one version; the first that came counts", err=err)
+    if info.warning:
+        say(f"  {info.warning}", err=err)
 
 
 def _is_dissolved(info: FederationInfo) -> bool:

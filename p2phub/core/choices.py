@@ -24,12 +24,6 @@ BillForm = Literal["cyclonedx", "spdx"]  # of a bill of materials; spec/model-si
 
 BindingHow = Literal["first use", "added", "accepted"]  # how a name came to mean a publisher; spec/names.md §8
 
-Judgement = Literal["evaluation", "scan", "review", "endorsement", "blocked"]
-Verdict = Literal["good", "bad", "withdrawn"]
-GatePer = Literal["person", "institution"]
-GateApproval = Literal["automatic", "manual"]
-LICENCE_SIZE_MAX = 32 * 1024  # characters; spec/gates.md §1
-
 PLEDGE_REPLICAS_MAX = 100  # copies that a pledge may ask for; spec/pledges.md §1
 PLEDGE_DAYS_MAX = 3660  # that a pledge may last; spec/pledges.md §1
 

@@ -74,6 +74,9 @@ class Charter(_Signed, frozen=True, kw_only=True):
             raise ValueError("the members are sorted, and each stands once")
         if self.members and self.coordinator not in self.members:
             raise ValueError("the coordinator is a member")
+        # So that whoever stole the key cannot take all versions that there will ever be.
+        if self.version > self.time:
+            raise ValueError("a version is at most its time")
 
     @property
     def id(self) -> FederationId:
@@ -90,6 +93,12 @@ class Agreement(_Signed, frozen=True, kw_only=True):
     serial: Serial
     terms: Hash | None = None  # `terms_digest` of those that it agrees to; None: it leaves
     nodes: Annotated[tuple[NodeId, ...], Meta(max_length=NODES_MAX)] = ()  # that act for it, sorted
+
+    def __post_init__(self) -> None:
+        if list(self.nodes) != sorted(set(self.nodes)):
+            raise ValueError("the nodes are sorted, and each stands once")
+        if self.serial > self.time:
+            raise ValueError("a serial is at most its time")
 
 
 class Offer(_Signed, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ from .identity import own_namespace, own_publisher
 from .node import Node
 
 DAY_S = 24 * 3600
+SEEN_SETTING = "federation-seen"  # name in the index
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,15 @@ def sign_next(
     terms: Terms | None = None,
 ) -> Charter:
     """Sign and keep the next version of a charter; returns it."""
-    now, old = int(node.clock()), known.charter
+    old = known.charter
+    version = max(old.version, versions_seen(node).get(str(old.id), 0)) + 1
+    now = max(int(node.clock()), version)
     charter = replace(
         old,
         key=own.key.public_key,
         time=now,
         expires=now + DAYS_MAX * DAY_S,
-        version=old.version + 1,
+        version=version,
         members=old.members if members is None else tuple(members),
         terms=terms or old.terms,
     )
@@ -96,9 +99,8 @@ def sign_word(
     """Return the own word on a charter, newer than any before; the nodes of before stay in it."""
     known = node.store.federations.get(charter.id)
     last = known.agreements.get(own.namespace) if known else None
-    now = int(node.clock())
     # By the clock, so that a home that was restored from a copy does not say anything twice.
-    serial = max(now, last.serial + 1 if last else 1)
+    serial = now = max(int(node.clock()), last.serial + 1 if last else 1)
     kept = last.nodes if last and last.terms is not None else ()
     nodes = sorted({*kept[: NODES_MAX - 1], node.id})
     return sign_agreement(
@@ -115,6 +117,21 @@ def sign_word(
         ),
         own.key,
     )
+
+
+def versions_seen(node: Node) -> dict[str, int]:
+    """Return the greatest version of each federation that others had, and that was not signed here."""
+    return node.store.settings.get(SEEN_SETTING, dict[str, int]) or {}
+
+
+def note_version(node: Node, charter: Charter) -> None:
+    """Note that somebody else signed a charter of a federation that this home coordinates, with its key."""
+
+    def change(old: dict[str, int] | None) -> dict[str, int]:
+        seen = old or {}
+        return {**seen, str(charter.id): max(seen.get(str(charter.id), 0), charter.version)}
+
+    node.store.settings.change(SEEN_SETTING, dict[str, int], change)
 
 
 # ── finding ─────────────────────────────────────────────────────────────────

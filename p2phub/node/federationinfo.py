@@ -8,6 +8,7 @@ from p2phub.core.federation import Agreement, Charter, terms_digest
 from p2phub.core.ids import NamespaceId
 from p2phub.store.federations import Known
 
+from .charters import versions_seen
 from .federations import members_in_force
 from .node import Node
 from .results import FederationInfo, FederationMember, FederationTerms
@@ -18,7 +19,18 @@ def describe(node: Node, known: Known, own: NamespaceId | None, now: float) -> F
     info = of_charter(known.charter, known.agreements, own=own, now=now, counted=counted)
     is_coordinator = own == known.charter.coordinator
     invited = node.store.federations.open_invitations(known.charter.id, now) if is_coordinator else []
-    return replace(info, invitations=len(invited), contradicted=known.contradicted)
+    return replace(info, invitations=len(invited), contradicted=known.contradicted, warning=_warning(node, known, own))
+
+
+def _warning(node: Node, known: Known, own: NamespaceId | None) -> str | None:
+    if own == known.charter.coordinator and str(known.charter.id) in versions_seen(node):
+        return (
+            "a charter came that was not signed here:"
+            " was this home brought back from a copy, or is its key in other hands?"
+        )
+    if known.contradicted:
+        return "its coordinator signed two charters of one version; the first that came counts"
+    return None
 
 
 def of_charter(

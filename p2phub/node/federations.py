@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from p2phub.core.choices import LinkClass
 from p2phub.core.errors import Conflict, InvalidData, NotFound
-from p2phub.core.federation import Agreement, check_speaks, covers, in_force
+from p2phub.core.federation import Agreement, Charter, check_speaks, covers, in_force
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.core.licenses import permits, to_spdx
 from p2phub.core.records import Publish, read_entry
@@ -56,8 +56,13 @@ class Agreed:
 
 
 def members_in_force(store: Store, known: Known, now: float) -> dict[NamespaceId, Agreement]:
-    """Return the members whose word stands: to these terms, not over, and by a key that still publishes."""
-    words = [each for each in known.agreements.values() if _speaks(store, each)]
+    """Return the members whose word stands: to these terms, not over, and by a key that still publishes.
+
+    None do while the charter is by a key that its coordinator replaced: whoever had it may have written it.
+    """
+    if not _speaks(store, known.charter, known.charter.coordinator):
+        return {}
+    words = [each for each in known.agreements.values() if _speaks(store, each, each.namespace)]
     return in_force(known.charter, words, now)
 
 
@@ -125,12 +130,12 @@ def _license_of(store: Store, release: Release) -> str | None:
     return record.summary.license if isinstance(record, Publish) else None
 
 
-def _speaks(store: Store, agreement: Agreement) -> bool:
-    identity = store.logs.identity(agreement.namespace)
+def _speaks(store: Store, signed: Charter | Agreement, namespace: NamespaceId) -> bool:
+    identity = store.logs.identity(namespace)
     if identity is None:
         return False
     try:
-        check_speaks(agreement, agreement.namespace, identity)
+        check_speaks(signed, namespace, identity)
     except InvalidData:
         return False
     return True

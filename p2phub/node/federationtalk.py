@@ -37,7 +37,7 @@ from p2phub.store.federations import Known
 from p2phub.store.peers import Peer
 
 from .calling import ban_peer, call_peer
-from .charters import check_coordinates, sign_next, sign_word, signer_of, state_of
+from .charters import check_coordinates, note_version, sign_next, sign_word, signer_of, state_of, versions_seen
 from .disk import on_disk
 from .federations import agreed_links
 from .identity import own_namespace
@@ -182,7 +182,12 @@ def _merge(node: Node, state: State) -> tuple[bool, Known | None]:
         identity = node.store.logs.identity(charter.coordinator)
         if identity is not None and charter.time <= now + SKEW_MAX_S:
             check_speaks(charter, known.charter.coordinator, identity)
-            changed = store.put_charter(state.charter)
+            if charter.coordinator != own_namespace(node):
+                changed = store.put_charter(state.charter)
+            elif charter != known.charter and charter.version >= known.charter.version:
+                # Nobody else may write it: this home was brought back from a copy, or the key is in other hands.
+                log.warning("a charter of %s came that was not signed here, version %d", charter.name, charter.version)
+                note_version(node, charter)
     except InvalidData as exc:
         log.info("a charter that does not count: %s", exc)
         return False, None
@@ -257,11 +262,13 @@ def _keep_up(node: Node) -> None:
     for known in store.all():
         charter, word = known.charter, known.agreements.get(own.namespace)
         is_agreed = word is not None and word.terms == terms_digest(charter.terms) and own.namespace in charter.members
-        if is_agreed and word is not None and (node.id not in word.nodes or word.key != own.key.public_key):
-            if word.key in own.identity.current.publish.keys and len(word.nodes) >= NODES_MAX:
+        is_retired = word is not None and word.key not in own.identity.current.publish.keys
+        if is_agreed and word is not None and (node.id not in word.nodes or is_retired):
+            if not is_retired and len(word.nodes) >= NODES_MAX:
                 continue
             store.put_agreement(sign_word(node, own, charter, before=word))
         if charter.coordinator == own.namespace and charter.members:
             left = {each for each, said in known.agreements.items() if said.terms is None and each in charter.members}
-            if left or charter.key not in own.identity.current.publish.keys:
+            is_behind = versions_seen(node).get(str(charter.id), 0) >= charter.version
+            if left or is_behind or charter.key not in own.identity.current.publish.keys:
                 sign_next(node, own, known, members=[each for each in charter.members if each not in left])

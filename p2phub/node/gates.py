@@ -17,7 +17,7 @@ from p2phub.core.gates import Gate, SignedReceipt, check_fits, open_receipt, rea
 from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId, NamespaceId
 from p2phub.core.private import Repository
-from p2phub.core.records import LICENCE_SIZE_MAX, Approve, GateApproval, GatePer, OpenGate, Record, Refuse, SetGate
+from p2phub.core.records import Approve, OpenGate, Record, Refuse, SetGate
 from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX, ReceiptsQuery
 from p2phub.store.disk import disk_errors, write_file
 from p2phub.store.gates import KeptReceipt

@@ -608,6 +608,7 @@ class FederationInfo(Struct, frozen=True):
     terms: FederationTerms
     invitations: int = 0  # that were given out here and not used yet
     contradicted: bool = False  # its coordinator signed two charters of one version
+    warning: str | None = None  # what speaks against it
 
 
 class Status(Struct, frozen=True):

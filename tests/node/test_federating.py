@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 import trio
+from blake3 import blake3
 from msgspec.structs import replace
 
 from p2phub.core.access import Caller
 from p2phub.core.errors import AccessDenied, Conflict, HubError, InvalidData, InvalidName, NotFound, PeerError
 from p2phub.core.federation import (
+    Agreement,
+    Charter,
+    State,
     format_invitation,
     open_agreement,
     open_charter,
@@ -20,6 +24,7 @@ from p2phub.core.federation import (
     sign_agreement,
     sign_charter,
 )
+from p2phub.core.identity import RetiredKey, Role, open_identity, sign_document
 from p2phub.core.ids import NamespaceId
 from p2phub.core.names import Address
 from p2phub.core.private import Repository
@@ -50,6 +55,7 @@ from p2phub.node.operations import (
 from p2phub.node.publish import publish
 from p2phub.node.syncing import sync_all
 from p2phub.testing.hostile import open_home, serving, wait_for
+from p2phub.testing.values import identity, key
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -260,11 +266,12 @@ async def test_a_charter_or_a_word_that_is_not_signed_by_whose_it_is_counts_for_
     forged = sign_charter(replace(charter, key=evil.key.public_key, version=charter.version + 1, members=(
         *sorted([places.names["ann"], places.names["mallory"]]),)), evil.key)  # fmt: skip
     word = known.agreements[places.names["ann"]]
-    leaving = sign_agreement(replace(word, key=evil.key.public_key, serial=word.serial + 1, terms=None), evil.key)
+    then = word.time + 1
+    leaving = replace(word, key=evil.key.public_key, serial=then, time=then, expires=then + 9, terms=None)
     other_hand = replace(charter, key=evil.key.public_key, coordinator=evil.namespace, version=99)
     for state in (
         replace(state_of(known), charter=forged),
-        replace(state_of(known), agreements=(leaving,)),
+        replace(state_of(known), agreements=(sign_agreement(leaving, evil.key),)),
         replace(state_of(known), charter=sign_charter(other_hand, evil.key)),
     ):
         await hear_state(bob, mallory.id, state)
@@ -294,6 +301,46 @@ async def test_a_coordinator_who_says_two_things_is_found_out(places):
 
     assert shown.contradicted
     assert places.who(bob) == {"ann", "bob"}
+
+
+async def test_what_a_stolen_key_of_the_coordinator_wrote_ends_with_the_next_round(places):
+    ann, bob = await places.federation("ann", "bob")
+    mallory = await places.place("mallory")
+    known, stolen = find(ann, "birds"), signer_of(ann).key
+    later = int(ann.clock()) + 300
+    members = tuple(sorted({*known.charter.members, places.names["mallory"]}))
+    forged = sign_charter(replace(known.charter, version=later, time=later, members=members), stolen)
+    with pytest.raises(ValueError, match="at most its time"):
+        replace(known.charter, version=later + 1, time=later)
+    word = sign_word(mallory, signer_of(mallory), open_charter(forged))
+    for node in (ann, bob):
+        node.store.logs.add_identity(signer_of(mallory).identity)
+        await hear_state(node, mallory.id, State(forged, (*state_of(known).agreements, word)))
+    meanwhile = places.who(ann), places.who(bob)
+    federationtalk._keep_up(ann)
+    await places.spread()
+    (shown,) = await run(ann, FederationList("birds"), ignore)
+
+    assert meanwhile == ({"ann", "bob"}, {"ann", "bob", "mallory"})
+    assert places.who(ann) == places.who(bob) == {"ann", "bob"}
+    assert find(bob, "birds").charter.version == later + 1
+    assert "is its key in other hands" in shown.warning
+
+
+async def test_nobody_counts_while_the_charter_is_by_a_key_that_was_replaced(places):
+    ann, bob = await places.federation("ann", "bob")
+    own, new = signer_of(ann), key("another key of ann")
+    role, retired = Role((new.public_key,), 1), (RetiredKey(own.key.public_key, 0),)
+    document = replace(
+        own.identity.current,
+        version=2,
+        publish=role,
+        retired=retired,
+        previous=blake3(own.identity.chain[-1].document).digest(),
+    )
+    bob.store.logs.add_identity(open_identity([*own.identity.chain, sign_document(document, [own.key])]))
+
+    assert places.who(bob) == set()
 
 
 async def test_a_word_for_another_federation_or_of_nobody_invited_does_not_count(places):
@@ -516,11 +563,7 @@ async def test_members_tell_each_other_what_is_new_by_themselves(places, monkeyp
 
 
 def test_charters_and_words_are_bound_to_their_purpose_and_time():
-    from p2phub.testing.values import identity, key
-
     signer, whose = key("publisher"), identity().namespace
-    from p2phub.core.federation import Agreement, Charter
-
     charter = Charter(key=signer.public_key, time=100, expires=200, name="birds", coordinator=whose, created=100,
                       version=1, members=(whose,), terms=Terms())  # fmt: skip
     word = Agreement(key=signer.public_key, time=100, expires=200, federation=charter.id, namespace=whose, serial=1)
