@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import (
+    agreements,
     authority,
     content,
     documents,
@@ -51,6 +52,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "talk.json": talks.talks,
     "private.json": privates.private,
     "sealing.json": seals.sealed,
+    "federation.json": agreements.federations,
     "bulk.json": wire.bulk,
     "certificate.json": wire.certificates,
     "disk.json": wire.disk_files,
