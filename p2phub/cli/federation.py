@@ -257,7 +257,7 @@ def _describe(terms: FederationTerms) -> list[str]:
     licences = f" under {', '.join(terms.licenses)}" if terms.licenses else ""
     kept = f"{terms.replicas} copies of each are kept together" if terms.replicas else "nothing is mirrored by itself"
     rates = [
-        f"{name} {human_bytes(rate)}/s" for name, rate in (("up", terms.up), ("down", terms.down)) if rate is not None
+        f"{human_bytes(rate)}/s {name}" for name, rate in (("up", terms.up), ("down", terms.down)) if rate is not None
     ]
     limit = f", at most {', '.join(rates)}" if rates else ""
     return [f"about {what}{licences} of {whose}: {kept}", f"links between members are of the class {terms.link}{limit}"]

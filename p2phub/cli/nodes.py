@@ -16,7 +16,7 @@ from .text import human_bytes, human_files, human_time, say
 
 if TYPE_CHECKING:
     from p2phub.node.node import Node
-    from p2phub.node.results import Status
+    from p2phub.node.results import FederationState, Status
 
 PEER_PORT = 8627  # the peer door's default; spec/transport.md §1
 LOCAL_PORT = 8628  # the local door's default; spec/local-api.md §1
@@ -254,6 +254,7 @@ def status(as_json: bool) -> None:
         ("catalogue", f"{result.models} repositories, {result.records} records in {result.logs} logs"),
         ("forked logs", ", ".join(result.forked_logs)),
         ("manifests", str(result.manifests)),
+        ("federations", "; ".join(_federation(each) for each in result.federations)),
         ("pledges", _pledged(result)),
         ("uploaded", f"{human_bytes(result.uploaded)}, {result.uploads} uploads running"),
         ("upstream", _upstream(result)),
@@ -296,3 +297,9 @@ def _pledged(result: Status) -> str:
     if pledged.short:
         text += f"; of {pledged.short} there are fewer copies than promised (p2phub pledge ls)"
     return text + (f"; {pledged.problem}" if pledged.problem else "")
+
+
+def _federation(state: FederationState) -> str:
+    members = "1 member" if state.members == 1 else f"{state.members} members"
+    standing = members if state.member else f"this home does not count (p2phub federation ls {state.name})"
+    return f"{state.name}: {standing}" + (f", {state.warning}" if state.warning else "")

@@ -10,8 +10,9 @@ from p2phub.store.federations import Known
 
 from .charters import versions_seen
 from .federations import members_in_force
+from .identity import own_namespace
 from .node import Node
-from .results import FederationInfo, FederationMember, FederationTerms
+from .results import FederationInfo, FederationMember, FederationState, FederationTerms
 
 
 def describe(node: Node, known: Known, own: NamespaceId | None, now: float) -> FederationInfo:
@@ -20,6 +21,19 @@ def describe(node: Node, known: Known, own: NamespaceId | None, now: float) -> F
     is_coordinator = own == known.charter.coordinator
     invited = node.store.federations.open_invitations(known.charter.id, now) if is_coordinator else []
     return replace(info, invitations=len(invited), contradicted=known.contradicted, warning=_warning(node, known, own))
+
+
+def states(node: Node) -> list[FederationState]:
+    """Return the federations whose charter lists this home, for a short overview."""
+    own, now = own_namespace(node), node.clock()
+    found = []
+    for known in node.store.federations.all() if own is not None else ():
+        word = known.agreements.get(own) if own is not None else None
+        if own in known.charter.members and (word is None or word.terms is not None):
+            members = members_in_force(node.store, known, now)
+            warning = _warning(node, known, own)
+            found.append(FederationState(known.charter.name, own in members, len(members), warning))
+    return found
 
 
 def _warning(node: Node, known: Known, own: NamespaceId | None) -> str | None:

@@ -10,7 +10,6 @@ import trio
 
 from p2phub.core.errors import InvalidName, NotFound, Offline
 from p2phub.core.ids import ManifestId, NamespaceId
-from p2phub.core.limits import Limit
 from p2phub.core.manifest import Manifest
 from p2phub.core.names import HashRef, parse_reference
 from p2phub.core.private import Grantee
@@ -39,7 +38,7 @@ from p2phub.core.upstream import Foreign
 from p2phub.store.logs import LogState
 from p2phub.store.store import Store
 
-from . import pledging
+from . import federationinfo, pledging
 from .assessing import found_by
 from .confirm import own_confirmations
 from .disk import on_disk
@@ -297,6 +296,7 @@ async def status(node: Node) -> Status:
         return node.store.search.count(), len(states), forked, records, len(node.store.manifests.all())
 
     models, logs, forked, records, manifests = await on_disk(count)
+    await node.links.refresh()
     namespace = await on_disk(own_namespace, node)
     own_records, confirmations = await on_disk(own_confirmations, node)
     return Status(
@@ -317,10 +317,11 @@ async def status(node: Node) -> Status:
         manifests=manifests,
         uploaded=node.uploaded,
         uploads=node.links.uploads,
-        limits=[limit for limit in (await node.links.refresh()).limits if limit != Limit(limit.link)],
+        limits=node.links.in_force,
         neighbours=[str(each) for each in node.neighbours.members.active],
         own_records=own_records,
         confirmed=[ConfirmedBy(str(each.node), each.size, each.time) for each in confirmations],
         upstream=node.hub.state(trio.current_time()),
         pledged=await on_disk(pledging.state, node),
+        federations=await on_disk(federationinfo.states, node),
     )

@@ -104,6 +104,12 @@ class Links:
             self._labels_at = -math.inf
             self._apply(self.settings)
 
+    @property
+    def in_force(self) -> list[Limit]:
+        """What may be used of each class now, by settings and by agreements; classes without a limit are left out."""
+        limits = [self._limit(self.settings, link) for link in LINK_CLASSES]
+        return [limit for limit in limits if limit != Limit(limit.link)]
+
     def _limit(self, settings: LinkSettings, link: LinkClass) -> Limit:
         """Return what may be used of `link`: what its owner and what others agreed on, whichever is less."""
         limit = settings.limit(link)

@@ -35,7 +35,7 @@ from .calls import Calls
 from .disk import on_disk
 from .following import Following
 from .giving import Giving
-from .identity import own_identity
+from .identity import own_identity, own_namespace
 from .links import Links, open_links
 from .naming import Naming
 from .neighbours import Neighbours
@@ -225,6 +225,7 @@ async def open_node(
         key = await on_disk(load_or_create_key, settings.layout.keys / "node.key")
         links = await open_links(store, Labels(settings.cluster, settings.site))
         node = Node(settings, store, key, links, clock, rng or random.Random())
+        links.agree(await on_disk(_agreed_links, node))
         try:
             yield node
         finally:
@@ -234,3 +235,10 @@ async def open_node(
                 node.witness.close()
     finally:
         store.close()
+
+
+def _agreed_links(node: Node) -> federations.Agreed:
+    """Return what this home agreed on with others about links; most agreed on nothing."""
+    if not node.store.federations.all():
+        return federations.Agreed({}, {}, {})
+    return federations.agreed_links(node.store, own_namespace(node), node.id, node.clock())

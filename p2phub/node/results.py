@@ -595,6 +595,15 @@ class FederationMember(Struct, frozen=True):
     until: int | None  # seconds since 1970
 
 
+class FederationState(Struct, frozen=True):
+    """A federation that this home belongs to, or did not leave."""
+
+    name: str
+    member: bool  # this home is in force
+    members: int  # that are
+    warning: str | None
+
+
 class FederationInfo(Struct, frozen=True):
     """A federation as far as it is known here."""
 
@@ -636,6 +645,7 @@ class Status(Struct, frozen=True):
     own_records: int  # in the log that this home publishes in
     confirmed: list[ConfirmedBy]  # who said to have how many of them, the latest first
     pledged: PledgeState
+    federations: list[FederationState]
     upstream: UpstreamState | None = None  # None: no hub is asked by itself
 
 
