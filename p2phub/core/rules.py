@@ -255,7 +255,8 @@ def judge_pickle(rules: Rules, file: File, scan: Scan, manifest: ManifestId | No
         return None
     # A module that is not known is no proof of harm, and some that are known are.
     what = scan.problem if not found else f"loading it would call {_some(found)}"
-    hint = f"who has looked at it can add {file.root} to pickles.accept of the policy; see spec/rules.md"
+    accept = f"who looked at it can add {file.root} to pickles.accept of the policy"
+    hint = f"--exclude {file.path} fetches the rest; {accept}"
     return Finding("pickles", "refused", f"{file.path} is no pickle of plain data: {what}", file.path, hint)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from p2phub.core.errors import NotFound
 from p2phub.core.findings import Finding
 from p2phub.core.formats import may_be_pickled
@@ -98,7 +100,8 @@ def _of_path(rules: Rules, path: Path, consent: Consent) -> list[Finding]:
         finally:
             reader.close()
         in_it = judge_pickle(rules, File(name, ContentId(bytes(32))), seen) if seen.is_pickle else None
-        found += [finding for finding in (by_name, in_it) if finding]
+        # It is of no repository that could be fetched without it.
+        found += [replace(finding, hint=None) for finding in (by_name, in_it) if finding]
         if seen.is_pickle and in_it is None:
             found.append(
                 Finding("pickles", "fine", f"{name} is a pickle of plain data, as far as a scan can tell", name)

@@ -18,6 +18,7 @@ from p2phub.core.identity import Identity
 from p2phub.core.ids import NamespaceId
 from p2phub.core.names import HashRef, is_domain, is_namespace_id, parse_reference
 from p2phub.core.rules import Consent
+from p2phub.store.assessments import Assessment
 
 from .disk import on_disk
 from .events import Tell, ignore
@@ -254,9 +255,14 @@ async def explain_assessments(node: Node, subject: Subject) -> list[Reason]:
         return []
     says = {"good": good, "bad": bad}
     return [
-        says[said.verdict](said.claim, f"says {said.namespace}" + (f": {said.message}" if said.message else ""))
+        says[said.verdict](said.claim, _assessment(said))
         for said in await on_disk(node.store.assessments.about, [target.manifest])
     ]
+
+
+def _assessment(said: Assessment) -> str:
+    score = f"{said.metric} = {said.value}, " if said.metric else ""
+    return f"{score}says {said.namespace}" + (f": {said.message}" if said.message else "")
 
 
 async def explain_access(node: Node, subject: Subject) -> list[Reason]:

@@ -20,6 +20,7 @@ from p2phub.core.federation import (
     sign_agreement,
     sign_charter,
     sign_offer,
+    terms_digest,
 )
 from p2phub.core.ids import NodeId
 from p2phub.testing import values
@@ -52,7 +53,7 @@ def federations() -> Json:
         federation=charter.id,
         namespace=coordinator,
         serial=TIME,
-        terms=charter.terms.digest,
+        terms=terms_digest(charter.terms),
         nodes=(NodeId(values.key("node").public_key),),
     )
     secret = values.content("invitation", 32)
@@ -72,7 +73,7 @@ def federations() -> Json:
 
     return {
         "federation": str(charter.id),
-        "terms_digest": charter.terms.digest,
+        "terms_digest": terms_digest(charter.terms),
         "secret_digest": offer.secret,
         "charter": {"value": charter, "encoded": sign_charter(charter, key)},
         "dissolved": {"value": change(charter, version=3, members=()), "encoded": sign_charter(
