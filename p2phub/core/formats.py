@@ -33,13 +33,14 @@ _ENDINGS: dict[Format, str] = {
     "numpy": "npy npz",
     "keras": "h5 hdf5 keras",
     "tensorflow": "pb pbtxt meta",
+    "torchscript": "pt2",
     "pickle": (
-        "pkl pickle pk p pt pth ckpt bin joblib dill cloudpickle sav distcp pdparams pdopt pdmodel nemo mar pt2 ptl"
+        "pkl pickle pk p pt pth ckpt bin joblib dill cloudpickle sav distcp pdparams pdopt pdmodel nemo ptl"
         " t7 params cpkl pckl model_state optim"
     ),
     "code": (
         "py pyc pyo pyd pyx pyw so dll dylib exe com msi sh bash zsh fish csh ksh bat cmd ps1 psm1 vbs js mjs cjs"
-        " ts jar class war rb pl php lua r jl ipynb whl egg appimage deb rpm apk scpt command desktop lnk"
+        " ts jar class war rb pl php lua r jl ipynb whl egg mar appimage deb rpm apk scpt command desktop lnk"
     ),
     "text": (
         "md txt json yaml yml toml ini cfg conf jinja jinja2 jsonl ndjson csv tsv xml html htm rst tex bib license"

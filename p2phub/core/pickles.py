@@ -36,7 +36,10 @@ BLOCK = 64 * 1024  # bytes read at once
 ARRAY_HEADER_MAX = 64 * 1024  # bytes
 
 _ZIP, _ZIP_END = b"PK\x03\x04", b"PK\x05\x06"  # how a zip begins, and how its last header does
-_ZIP_TAIL = 22 + 65_535  # bytes in which that header stands
+_ZIP_END_SIZE = 22  # bytes of that header, but for a comment
+_ZIP_TAIL = _ZIP_END_SIZE + 65_535  # bytes in which it stands
+_ZIP64_SIZE = 56 + 20  # bytes of the headers before it in a large zip
+_PROGRAMS = (".py", ".pyc", ".so", ".dll", ".pyd", ".sh", ".exe")  # what no checkpoint needs
 _ARRAY = b"\x93NUMPY"
 _TORCH = 0x1950A86A20F9469CFC6C  # the first pickle of a checkpoint of PyTorch that is no zip
 _TORCH_PICKLES = 5  # in one: magic number, version, system, the object, keys of its storages; then raw bytes
@@ -97,18 +100,41 @@ def _check_no_zip(source: _Window) -> None:
 
 
 def _scan_zip(source: _Window, walk: _Walk) -> None:
+    _check_end(source)
     try:
         with zipfile.ZipFile(_Seekable(source)) as archive:
             members = archive.infolist()
             _check_members(members)
+            tensors = _tensors_of([member.filename for member in members])
             for member in members:
-                if not member.is_dir() and not _is_raw(member.filename):
+                if not member.is_dir() and member.filename not in tensors:
                     with archive.open(member) as file:
                         _scan_member(_Member(file, member.file_size, walk), walk)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error) as exc:
         raise _Unclear(f"it is a zip that cannot be read: {exc}") from exc
     except zlib.error as exc:
         raise _Unclear(f"it is a zip that cannot be unpacked: {exc}") from exc
+
+
+def _check_end(source: _Window) -> None:
+    """Raise _Unclear unless all tools find the same list of files in a zip, right before its end."""
+    tail = source.read_at(max(0, source.size - _ZIP_TAIL), _ZIP_TAIL)
+    at = tail.rfind(_ZIP_END)
+    place = source.size - len(tail) + at
+    if at < 0 or len(tail) - at < _ZIP_END_SIZE:
+        raise _Unclear("it is a zip that does not end as one")
+    disks, list_disk, list_size, list_begin, comment = struct.unpack("<HH4xLLH", tail[at + 4 : at + _ZIP_END_SIZE])
+    end = place
+    wide = source.read_at(max(0, place - _ZIP64_SIZE), min(place, _ZIP64_SIZE))
+    if wide[-20:].startswith(b"PK\x06\x07"):
+        # Python looks right before it, and others where it says.
+        end = int.from_bytes(wide[-12:-4], "little")
+        if not wide.startswith(b"PK\x06\x06") or end != place - _ZIP64_SIZE:
+            raise _Unclear("it is a zip of which tools see different files")
+        list_size, list_begin = struct.unpack("<QQ", wide[40:56])
+    # Python takes what stands right before the end, and PyTorch what stands where it is said to.
+    if disks or list_disk or comment != len(tail) - at - _ZIP_END_SIZE or list_begin + list_size != end:
+        raise _Unclear("it is a zip of which tools see different files")
 
 
 def _check_members(members: Sequence[zipfile.ZipInfo]) -> None:
@@ -119,14 +145,20 @@ def _check_members(members: Sequence[zipfile.ZipInfo]) -> None:
         raise _Unclear("it is a zip with something before it")
     if any("/code/" in f"/{member.filename}" for member in members):
         raise _Unclear("it is a program in TorchScript")
+    if any(member.filename.lower().endswith(_PROGRAMS) for member in members):
+        raise _Unclear("it is an archive with programs")
     if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
         raise _Unclear("it is a zip with a compression that is not looked into")
 
 
-def _is_raw(name: str) -> bool:
-    """Say whether a member of a checkpoint holds the numbers of a tensor, which PyTorch does not unpickle."""
-    *_, folder, last = ("", *name.split("/"))
-    return folder == "data" and last.isascii() and last.isdecimal()
+def _tensors_of(names: Sequence[str]) -> set[str]:
+    """Return the members of a checkpoint that hold the numbers of a tensor, which PyTorch does not unpickle."""
+    # Of another zip they may be anything.
+    folders = {name.removesuffix(".pkl") + "/" for name in names if name.endswith("/data.pkl")}
+    split = ((name, *name.rpartition("/")) for name in names)
+    return {
+        name for name, folder, slash, last in split if folder + slash in folders and last.isascii() and last.isdecimal()
+    }
 
 
 def _scan_member(file: _Member, walk: _Walk) -> None:

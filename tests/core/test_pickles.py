@@ -206,6 +206,44 @@ def test_a_zip_of_which_tools_see_different_files_is_refused() -> None:
     assert scanned(pickle.dumps(1) + good).problem is not None
 
 
+def end_of(data: bytes) -> int:
+    return data.rindex(b"PK\x05\x06")
+
+
+def test_a_zip_whose_list_is_said_to_be_elsewhere_is_refused() -> None:
+    # As PyTorch reads it, the list of another zip, which stands in the comment.
+    good, evil = zipped({"a/data.pkl": pickle.dumps(1)}), zipped({"a/data.pkl": pickle.dumps(EVIL)})
+    at = end_of(good)
+    size, begin = struct.unpack("<LL", good[at + 12 : at + 20])
+    for comment, place in ((evil, at + 22 + evil.index(b"PK\x01\x02")), (b"", 0), (b"", begin - 1), (b"", begin + 1)):
+        end = good[at : at + 12] + struct.pack("<LLH", size, place, len(comment)) + comment
+
+        assert scanned(good[:at] + end).problem == "it is a zip of which tools see different files"
+    assert scanned(good[:-2] + struct.pack("<H", 5)).problem is not None
+    assert scanned(good) == Scan(True)
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_the_headers_of_a_large_zip_must_agree(is_right: bool) -> None:
+    good = zipped({"a/data.pkl": pickle.dumps(1)})
+    at = end_of(good)
+    count, size, begin = struct.unpack("<HLL", good[at + 10 : at + 20])
+    wide = struct.pack("<4sQHHLLQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, begin)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, at if is_right else 0, 1)
+
+    found = scanned(good[:at] + wide + locator + good[at:])
+    assert found == (Scan(True) if is_right else Scan(True, (), "it is a zip of which tools see different files"))
+
+
+@pytest.mark.parametrize("name", ["a/data/0", "data/0", "0"])
+def test_numbers_are_numbers_beside_their_pickle_alone(name: str) -> None:
+    assert EVIL_NAME in scanned(zipped({name: pickle.dumps(EVIL), "b/data.pkl": pickle.dumps(1)})).names
+
+
+def test_an_archive_with_programs_is_refused() -> None:
+    assert scanned(zipped({"handler.py": b"import os", "a/data.pkl": pickle.dumps(1)})).problem is not None
+
+
 def test_a_damaged_zip_is_refused() -> None:
     data = bytearray(zipped({"a/data.pkl": pickle.dumps(1)}))
     data[-8] ^= 0xFF
