@@ -288,6 +288,15 @@ def test_the_order_in_which_logs_arrive_does_not_matter(
     assert answers(shared.clear().apply(*(next(rest[turn]) for turn in turns)), logs) == expected
 
 
+def test_a_recall_that_is_heard_before_the_release_hides_it(known: Known) -> None:
+    first, second = two_writers()
+    known.apply(second.recall("a", message="bad"))
+    known.apply(first.publish("a", version="1.0.0"))
+
+    assert known.find("") == []
+    assert Recalls(known.database).message(revision("a"), first.namespace, "parrot") == "bad"
+
+
 # ── search: words ───────────────────────────────────────────────────────────
 
 
