@@ -44,9 +44,10 @@ class Recalls:
         """
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT namespace, model, message FROM recall_rows AS c"
+                "SELECT identities.namespace, model, message FROM recall_rows AS c"
                 " JOIN repositories ON repositories.number = c.repository"
-                " JOIN identities ON identities.number = publisher WHERE manifest = ? ORDER BY time DESC, idx DESC",
+                " JOIN identities ON identities.number = publisher JOIN logs ON logs.number = c.log_number"
+                " WHERE manifest = ? ORDER BY c.time DESC, c.idx DESC, logs.log DESC",
                 (manifest,),
             ).fetchall()
             if not rows:

@@ -13,6 +13,7 @@ import pytest
 from doorkit import open_door
 
 from p2phub.gateway.hub import inspector
+from p2phub.node.branches import recall
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
@@ -159,3 +160,24 @@ async def test_the_door_refuses_branches_of_which_the_publishers_word_is_too_old
     assert (fresh.status_code, version.status_code, commit.status_code) == (200, 200, 200)
     assert old.status_code == 403
     assert "he gave it 8 days ago" in old.json()["error"]
+
+
+async def test_what_was_recalled_is_shown_as_such_and_not_sent(tmp_path, shelved):
+    async with open_home(tmp_path / "home") as node:
+        create_identity(node)
+        result = await publish(node, shelved, "mixed@1.0.0", ignore)
+        name = f"{result.namespace}/mixed"
+        async with open_door(node) as client:
+            before = (await client.get(f"/api/models/{name}/refs")).json()["tags"]
+            (shelved / "README.md").write_bytes(b"---\nlicense: mit\n---\nbetter\n")
+            await publish(node, shelved, "mixed@2.0.0", ignore)
+            (shelved / "README.md").write_bytes(FILES["README.md"])
+            await recall(node, "mixed@1.0.0", "a back door", ignore)
+            after = (await client.get(f"/api/models/{name}/refs")).json()["tags"]
+            recalled = await client.get(f"/{name}/resolve/1.0.0/README.md")
+            newer = await client.get(f"/{name}/resolve/2.0.0/README.md")
+
+    assert [tag["name"] for tag in before] == ["1.0.0"]
+    assert [tag["name"] for tag in after] == ["2.0.0"]
+    assert (recalled.status_code, "a back door" in recalled.text) == (403, True)
+    assert newer.status_code == 200
