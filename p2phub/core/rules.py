@@ -6,11 +6,12 @@ manifest, catalogue ──▶ Facts ─┴─judge──▶ Findings ──▶ w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from .errors import InvalidName
 from .findings import Finding
@@ -18,6 +19,7 @@ from .formats import FORMATS, HARMLESS, Format, format_of, is_surely_pickled
 from .fresh import describe_age
 from .ids import ContentId, ManifestId, NamespaceId
 from .licenses import permits, to_spdx
+from .names import is_domain, is_namespace_id, is_petname
 from .notes import NoteKey
 from .picklenames import Scan, forbidden
 from .witness import WITNESSES_MAX, Quorum
@@ -62,16 +64,16 @@ class Code(Struct, frozen=True, forbid_unknown_fields=True):
 class Block(Struct, frozen=True, forbid_unknown_fields=True):
     """What is neither taken nor given."""
 
-    publishers: Texts = ()  # namespace ids
+    publishers: Texts = ()  # namespace ids, or names that are pinned here
     content: Texts = ()  # b3:… of files and manifests
-    lists: Texts = ()  # namespace ids of those whose word that something is blocked counts here
+    lists: Texts = ()  # the same: those whose word that something is blocked counts here
 
 
 class Attested(Struct, frozen=True, forbid_unknown_fields=True):
     """What must have been found of a repository, and by whom."""
 
     claim: Literal["evaluation", "scan", "review", "endorsement"]
-    by: Annotated[Texts, Meta(min_length=1)]  # namespace ids
+    by: Annotated[Texts, Meta(min_length=1)]  # namespace ids, or names that are pinned here
     need: Annotated[int, Meta(ge=1, le=100)] = 1  # how many of these
 
 
@@ -123,6 +125,28 @@ def parse(text: str) -> Rules:
     return rules
 
 
+def named(rules: Rules) -> set[str]:
+    """Return the domains and petnames by which `rules` call publishers."""
+    return {text for text in _publishers(rules) if not is_namespace_id(text)}
+
+
+def with_ids(rules: Rules, ids: Mapping[str, NamespaceId]) -> Rules:
+    """Return `rules` with namespace ids in the place of the names in `ids`."""
+
+    def each(texts: Texts) -> Texts:
+        return tuple(str(ids.get(text, text)) for text in texts)
+
+    block = replace(rules.block, publishers=each(rules.block.publishers), lists=each(rules.block.lists))
+    return replace(rules, block=block, attested=tuple(replace(rule, by=each(rule.by)) for rule in rules.attested))
+
+
+def _publishers(rules: Rules) -> Iterator[str]:
+    yield from rules.block.publishers
+    yield from rules.block.lists
+    for attested in rules.attested:
+        yield from attested.by
+
+
 def _check_names(values: dict[str, Any], of: type[Struct], where: str) -> None:
     """Refuse what nobody would read: a misspelt rule is no rule."""
     import difflib
@@ -149,9 +173,9 @@ def _check_values(rules: Rules) -> None:
     for attested in rules.attested:
         if attested.need > len(set(attested.by)):
             raise InvalidName(f"attested: {attested.need} are needed of {len(set(attested.by))} publishers")
-    voices = (text for attested in rules.attested for text in attested.by)
-    for text in (*rules.block.publishers, *rules.block.lists, *voices):
-        NamespaceId.parse(text)
+    for text in _publishers(rules):
+        if not (is_domain(text) or is_petname(text)):
+            NamespaceId.parse(text)
     for text in (*rules.block.content, *rules.pickles.accept):
         ContentId.parse(text)
     for text in rules.pickles.allow:

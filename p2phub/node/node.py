@@ -135,13 +135,17 @@ class Node:
             lambda own: federations.followed(self.store, own, self.clock()),
         )
         named = self.settings.policy_file
-        self.rules = Rulebook(named or self.settings.layout.policy, required=named is not None)
+        self.rules = Rulebook(named or self.settings.layout.policy, self._pinned, required=named is not None)
         self.access = Access(self.store, self.clock, self.rules, self._pledged, self._own_namespace)
         self.naming = Naming()
         self.open_answers = OpenAnswers(self._has_lost)
         self.hub = Hub(self.settings)  # another hub that has what nobody here has
         self.published = trio.Event()  # set when something of one's own is new
         self.learned: dict[NamespaceId, float] = {}  # when a peer was asked what a publisher stated
+
+    def _pinned(self, name: str) -> NamespaceId | None:
+        binding = self.store.bindings.get(name)
+        return binding.namespace if binding else None
 
     def _pledged(self) -> set[ManifestId]:
         from .pledging import pledged_manifests  # made of nodes itself

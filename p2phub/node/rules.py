@@ -26,8 +26,10 @@ from p2phub.core.rules import (
     judge,
     judge_content,
     judge_pickle,
+    named,
     parse,
     refusal,
+    with_ids,
 )
 from p2phub.store.disk import disk_errors
 from p2phub.store.store import Store
@@ -45,9 +47,10 @@ HEAD_SIZE = 16  # bytes that tell a pickle of a protocol since 2
 class Rulebook:
     """The policy file of one home, read again when it changed."""
 
-    def __init__(self, path: Path, *, required: bool) -> None:
-        """required: somebody named the file, so that it must be there."""
+    def __init__(self, path: Path, pinned: Callable[[str], NamespaceId | None], *, required: bool) -> None:
+        """pinned: says which publisher a name means here. required: somebody named the file, so it must be there."""
         self.path = path
+        self._pinned = pinned
         self._required = required
         self._stamp: tuple[int, int, int] | None = None
         self._rules = Rules()
@@ -67,7 +70,16 @@ class Rulebook:
         if stamp != self._stamp:
             self._rules = self._read()
             self._stamp = stamp
-        return self._rules
+        # Each time: what a name means may change, and only if its owner says so.
+        names = named(self._rules)
+        return with_ids(self._rules, {name: self._meaning(name) for name in names}) if names else self._rules
+
+    def _meaning(self, name: str) -> NamespaceId:
+        namespace = self._pinned(name)
+        if namespace is None:
+            hint = f"`p2phub trust add {name}` pins it"
+            raise InvalidName(f"the policy file {self.path} names {name}, and no publisher is known by that", hint=hint)
+        return namespace
 
     def _read(self) -> Rules:
         with disk_errors(self.path), open(self.path, "rb") as file:

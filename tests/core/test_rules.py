@@ -74,7 +74,7 @@ def test_all_that_can_be_said_is_understood() -> None:
         ("[formats]\nallow = 'safetensors'", "formats.allow", ""),
         ("[licences]\nallow = ['Apache']", "'Apache' is no licence", ""),
         ("[licences]\nunknown = 1", "unknown", ""),
-        ("[block]\npublishers = ['me']", "'me' is no", ""),
+        ("[block]\npublishers = ['M e']", "'M e' is no", ""),
         ("[block]\ncontent = ['b3:12']", "b3:12", ""),
         ("[pickles]\naccept = ['x']", "'x' is no", ""),
         ("[pickles]\nallow = ['os.*']", "no whole name", ""),

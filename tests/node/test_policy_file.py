@@ -200,7 +200,7 @@ async def test_check_says_what_would_happen(tmp_path):
         found = await run(node, CheckRules(name), ignore)
         by_path = await run(node, CheckRules(str(tmp_path / "files")), ignore)
 
-    assert (shown.exists, shown.rules) == (False, Rules())
+    assert (shown.exists, shown.rules["pickles"]["fetch"]) == (False, "ask")
     outcomes = {(finding.path, finding.outcome) for finding in found.findings}
     assert outcomes >= {("evil.bin", "refused"), ("modeling.py", "left out"), ("good.pkl", "fine")}
     assert {(f.path, f.outcome) for f in by_path.findings} >= {("evil.bin", "refused"), ("modeling.py", "left out")}

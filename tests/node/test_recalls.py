@@ -9,7 +9,7 @@ import pytest
 
 from p2phub.core.access import ANYBODY
 from p2phub.core.errors import AccessDenied, HubError, InvalidData, InvalidName, NotFound
-from p2phub.core.ids import ManifestId
+from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.rules import Consent
 from p2phub.core.search import Query
 from p2phub.node.dispatch import run
@@ -84,8 +84,6 @@ async def test_search_forgets_a_repository_of_which_all_was_recalled(tmp_path):
 
 
 def reference_of(name: str):
-    from p2phub.core.ids import NamespaceId
-
     namespace, model = name.split("/")
     return NamespaceId.parse(namespace), model
 
@@ -277,6 +275,24 @@ async def test_a_block_list_is_somebodys_word_that_one_subscribes_to(tmp_path):
         await fetch(reviewer, f"{name}@1.0.0", ignore)
 
     assert withheld == {blocked}
+
+
+async def test_a_policy_may_call_publishers_by_their_names(tmp_path):
+    async with AsyncExitStack() as stack:
+        _, reviewer, namespace, name, _ = await two_publishers(stack, tmp_path)
+        author = NamespaceId.parse(name.split("/")[0])
+        policy = tmp_path / "reviewer" / "policy.toml"
+        policy.write_text("[block]\npublishers = ['mallory']\n")
+        with pytest.raises(InvalidName, match="mallory") as failure:
+            await fetch(reviewer, name, ignore)
+        reviewer.store.bindings.pin("mallory", author, "added", now=0, checked=False)
+        with pytest.raises(AccessDenied, match="blocks the publisher"):
+            await fetch(reviewer, name, ignore)
+        # Whom a name means is looked up each time.
+        reviewer.store.bindings.accept("mallory", namespace, now=1)
+        await fetch(reviewer, name, ignore)
+
+    assert "p2phub trust add mallory" in (failure.value.hint or "")
 
 
 async def test_a_node_with_a_broken_policy_gives_nothing(tmp_path):
