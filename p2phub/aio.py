@@ -10,6 +10,7 @@ foreseen error is a `p2phub.HubError`.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,9 @@ from p2phub.node.operations import (
 )
 from p2phub.node.results import FetchResult, FileResult, PublishResult, RepositoryInfo, VerifyResult
 from p2phub.node.settings import Settings, with_given_origins
+
+# What to do about what was left out.
+TAKEN_BY = "allow_pickle=True and with_code=True take pickles and programs"
 
 PathLike = str | os.PathLike[str]
 Tell = Callable[[Event], None]
@@ -262,6 +266,11 @@ async def snapshot_download(
         with_code=with_code,
         on_event=on_event,
     )
+    if result.left_out:
+        first = result.left_out[0].reason
+        more = f", and {len(result.left_out) - 1} more files" if len(result.left_out) > 1 else ""
+        # Whoever looks for one of them would find nothing, and no reason.
+        warnings.warn(f"{repo_id} is not complete: {first}{more}; {TAKEN_BY}", stacklevel=2)
     if result.path is None:
         raise NotFound(f"{repo_id} was not placed in a folder")
     return result.path

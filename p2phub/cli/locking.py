@@ -67,6 +67,8 @@ def lock(
 @click.command()
 @click.option("--frozen", is_flag=True, help="Fetch what is locked and ask nobody what names mean now: for CI.")
 @click.option("--to", "target", type=click.Path(path_type=Path), help="Place files in DIR/NAMESPACE/MODEL.")
+@click.option("--allow-pickle", is_flag=True, help="Take pickles too, if a scan finds nothing in them but data.")
+@click.option("--with-code", is_flag=True, help="Take programs too (.py and the like).")
 @file_option
 @from_option
 @offline_option
@@ -75,6 +77,8 @@ def lock(
 def sync(
     frozen: bool,
     target: Path | None,
+    allow_pickle: bool,
+    with_code: bool,
     file: Path,
     origins: tuple[str, ...],
     offline: bool,
@@ -87,6 +91,8 @@ def sync(
     """
     from p2phub.node.operations import CheckLocks, Fetch
     from p2phub.node.settings import with_given_origins
+
+    from .transfer import say_left_out
 
     locked = _read(file)
     if locked and not frozen:
@@ -101,6 +107,8 @@ def sync(
                 to=str(target.absolute() / _folder(each)) if target else None,
                 kind=each.kind,
                 origins=with_given_origins(origins),
+                allow_pickle=allow_pickle,
+                with_code=with_code,
             ),
             offline=offline,
             peers=peer,
@@ -110,6 +118,7 @@ def sync(
         if not as_json:
             say(result.path or "")
             say(f"  {each.name}, {human_files(result.files)}, {human_bytes(result.size)}, verified")
+            say_left_out(result)
     if as_json:
         print_json(results)
 

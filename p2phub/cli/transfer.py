@@ -192,7 +192,7 @@ def fetch(
         return
     if dry_run:
         _say_forecast(result)
-        _say_left_out(result)
+        say_left_out(result)
         return
     say(result.path or "kept as it is, sealed")
     files = f"{human_files(result.files)}, {human_bytes(result.size)}"
@@ -206,7 +206,7 @@ def fetch(
     else:
         # Not hashed again: `verify` does that.
         say(f"  {files}, nothing to fetch", err=True)
-    _say_left_out(result)
+    say_left_out(result)
     for provider in result.providers:
         why = f" ({provider.reason})" if provider.reason else ""
         state = "" if provider.state == "giving" else f", {provider.state}{why}"
@@ -215,7 +215,7 @@ def fetch(
         say(f"  {name}  {human_bytes(provider.received)}{over}{state}", err=True)
 
 
-def _say_left_out(result: FetchResult) -> None:
+def say_left_out(result: FetchResult) -> None:
     """Say which files the policy left out, one reason after the other."""
     for out in result.left_out[:LEFT_OUT_SHOWN]:
         say(f"  left out: {out.reason}" + (f"; {out.hint}" if out.hint else ""), err=True)

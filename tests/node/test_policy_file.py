@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 from pathlib import Path
 
 import pytest
+import trio
 
+import p2phub
 from p2phub.core.errors import AccessDenied, InvalidName, StoreError
 from p2phub.core.rules import Consent, Rules
 from p2phub.node.dispatch import run
@@ -204,3 +207,26 @@ async def test_check_says_what_would_happen(tmp_path):
     outcomes = {(finding.path, finding.outcome) for finding in found.findings}
     assert outcomes >= {("evil.bin", "refused"), ("modeling.py", "left out"), ("good.pkl", "fine")}
     assert {(f.path, f.outcome) for f in by_path.findings} >= {("evil.bin", "refused"), ("modeling.py", "left out")}
+
+
+def test_python_is_told_what_is_missing(tmp_path):
+    write(tmp_path / "files", FILES)
+
+    async def make() -> str:
+        async with open_home(tmp_path / "home") as node:
+            create_identity(node)
+            return (await publish(node, tmp_path / "files", "mixed", ignore)).namespace
+
+    name = f"{trio.run(make)}/mixed"
+    with pytest.warns(UserWarning, match=r"good\.pkl is a pickle.*and 2 more files; allow_pickle=True"):
+        p2phub.snapshot_download(name, home=tmp_path / "home", local_dir=tmp_path / "out")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        p2phub.snapshot_download(
+            name, home=tmp_path / "home", local_dir=tmp_path / "all", allow_pickle=True, with_code=True
+        )
+        # Who names a file wants it.
+        path = p2phub.file_download(name, "good.pkl", home=tmp_path / "home")
+
+    assert set(tree(tmp_path / "all")) == set(FILES)
+    assert read(path) == FILES["good.pkl"]
