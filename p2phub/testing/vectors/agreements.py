@@ -14,7 +14,6 @@ from p2phub.core.federation import (
     Charter,
     Invitation,
     Offer,
-    Terms,
     format_invitation,
     secret_digest,
     sign_agreement,
@@ -23,6 +22,7 @@ from p2phub.core.federation import (
     terms_digest,
 )
 from p2phub.core.ids import NodeId
+from p2phub.core.terms import Terms
 from p2phub.testing import values
 from p2phub.testing.values import TIME
 
