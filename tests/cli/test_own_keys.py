@@ -411,6 +411,23 @@ def test_a_passphrase_is_asked_for_without_echo(homes: Homes, tmp_path: Path) ->
     assert copy.read_text().startswith("p2phub-locked-1:")
 
 
+def test_nothing_secret_is_in_what_is_logged(
+    homes: Homes, model: Path, tmp_path: Path, passphrase: dict[str, str]
+) -> None:
+    desk, laptop = homes["desk"], homes["laptop"]
+    desk.call("id", "new")
+    recovery = tmp_path / "recovery.secret"
+    desk.run("-v", "id", "recovery", "new", "--to", str(recovery), env=passphrase)
+    word = laptop.call("id", "request").out.strip()
+    added = desk.run("-v", "id", "add-key", word, "--yes", "--key", str(recovery), env=passphrase)
+    laptop.run("-v", "id", "join", added.out.splitlines()[-1])
+    (laptop.folder / "keys" / "publish.key").chmod(0o644)
+    laptop.run("-v", "publish", str(model), "x", code=1)
+    (laptop.folder / "keys" / "publish.key").chmod(0o600)
+
+    assert all(PASSPHRASE not in text for text in homes.heard)
+
+
 def is_echoing(screen: int) -> bool:
     import termios
 
