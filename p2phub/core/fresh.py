@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from .ages import describe_age
 from .checkpoint import HEAD_SIZE_MAX, Head, open_head, parse_head
 from .encoding import decode, encode
 from .errors import InvalidData, InvalidSignature, TooEarly
@@ -154,11 +155,3 @@ def warnings(freshness: Freshness, *, now: float) -> list[str]:
     elif age > WARN_S or now > freshness.expires:
         said.append(f"the publisher last said {describe_age(age)} ago that nothing newer is there")
     return said
-
-
-def describe_age(seconds: float) -> str:
-    """Return how long ago something was, as people say it."""
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if (count := int(seconds // size)) >= 1:
-            return f"{count} {unit}" + ("" if count == 1 else "s")
-    return "less than a minute"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import trio
 
-from p2phub.core import merkle
+from p2phub.core.ages import describe_age
 from p2phub.core.checkpoint import Head, parse_head
 from p2phub.core.encoding import encode
 from p2phub.core.errors import ForkedLog, HubError, InvalidData, NotFound, PeerError, PeerViolation, TooEarly
@@ -23,7 +23,6 @@ from p2phub.core.fresh import (
     Fresh,
     Freshness,
     SignedFresh,
-    describe_age,
     missing,
     open_fresh,
     read_fresh,
@@ -32,7 +31,6 @@ from p2phub.core.fresh import (
 )
 from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId, NamespaceId
-from p2phub.core.merkle import LOG_TREE
 from p2phub.core.notes import NoteKey
 from p2phub.core.witness import cosigned_by
 from p2phub.net.peerclient import PeerClient
@@ -43,6 +41,7 @@ from p2phub.store.store import Store
 from .disk import on_disk
 from .events import Notice, Tell
 from .identity import own_identity, own_signers
+from .logheads import is_history
 from .node import Node
 
 log = logging.getLogger(__name__)
@@ -273,7 +272,7 @@ def witnessed_by(store: Store, log_id: LogId, index: int, witnesses: Iterable[No
     if state is None or not wanted:
         return found
     for head in _heads_with_lines(store, state):
-        if not index < head.size <= state.size or not _is_history(store, state, head):
+        if not index < head.size <= state.size or not is_history(store, state, head):
             continue
         for witness, time in cosigned_by(head.text, wanted).items():
             found[witness] = max(time, found.get(witness, 0))
@@ -297,15 +296,3 @@ def _heads_with_lines(store: Store, state: LogState) -> list[Head]:
     heads = [stated.head, stated.cosigned] if stated is not None else []
     heads.append(parse_head(state.head) if state.head else None)
     return [head for head in heads if head is not None and len(head.lines) > 1]
-
-
-def _is_history(store: Store, state: LogState, head: Head) -> bool:
-    """Say whether the log had the root of `head` at its size."""
-    if head.size == state.size:
-        return head.root == state.root
-    # The root says what all roots before it were.
-    question = (state.root, head.size, head.root)
-    if question not in store.fresh.proven:
-        is_one = merkle.root(LOG_TREE, store.logs.leaves(state.log, head.size)) == head.root
-        store.fresh.note_proven(question, is_one)
-    return store.fresh.proven[question]

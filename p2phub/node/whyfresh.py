@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING
 
-from p2phub.core.fresh import WARN_S, describe_age, missing
+from p2phub.core.ages import describe_age
+from p2phub.core.fresh import WARN_S, missing
 from p2phub.core.ids import LogId
 from p2phub.core.private import Repository
 from p2phub.store.store import Store

@@ -22,10 +22,13 @@ from p2phub.core.ids import LogId
 from p2phub.core.notes import COSIGNATURE, NoteKey, split_note
 from p2phub.core.signing import SigningKey
 from p2phub.core.witness import AddCheckpoint, Checkpoint, cosign, parse_checkpoint, parse_request
+from p2phub.protocol.messages import PROVEN_MAX
 from p2phub.protocol.witnessing import SIZE_TYPE, Cosigned, Refusal, check_request
 from p2phub.store.cosigned import CosignedHeads, open_witness
 from p2phub.store.layout import Layout
 from p2phub.store.store import Store
+
+from .logheads import is_history
 
 log = logging.getLogger(__name__)
 
@@ -84,22 +87,16 @@ class Witness:
     def _advance(
         self, store: Store, identity: Identity, request: AddCheckpoint, checkpoint: Checkpoint, head: Head, now: int
     ) -> Answer:
-        origin = log_origin(head.log)
-        known = self._heads.get(origin)
-        refusal = check_request(request, checkpoint, known)
-        if refusal is None and (known is None or known.root != head.root):
-            # Not before: an old head that anybody can send again would be looked up in all of a long log.
-            try:
+        if _contradicts(store, head):
+            with contextlib.suppress(ForkedLog):
                 store.logs.check_head(head)
-            except ForkedLog:
-                _keep_proof(store, identity, head, None)
-                return _refused(Refusal(422, "the log has another history here"), forked=head.log)
-        if refusal is None:
-            refusal, known = self._heads.advance(
-                origin,
-                Cosigned(head.size, head.root, head.text),
-                lambda known: check_request(request, checkpoint, known),
-            )
+            _keep_proof(store, identity, head, None)
+            return _refused(Refusal(422, "the log has another history here"), forked=head.log)
+        refusal, known = self._heads.advance(
+            log_origin(head.log),
+            Cosigned(head.size, head.root, head.text),
+            lambda known: check_request(request, checkpoint, known),
+        )
         if refusal is None:
             line = cosign(head.signed, self.key.name, self._key, time=now)
             return Answer(200, line.text.encode())
@@ -126,6 +123,17 @@ def _check_head(store: Store, identity: Identity, head: Head) -> Refusal | None:
     if store.forks.is_stopped(head.log):
         return Refusal(403, "the log was signed with two histories, and nothing new in it counts")
     return None
+
+
+def _contradicts(store: Store, head: Head) -> bool:
+    """Say whether the records that are here are of another history than a signed head.
+
+    Old heads anybody can send again: each is looked up once, and in a very long log only the newest.
+    """
+    state = store.logs.state(head.log)
+    if state is None or head.size > state.size or (head.size < state.size and state.size > PROVEN_MAX):
+        return False
+    return not is_history(store, state, head)
 
 
 def _keep_proof(store: Store, identity: Identity, head: Head, proof: ForkedHeads | None) -> None:
