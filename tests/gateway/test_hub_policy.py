@@ -181,3 +181,17 @@ async def test_what_was_recalled_is_shown_as_such_and_not_sent(tmp_path, shelved
     assert [tag["name"] for tag in after] == ["2.0.0"]
     assert (recalled.status_code, "a back door" in recalled.text) == (403, True)
     assert newer.status_code == 200
+
+
+async def test_what_is_sealed_is_looked_into_before_it_is_sent_opened(tmp_path, shelved):
+    async with open_home(tmp_path / "home") as node:
+        create_identity(node)
+        result = await publish(node, shelved, "shut", ignore, sealed=True)
+        async with open_door(node) as client:
+            base = f"/{result.namespace}/shut/resolve/main"
+            for path in ("good.bin", "pytorch_model.bin", "modeling.py"):
+                assert (await client.get(f"{base}/{path}")).content == FILES[path]
+            answers = [await client.get(f"{base}/{path}") for path in ("evil.bin", "evil.pt")]
+
+    assert [answer.status_code for answer in answers] == [403, 403]
+    assert all("posix.system" in answer.text for answer in answers)

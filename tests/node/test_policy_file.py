@@ -17,7 +17,7 @@ from p2phub.node.dispatch import run
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.identity import create_identity
-from p2phub.node.operations import CheckRules, FetchFile, ShowRules
+from p2phub.node.operations import CheckRules, Fetch, FetchFile, ShowRules
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import open_home, serving
 from p2phub.testing.processes import tree
@@ -230,3 +230,27 @@ def test_python_is_told_what_is_missing(tmp_path):
 
     assert set(tree(tmp_path / "all")) == set(FILES)
     assert read(path) == FILES["good.pkl"]
+
+
+async def test_what_is_sealed_is_looked_into_as_what_it_is_opened(tmp_path):
+    async with open_home(tmp_path / "home") as node:
+        write(tmp_path / "files", FILES)
+        create_identity(node)
+        await publish(node, tmp_path / "files", "shut", ignore, sealed=True)
+        plain = await fetch(node, "shut", ignore, to=tmp_path / "plain")
+        whole = await fetch(node, "shut", ignore, to=tmp_path / "all", consent=EVERYTHING)
+        (tmp_path / "files" / "evil.bin").write_bytes(pickle.dumps([b"x" * 3_000_000, Evil()]))
+        await publish(node, tmp_path / "files", "shut", ignore, sealed=True)
+        with pytest.raises(AccessDenied, match=r"evil\.bin.*posix\.system"):
+            await fetch(node, "shut", ignore, to=tmp_path / "evil", consent=EVERYTHING)
+        with pytest.raises(AccessDenied, match=r"posix\.system"):
+            await run(node, FetchFile("shut", "evil.bin"), ignore)
+        # Whoever keeps it for others opens nothing, so that there is nothing to look into.
+        kept = await run(node, Fetch("shut", sealed=True), ignore)
+
+    assert sorted(out.path for out in plain.left_out) == ["good.pkl", "modeling.py", "weights.bin"]
+    assert set(tree(tmp_path / "plain")) == {"model.safetensors", "README.md", "raw.bin"}
+    assert set(tree(tmp_path / "all")) == set(FILES)
+    assert whole.left_out == []
+    assert not (tmp_path / "evil").exists()
+    assert kept.path is None
