@@ -23,8 +23,7 @@ from .names import is_domain, is_namespace_id, is_petname
 from .picklenames import Scan, forbidden
 
 if TYPE_CHECKING:
-    # They load what signs, and a command that asks a daemon signs nothing.
-    from .notes import NoteKey
+    # It loads what signs, and a command that asks a daemon signs nothing.
     from .witness import Quorum
 
 POLICY_SIZE_MAX = 1024 * 1024  # bytes; spec/rules.md §1
@@ -222,7 +221,7 @@ class Facts(Struct, frozen=True):
     stated_age_s: float | None = None  # since the publisher said that nothing newer is there; None: he never did
     missing: tuple[str, ...] = ()  # what he stated and is not here
     is_recorded: bool = False  # it was asked for by a name, so that a record stands for it
-    witnessed: tuple[NoteKey, ...] = ()  # who vouches for that record
+    witnessed: tuple[str, ...] = ()  # NAME+ID+KEY of those who vouch for that record
 
 
 class Consent(Struct, frozen=True):
@@ -346,10 +345,11 @@ def _witnesses(rule: Witnesses, facts: Facts) -> list[Finding]:
         return []
     quorum = rule.quorum
     what = f"{rule.need} of {len(quorum.witnesses)} witnesses"
-    if not quorum.is_met_by(facts.witnessed):
-        text = f"the policy wants {what} to vouch for its record, and {len(facts.witnessed)} do"
+    found = [witness for witness in quorum.witnesses if str(witness) in facts.witnessed]
+    if not quorum.is_met_by(found):
+        text = f"the policy wants {what} to vouch for its record, and {len(found)} do"
         return [Finding("witnesses", "refused", text)]
-    names = ", ".join(sorted(witness.name for witness in facts.witnessed))
+    names = ", ".join(sorted(witness.name for witness in found))
     return [Finding("witnesses", "fine", f"{what} vouch for its record: {names}")]
 
 

@@ -71,5 +71,5 @@ def vouched(
             if manifest == facts.manifest
         ]
         found = [witness for place in places for witness in witnessed_by(store, *place, wanted)]
-        facts = replace(facts, is_recorded=True, witnessed=tuple(dict.fromkeys(found)))
+        facts = replace(facts, is_recorded=True, witnessed=tuple(dict.fromkeys(map(str, found))))
     return facts
