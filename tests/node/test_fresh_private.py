@@ -39,6 +39,7 @@ async def test_strangers_are_asked_nothing_about_the_publisher_of_a_private_repo
         (tmp_path / "public").mkdir()
         (tmp_path / "public" / "README.md").write_text("# Public\n")
         await publish(publisher.node, tmp_path / "public", "public", ignore)
+        await sync_all(friend.node, timeout_s=30)
         assert await look(f"{publisher.namespace}/public")
 
 
