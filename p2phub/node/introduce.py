@@ -58,7 +58,10 @@ def delegations_of(node: Node) -> list[bytes]:
     except NotFound:
         pass  # this home publishes as nobody, or its key is elsewhere
     except HubError as exc:
-        log.warning("cannot say that this node acts for its publisher: %s", exc)
+        # Its key may be in an agent that is not there, and this is asked for again and again.
+        if str(exc) != node.delegation_problem:
+            log.warning("cannot say that this node acts for its publisher: %s", exc)
+        node.delegation_problem = str(exc)
     kept = node.store.delegations.all(node.clock())
     # A home that was copied to another machine has those of the first one's node.
     return [data for data in kept if _is_for(node, data)][:DELEGATIONS_MAX]

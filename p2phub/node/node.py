@@ -122,6 +122,7 @@ class Node:
     rules: Rulebook = field(init=False)
     uploaded: int = 0  # bytes of content sent since the start
     noted_record: bytes = b""  # the own record as the store has it
+    delegation_problem: str = ""  # why it could not say that it acts for its publisher, when it last tried
     _record: SignedNodeRecord | None = None
 
     def __post_init__(self) -> None:

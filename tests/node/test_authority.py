@@ -12,7 +12,7 @@ from authoritykit import Watched, publisher_home, rotated, watched
 from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.delegation import open_delegation, sign_delegation
 from p2phub.core.encoding import encode
-from p2phub.core.errors import PeerBusy, PeerError, PeerUnreachable, StoreError
+from p2phub.core.errors import HubError, PeerBusy, PeerError, PeerUnreachable, StoreError
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.net.door import Handler, Request, Response
 from p2phub.net.http import Answer, HttpClient
@@ -20,6 +20,7 @@ from p2phub.net.peerclient import PeerClient
 from p2phub.net.signer import Signer
 from p2phub.net.tls import client_context
 from p2phub.node import authority as module
+from p2phub.node import introduce as introducing
 from p2phub.node import neighbours
 from p2phub.node.identity import own_identity
 from p2phub.node.introduce import delegate, delegations_of, introduce
@@ -116,6 +117,24 @@ async def test_who_shows_many_signatures_pays_for_each(tmp_path: Path, monkeypat
         await client.begin_session(SessionQuery((), (chain,) * 16))
         with pytest.raises(PeerBusy):
             await client.begin_session(SessionQuery())
+
+
+async def test_a_key_that_cannot_sign_now_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be in an agent that is not there; the node goes on as itself."""
+
+    def no_agent(node: Node) -> None:
+        raise HubError("the agent does not answer")
+
+    monkeypatch.setattr(introducing, "own_publisher", no_agent)
+    async with watched(tmp_path / "server") as server, publisher_home(tmp_path / "asker") as (asker, _):
+        client = server.client(asker)
+        for _ in range(3):
+            assert await introduce(asker, client) == frozenset()
+        assert await server.callers(client) == [Caller(asker.id)]
+
+    assert caplog.text.count("the agent does not answer") == 1
 
 
 # ── what does not count ─────────────────────────────────────────────────────
