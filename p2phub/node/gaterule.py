@@ -65,12 +65,17 @@ class GateRule:
         return "good" if decision.is_approved and not is_over else "refused"
 
 
-def _owed(places: Sequence[Place], accepted: Collection[bytes], own: NamespaceId | None) -> list[Gate]:
-    """Return the gates that this node has to keep for some content, all of them: its own, and those it passed."""
+def _owed(
+    places: Sequence[Place], accepted: Collection[tuple[NamespaceId, str]], own: NamespaceId | None
+) -> list[Gate]:
+    """Return the gates that this node has to keep for some content, all of them.
+
+    Its own, and those of repositories of which it passed a gate: other terms since bind it too.
+    """
     found = []
     for place in places:
         gate = place.gate
-        if gate is None or not (gate.publisher == own or gate.leaf in accepted):
+        if gate is None or not (place.publisher == own or (place.publisher, place.model) in accepted):
             continue
         # Who has it openly as well does not mean it to be closed.
         if not any(other.gate is None and other.publisher == gate.publisher for other in places):

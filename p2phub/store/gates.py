@@ -134,11 +134,14 @@ class Gates:
                 found |= {row["root"] for row in rows}
         return found
 
-    def accepted(self) -> set[bytes]:
-        """Return the leaf hashes of the gates that were accepted here."""
+    def accepted(self) -> set[tuple[NamespaceId, str]]:
+        """Return the repositories of which a gate was accepted here, be it the one that stands now or one of before."""
         with self._database.read() as connection:
-            rows = connection.execute("SELECT DISTINCT gate FROM receipts WHERE shown_by IS NULL")
-            return {row["gate"] for row in rows}
+            rows = connection.execute(
+                "SELECT DISTINCT identities.namespace, model FROM receipts JOIN gate_rows AS r ON r.leaf = receipts.gate"
+                f"{_PLACES} WHERE shown_by IS NULL"
+            )
+            return {(NamespaceId(row["namespace"]), row["model"]) for row in rows}
 
     def by_leaf(self, leaf: bytes) -> Gate | None:
         """Return the gate whose record has this leaf hash, if it still stands."""

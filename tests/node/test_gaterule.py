@@ -26,7 +26,9 @@ ALICES, EVES = gate(ALICE, 1), gate(EVE, 2)
 class FakeGates:
     """A store in which some repositories have one file."""
 
-    def __init__(self, places: list[Place], accepted: set[bytes], given: list[Gate], *, mirrored: bool) -> None:
+    def __init__(
+        self, places: list[Place], accepted: set[tuple[NamespaceId, str]], given: list[Gate], *, mirrored: bool
+    ) -> None:
         self._places, self._accepted, self._given, self._mirrored = places, accepted, given, mirrored
 
     def has_any(self) -> bool:
@@ -35,7 +37,7 @@ class FakeGates:
     def of_content(self, roots: object) -> dict[bytes, list[Place]]:
         return {ROOT: self._places} if self._places else {}
 
-    def accepted(self) -> set[bytes]:
+    def accepted(self) -> set[tuple[NamespaceId, str]]:
         return self._accepted
 
     def mirrored(self, roots: object) -> set[bytes]:
@@ -62,7 +64,7 @@ def is_given(
     mirrored: bool = False,
 ) -> bool:
     rule = GateRule.__new__(GateRule)
-    rule._gates = FakeGates(places, {each.leaf for each in accepted}, list(given), mirrored=mirrored)  # type: ignore[assignment]
+    rule._gates = FakeGates(places, {(each.publisher, each.model) for each in accepted}, list(given), mirrored=mirrored)  # type: ignore[assignment]
     rule._clock, rule._own = lambda: 0.0, lambda: own
     return not rule.withheld(caller, [ROOT])
 
