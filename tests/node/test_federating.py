@@ -12,6 +12,7 @@ from blake3 import blake3
 from msgspec.structs import replace
 
 from p2phub.core.access import Caller
+from p2phub.core.encoding import encode
 from p2phub.core.errors import AccessDenied, Conflict, HubError, InvalidData, InvalidName, NotFound, PeerError
 from p2phub.core.federation import (
     Agreement,
@@ -35,7 +36,7 @@ from p2phub.node.dispatch import run
 from p2phub.node.events import ignore
 from p2phub.node.federatedgrants import keep_grants, sync_grants
 from p2phub.node.federations import membership_of, memberships
-from p2phub.node.federationtalk import hear_state, tend_federations
+from p2phub.node.federationtalk import answer_join, hear_state, tend_federations
 from p2phub.node.identity import create_identity
 from p2phub.node.keeping import keep_promises
 from p2phub.node.node import Node
@@ -54,6 +55,8 @@ from p2phub.node.operations import (
 )
 from p2phub.node.publish import publish
 from p2phub.node.syncing import sync_all
+from p2phub.protocol.federation import Join
+from p2phub.protocol.messages import IdentityChain
 from p2phub.testing.hostile import open_home, serving, wait_for
 from p2phub.testing.values import identity, key
 
@@ -243,6 +246,46 @@ async def test_an_invitation_works_once_and_only_for_whom_it_is(places):
     assert places.who(ann) == {"ann", "bob"}
 
 
+async def test_a_coordinator_believes_nothing_of_whoever_joins(places):
+    ann, mallory = await places.place("ann"), await places.place("mallory")
+    text = (await run(ann, FederationInvite("birds"), ignore)).text
+    for_bob = (await run(ann, FederationInvite("birds", str(NamespaceId(bytes(32)))), ignore)).text
+    charter, own = find(ann, "birds").charter, signer_of(mallory)
+    good = Join(
+        parse_invitation(text).offer,
+        parse_invitation(text).secret,
+        sign_word(mallory, own, charter),
+        IdentityChain(own.identity.chain),
+    )
+    word = open_agreement(good.agreement)
+    stranger, coordinator = key("stranger"), signer_of(ann)
+    wrong = {
+        "is for": replace(good, offer=parse_invitation(for_bob).offer, secret=parse_invitation(for_bob).secret),
+        "not given out here": replace(good, secret=bytes(32)),
+        "was taken back": replace(good, offer=parse_invitation(for_bob).offer),
+        "does not publish": replace(good, identity=IdentityChain(coordinator.identity.chain)),
+        "does not publish for": replace(
+            good, agreement=sign_agreement(replace(word, key=stranger.public_key), stranger)
+        ),
+        "terms have changed": replace(good, agreement=sign_agreement(replace(word, terms=None), own.key)),
+        "has expired": replace(good, agreement=_over(word, own.key)),
+    }  # fmt: skip
+    for why, request in wrong.items():
+        with pytest.raises((AccessDenied, InvalidData), match=why):
+            await answer_join(ann, encode(request))
+    assert places.who(ann) == {"ann"}
+    await answer_join(ann, encode(good))
+    await places.spread()
+
+    assert places.who(ann) == {"ann", "mallory"}
+
+
+def _over(word: Agreement, signer) -> bytes:
+    """Return a word that was good for a minute, an hour ago."""
+    then = word.time - 3600
+    return sign_agreement(replace(word, time=then, serial=then, expires=then + 60), signer)
+
+
 async def test_an_invitation_that_is_over_or_not_whole_is_refused(places, monkeypatch):
     ann, bob = await places.place("ann"), await places.place("bob")
     invited = await run(ann, FederationInvite("birds", days=1), ignore)
@@ -284,10 +327,14 @@ async def test_what_is_older_than_what_was_seen_is_never_believed_again(places):
     ann, bob, cyd = await places.federation("ann", "bob", "cyd")
     old = state_of(find(bob, "birds"))
     await run(cyd, FederationLeave("birds"), ignore)
+    for node in (ann, bob):
+        await hear_state(node, cyd.id, old)
+    left = places.who(ann), places.who(bob)
     await run(ann, FederationRemove("birds", str(places.names["cyd"])), ignore)
     for node in (ann, bob):
         await hear_state(node, cyd.id, old)
 
+    assert left == ({"ann", "bob"}, {"ann", "bob"})
     assert places.who(ann) == places.who(bob) == {"ann", "bob"}
 
 

@@ -235,14 +235,16 @@ async def test_of_those_who_help_each_other_as_many_fetch_as_are_needed_and_the_
     assert [each.gone for each in shown.pledgers if each.node == str(lost_id)] == [True]
 
 
-async def test_a_promise_of_somebody_nobody_chose_lets_nobody_off(world, tmp_path):
+@pytest.mark.parametrize("what", ["a revision", "a publisher"])
+async def test_a_promise_of_somebody_nobody_chose_lets_nobody_off(world, tmp_path, what):
     ann, bob, mallory = [await world.node(name) for name in ("ann", "bob", "mallory")]
     revision = await release(ann, tmp_path, "parrot@1.0.0")
     await world.sync()
     await fetch(mallory, str(revision), ignore, to=tmp_path / "mallory-copy")
     await run(mallory, PledgeAdd(str(revision)), ignore)
     await world.sync()
-    await run(bob, PledgeAdd(str(revision), replicas=1), ignore)
+    subject = str(revision) if what == "a revision" else str(world.names["ann"])
+    await run(bob, PledgeAdd(subject, replicas=1), ignore)
     async with keeping_promises(bob):
         await wait_has(bob, revision)
 
