@@ -98,6 +98,7 @@ def prepare_types() -> None:
                 todo.append(type_)
                 # One whose fields only a type checker knows is read from no bytes.
                 # One that names what is loaded for the type checker alone is never decoded.
+                # What names a type that only the type checker loads is never decoded.
                 with contextlib.suppress(NameError):
                     msgspec.json.Decoder(type_)
 
