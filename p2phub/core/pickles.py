@@ -26,7 +26,7 @@ from typing import IO, Any
 from .facts import ReadableFile
 from .picklenames import NO_PICKLE, Scan
 
-OPCODES_MAX = 5_000_000  # of one file; spec/rules.md §4
+OPCODES_MAX = 2_000_000  # of one file; spec/rules.md §4
 GLOBALS_MAX = 1000  # different ones of one file; spec/rules.md §4
 MEMBERS_MAX = 100_000  # of a zip; spec/rules.md §4
 UNPACKED_MAX = 256 * 1024 * 1024  # bytes that are decompressed of one file; spec/rules.md §4

@@ -19,7 +19,8 @@ from p2phub.core.errors import HubError, NotFound
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest, Origin
 from p2phub.core.records import Attest, Entry, Record
-from p2phub.core.upstream import NAMES_MAX, Foreign, Listing, is_commit, parse_foreign
+from p2phub.core.rules import Consent, Facts, Rules, judge
+from p2phub.core.upstream import NAMES_MAX, Foreign, Info, Listing, is_commit, parse_foreign
 
 from .arrivals import bring, bring_from_peers, find_here, may_share, wanting
 from .disk import from_thread, on_disk
@@ -28,6 +29,7 @@ from .identity import own_namespace, publish_record
 from .node import Node
 from .publish import SourceFile, describe
 from .results import MirrorInfo, TrustedMirrors
+from .rules import check
 from .upstream import list_commit, look_up
 
 TRUST_SETTING = "mirror-trust"  # name in the index
@@ -168,6 +170,7 @@ async def finish(
 async def _refresh(node: Node, repository: Foreign, revision: str, tell: Tell) -> MirrorInfo:
     """Bring a mirror to where its hub is now."""
     info = await look_up(node, repository, revision, tell)
+    _check_licence(await on_disk(node.rules.current), info)
     listing = await list_commit(node, repository, info, tell)
     if listing.info.is_restricted and not node.settings.share_restricted:
         tell(Notice(f"not everybody may have {repository}: peers are not given it, and nobody is told of it"))
@@ -183,6 +186,14 @@ async def _refresh(node: Node, repository: Foreign, revision: str, tell: Tell) -
     if before not in (None, manifest):
         await _unpin(node, before)
     return await _info(node, repository, revision)
+
+
+def _check_licence(rules: Rules, info: Info) -> None:
+    """Raise AccessDenied if the policy does not accept the licence that the hub names."""
+    tags = info.card.tags
+    licence = next((tag.removeprefix("license:") for tag in tags if tag.startswith("license:")), None)
+    facts = Facts(ManifestId(bytes(32)), (), licence=licence)
+    check([finding for finding in judge(rules, facts, Consent()) if finding.rule == "licences"])
 
 
 async def _bring_all(node: Node, repository: Foreign, listing: Listing, tell: Tell) -> None:

@@ -128,6 +128,18 @@ async def test_a_mirror_holds_what_the_hub_listed_and_is_vouched_for(hub, tmp_pa
         assert not list((tmp_path / "store" / "upstream").glob("*"))
 
 
+async def test_a_licence_that_the_policy_does_not_accept_is_not_mirrored(hub, tmp_path):
+    hub.publish("Org/parrot", FILES, tags=["license:cc-by-nc-4.0", "fr"])
+    async with mirror_node(tmp_path, hub) as node:
+        (tmp_path / "policy.toml").write_text("[licences]\nallow = ['mit', 'cc-by-4.0']\n")
+        with pytest.raises(AccessDenied, match=r"CC-BY-NC-4\.0"):
+            await mirroring.add(node, "hf://Org/parrot", None, ignore)
+        (tmp_path / "policy.toml").write_text("[licences]\nallow = ['cc-by-nc-4.0']\n")
+        await mirroring.add(node, "hf://Org/parrot", None, ignore)
+
+    assert hub.fetched("README.md") == 1
+
+
 async def test_all_who_mirror_a_commit_make_the_same_manifest(hub, tmp_path):
     hub.publish("Org/parrot", FILES)
     made = []
