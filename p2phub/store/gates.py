@@ -135,7 +135,7 @@ class Gates:
         return found
 
     def accepted(self) -> set[tuple[NamespaceId, str]]:
-        """Return the repositories of which a gate was accepted here, be it the one that stands now or one of before."""
+        """Return the repositories of which a gate was accepted here, be it the one that stands now or one before."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT DISTINCT identities.namespace, model FROM receipts JOIN gate_rows AS r ON r.leaf = receipts.gate"
