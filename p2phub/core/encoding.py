@@ -96,10 +96,7 @@ def prepare_types() -> None:
             if type_ not in seen:
                 seen.add(type_)
                 todo.append(type_)
-                # One whose fields only a type checker knows is read from no bytes.
-                # One that names what is loaded for the type checker alone is never decoded.
-                # What names a type that only the type checker loads is never decoded.
-                # Of some a field's type is loaded only where it is used: they are built here, never read from bytes.
+                # A value that is never read from bytes may name a type that only the type checker loads.
                 with contextlib.suppress(NameError):
                     msgspec.json.Decoder(type_)
 

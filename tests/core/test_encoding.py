@@ -412,8 +412,8 @@ import msgspec
 from msgspec import Struct
 from p2phub.core.encoding import prepare_types
 
-class Inner(Struct):
-    x: int
+class InMemory(Struct):
+    x: "OnlyForTheTypeChecker"
 
 def work():
     go.wait()
