@@ -138,8 +138,8 @@ class Gates:
         """Return the repositories of which a gate was accepted here, be it the one that stands now or one before."""
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT DISTINCT identities.namespace, model FROM receipts JOIN gate_rows AS r ON r.leaf = receipts.gate"
-                f"{_PLACES} WHERE shown_by IS NULL"
+                "SELECT DISTINCT identities.namespace, model"
+                f" FROM receipts JOIN gate_rows AS r ON r.leaf = receipts.gate {_PLACES} WHERE shown_by IS NULL"
             )
             return {(NamespaceId(row["namespace"]), row["model"]) for row in rows}
 
