@@ -68,33 +68,35 @@ def test_members_mirror_each_other_and_outsiders_and_the_other_federation_do_not
 
 
 def test_a_private_model_is_for_members_and_whoever_leaves_has_lost_it_within_seconds(agreed, world, tmp_path):
-    dijon, evora, faro = world.south
-    publish(dijon, tmp_path / "secret", "secret@1.0.0", "--private")
-    dijon.home.run("grant", "secret", "federation:south")
-    name = f"{dijon.namespace}/secret@1.0.0"
-    for each in (evora, faro):
+    # Across the two: an institution can be in several.
+    evora, alma, bonn = world.south[1], *world.north[:2]
+    agree("close", [evora, alma, bonn])
+    publish(evora, tmp_path / "secret", "secret@1.0.0", "--private")
+    evora.home.run("grant", "secret", "federation:close")
+    name = f"{evora.namespace}/secret@1.0.0"
+    for each in (alma, bonn):
         wait_until(lambda each=each: each.home.run("fetch", name, code=None).code == 0, f"{each.name} to have it")
-    refused = [each.home.run("fetch", name, code=3).err for each in (*world.north, world.outsider)]
-    left = faro.home.run("federation", "leave", "south").out
-    rest = {dijon.namespace, evora.namespace}
-    for each in (dijon, evora):
-        wait_until(lambda each=each: members(each, "south") == rest, f"{each.name} to hear of it", deadline_s=5)
+    refused = [each.home.run("fetch", name, code=3).err for each in (world.north[2], world.south[0], world.outsider)]
+    left = bonn.home.run("federation", "leave", "close").out
+    rest = {evora.namespace, alma.namespace}
+    for each in (evora, alma):
+        wait_until(lambda each=each: members(each, "close") == rest, f"{each.name} to hear of it", deadline_s=5)
 
     def granted() -> set[str]:
-        return {each["to"] for each in dijon.home.json("grants", "secret")[0]["grants"]}
+        return {each["to"] for each in evora.home.json("grants", "secret")[0]["grants"]}
 
-    wait_until(lambda: granted() == {evora.namespace}, "the grant to be taken back", deadline_s=5)
-    faro.home.run("store", "gc", "--unpinned")
-    publish(dijon, tmp_path / "second", "secret@2.0.0", "--private")
+    wait_until(lambda: granted() == {alma.namespace}, "the grant to be taken back", deadline_s=5)
+    bonn.home.run("store", "gc", "--unpinned")
+    publish(evora, tmp_path / "second", "secret@2.0.0", "--private")
 
-    assert left == "left south\n"
+    assert left == "left close\n"
     assert all("nothing is known of" in text for text in refused)
-    assert faro.namespace not in members(faro, "south")
-    assert not faro.home.json("federation", "ls", "south")[0]["member"]
-    assert "this home left south" in faro.home.run("federation", "accept", "south", code=5).err
-    newer = f"{dijon.namespace}/secret@2.0.0"
-    wait_until(lambda: evora.home.run("fetch", newer, code=None).code == 0, "evora to have the next version")
-    assert faro.home.run("fetch", newer, "--to", str(tmp_path / "faro"), code=None).code == 3
+    assert bonn.namespace not in members(bonn, "close")
+    assert not bonn.home.json("federation", "ls", "close")[0]["member"]
+    assert "this home left close" in bonn.home.run("federation", "accept", "close", code=5).err
+    newer = f"{evora.namespace}/secret@2.0.0"
+    wait_until(lambda: alma.home.run("fetch", newer, code=None).code == 0, "alma to have the next version")
+    assert bonn.home.run("fetch", newer, "--to", str(tmp_path / "bonn"), code=None).code == 3
 
 
 def test_a_stolen_invitation_is_of_no_use(agreed, world):
