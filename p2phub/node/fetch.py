@@ -33,7 +33,7 @@ from .remotecode import named_programs
 from .resolve import Target, load_manifest, resolve
 from .results import FetchResult, FileResult, LinkShare, ProviderSummary
 from .rulefacts import facts_of_target
-from .rules import Selection, check, check_single, scan_stored
+from .rules import Selection, check, check_recalled, check_single, scan_stored
 
 NO_CONSENT = Consent()
 ASKED_FOR = Consent(pickles=True, code=True)  # by its name: what is in it is looked at all the same
@@ -72,6 +72,9 @@ async def fetch(
     """
     check_all(origins)
     target = await resolve(node, reference, tell, refresh=True)
+    # Before more is asked for: those who know of a recall do not give even the manifest.
+    revision = target.manifest or ManifestId(target.file or bytes(32))
+    await on_disk(check_recalled, node.store, revision, target.asked_by, target.model, consent)
     if target.manifest is None:
         return await _fetch_file(
             node,

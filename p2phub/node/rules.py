@@ -168,6 +168,14 @@ def check(findings: Sequence[Finding]) -> None:
         raise AccessDenied(bad.text, hint=bad.hint)
 
 
+def check_recalled(
+    store: Store, manifest: ManifestId, publisher: NamespaceId | None, model: str | None, consent: Consent
+) -> None:
+    """Raise AccessDenied if a revision was taken back. publisher, model: as for `facts_of`."""
+    facts = Facts(manifest, (), recalled=store.recalls.message(manifest, publisher, model))
+    check([finding for finding in judge(Rules(), facts, consent) if finding.rule == "recall"])
+
+
 def check_single(rules: Rules, store: Store, root: ContentId, consent: Consent) -> None:
     """Raise AccessDenied unless the file `root`, which is here and has no name, may be given to who asked for it."""
     file = File(str(root), root)

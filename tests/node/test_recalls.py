@@ -102,6 +102,9 @@ async def test_nothing_of_it_is_served_but_what_something_else_lists(tmp_path):
         late.store.peers.add(address)
         # The later version has a file in common with it.
         await fetch(late, f"{name}@2.0.0", ignore)
+        for reference in (f"{name}@1.0.0", first):
+            with pytest.raises(AccessDenied, match="recalled"):
+                await fetch(late, reference, ignore)
         for reference in (first, str(gone)):
             with pytest.raises(NotFound):
                 await fetch(late, reference, ignore, consent=Consent(recalled=True))
