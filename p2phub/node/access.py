@@ -79,7 +79,8 @@ class Access:
         """
         self.private = PrivateRepositories(store, clock)
         self.gates = GateRule(store, clock, own)
-        self.rules: list[Rule] = [Restricted(store), self.private, Refused(store, rulebook, pledged), self.gates]
+        self.refused = Refused(store, rulebook, pledged)
+        self.rules: list[Rule] = [Restricted(store), self.private, self.refused, self.gates]
         self._decoy_key = secrets.token_bytes(32)
 
     def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:

@@ -272,7 +272,9 @@ class PeerDoor:
         if not re.fullmatch(r"([0-9a-f]{64})?", after):
             return _text(400, "after is the id of a manifest")
         found = await on_disk(self._store.holdings.own, bytes.fromhex(after), INVENTORY_PAGE + 1)
-        held = tuple(Held(manifest, share) for manifest, share in found[:INVENTORY_PAGE])
+        page = found[:INVENTORY_PAGE]
+        refused = await on_disk(self._node.access.refused.withheld, request.caller, [manifest for manifest, _ in page])
+        held = tuple(Held(manifest, share) for manifest, share in page if manifest not in refused)
         return Response(200, encode(Inventory(held, more=len(found) > INVENTORY_PAGE)))
 
     async def _identities(self, request: Request) -> Response:

@@ -52,7 +52,6 @@ class Holdings:
                 " WHERE m.manifest > ? AND m.manifest NOT IN (SELECT id FROM withheld)"
                 " AND m.manifest NOT IN (SELECT id FROM private_ids EXCEPT SELECT id FROM private_shared)"
                 f" AND (EXISTS ({_RELEASES} AND r.listed) OR NOT EXISTS ({_RELEASES}))"
-                " AND NOT EXISTS (SELECT 1 FROM recall_rows WHERE recall_rows.manifest = m.manifest)"
                 " GROUP BY m.manifest ORDER BY m.manifest LIMIT ?",
                 (after, limit),
             ).fetchall()
