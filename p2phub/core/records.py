@@ -234,8 +234,8 @@ class SetGate(_Position, frozen=True, tag_field="type", tag="gate", kw_only=True
 
     name: Word  # of the licence
     licence: Annotated[str, Meta(min_length=1, max_length=LICENCE_SIZE_MAX)]
-    per: GatePer = "institution"  # who must: each person, or once for all who act for the same publisher
-    approval: GateApproval = "automatic"  # manual: the publisher's word is needed, too
+    per: GatePer  # who must: each person, or once for all who act for the same publisher
+    approval: GateApproval  # manual: the publisher's word is needed, too
 
 
 class OpenGate(_Position, frozen=True, tag_field="type", tag="ungate", kw_only=True):

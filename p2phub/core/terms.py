@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from .choices import Kind, LinkClass
 from .ids import NamespaceId
@@ -30,7 +30,8 @@ class Terms(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     replicas: Annotated[int, Meta(ge=0, le=100)] = 0  # copies that members keep together; 0: nothing is mirrored
     up: Rate | None = None  # bytes a second that a node gives the others together, at most
     down: Rate | None = None  # bytes a second that it takes of them
-    link: LinkClass = "federation"  # class of the links between members
+    # Class of the links between members. Always written: a text that is left out would have to be this very object.
+    link: LinkClass = field(default_factory=lambda: "federation")
 
     def __post_init__(self) -> None:
         is_sorted = (

@@ -139,12 +139,12 @@ def test_what_fails_is_said_with_what_to_do(tmp_path):
         hub.behaviours.append(answering(403, x_error_code="GatedRepo"))
         gated = home.call("mirror", "add", "hf://Org/parrot", code=5)
         unknown = home.call("fetch", "hf://Org/parrot", code=3)
-        nobody = home.call("mirror", "trust", "lab", code=2)
+        nobody = home.call("mirror", "trust", "lab", code=3)
 
     assert f"the hub {hub.name} has no hf://Org/nope@main (404 not found)" in missing.err
     assert "ask for access there" in gated.err
     assert "p2phub mirror add hf://Org/parrot" in unknown.err
-    assert "'lab' is no namespace id" in nobody.err
+    assert "no publisher is known here by the name 'lab'" in nobody.err
 
 
 def test_whom_one_trusts_is_kept_and_shown(tmp_path):

@@ -42,5 +42,5 @@ def test_whom_to_follow_is_kept_and_shown(seed, home):
     }  # fmt: skip
     assert "of one publisher are taken in" in home.call("follow").out
     assert home.ask("follow", "open", "--remove", seed.namespace, "--records-max", "none") == {"bytes_max": 5_000_000}
-    for wrong in (("lab.example",), ("open", seed.namespace), ("--records-max", "many"), ("--block", "x")):
+    for wrong in (("Lab..example",), ("open", seed.namespace), ("--records-max", "many"), ("--block", "X!")):
         assert home.call("follow", *wrong, code=2).out == ""

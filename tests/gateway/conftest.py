@@ -26,7 +26,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     files = {
         "README.md": CARD.encode(),
         "config.json": b'{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}',
-        "weights.bin": os.urandom(9_000_000),
+        "weights.onnx": os.urandom(9_000_000),
         "empty": b"",
         ODD_PATH: b"odd\n",
     }

@@ -198,10 +198,10 @@ async def test_a_file_that_is_not_for_everybody_is_not_there_for_others(
     async with open_home(copy_of("here")) as node, open_door(node) as client:
         manifest = node.store.manifests.get(ManifestId.parse(shelf.tip))
         assert manifest is not None
-        weights = manifest.file("weights.bin")
+        weights = manifest.file("weights.onnx")
         assert weights is not None
         withhold(node, weights.root)
-        path = f"/{shelf.name}/resolve/main/weights.bin"
+        path = f"/{shelf.name}/resolve/main/weights.onnx"
         answers = [await client.get(path, headers=headers) for headers in ({}, {"authorization": ""})]
         card = await client.get(f"/{shelf.name}/resolve/main/README.md", headers={"authorization": ""})
         tar = await client.get(f"/{shelf.name}?tf-hub-format=compressed", headers={"authorization": ""})

@@ -72,11 +72,11 @@ async def test_a_tar_of_bytes_that_went_bad_is_not_sent(copy_of, shelf):
 
 
 async def test_a_name_that_says_the_hash_is_the_file(door, shelf):
-    digest = sha256(shelf.files["weights.bin"]).hexdigest()
+    digest = sha256(shelf.files["weights.onnx"]).hexdigest()
     for prefix in (digest[:8], digest):
-        answer = await door.get(f"/{shelf.name}/resolve/main/weights-{prefix}.bin")
-        assert answer.content == shelf.files["weights.bin"]
-    other = await door.get(f"/{shelf.name}/resolve/main/weights-{'0' * 8}.bin")
-    short = await door.get(f"/{shelf.name}/resolve/main/weights-{digest[:7]}.bin")
+        answer = await door.get(f"/{shelf.name}/resolve/main/weights-{prefix}.onnx")
+        assert answer.content == shelf.files["weights.onnx"]
+    other = await door.get(f"/{shelf.name}/resolve/main/weights-{'0' * 8}.onnx")
+    short = await door.get(f"/{shelf.name}/resolve/main/weights-{digest[:7]}.onnx")
 
     assert (other.status_code, short.status_code) == (404, 404)

@@ -57,7 +57,7 @@ async def test_a_model_is_read_by_the_domain_of_its_publisher_at_once(named: Nam
 
     assert (info["id"], info["author"], info["sha"]) == ("lab.example/parrot", "lab.example", shelf.commit)
     assert file.content == shelf.files["config.json"]
-    assert {row["path"] for row in tree.json()} >= {"README.md", "weights.bin"}
+    assert {row["path"] for row in tree.json()} >= {"README.md", "weights.onnx"}
     assert named.domain.asked == 1
     assert [binding.how for binding in named.node.store.bindings.all()] == ["first use"]
 

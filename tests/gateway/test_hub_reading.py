@@ -76,7 +76,7 @@ async def test_a_tree_shows_folders_and_what_is_in_them(cold, shelf):
     sub = (await cold.get(f"/api/models/{shelf.name}/tree/main/sub")).json()
 
     assert {row["path"]: row["type"] for row in top} == {
-        "README.md": "file", "config.json": "file", "empty": "file", "sub": "directory", "weights.bin": "file",
+        "README.md": "file", "config.json": "file", "empty": "file", "sub": "directory", "weights.onnx": "file",
     }  # fmt: skip
     assert {row["path"] for row in whole} == {*shelf.files, "sub"}
     assert [row["path"] for row in sub] == [ODD_PATH]
@@ -145,8 +145,8 @@ async def test_files_come_as_they_were_published(cold, shelf):
     ],
 )
 async def test_a_range_is_given(cold, shelf, asked, begin, end):
-    data = shelf.files["weights.bin"]
-    answer = await cold.get(f"/{shelf.name}/resolve/main/weights.bin", headers={"range": f"bytes={asked}"})
+    data = shelf.files["weights.onnx"]
+    answer = await cold.get(f"/{shelf.name}/resolve/main/weights.onnx", headers={"range": f"bytes={asked}"})
 
     wanted = data[begin:end]
     first = begin if begin >= 0 else len(data) + begin
@@ -156,7 +156,7 @@ async def test_a_range_is_given(cold, shelf, asked, begin, end):
 
 @pytest.mark.parametrize("asked", ["bytes=9000000-", "bytes=-0", "bytes=9000000-9000001"])
 async def test_a_range_without_a_byte_is_refused(door, shelf, asked):
-    answer = await door.get(f"/{shelf.name}/resolve/main/weights.bin", headers={"range": asked})
+    answer = await door.get(f"/{shelf.name}/resolve/main/weights.onnx", headers={"range": asked})
 
     assert (answer.status_code, answer.headers["content-range"]) == (416, "bytes */9000000")
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def url(shelf) -> str:
-    return f"/{shelf.name}/resolve/main/weights.bin"
+    return f"/{shelf.name}/resolve/main/weights.onnx"
 
 
 @asynccontextmanager
@@ -66,7 +66,7 @@ def one_connection(monkeypatch):
 
 async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_path, one_connection, monkeypatch):
     monkeypatch.setattr(files, "FIRST_BYTE_S", 60.0)  # after which it looks without having been woken
-    data = shelf.files["weights.bin"]
+    data = shelf.files["weights.onnx"]
     async with open_cold(copy_of, tmp_path) as (client, node, link):
         await client.head(url(shelf))
         link.rate = 1e6
@@ -90,19 +90,19 @@ async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_
 async def test_clients_read_what_an_origin_gives_that_the_publisher_named(tmp_path, monkeypatch):
     data = os.urandom(3_000_000)
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "weights.bin").write_bytes(data)
+    (tmp_path / "model" / "weights.onnx").write_bytes(data)
     for name in ("http_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     # As if the loopback were the internet.
     monkeypatch.setattr(web, "is_public", lambda address: True)
-    with WebServer({"x/weights.bin": data}) as server:
+    with WebServer({"x/weights.onnx": data}) as server:
         async with open_home(tmp_path / "home") as node, open_door(node) as client:
             create_identity(node)
             origin = f"{server.url}/x/{{path}}"
             result = await publish(node, tmp_path / "model", "small", ignore, origin_urls=[origin])
             shutil.rmtree(node.settings.layout.store / "objects")
-            answer = await client.get(f"/{result.namespace}/small/resolve/main/weights.bin")
+            answer = await client.get(f"/{result.namespace}/small/resolve/main/weights.onnx")
 
     assert answer.status_code == 200
     assert answer.content == data
@@ -112,15 +112,15 @@ async def test_clients_read_what_an_origin_gives_that_the_publisher_named(tmp_pa
 async def test_what_lies_before_a_reader_is_fetched_first(tmp_path):
     data = os.urandom(60_000_000)
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "large.bin").write_bytes(data)
+    (tmp_path / "model" / "large.onnx").write_bytes(data)
     async with open_home(tmp_path / "seed") as seed, open_linked(seed) as link, open_home(tmp_path / "cold") as node:
         create_identity(seed)
         name = "{0.namespace}/{0.model}".format(await publish(seed, tmp_path / "model", "large", ignore))
         node.store.peers.add(link.address(seed))
         async with open_door(node) as client:
-            await client.head(f"/{name}/resolve/main/large.bin")
+            await client.head(f"/{name}/resolve/main/large.onnx")
             before, link.rate = link.carried, 10e6
-            answer = await client.get(f"/{name}/resolve/main/large.bin", headers={"range": "bytes=40000000-40000009"})
+            answer = await client.get(f"/{name}/resolve/main/large.onnx", headers={"range": "bytes=40000000-40000009"})
             carried = link.carried - before
 
     assert answer.content == data[40_000_000:40_000_010]
@@ -129,7 +129,7 @@ async def test_what_lies_before_a_reader_is_fetched_first(tmp_path):
 
 
 async def test_readers_of_one_file_share_a_download(copy_of, shelf, tmp_path):
-    data = shelf.files["weights.bin"]
+    data = shelf.files["weights.onnx"]
     async with open_cold(copy_of, tmp_path) as (client, _node, link):
         await client.head(url(shelf))
         before = link.carried
@@ -165,7 +165,7 @@ async def test_no_wrong_byte_leaves_when_a_peer_lies(copy_of, shelf, tmp_path):
 
 
 async def test_what_cannot_be_had_any_more_ends_the_answer_early(copy_of, shelf, tmp_path, impatient, one_connection):
-    data = shelf.files["weights.bin"]
+    data = shelf.files["weights.onnx"]
     async with open_cold(copy_of, tmp_path) as (client, _node, link):
         await client.head(url(shelf))
         link.rate = 4e6
@@ -191,7 +191,7 @@ async def test_headers_go_out_when_the_first_chunk_takes_long(copy_of, shelf, tm
             link.go_on()
             body = await answer.aread()
 
-    assert body == shelf.files["weights.bin"]
+    assert body == shelf.files["weights.onnx"]
 
 
 async def test_a_download_that_nobody_reads_ends(copy_of, shelf, tmp_path, monkeypatch):
@@ -206,11 +206,11 @@ async def test_a_download_that_nobody_reads_ends(copy_of, shelf, tmp_path, monke
         link.rate = None
         again = await client.get(url(shelf))
 
-    assert again.content == shelf.files["weights.bin"]
+    assert again.content == shelf.files["weights.onnx"]
 
 
 async def test_bytes_that_went_bad_are_fetched_again_and_never_sent(copy_of, shelf, tmp_path):
-    data = shelf.files["weights.bin"]
+    data = shelf.files["weights.onnx"]
     async with AsyncExitStack() as stack:
         seed = await stack.enter_async_context(open_home(copy_of("seed")))
         address = await stack.enter_async_context(serving(seed))
@@ -218,7 +218,7 @@ async def test_bytes_that_went_bad_are_fetched_again_and_never_sent(copy_of, she
         node.store.peers.add(address)
         client = await stack.enter_async_context(open_door(node))
         manifest = node.store.manifests.get(ManifestId.parse(shelf.tip))
-        held = node.store.blobs.find(manifest.file("weights.bin").root)
+        held = node.store.blobs.find(manifest.file("weights.onnx").root)
         flip_byte(held.path, 4_000_000, keep_time=True)
 
         answer = await client.get(url(shelf))
@@ -227,12 +227,12 @@ async def test_bytes_that_went_bad_are_fetched_again_and_never_sent(copy_of, she
 
 
 async def test_bytes_that_went_bad_are_not_sent_when_nobody_has_others(copy_of, shelf, tmp_path):
-    data = shelf.files["weights.bin"]
+    data = shelf.files["weights.onnx"]
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(open_home(copy_of("here")))
         client = await stack.enter_async_context(open_door(node))
         manifest = node.store.manifests.get(ManifestId.parse(shelf.tip))
-        held = node.store.blobs.find(manifest.file("weights.bin").root)
+        held = node.store.blobs.find(manifest.file("weights.onnx").root)
         flip_byte(held.path, 7_000_000, keep_time=True)
 
         got = await read_until_it_breaks(client, url(shelf))
@@ -338,5 +338,5 @@ async def test_a_slow_reader_gets_every_byte_once(door, shelf, monkeypatch):
             if reads <= 30:
                 await trio.sleep(0.03)
 
-    assert got.endswith(b"\r\n\r\n" + shelf.files["weights.bin"])
+    assert got.endswith(b"\r\n\r\n" + shelf.files["weights.onnx"])
     assert turns > 2

@@ -69,9 +69,9 @@ async def test_a_commit_changes_what_it_names_and_keeps_the_rest(door, shelf):
 
     assert answer.status_code == 200
     assert answer.json()["commitUrl"].endswith(f"/{shelf.name}/commit/{commit}")
-    assert await paths(door, shelf.name) == ["README.md", "config.json", "new/one.txt", "weights.bin"]
+    assert await paths(door, shelf.name) == ["README.md", "config.json", "new/one.txt", "weights.onnx"]
     assert (await door.get(f"/{shelf.name}/resolve/main/new/one.txt")).content == b"one"
-    assert (await door.get(f"/{shelf.name}/resolve/main/weights.bin")).content == shelf.files["weights.bin"]
+    assert (await door.get(f"/{shelf.name}/resolve/main/weights.onnx")).content == shelf.files["weights.onnx"]
     assert await paths(door, shelf.name, shelf.commit) == sorted(shelf.files)
     newest = (await door.get(f"/api/models/{shelf.name}/commits/main")).json()
     assert (newest[0]["id"], newest[0]["title"], newest[0]["message"]) == (commit, "tidy up", "all of it")
@@ -141,13 +141,13 @@ async def test_small_files_go_inside_and_large_ones_before(door, shelf):
         {"path": "b", "size": 10**9},
         {"path": "c.parquet", "size": 10},
         {"path": "d.parquet", "size": 0},
-        {"path": "weights.bin", "size": 9_000_000},
+        {"path": "weights.onnx", "size": 9_000_000},
     ]
     rows = (await door.post(f"/api/models/{shelf.name}/preupload/main", json={"files": files})).json()["files"]
 
     assert [row["uploadMode"] for row in rows] == ["regular", "lfs", "lfs", "regular", "lfs"]
     assert not any(row["shouldIgnore"] for row in rows)
-    assert rows[4]["oid"] == sha256(shelf.files["weights.bin"]).hexdigest()
+    assert rows[4]["oid"] == sha256(shelf.files["weights.onnx"]).hexdigest()
 
 
 async def test_branches_come_and_go(door, shelf):

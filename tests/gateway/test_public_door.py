@@ -56,12 +56,12 @@ async def test_everybody_may_read_what_is_public_and_here(public: httpx.AsyncCli
     info = await public.get(f"/api/models/{shelf.name}")
     listed = await public.get("/api/models")
     files = {path: (await public.get(f"/{shelf.name}/resolve/main/{path}")).content for path in ("README.md", "empty")}
-    part = await public.get(f"/{shelf.name}/resolve/main/weights.bin", headers={"range": "bytes=5-9"})
+    part = await public.get(f"/{shelf.name}/resolve/main/weights.onnx", headers={"range": "bytes=5-9"})
 
     assert info.json()["sha"] == shelf.commit
     assert [row["id"] for row in listed.json()] == [shelf.name]
     assert files == {path: shelf.files[path] for path in files}
-    assert part.content == shelf.files["weights.bin"][5:10]
+    assert part.content == shelf.files["weights.onnx"][5:10]
 
 
 async def test_a_page_of_a_browser_may_read_too(public: httpx.AsyncClient, shelf: Shelf) -> None:
@@ -187,13 +187,13 @@ async def test_a_file_that_is_missing_here_is_not_fetched_for_a_stranger(
     async with open_home(copy_of("here")) as node, open_public(node) as client:
         manifest = node.store.manifests.get(ManifestId.parse(shelf.tip))
         assert manifest is not None
-        weights = manifest.file("weights.bin")
+        weights = manifest.file("weights.onnx")
         assert weights is not None
         node.store.blobs.remove(weights.root)
-        answer = await client.get(f"/{shelf.name}/resolve/main/weights.bin")
+        answer = await client.get(f"/{shelf.name}/resolve/main/weights.onnx")
 
     assert answer.status_code == 504
-    assert "weights.bin is not here" in answer.json()["error"]
+    assert "weights.onnx is not here" in answer.json()["error"]
 
 
 async def test_a_request_that_never_ends_keeps_no_place(
