@@ -14,7 +14,7 @@ from p2phub.core.ids import ContentId, ManifestId
 from p2phub.node import download, swarm
 from p2phub.node.events import ignore
 from p2phub.node.fetch import FetchResult, fetch
-from p2phub.node.inspect import list_peers
+from p2phub.node.peerlist import list_peers
 from p2phub.testing.hostile import (
     chunked,
     claim_everything,

@@ -24,10 +24,11 @@ from p2phub.node.dispatch import run
 from p2phub.node.events import Notice, Progress, ignore
 from p2phub.node.fetch import FetchResult, fetch
 from p2phub.node.identity import create_identity
-from p2phub.node.inspect import info, list_peers
+from p2phub.node.inspect import info
 from p2phub.node.node import Node
 from p2phub.node.operations import Fetch, FetchFile, Verify
 from p2phub.node.originprovider import REFUSALS_MAX
+from p2phub.node.peerlist import list_peers
 from p2phub.node.publish import publish
 from p2phub.node.verify import verify
 from p2phub.testing.hostile import open_home, serving, wait_for

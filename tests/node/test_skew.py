@@ -15,7 +15,8 @@ from p2phub.core.search import Query
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.identity import create_identity
-from p2phub.node.inspect import list_peers, search
+from p2phub.node.inspect import search
+from p2phub.node.peerlist import list_peers
 from p2phub.node.publish import publish
 from p2phub.node.syncing import sync_all
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Records
