@@ -25,10 +25,11 @@ from p2phub.node import links as module
 from p2phub.node.events import Progress, ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.identity import create_identity
+from p2phub.node.inspect import status
 from p2phub.node.limits import set_label, set_limit, set_range
 from p2phub.node.links import Links, open_links
 from p2phub.node.node import Node, Running, open_node
-from p2phub.node.peerlist import list_peers, status
+from p2phub.node.peerlist import list_peers
 from p2phub.node.publish import publish
 from p2phub.node.serve import PeerDoor
 from p2phub.node.settings import Settings
