@@ -9,7 +9,8 @@ import pytest
 from storekit import finish, open_files, open_store, run_at_once, run_read_only, start, wait_for_the_others
 
 from p2phub.core.errors import StoreError
-from p2phub.store.database import MIGRATIONS, REBUILT, Database
+from p2phub.store.database import REBUILT, Database
+from p2phub.store.migrations import MIGRATIONS
 
 
 @pytest.fixture

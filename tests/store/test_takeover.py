@@ -33,8 +33,8 @@ from p2phub.core.ids import LogId
 from p2phub.core.merkle import LOG_TREE, Frontier
 from p2phub.core.records import NO_PREVIOUS, Publish, Record, open_entry
 from p2phub.store import takeover
-from p2phub.store.database import MIGRATIONS
 from p2phub.store.logs import LogPart
+from p2phub.store.migrations import MIGRATIONS
 from p2phub.store.store import Store
 from p2phub.testing import values
 from p2phub.testing.releases import MadeLog, make_logs
