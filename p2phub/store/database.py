@@ -1,8 +1,6 @@
 """The SQLite index: one file, one connection a thread, one transaction a verb (spec/store.md §5).
 
-Everything in it can be rebuilt from the files of the store, except the tables
-`peers`, `pins`, `views`, `settings`, `mirrors`, `withheld`, `delegations`, `private_shared`, `receipts` and
-`upstream_…`.
+Most of it can be rebuilt from the files of the store; the page says what cannot.
 """
 
 from __future__ import annotations
