@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from p2phub.core import manifest as manifests
 from p2phub.core.choices import Profile
 from p2phub.core.errors import InvalidData, StoreError
@@ -12,6 +14,11 @@ from .database import Database
 from .disk import disk_errors, write_file
 from .layout import Layout
 from .privateindex import mark_manifest
+
+DECODED_MAX = 8  # manifests that are kept decoded: one of the largest takes some 10 MB
+
+# A client that loads a repository asks for its files one after the other, each time by the same manifest.
+_decoded = lru_cache(maxsize=DECODED_MAX)(manifests.decode)
 
 
 class Manifests:
@@ -50,7 +57,7 @@ class Manifests:
     def get(self, identifier: ManifestId) -> Manifest | None:
         """Return a manifest, None if it is not here."""
         data = self.data(identifier)
-        return manifests.decode(data) if data is not None else None
+        return _decoded(data) if data is not None else None
 
     def find_prefix(self, prefix: str) -> list[ManifestId]:
         """Return the manifests here whose hash begins with the hex digits `prefix`."""

@@ -9,13 +9,15 @@ files and the small one that is a pickle, and not its numbers.
 from __future__ import annotations
 
 import trio
+from msgspec.structs import replace
 
 from p2phub.core.errors import AccessDenied
+from p2phub.core.findings import Finding
 from p2phub.core.formats import format_of, may_be_pickled
 from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.picklenames import Scan
-from p2phub.core.rules import Consent, File, judge, judge_pickle
+from p2phub.core.rules import Consent, File, Rules, judge, judge_pickle
 from p2phub.node.disk import on_disk
 from p2phub.node.identity import own_namespace
 from p2phub.node.node import Node
@@ -48,27 +50,28 @@ class Inspector:
 
         agent: the client's `User-Agent`.
         """
-        rules = await on_disk(self._node.rules.current)
-        repository = commit.repository
-        facts = await on_disk(
-            facts_of, self._node.store, commit.shown, commit.revision, repository.namespace, repository.model
-        )
-        own = await on_disk(own_namespace, self._node)
-        now, model = self._node.clock(), repository.model
-        facts = await on_disk(vouched, self._node.store, rules, facts, model, own=own, now=now, moving=False)
-        check([finding for finding in judge(rules, facts, _ASKED_FOR) if finding.path in (None, file.path)])
+        check(await on_disk(self._judge, commit, file))
         await self.check_file(file, commit.content, agent, revision=commit.revision)
+
+    def _judge(self, commit: Commit, file: FileEntry) -> list[Finding]:
+        """Return what the rules say of a revision, and of one file of it."""
+        node, repository = self._node, commit.repository
+        rules = node.rules.current()
+        # Not all of its files: clients ask for one after the other.
+        shown = replace(commit.shown, files=(file,))
+        facts = facts_of(node.store, shown, commit.revision, repository.namespace, repository.model)
+        own, now = own_namespace(node), node.clock()
+        facts = vouched(node.store, rules, facts, repository.model, own=own, now=now, moving=False)
+        return [finding for finding in judge(rules, facts, _ASKED_FOR) if finding.path in (None, file.path)]
 
     async def check_file(
         self, file: FileEntry, content: Manifest | Opened, agent: str, *, revision: ManifestId | None = None
     ) -> None:
         """Do what `check` does for a file of whatever repository, `content` being one that lists it."""
-        rules = await on_disk(self._node.rules.current)
+        rules, is_blocked = await on_disk(self._look_up, file)
         if format_of(file.path) == "code" and rules.code.door == "never":
             raise AccessDenied(f"{file.path} is a program, and the policy of this node sends none")
-        blocked = self._node.store.assessments.blocked
-        listed = await on_disk(blocked, [file.root], rules.block.lists)
-        if listed or str(file.root) in rules.block.content:
+        if is_blocked:
             raise AccessDenied(f"the policy of this node blocks {file.path}")
         if file.size == 0 or not may_be_pickled(file.path):
             return
@@ -77,6 +80,12 @@ class Inspector:
             raise AccessDenied(f"{file.path} is a pickle, and the policy of this node sends none")
         if scan.is_pickle and (finding := judge_pickle(rules, File(file.path, file.root), scan, revision)):
             check([finding])
+
+    def _look_up(self, file: FileEntry) -> tuple[Rules, bool]:
+        """Return the rules, and whether they block a file wherever it is."""
+        rules = self._node.rules.current()
+        listed = self._node.store.assessments.blocked([file.root], rules.block.lists)
+        return rules, bool(listed) or str(file.root) in rules.block.content
 
     async def _scan(self, file: FileEntry, content: Manifest | Opened, agent: str) -> Scan:
         """Return what is in a file, fetching as much of it as that takes."""
