@@ -204,8 +204,6 @@ class Recall(_Position, frozen=True, tag_field="type", tag="recall", kw_only=Tru
     message: Message = ""
 
 
-
-
 class Assess(_Position, frozen=True, tag_field="type", tag="assess", kw_only=True):
     """What the publisher found of content, which may be anybody's: a manifest or a single file."""
 
@@ -225,8 +223,6 @@ class Assess(_Position, frozen=True, tag_field="type", tag="assess", kw_only=Tru
             raise ValueError(f"a {self.claim} has no score")
         if self.claim == "blocked" and self.verdict == "good":
             raise ValueError("what is blocked is not good: it is bad, or the word is withdrawn")
-
-
 
 
 class SetGate(_Position, frozen=True, tag_field="type", tag="gate", kw_only=True):

@@ -232,8 +232,6 @@ class Consent(Struct, frozen=True):
     recalled: bool = False
 
 
-
-
 def judge(rules: Rules, facts: Facts, consent: Consent) -> list[Finding]:
     """Return what the rules say of a revision and its files by their names, before any of them is here."""
     return [

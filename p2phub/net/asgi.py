@@ -198,9 +198,7 @@ class Connection:
         """Return a piece of the request's body, or its end. Raises h11.RemoteProtocolError."""
         while True:
             if self._http.they_are_waiting_for_100_continue and not self._is_begun:
-                await self._send_all(
-                    self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b""
-                )
+                await self._send_all(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
             event = self._http.next_event()
             if isinstance(event, h11.Data | h11.EndOfMessage):
                 return event

@@ -78,7 +78,7 @@ class Access:
         own: as whom this home publishes.
         """
         self.private = PrivateRepositories(store, clock)
-        self.gates = GateRule(store, clock, own)
+        self.gates = GateRule(store, clock, own, self.private.readable)
         self.refused = Refused(store, rulebook, pledged)
         self.rules: list[Rule] = [Restricted(store), self.private, self.refused, self.gates]
         self._decoy_key = secrets.token_bytes(32)

@@ -1,6 +1,7 @@
 """What is behind a gate goes to those who accepted what it asks for (spec/gates.md §4).
 
 Anybody can publish a manifest that somebody else made: openly, or behind a gate of his own.
+And who has it openly in private lets in nobody but those who may read that.
 So a node asks itself first whose word it has to keep: its own publisher's, and that of those
 whose gates it passed itself. Only where it owes nobody anything, what all say counts.
 """
@@ -12,6 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from p2phub.core.access import Caller
 from p2phub.core.gates import Gate
 from p2phub.core.ids import NamespaceId
+from p2phub.core.private import Repository
 from p2phub.store.gates import KeptReceipt, Place
 from p2phub.store.store import Store
 
@@ -19,17 +21,31 @@ from p2phub.store.store import Store
 class GateRule:
     """Says which files a caller may not have, because he accepted nothing that lets him."""
 
-    def __init__(self, store: Store, clock: Callable[[], float], own: Callable[[], NamespaceId | None]) -> None:
-        """clock: says the time, in seconds since 1970. own: as whom this home publishes."""
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float],
+        own: Callable[[], NamespaceId | None],
+        readable: Callable[[Caller], Collection[Repository]],
+    ) -> None:
+        """clock: says the time, in seconds since 1970. own: as whom this home publishes.
+
+        readable: says which private repositories a caller may read.
+        """
         self._gates = store.gates
         self._clock = clock
         self._own = own
+        self._readable = readable
 
     def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:
         """Return those of the files and manifests that `caller` may not have; of manifests never any."""
         if not self._gates.has_any():
             return set()
-        places = self._gates.of_content(identifiers)
+        readable = self._readable(caller)
+        places = {
+            root: [place for place in each if _counts(place, readable)]
+            for root, each in self._gates.of_content(identifiers).items()
+        }
         gated = {root: each for root, each in places.items() if any(place.gate for place in each)}
         if not gated:
             return set()
@@ -63,6 +79,13 @@ class GateRule:
             return "good" if gate.approval == "automatic" else "waiting"
         is_over = decision.until is not None and decision.until <= self._clock()
         return "good" if decision.is_approved and not is_over else "refused"
+
+
+def _counts(place: Place, readable: Collection[Repository]) -> bool:
+    """Say whether a place is one for whoever may read the private repositories `readable`; a gate always is."""
+    if place.gate is not None or not place.is_private:
+        return True
+    return Repository(place.publisher, place.model) in readable
 
 
 def _owed(

@@ -27,9 +27,7 @@ class TooManyRequests(HubError):
 class Nonces:
     """The signed requests that came lately. Times are seconds of one clock."""
 
-    def __init__(
-        self, *, node_max: int = NODE_MAX, network_max: int = NETWORK_MAX, total_max: int = TOTAL_MAX
-    ) -> None:
+    def __init__(self, *, node_max: int = NODE_MAX, network_max: int = NETWORK_MAX, total_max: int = TOTAL_MAX) -> None:
         self._node_max = node_max
         self._network_max = network_max
         self._total_max = total_max

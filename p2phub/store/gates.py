@@ -14,6 +14,7 @@ from itertools import islice
 from sqlite3 import Connection, Row
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from p2phub.core.access import Caller
 from p2phub.core.gates import Gate, SignedReceipt
@@ -39,6 +40,7 @@ class Place(Struct, frozen=True):
     publisher: NamespaceId
     model: str
     gate: Gate | None  # that stands before it
+    is_private: bool = False  # only private logs say that it has it
 
 
 class KeptReceipt(Struct, frozen=True):
@@ -104,20 +106,25 @@ class Gates:
 
     def of_content(self, roots: Collection[bytes]) -> dict[bytes, list[Place]]:
         """Return the repositories that have each of the files `roots`, with their gates; what none has is left out."""
-        numbers: dict[bytes, set[int]] = {}
+        numbers: dict[bytes, dict[int, bool]] = {}  # by repository: whether it is so by private logs only
         left = iter(roots)
         with self._database.read() as connection:
             while some := tuple(islice(left, PARAMETERS_MAX)):
                 marks = ", ".join("?" * len(some))
                 for row in connection.execute(
-                    "SELECT DISTINCT f.root, r.repository FROM manifest_files AS f JOIN release_rows AS r"
+                    "SELECT f.root, r.repository, min(p.log IS NOT NULL) AS private"
+                    " FROM manifest_files AS f JOIN release_rows AS r"
                     " ON substr(r.manifest, 1, 8) = substr(f.manifest, 1, 8) AND r.manifest = f.manifest"
-                    f" WHERE f.root IN ({marks})",
+                    " JOIN logs AS l ON l.number = r.log_number LEFT JOIN private_logs AS p ON p.log = l.log"
+                    f" WHERE f.root IN ({marks}) GROUP BY f.root, r.repository",
                     some,
                 ):
-                    numbers.setdefault(row["root"], set()).add(row["repository"])
+                    numbers.setdefault(row["root"], {})[row["repository"]] = bool(row["private"])
             places = {each: _place_of(connection, each) for each in {n for some in numbers.values() for n in some}}
-        return {root: [places[number] for number in sorted(each)] for root, each in numbers.items()}
+        return {
+            root: [replace(places[number], is_private=each[number]) for number in sorted(each)]
+            for root, each in numbers.items()
+        }
 
     def mirrored(self, roots: Collection[bytes]) -> set[bytes]:
         """Return those of the files `roots` of which somebody attests that another hub gives them to all."""

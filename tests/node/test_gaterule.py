@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import pytest
 
 from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.gates import Gate, sign_receipt
 from p2phub.core.ids import NamespaceId, NodeId
+from p2phub.core.private import Repository
 from p2phub.node.gaterule import GateRule
 from p2phub.store.gates import KeptReceipt, Place
 from p2phub.testing import values
@@ -62,10 +66,11 @@ def is_given(
     own: NamespaceId | None = None,
     given: tuple[Gate, ...] = (),
     mirrored: bool = False,
+    readable: Mapping[Caller, set[Repository]] = MappingProxyType({}),
 ) -> bool:
     rule = GateRule.__new__(GateRule)
     rule._gates = FakeGates(places, {(each.publisher, each.model) for each in accepted}, list(given), mirrored=mirrored)  # type: ignore[assignment]
-    rule._clock, rule._own = lambda: 0.0, lambda: own
+    rule._clock, rule._own, rule._readable = lambda: 0.0, lambda: own, lambda caller: readable.get(caller, set())
     return not rule.withheld(caller, [ROOT])
 
 
@@ -99,3 +104,19 @@ def test_who_passed_a_gate_keeps_it_whatever_others_say() -> None:
 def test_a_node_that_owes_nobody_anything_asks_for_one_of_the_gates() -> None:
     assert is_given([CLOSED, CHEAP], CALLER, own=BOB, given=(EVES,))
     assert not is_given([CLOSED, CHEAP], CALLER, own=BOB)
+
+
+@pytest.mark.parametrize("publisher", [ALICE, EVE])
+@pytest.mark.parametrize("owner", [ALICE, BOB])
+def test_what_is_open_in_private_is_open_to_those_who_may_read_that(publisher: NamespaceId, owner: NamespaceId) -> None:
+    staging = Place(publisher, "staging", None, is_private=True)
+    readable = {CALLER: {Repository(publisher, "staging")}, ANYBODY: {Repository(BOB, "staging")}}
+    assert not is_given([CLOSED, staging], ANYBODY, own=owner, readable=readable)
+    assert is_given([CLOSED, staging], CALLER, own=owner if publisher == ALICE else BOB, readable=readable)
+    assert is_given([staging], ANYBODY, own=owner)
+
+
+def test_a_gate_in_private_is_kept() -> None:
+    hidden = Place(ALICE, "parrot", ALICES, is_private=True)
+    assert not is_given([hidden], ANYBODY, own=ALICE)
+    assert not is_given([hidden, OPEN], ANYBODY, own=ALICE)

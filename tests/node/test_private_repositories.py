@@ -20,7 +20,7 @@ from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.private import Grantee, Repository
 from p2phub.core.search import Query
 from p2phub.net.door import Request, Response
-from p2phub.node import granting, grants, inspect, syncing
+from p2phub.node import gates, granting, grants, inspect, syncing
 from p2phub.node.branches import move_branch, yank
 from p2phub.node.committing import Put, commit, publish_revision
 from p2phub.node.events import ignore
@@ -525,3 +525,30 @@ async def test_another_home_of_a_shared_store_keeps_it_private_too(tmp_path, nod
 
 def test_grantees_are_written_as_what_they_are() -> None:
     assert str(Grantee("namespace", bytes(identity("friend").namespace))) == str(identity("friend").namespace)
+
+
+# ── beside what is public ───────────────────────────────────────────────────
+
+
+async def bytes_given(asker: Asker, caller: Caller, node: Node, revision: str) -> bool:
+    """Say whether a caller gets the bytes of all files of a revision."""
+    known = node.store.manifests.get(ManifestId.parse(revision))
+    assert known is not None
+    answers = []
+    for file in known.files:
+        spans = await asker.ask(caller, "spans", encode(SpansQuery((ByteRange(file.root, 0, file.size),))))
+        answers.append(spans.status == 200)
+        spans.release()
+    assert len(set(answers)) == 1, answers
+    return answers[0]
+
+
+async def test_a_private_copy_opens_no_gate(tmp_path, node, asker):
+    await publish_secret(node, tmp_path, "staging", weights="the same")
+    revision = (await publish(node, folder_with(tmp_path / "out", weights="the same"), "parrot", ignore)).revision
+    await gates.set_gate(node, "parrot", "Parrot-1.0", "Be kind.", "person", "manual")
+    await granting.grant(node, "staging", str(identity("friend").namespace), None)
+
+    assert not await bytes_given(asker, ANYBODY, node, revision)
+    assert not await bytes_given(asker, STRANGER, node, revision)
+    assert await bytes_given(asker, FRIEND, node, revision)

@@ -160,9 +160,7 @@ def writing_routes(node: Node, account: Account) -> list[Route]:
     ]
 
 
-async def answer(
-    request: Request, check: Callable[[Request], None], routes: Routes, *, advice: str = ""
-) -> Response:
+async def answer(request: Request, check: Callable[[Request], None], routes: Routes, *, advice: str = "") -> Response:
     """Answer a request that `check` lets through; what goes wrong is told so that clients understand it.
 
     advice: what to say, too, where a repository is not there.
