@@ -75,7 +75,7 @@ async def bring(
         await other.done.wait()
         if other.failure is not None:
             raise other.failure
-    mine = hub.arriving[file.id] = Arriving()
+    mine = hub.arriving[file.id] = Arriving(is_shared=shared)
     try:
         async with wanting(node, [file] if shared else []):
             return await _bring(node, repository, listing, file, mine, tell, from_hub=from_hub)

@@ -120,7 +120,8 @@ async def _ask(node: Node, peer: Peer, wanted: list[bytes], timeout_s: float, wa
 
 def _state(node: Node, file: bytes) -> int:
     arriving = node.hub.arriving.get(file)
-    if arriving is not None and arriving.is_fetching:
+    # What not everybody may have is brought without a word of it.
+    if arriving is not None and arriving.is_shared and arriving.is_fetching:
         return FETCHING
     return WANTED if file in node.hub.wanted else NOTHING
 

@@ -62,6 +62,7 @@ class Arriving:
     """A file that this node fetches from the hub now, or from others."""
 
     done: trio.Event = field(default_factory=trio.Event)
+    is_shared: bool = False  # others may have it, and so hear of it
     is_fetching: bool = False  # from the hub
     size: int = 0  # bytes that have come
     began: float = field(default_factory=trio.current_time)  # seconds

@@ -462,6 +462,29 @@ async def test_what_not_everybody_may_have_stays_here(said, hub, tmp_path):
         await fetch(other, str(weights.root), ignore, to=tmp_path / "out")
 
 
+@pytest.mark.parametrize("said", [{"gated": "manual"}, {}])
+async def test_that_what_not_everybody_may_have_is_being_fetched_is_told_to_nobody(said, hub, tmp_path):
+    hub.publish("Org/parrot", FILES, **said)
+    hub.behaviours.append(only(is_file, slowly(2e6)))
+    weights = sha256(FILES["sub/weights.bin"]).digest()
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(mirror_node(tmp_path / "a", hub))
+        address = await stack.enter_async_context(serving(node))
+        other = await stack.enter_async_context(mirror_node(tmp_path / "b", hub, upstream=None))
+        other.store.peers.add(address)
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        nursery.start_soon(mirroring.add, node, "hf://Org/parrot", None, ignore)
+
+        async def is_fetching() -> bool:
+            return weights in node.hub.arriving and node.hub.arriving[weights].is_fetching
+
+        await wait_for(is_fetching, "the node fetches the weights")
+        async with call_peer(other, other.store.peers.all()[0]) as client:
+            told = await client.upstream_files([weights], None)
+        assert await is_fetching()
+        assert told.states == bytes([rendezvous.NOTHING if said else rendezvous.FETCHING])
+
+
 async def test_policy_lets_peers_have_it(hub, tmp_path):
     hub.publish("Org/parrot", FILES, gated="auto")
     async with mirror_node(tmp_path, hub, share_restricted=True) as node:
@@ -542,7 +565,7 @@ async def test_a_node_that_only_says_it_fetches_is_not_waited_for_for_ever(hub, 
     async with cluster(tmp_path, hub, 2) as (idle, node):
         for data in FILES.values():
             identifier = sha256(data).digest() if len(data) >= LARGE_SIZE else blob_id(data)
-            idle.hub.arriving[identifier] = Arriving(is_fetching=True)
+            idle.hub.arriving[identifier] = Arriving(is_shared=True, is_fetching=True)
         info = await mirroring.add(node, "hf://Org/parrot", None, ignore)
 
         assert content(node, info.manifest) == FILES
