@@ -12,7 +12,7 @@ import math
 import os
 import re
 import socket
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -49,6 +49,7 @@ from p2phub.protocol.messages import (
     Held,
     Hello,
     IdentitiesQuery,
+    IdentityChain,
     Inventory,
     Nodes,
     ReceiptsQuery,
@@ -216,10 +217,7 @@ class PeerDoor:
         query = decode(request.body, SessionQuery, size_max=LARGE_QUERY_SIZE_MAX)
         if request.caller.node is None:
             return _unproven("a session is begun by a signed request")
-        # Each of these signatures may have to be checked.
-        documents = [document for chain in query.identities for document in chain.documents]
-        cost = 1 + len(query.delegations) + sum(len(document.signatures) for document in documents)
-        if wait_s := self._node.neighbours.limits.networks.take(cost_network(request.host), cost, trio.current_time()):
+        if wait_s := self._charge(request, query.identities, len(query.delegations)):
             return _busy(wait_s)
         return Response(200, encode(await self._node.authority.open_session(request.caller.node, query, request.host)))
 
@@ -227,7 +225,18 @@ class PeerDoor:
         query = decode(request.body, ReceiptsQuery, size_max=LARGE_QUERY_SIZE_MAX)
         if request.caller.node is None:
             return _unproven("receipts are shown by a signed request")
+        if wait_s := self._charge(request, query.identities, len(query.receipts)):
+            return _busy(wait_s)
         return Response(200, encode(await on_disk(take_receipts, self._node, request.caller, query)))
+
+    def _charge(self, request: Request, chains: Iterable[IdentityChain], others: int = 0) -> float:
+        """Count the signatures that a request lets us check; returns 0, or the seconds to wait if they are too many.
+
+        others: how many there are besides those of the identities.
+        """
+        signatures = sum(len(document.signatures) for chain in chains for document in chain.documents)
+        limit = self._node.neighbours.limits.networks
+        return limit.take(cost_network(request.host), 1 + others + signatures, trio.current_time())
 
     def _whom_to_tell_of(self, asker: NodeId) -> list[bytes]:
         """Return the signed records of peers that were reached lately, or just called."""
@@ -317,6 +326,9 @@ class PeerDoor:
         news = decode(request.body, PrivateNews, size_max=LARGE_QUERY_SIZE_MAX)
         if request.caller.node is None:
             return _unproven("private logs are told of by a signed request")
+        # Its entries are checked only if the log is wanted, and cost what they cost in talk.
+        if wait_s := self._charge(request, (news.identity,) if news.identity else ()):
+            return _busy(wait_s)
         answer = await hear_private(self._node, request.caller, news, request.host, self._background)
         return Response(200, encode(answer))
 

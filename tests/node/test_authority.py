@@ -6,14 +6,17 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from authoritykit import Watched, publisher_home, rotated, watched
 
 from p2phub.core.access import ANYBODY, Caller
+from p2phub.core.checkpoint import sign_head
 from p2phub.core.delegation import open_delegation, sign_delegation
 from p2phub.core.encoding import encode
 from p2phub.core.errors import HubError, PeerBusy, PeerError, PeerUnreachable, StoreError
 from p2phub.core.ids import NamespaceId, NodeId
+from p2phub.core.private import PrivateHead
 from p2phub.net.door import Handler, Request, Response
 from p2phub.net.http import Answer, HttpClient
 from p2phub.net.peerclient import PeerClient
@@ -25,7 +28,9 @@ from p2phub.node import neighbours
 from p2phub.node.identity import own_identity
 from p2phub.node.introduce import delegate, delegations_of, introduce
 from p2phub.node.node import Node
-from p2phub.protocol.messages import SESSION_FIELD, HaveQuery, IdentityChain, SessionQuery
+from p2phub.protocol.messages import SESSION_FIELD, HaveQuery, IdentityChain, ReceiptsQuery, SessionQuery
+from p2phub.protocol.privatetalk import PrivateNews
+from p2phub.protocol.tokens import Tokens
 from p2phub.testing import values
 from p2phub.testing.hostile import open_home, serving
 
@@ -117,6 +122,33 @@ async def test_who_shows_many_signatures_pays_for_each(tmp_path: Path, monkeypat
         await client.begin_session(SessionQuery((), (chain,) * 16))
         with pytest.raises(PeerBusy):
             await client.begin_session(SessionQuery())
+
+
+@pytest.mark.parametrize("door", ["receipts", "private/news"])
+async def test_signatures_are_paid_for_at_every_door_that_checks_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: str
+) -> None:
+    async with watched(tmp_path / "server") as server, publisher_home(tmp_path / "asker") as (asker, namespace):
+        client = server.client(asker)
+        await introduce(asker, client)
+        chain = IdentityChain(own_identity(asker).chain)
+        key = values.key("a private log")
+        head = PrivateHead(namespace, 1, key.public_key, bytes(32), b"")
+        told = msgspec.structs.replace(head, head=sign_head(head.log, 1, bytes(32), key).text)
+
+        async def show() -> None:
+            if door == "receipts":
+                await client.show_receipts(ReceiptsQuery((b"none",), (chain,)))
+            else:
+                await client.private_news(PrivateNews(told, identity=chain))
+
+        # Each message of these is one, and has one signature or two.
+        server.node.neighbours.limits.networks = Tokens(neighbours.Allowance(burst=6, rate=0.001))
+        for _ in range(2):
+            await show()
+        with pytest.raises(PeerBusy):
+            for _ in range(2):
+                await show()
 
 
 async def test_a_key_that_cannot_sign_now_is_told_of_once(
