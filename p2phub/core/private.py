@@ -67,7 +67,7 @@ class PrivateHead(Struct, frozen=True, forbid_unknown_fields=True):
         return "PrivateHead(…)"  # its secret must not reach a log
 
 
-class PrivateLogFile(Struct, frozen=True, forbid_unknown_fields=True):
+class PrivateLogFile(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What lies on disk beside a private log, so that it can be read again; spec/private.md §6."""
 
     schema: Literal[1]
@@ -75,6 +75,7 @@ class PrivateLogFile(Struct, frozen=True, forbid_unknown_fields=True):
     key: PublicKey
     secret: Secret
     model: ModelName
+    unasked: bool = False  # nobody here asked for it: §5
 
     def __repr__(self) -> str:
         return "PrivateLogFile(…)"

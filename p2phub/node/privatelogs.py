@@ -26,8 +26,9 @@ from p2phub.protocol.messages import LogRange
 from p2phub.protocol.privatetalk import PrivateHeadsQuery, PrivateNews, PrivateTaken
 
 from .disk import on_disk
-from .introduce import delegations_of, introduce
+from .introduce import introduce
 from .node import Node
+from .unasked import is_wanted, own_grantees
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,12 @@ async def _identity(node: Node, client: PeerClient, told: PrivateHead) -> Identi
 def _keep(node: Node, identity: Identity, told: PrivateHead, start: int, entries: Sequence[bytes]) -> int:
     # In a file of its own: what proves a private log must outlast the index.
     node.store.logs.add_identity(identity, own=True)
-    return node.store.private.take(identity, told, start, entries, now=node.clock())
+    unasked = not is_wanted(node, told.namespace)
+    count = node.store.private.take(identity, told, start, entries, now=node.clock(), unasked=unasked)
+    repository = node.store.private.repository_of(told.log)
+    if repository is not None and not unasked:
+        node.store.private.ask_for(repository)  # other logs of it may be here from before
+    return count
 
 
 def _wants(node: Node, namespace: NamespaceId, entries: Iterable[bytes]) -> bool:
@@ -130,14 +136,6 @@ def _wants(node: Node, namespace: NamespaceId, entries: Iterable[bytes]) -> bool
     models = {model for record in records if (model := getattr(record, "model", None))}
     known = [Repository(namespace, model) for model in models]
     return any(grantee in mine for each in known for grantee in readers_of(node, each))
-
-
-def own_grantees(node: Node) -> set[Grantee]:
-    """Return as whom this node can be let in."""
-    mine = {Grantee("node", bytes(node.id))}
-    for data in delegations_of(node):
-        mine.add(Grantee("namespace", bytes(open_delegation(data, now=node.clock()).namespace)))
-    return mine
 
 
 async def _note_acts(node: Node, client: PeerClient, acts: Iterable[bytes]) -> None:

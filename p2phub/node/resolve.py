@@ -30,6 +30,7 @@ from .lookalikes import model_warnings
 from .names import find
 from .node import Node
 from .syncing import ask_for_news
+from .unasked import ask_for
 
 SYNC_TIMEOUT_S = 10.0  # to ask peers for news before a name is looked up
 
@@ -75,6 +76,8 @@ async def resolve(node: Node, text: str, tell: Tell, *, refresh: bool) -> Target
     if target is None:
         tell_missing(await on_disk(freshness_of, node.store, namespace), tell)
         raise await on_disk(_not_found, node, reference, namespace)
+    # Before anything of it is fetched, or named to others.
+    await on_disk(ask_for, node, repository)
     if reference.namespace == str(namespace) and tell is not ignore:
         # Who wrote a name that he pinned means just that publisher; an id tells nobody anything.
         for warning in await on_disk(model_warnings, node, namespace, reference.model):

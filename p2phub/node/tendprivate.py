@@ -15,6 +15,7 @@ from .grants import renew_grants
 from .node import Node
 from .privatelogs import nodes_told, pull_private
 from .privatenews import announce, tell
+from .unasked import ask_for_wanted
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ async def tend_private(node: Node) -> None:
     peers = (await on_disk(usable_peers, node))[:ASKED_AT_ONCE]
     asked = [peer.node for peer in peers]
     while True:
+        await on_disk(ask_for_wanted, node)
         for entry in await on_disk(renew_grants, node):
             await announce(node, entry)
         async with trio.open_nursery() as nursery:

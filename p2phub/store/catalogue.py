@@ -83,13 +83,16 @@ class Catalogue:
             return  # it means nothing there
         match record:
             case Publish():
-                self._note_visibility(connection, record, only is not None)
+                if only is not None:
+                    _mark_private(connection, record)
                 refusal = self._publish(connection, record, numbers, is_listed=record.listed and only is None)
                 if refusal:
                     connection.execute(
                         "INSERT OR REPLACE INTO refusals (log, idx, reason) VALUES (?, ?, ?)",
                         (record.log, record.index, refusal),
                     )
+                if only is None:
+                    mark_released(connection, record.manifest)
             case Branch():
                 repository, _ = _repository(connection, numbers.publisher, record.model)
                 _move_branch(connection, record, repository, numbers)
@@ -104,6 +107,7 @@ class Catalogue:
                 self._index.touch(repository)
             case Attest():
                 apply_attestation(connection, record)
+                mark_released(connection, record.manifest)
             case Recall():
                 repository, _ = _repository(connection, numbers.publisher, record.model)
                 apply_recall(connection, record, repository, numbers.log)
@@ -151,15 +155,6 @@ class Catalogue:
         forget_grants(connection, namespace)
         forget_pledges(connection, namespace)
         forget_assessments(connection, namespace)
-
-    def _note_visibility(self, connection: Connection, record: Publish, is_private: bool) -> None:
-        """Note whether what a release names is for everybody; also of one that does not count."""
-        if not is_private:
-            mark_released(connection, record.manifest)
-            return
-        roots = connection.execute("SELECT root FROM manifest_files WHERE manifest = ?", (record.manifest,)).fetchall()
-        ids = [record.manifest, *(bytes(row["root"]) for row in roots)]
-        mark_private(connection, record.namespace, record.model, ids)
 
     def _publish(self, connection: Connection, record: Publish, numbers: Numbers, *, is_listed: bool) -> str | None:
         """Take in a release; returns why it may not count, or None."""
@@ -279,6 +274,13 @@ class Catalogue:
         with self._database.read() as connection:
             rows = connection.execute("SELECT idx, reason FROM refusals WHERE log = ?", (log,)).fetchall()
         return {row["idx"]: row["reason"] for row in rows}
+
+
+def _mark_private(connection: Connection, record: Publish) -> None:
+    """Note that what a release names is not for everybody; also of one that does not count."""
+    roots = connection.execute("SELECT root FROM manifest_files WHERE manifest = ?", (record.manifest,)).fetchall()
+    ids = [record.manifest, *(bytes(row["root"]) for row in roots)]
+    mark_private(connection, record.namespace, record.model, ids)
 
 
 def _repository(connection: Connection, publisher: int, model: str) -> tuple[int, bool]:

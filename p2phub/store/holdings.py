@@ -21,6 +21,7 @@ FORGET_S = 7 * 24 * 3600  # seconds until what a node said is forgotten
 _RELEASES = (
     "SELECT 1 FROM release_rows AS r"
     " WHERE substr(r.manifest, 1, 8) = substr(m.manifest, 1, 8) AND r.manifest = m.manifest"
+    " AND r.log_number NOT IN (SELECT l.number FROM logs AS l JOIN private_logs USING (log))"
 )
 
 
@@ -50,7 +51,8 @@ class Holdings:
                 " FROM manifests m JOIN manifest_files f ON f.manifest = m.manifest"
                 " JOIN content c ON c.root = f.root"
                 " WHERE m.manifest > ? AND m.manifest NOT IN (SELECT id FROM withheld)"
-                " AND m.manifest NOT IN (SELECT id FROM private_ids EXCEPT SELECT id FROM private_shared)"
+                " AND m.manifest NOT IN (SELECT id FROM private_ids WHERE NOT yields"
+                " EXCEPT SELECT id FROM private_shared)"
                 f" AND (EXISTS ({_RELEASES} AND r.listed) OR NOT EXISTS ({_RELEASES}))"
                 " GROUP BY m.manifest ORDER BY m.manifest LIMIT ?",
                 (after, limit),

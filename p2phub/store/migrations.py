@@ -867,4 +867,8 @@ MIGRATIONS = (
     CREATE INDEX attestations_by_manifest ON attestations (manifest);
     CREATE INDEX receipts_own ON receipts (gate) WHERE shown_by IS NULL;
     """,
+    """
+    ALTER TABLE private_logs ADD COLUMN unasked INTEGER NOT NULL DEFAULT 0;  -- 1: nobody here asked for it
+    ALTER TABLE private_ids ADD COLUMN yields INTEGER NOT NULL DEFAULT 0;    -- 1: unasked, and others publish it
+    """,
 )

@@ -25,3 +25,13 @@ class PolicyUse:
                 (namespace,),
             ).fetchone()
         return records, size
+
+    def of_log(self, log: LogId) -> int:
+        """Return the bytes of the records of a log that are here."""
+        with self._database.read() as connection:
+            (size,) = connection.execute(
+                "SELECT coalesce(sum(e.length), 0) FROM logs JOIN entry_rows AS e ON e.log_number = logs.number"
+                " WHERE logs.log = ?",
+                (log,),
+            ).fetchone()
+        return int(size)

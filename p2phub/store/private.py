@@ -15,6 +15,7 @@ from itertools import islice
 from sqlite3 import Connection, Row
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from p2phub.core.access import Caller
 from p2phub.core.checkpoint import sign_head
@@ -43,7 +44,7 @@ from .layout import Layout
 from .logs import Logs, LogState, MakeRecord
 from .logwriter import check_identity, frontier_of
 from .mirrors import PARAMETERS_MAX
-from .privateindex import grants_of, is_named_publicly, mark_private, private_model
+from .privateindex import grants_of, is_named_publicly, is_unasked, mark_asked, mark_private, private_model
 
 FILE_SIZE_MAX = 1024  # bytes of what lies beside a log
 NOBODYS = Repository(NamespaceId(bytes(32)), "")  # stands for what is in no private repository
@@ -101,11 +102,20 @@ class Private:
             writer.append(connection, identity.namespace, log, key.public_key, row, frontier, [entry], head.text, None)
         return entry
 
-    def take(self, identity: Identity, told: PrivateHead, start: int, entries: Sequence[bytes], *, now: float) -> int:
+    def take(
+        self,
+        identity: Identity,
+        told: PrivateHead,
+        start: int,
+        entries: Sequence[bytes],
+        *,
+        now: float,
+        unasked: bool = False,
+    ) -> int:
         """Take over entries of another's private log from index `start` on; returns how many were new.
 
-        identity: checked, and kept here. Raises InvalidData if something is wrong, ForkedLog if it is of another
-        history than what is here.
+        identity: checked, and kept here. unasked: nobody here asked for the repository, unless it was asked for before.
+        Raises InvalidData if something is wrong, ForkedLog if it is of another history than what is here.
         """
         log = told.log
         head = open_private_head(told, identity)
@@ -118,7 +128,12 @@ class Private:
             if known is None:
                 if start or len(models) != 1 or "" in models:
                     raise InvalidData("a private log begins with its first record, and is about one repository")
-                self._note(connection, PrivateLogFile(1, told.namespace, told.key, told.secret, models.pop()))
+                repository = Repository(told.namespace, models.pop())
+                is_wanted = _is_known(connection, repository) and not is_unasked(
+                    connection, told.namespace, repository.model
+                )
+                file = PrivateLogFile(1, told.namespace, told.key, told.secret, repository.model)
+                self._note(connection, replace(file, unasked=unasked and not is_wanted))
             elif models - {known}:
                 raise InvalidData(f"a private log is about one repository, and this one about {len(models)} others")
             forked: ForkedLog | None = None
@@ -146,6 +161,29 @@ class Private:
                 found.append(PrivateLog(repository, PublicKey(row["key"]), row["secret"], state))
         return found
 
+    def ask_for(self, repository: Repository) -> None:
+        """Note that somebody here asked for a private repository that is known here: what it says counts now."""
+        with self._database.write() as connection:
+            rows = connection.execute(
+                "SELECT * FROM private_logs WHERE namespace = ? AND model = ? AND unasked",
+                (repository.namespace, repository.model),
+            ).fetchall()
+            for row in rows:
+                file = PrivateLogFile(1, repository.namespace, PublicKey(row["key"]), row["secret"], repository.model)
+                # Before the index, which can be lost.
+                write_file(self._layout.private_log(LogId(row["log"])), encode(file), mode=0o600)
+            if rows:
+                mark_asked(connection, repository.namespace, repository.model)
+
+    def unasked(self) -> dict[Repository, int]:
+        """Return the repositories for which nobody here asked, and how many logs of each are here."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT namespace, model, count(*) AS count FROM private_logs"
+                " GROUP BY namespace, model HAVING min(unasked)"
+            ).fetchall()
+        return {_repository(row): row["count"] for row in rows}
+
     def repository_of(self, log: LogId) -> Repository | None:
         """Return what a private log is about, None if there is no such log here."""
         with self._database.read() as connection:
@@ -155,11 +193,7 @@ class Private:
     def is_private(self, repository: Repository) -> bool:
         """Say whether a repository is private."""
         with self._database.read() as connection:
-            row = connection.execute(
-                "SELECT 1 FROM private_logs WHERE namespace = ? AND model = ?",
-                (repository.namespace, repository.model),
-            ).fetchone()
-        return row is not None
+            return _is_known(connection, repository)
 
     def known_secretly(self, namespaces: Collection[NamespaceId]) -> set[NamespaceId]:
         """Return those of the publishers of whom nothing but private logs is here."""
@@ -239,11 +273,13 @@ class Private:
         """Return of each of the ids that may not be named to everybody the repositories that it is in."""
         found = self._owners(ids)
         with self._database.read() as connection:
-            return [
-                owners
+            # A hash that somebody types is fetched, whoever lets this node in and claims it.
+            asked = [
+                (each, {owner for owner in owners if not is_unasked(connection, owner.namespace, owner.model)})
                 for each, owners in found.items()
-                if NOBODYS not in owners and not is_named_publicly(connection, each)
+                if NOBODYS not in owners
             ]
+            return [owners for each, owners in asked if owners and not is_named_publicly(connection, each)]
 
     def _owners(self, ids: Collection[bytes]) -> dict[bytes, set[Repository]]:
         """Return of each of the ids the private repositories that it is in, or NOBODYS alone if all may have it."""
@@ -259,7 +295,8 @@ class Private:
                     f"WITH asked (id) AS (VALUES {', '.join(['(?)'] * len(some))})"
                     " SELECT asked.id AS id, coalesce(p.namespace, zeroblob(32)) AS namespace,"
                     " coalesce(p.model, '') AS model, s.id AS shared FROM asked"
-                    " LEFT JOIN private_ids AS p ON p.id = asked.id LEFT JOIN private_shared AS s ON s.id = asked.id",
+                    " LEFT JOIN private_ids AS p ON p.id = asked.id AND NOT p.yields"
+                    " LEFT JOIN private_shared AS s ON s.id = asked.id",
                     some,
                 )
                 for row in rows:
@@ -326,10 +363,18 @@ class Private:
         if not path.exists():
             write_file(path, encode(file), mode=0o600)
         connection.execute(
-            "INSERT OR IGNORE INTO private_logs (log, namespace, key, secret, model) VALUES (?, ?, ?, ?, ?)",
-            (log, file.namespace, file.key, file.secret, file.model),
+            "INSERT OR IGNORE INTO private_logs (log, namespace, key, secret, model, unasked)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (log, file.namespace, file.key, file.secret, file.model, file.unasked),
         )
         return log
+
+
+def _is_known(connection: Connection, repository: Repository) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM private_logs WHERE namespace = ? AND model = ?", (repository.namespace, repository.model)
+    ).fetchone()
+    return row is not None
 
 
 def _repository(row: Row) -> Repository:

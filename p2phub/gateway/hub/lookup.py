@@ -30,6 +30,7 @@ from p2phub.node.opening import find_opened, require_opened
 from p2phub.node.resolve import find_namespace, load_manifest, resolve
 from p2phub.node.rulefacts import check_freshness
 from p2phub.node.syncing import ask_for_news
+from p2phub.node.unasked import ask_for
 
 from .audience import Audience
 from .errors import Refusal, no_repository, no_revision, not_allowed
@@ -198,6 +199,9 @@ class Lookup:
             raise no_repository(f"{name} is a {known}, not a {kind}")
         only = private.Repository(namespace, reference.model)
         is_private = await on_disk(self._node.store.private.is_private, only)
+        if is_private:
+            # None but the owner gets here; see `_kind`.
+            await on_disk(ask_for, self._node, only)
         return Repository(name, kind, namespace, reference.model, is_private)
 
     def _kind(self, namespace: NamespaceId, model: str) -> str | None:
