@@ -144,10 +144,11 @@ class Authority:
 
         A stranger's is not kept: anybody can make namespaces. Raises InvalidData if what was shown is wrong.
         """
+        # What is shown is checked first, or what is said of it would tell whether the namespace is known here.
+        identity = open_identity(shown.documents) if shown is not None else None
         known = self._store.logs.identity(namespace)
-        if shown is None or (known is not None and len(shown.documents) <= len(known.chain)):
+        if identity is None or (known is not None and len(identity.chain) <= len(known.chain)):
             return known
-        identity = open_identity(shown.documents)
         if known is not None:
             self._store.logs.add_identity(identity)  # raises InvalidData if it is of another history
         return identity

@@ -186,6 +186,8 @@ def take_news(node: Node, caller: Caller, news: PrivateNews, *, may_begin: bool)
     """
     told = news.log
     head = parse_head(told.head)
+    if not _stands_for_itself(node, caller, news):
+        return Taken(PrivateTaken(_size_for(node, caller, told.log)))
     state = node.store.logs.state(told.log, private=True)
     before = state.size if state else 0
     count = 0
@@ -194,6 +196,23 @@ def take_news(node: Node, caller: Caller, news: PrivateNews, *, may_begin: bool)
         if is_wanted and not node.following.refuses(told.namespace, told.log, head.size):
             count = _take_told(node, news)
     return Taken(PrivateTaken(_size_for(node, caller, told.log)), count, is_new=count > 0 and state is None)
+
+
+def _stands_for_itself(node: Node, caller: Caller, news: PrivateNews) -> bool:
+    """Say whether news may be looked at beside what is known here. Raises InvalidData if it is wrong by what it shows.
+
+    This comes first, or who knows a publisher's public keys would learn from errors whether he is known here.
+    """
+    if news.identity is None:
+        (looked_up,) = node.access.shown_publishers(caller, (news.log.namespace,), node.following.own)
+        return node.store.logs.identity(looked_up) is not None
+    shown = open_identity(news.identity.documents)
+    if shown.namespace != news.log.namespace:
+        raise InvalidData("the identity is of another namespace")
+    if news.log.key not in shown.current.publish.keys:
+        return False
+    open_private_head(news.log, shown)
+    return True
 
 
 def _take_told(node: Node, news: PrivateNews) -> int:

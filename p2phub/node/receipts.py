@@ -181,9 +181,19 @@ def identities_in(query: ReceiptsQuery) -> dict[NamespaceId, Identity]:
     return found
 
 
-def newest_identity(node: Node, namespace: NamespaceId, chains: dict[NamespaceId, Identity]) -> Identity:
-    """Return the identity that counts: of one that is known here the longer chain. Raises InvalidData."""
-    known, shown = node.store.logs.identity(namespace), chains.get(namespace)
+def newest_identity(
+    node: Node, namespace: NamespaceId, chains: dict[NamespaceId, Identity], caller: Caller | None = None
+) -> Identity:
+    """Return the identity that counts: of one that is known here the longer chain. Raises InvalidData.
+
+    caller: who shows `chains`; None: somebody at this machine.
+    """
+    shown = chains.get(namespace)
+    looked_up = namespace
+    if caller is not None and shown is None:
+        # To him, one whom this node knows in private alone is as one whom nobody knows.
+        (looked_up,) = node.access.shown_publishers(caller, (namespace,), node.following.own)
+    known = node.store.logs.identity(looked_up)
     if known is None and shown is None:
         raise InvalidData("who signed the receipt is not known here")
     if known is None or shown is None:
@@ -207,7 +217,7 @@ def _take(node: Node, caller: Caller, data: bytes, chains: dict[NamespaceId, Ide
     if gate is None:
         raise InvalidData("no gate that is known here asks for this")
     check_fits(receipt, gate)
-    identity = newest_identity(node, receipt.namespace, chains)
+    identity = newest_identity(node, receipt.namespace, chains, caller)
     signed = open_receipt(data, identity, now=node.clock())
     node.store.gates.keep(signed, caller.node)
     kept = node.store.gates.receipt(signed.hash)
