@@ -79,7 +79,7 @@ class Access:
         """
         self.private = PrivateRepositories(store, clock)
         self.gates = GateRule(store, clock, own, self.private.readable)
-        self.refused = Refused(store, rulebook, pledged)
+        self.refused = Refused(store, rulebook, pledged, own, self.private.readable)
         self.rules: list[Rule] = [Restricted(store), self.private, self.refused, self.gates]
         self._decoy_key = secrets.token_bytes(32)
 

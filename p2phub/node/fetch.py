@@ -24,6 +24,7 @@ from .disk import on_disk
 from .download import DownloadReport
 from .events import Notice, Tell
 from .hubcache import place_in_cache, references_of
+from .identity import own_namespace
 from .node import Node
 from .opening import OpenedContents, require_opened, scan_opened
 from .operations import exact_pattern
@@ -74,7 +75,8 @@ async def fetch(
     target = await resolve(node, reference, tell, refresh=True)
     # Before more is asked for: those who know of a recall do not give even the manifest.
     revision = target.manifest or ManifestId(target.file or bytes(32))
-    await on_disk(check_recalled, node.store, revision, target.asked_by, target.model, consent)
+    own = await on_disk(own_namespace, node)
+    await on_disk(check_recalled, node.store, revision, target.asked_by, target.model, own, consent)
     if target.manifest is None:
         return await _fetch_file(
             node,

@@ -90,7 +90,7 @@ async def view_store(node: Node, cache: Path, link: LinkMode, tell: Tell, *, con
                 continue
             for namespace, model in node.store.catalogue.publishers_of(revision):
                 name = f"{namespace}/{model}"
-                facts = facts_of(node.store, inner, revision, namespace, model)
+                facts = facts_of(node.store, inner, revision, namespace, model, own)
                 # A cache shows branches, too.
                 facts = vouched(node.store, rules, facts, model, own=own, now=node.clock(), moving=True)
                 selection = Selection(rules, facts, consent)

@@ -122,9 +122,15 @@ def _info(node: Node, target: Target, kept: Manifest, opened: Opened | None, rev
         files=files,
         sealed=_seal_of(kept, opened),
         gate=_gate_of(node, target),
-        recalled=node.store.recalls.message(target.manifest, target.asked_by, model) if target.manifest else None,
+        recalled=_recalled(node, target),
         found=_found(node, target, manifest),
     )
+
+
+def _recalled(node: Node, target: Target) -> str | None:
+    if target.manifest is None:
+        return None
+    return node.store.recalls.message(target.manifest, target.asked_by, target.model, own_namespace(node))
 
 
 def _gate_of(node: Node, target: Target) -> str | None:

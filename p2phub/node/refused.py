@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection
 
 from p2phub.core.access import Caller
 from p2phub.core.errors import HubError
-from p2phub.core.ids import ContentId, ManifestId
+from p2phub.core.ids import ContentId, ManifestId, NamespaceId
+from p2phub.core.private import Repository
 from p2phub.core.rules import Block
 from p2phub.store.store import Store
 
@@ -17,25 +18,45 @@ log = logging.getLogger(__name__)
 
 
 class Refused:
-    """The part of who may have what that does not depend on who asks."""
+    """The part of who may have what that depends on who asks by the private repositories alone that he may read."""
 
-    def __init__(self, store: Store, rulebook: Rulebook, pledged: Callable[[], Collection[bytes]]) -> None:
-        """pledged: says what this node promised to keep reachable by its hash, whatever publishers say of it later."""
+    def __init__(
+        self,
+        store: Store,
+        rulebook: Rulebook,
+        pledged: Callable[[], Collection[bytes]],
+        own: Callable[[], NamespaceId | None],
+        readable: Callable[[Caller], Collection[Repository]],
+    ) -> None:
+        """pledged: says what this node promised to keep reachable by its hash, whatever publishers say of it later.
+
+        own: as whom this home publishes. readable: says which private repositories a caller may read.
+        """
         self._store = store
         self._pledged = pledged
         self._rulebook = rulebook
+        self._own = own
+        self._readable = readable
 
     def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:
-        """Return those of the files and manifests that nobody is given. Files that something else lists stay."""
+        """Return those of the files and manifests that were taken back or are blocked.
+
+        Files that something else lists stay, if the caller may know of that.
+        """
         try:
             block = self._rulebook.current().block
         except HubError as exc:
             # A policy that cannot be read may say no to anything.
             log.warning("nothing is given to anybody: %s", exc)
             return set(identifiers)
-        if block == Block():
-            return self._store.recalls.withheld(identifiers, self._pledged)
-        return self._store.recalls.withheld(identifiers, self._pledged, lambda some: self._blocked(some, block))
+        return self._store.recalls.withheld(
+            identifiers,
+            self._pledged,
+            None if block == Block() else lambda some: self._blocked(some, block),
+            hidden=lambda some: self._store.private.hidden(some, self._readable(caller)),
+            readable=lambda: self._readable(caller),
+            own=self._own,
+        )
 
     def _blocked(self, identifiers: Collection[bytes], block: Block) -> set[bytes]:
         found = {each for each in identifiers if str(ContentId(each)) in block.content}

@@ -25,8 +25,8 @@ from .rules import check, facts_of
 def facts_of_target(node: Node, rules: Rules, target: Target, manifest: Manifest) -> Facts:
     """Return what rules go by of what a reference means. manifest: of the files that it shows."""
     assert target.manifest is not None
-    facts = facts_of(node.store, manifest, target.manifest, target.asked_by, target.model)
     own, moving = own_namespace(node), target.branch is not None
+    facts = facts_of(node.store, manifest, target.manifest, target.asked_by, target.model, own)
     return vouched(node.store, rules, facts, target.model, own=own, now=node.clock(), moving=moving)
 
 

@@ -95,11 +95,17 @@ class Rulebook:
 
 
 def facts_of(
-    store: Store, manifest: Manifest, revision: ManifestId, publisher: NamespaceId | None, model: str | None
+    store: Store,
+    manifest: Manifest,
+    revision: ManifestId,
+    publisher: NamespaceId | None,
+    model: str | None,
+    own: NamespaceId | None,
 ) -> Facts:
     """Return what rules go by of a revision.
 
     publisher, model: the repository that it was asked for by; None: it was asked for by its hash.
+    own: as whom this home publishes.
     """
     files = tuple(File(file.path, file.root) for file in manifest.files)
     paths = {bytes(file.root): file.path for file in files}
@@ -112,7 +118,7 @@ def facts_of(
         files,
         licence=manifest.card.license if manifest.card else None,
         publisher=publisher,
-        recalled=store.recalls.message(revision, publisher, model),
+        recalled=store.recalls.message(revision, publisher, model, own),
         found=found,
     )
 
@@ -169,10 +175,15 @@ def check(findings: Sequence[Finding]) -> None:
 
 
 def check_recalled(
-    store: Store, manifest: ManifestId, publisher: NamespaceId | None, model: str | None, consent: Consent
+    store: Store,
+    manifest: ManifestId,
+    publisher: NamespaceId | None,
+    model: str | None,
+    own: NamespaceId | None,
+    consent: Consent,
 ) -> None:
-    """Raise AccessDenied if a revision was taken back. publisher, model: as for `facts_of`."""
-    facts = Facts(manifest, (), recalled=store.recalls.message(manifest, publisher, model))
+    """Raise AccessDenied if a revision was taken back. publisher, model, own: as for `facts_of`."""
+    facts = Facts(manifest, (), recalled=store.recalls.message(manifest, publisher, model, own))
     check([finding for finding in judge(Rules(), facts, consent) if finding.rule == "recall"])
 
 

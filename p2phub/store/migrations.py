@@ -871,4 +871,7 @@ MIGRATIONS = (
     ALTER TABLE private_logs ADD COLUMN unasked INTEGER NOT NULL DEFAULT 0;  -- 1: nobody here asked for it
     ALTER TABLE private_ids ADD COLUMN yields INTEGER NOT NULL DEFAULT 0;    -- 1: unasked, and others publish it
     """,
+    """
+    CREATE INDEX upstream_commits_by_manifest ON upstream_commits (manifest) WHERE manifest IS NOT NULL;
+    """,
 )

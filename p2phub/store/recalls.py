@@ -2,17 +2,20 @@
 
     publishers' logs ──recall──▶ recall_rows
 
-A recall is the word of whoever published the manifest. Another publisher of the same one is not bound
-by it: or anybody could publish what others made, take it back, and so take it away.
+A recall is the word of whoever published the manifest, or attested that it is a mirror. Whoever else did is
+not bound by it: or anybody could publish what others made, take it back, and so take it away. What a private
+log says counts for those who may read it alone.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 from sqlite3 import Connection
 
 from p2phub.core.ids import ManifestId, NamespaceId
+from p2phub.core.private import Repository
 from p2phub.core.records import Recall
 
 from .database import Database
@@ -21,13 +24,30 @@ PARAMETERS_MAX = 500  # in one statement of SQL
 
 RefusedOf = Callable[[Collection[bytes]], set[bytes]]  # those of some manifests that must not be used
 
-# Manifests of which all who published them took them back; ?: which are asked about.
+# That a publisher took a manifest back in a repository of his; hidden: numbers of logs that do not count.
+_BY_PUBLISHER = (
+    "SELECT 1 FROM recall_rows AS d JOIN repositories AS p ON p.number = d.repository"
+    " JOIN identities AS i ON i.number = p.publisher"
+    " WHERE d.manifest = c.manifest AND d.log_number NOT IN hidden AND i.namespace = {namespace}"
+)
+# Manifests that all who stand behind them took back; ?1: log numbers, ?2: as whom this home publishes, rest: which.
 _TAKEN_BACK = (
-    "SELECT c.manifest FROM recall_rows AS c JOIN release_rows AS r ON r.repository = c.repository"
-    " AND r.manifest = c.manifest WHERE c.manifest IN ({marks}) AND NOT EXISTS"
-    " (SELECT 1 FROM release_rows AS o WHERE substr(o.manifest, 1, 8) = substr(c.manifest, 1, 8)"
-    " AND o.manifest = c.manifest AND NOT EXISTS (SELECT 1 FROM recall_rows AS d"
-    " WHERE d.repository = o.repository AND d.manifest = o.manifest))"
+    "WITH hidden AS (SELECT value FROM json_each(?1))"
+    " SELECT DISTINCT c.manifest FROM recall_rows AS c JOIN repositories AS q ON q.number = c.repository"
+    " JOIN identities AS j ON j.number = q.publisher"
+    " WHERE c.manifest IN ({marks}) AND c.log_number NOT IN hidden"
+    # Whose it never was has nothing to take back.
+    " AND (EXISTS (SELECT 1 FROM release_rows AS r WHERE r.repository = c.repository"
+    " AND r.manifest = c.manifest AND r.log_number NOT IN hidden)"
+    " OR EXISTS (SELECT 1 FROM attestations AS a WHERE a.manifest = c.manifest AND a.namespace = j.namespace))"
+    " AND NOT EXISTS (SELECT 1 FROM release_rows AS o WHERE substr(o.manifest, 1, 8) = substr(c.manifest, 1, 8)"
+    " AND o.manifest = c.manifest AND o.log_number NOT IN hidden AND NOT EXISTS (SELECT 1 FROM recall_rows AS d"
+    " WHERE d.repository = o.repository AND d.manifest = o.manifest AND d.log_number NOT IN hidden))"
+    " AND NOT EXISTS (SELECT 1 FROM attestations AS a WHERE a.manifest = c.manifest"
+    f" AND NOT EXISTS ({_BY_PUBLISHER.format(namespace='a.namespace')}))"
+    # What this node took from another hub itself, nobody else can take back here.
+    f" AND (EXISTS ({_BY_PUBLISHER.format(namespace='?2')})"
+    " OR NOT EXISTS (SELECT 1 FROM upstream_commits AS u WHERE u.manifest = c.manifest))"
 )
 
 
@@ -37,10 +57,13 @@ class Recalls:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def message(self, manifest: ManifestId, namespace: NamespaceId | None, model: str | None) -> str | None:
-        """Return why a manifest must not be used any more, None if nothing is known against it.
+    def message(
+        self, manifest: ManifestId, namespace: NamespaceId | None, model: str | None, own: NamespaceId | None = None
+    ) -> str | None:
+        """Return to the owner of this home why a manifest must not be used any more, None if nothing is known.
 
-        namespace, model: the repository that it was asked for by; without one, all who published it must agree.
+        namespace, model: the repository that it was asked for by; without one, all who stand behind it must agree.
+        own: as whom this home publishes.
         """
         with self._database.read() as connection:
             rows = connection.execute(
@@ -53,49 +76,77 @@ class Recalls:
             if not rows:
                 return None
             if namespace is not None:
-                own = [row for row in rows if (row["namespace"], row["model"]) == (namespace, model)]
-                return own[0]["message"] if own else None
-            return rows[0]["message"] if taken_back(connection, [manifest]) else None
+                there = [row for row in rows if (row["namespace"], row["model"]) == (namespace, model)]
+                return there[0]["message"] if there else None
+            return rows[0]["message"] if taken_back(connection, [manifest], own, ()) else None
 
     def withheld(
-        self, identifiers: Collection[bytes], kept: Callable[[], Collection[bytes]], also: RefusedOf | None = None
+        self,
+        identifiers: Collection[bytes],
+        kept: Callable[[], Collection[bytes]],
+        also: RefusedOf | None = None,
+        *,
+        hidden: RefusedOf = lambda some: set(),
+        readable: Callable[[], Collection[Repository]] = tuple,
+        own: Callable[[], NamespaceId | None] = lambda: None,
     ) -> set[bytes]:
         """Return those of the files and manifests that were taken back: of files, those that nothing else lists.
 
         kept: says which manifests stay, whatever their publishers say. also: says what else must not be used of what
-        it is given.
+        it is given. hidden: says which manifests are not there for whoever asks. readable: says which private
+        repositories he may read. own: says as whom this home publishes.
         """
         with self._database.read() as connection:
             # Mostly there is nothing of the kind, and this is asked for every span that is sent.
             if also is None and connection.execute("SELECT 1 FROM recall_rows LIMIT 1").fetchone() is None:
                 return set()
+            closed, publisher = _closed_logs(connection, readable()), own()
 
             def refused(some: Collection[bytes]) -> set[bytes]:
-                back = taken_back(connection, some)
+                back = taken_back(connection, some, publisher, closed)
                 return (back - set(kept()) if back else back) | (also(some) if also else set())
 
-            return refused(identifiers) | lost_files(connection, identifiers, refused)
+            return refused(identifiers) | lost_files(connection, identifiers, refused, hidden)
 
 
-def taken_back(connection: Connection, manifests: Iterable[bytes]) -> set[bytes]:
-    """Return those of `manifests` that all who published them took back."""
+def taken_back(
+    connection: Connection, manifests: Iterable[bytes], own: NamespaceId | None, closed: Collection[int]
+) -> set[bytes]:
+    """Return those of `manifests` that all who stand behind them took back.
+
+    own: as whom this home publishes. closed: numbers of logs that do not count.
+    """
     found: set[bytes] = set()
     for some in _portions(manifests):
-        marks = ", ".join("?" * len(some))
-        found |= {row["manifest"] for row in connection.execute(_TAKEN_BACK.format(marks=marks), some)}
+        marks = ", ".join(f"?{number}" for number in range(3, 3 + len(some)))
+        rows = connection.execute(_TAKEN_BACK.format(marks=marks), (json.dumps(sorted(closed)), own, *some))
+        found |= {row["manifest"] for row in rows}
     return found
 
 
-def lost_files(connection: Connection, files: Iterable[bytes], refused: RefusedOf) -> set[bytes]:
-    """Return those of `files` that are listed here, and by manifests only which `refused` returns."""
+def lost_files(connection: Connection, files: Iterable[bytes], refused: RefusedOf, hidden: RefusedOf) -> set[bytes]:
+    """Return those of `files` that are listed here, and only by manifests that `refused` returns.
+
+    hidden: returns the manifests that do not count.
+    """
     lists: dict[bytes, set[bytes]] = {}
     for some in _portions(files):
         marks = ", ".join("?" * len(some))
         rows = connection.execute(f"SELECT root, manifest FROM manifest_files WHERE root IN ({marks})", some)
         for row in rows:
             lists.setdefault(row["root"], set()).add(row["manifest"])
-    bad = refused({manifest for manifests in lists.values() for manifest in manifests})
-    return {root for root, manifests in lists.items() if manifests <= bad}
+    listing = {manifest for manifests in lists.values() for manifest in manifests}
+    bad, absent = refused(listing), hidden(listing)
+    seen = {root: manifests - absent for root, manifests in lists.items()}
+    return {root for root, manifests in seen.items() if manifests and manifests <= bad}
+
+
+def _closed_logs(connection: Connection, readable: Collection[Repository]) -> list[int]:
+    """Return the numbers of the private logs that are about none of the repositories `readable`."""
+    rows = connection.execute(
+        "SELECT number, p.namespace, model FROM private_logs AS p JOIN logs ON logs.log = p.log"
+    ).fetchall()
+    return [row["number"] for row in rows if Repository(NamespaceId(row["namespace"]), row["model"]) not in readable]
 
 
 def is_recalled(connection: Connection, repository: int, manifest: bytes) -> bool:

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from p2phub.core.access import ANYBODY
+from p2phub.core.access import ANYBODY, Caller
+from p2phub.core.checkpoint import parse_head
+from p2phub.core.description import Card
 from p2phub.core.errors import AccessDenied, HubError, InvalidData, InvalidName, NotFound
 from p2phub.core.ids import ManifestId, NamespaceId
+from p2phub.core.records import Attest
 from p2phub.core.rules import Consent
 from p2phub.core.search import Query
+from p2phub.core.upstream import Foreign, Listing
+from p2phub.core.upstream import Info as CommitInfo
+from p2phub.node import granting
 from p2phub.node.calling import call_peer
+from p2phub.node.committing import publish_revision
 from p2phub.node.dispatch import run
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.housekeeping import remove
-from p2phub.node.identity import create_identity
+from p2phub.node.identity import create_identity, own_identity, publish_record
+from p2phub.node.node import Node
 from p2phub.node.operations import AssessContent, Fetch, Info, Log, PledgeAdd, RecallRevision
 from p2phub.node.publish import publish
 from p2phub.node.syncing import ask_for_news
 from p2phub.node.why import why
 from p2phub.testing.hostile import open_home, serving
 from p2phub.testing.processes import tree
+from p2phub.testing.values import identity
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -157,6 +167,110 @@ async def test_nobody_can_recall_what_another_publisher_stands_by(tmp_path):
         await fetch(alice, f"{name}@1.0.0", ignore)
         await fetch(alice, first, ignore)
         assert alice.access.withheld(ANYBODY, [ManifestId.parse(first)]) == set()
+
+
+async def mirror_of(tmp_path: Path, node: Node) -> ManifestId:
+    """Keep something as what another hub has as org/small; returns its manifest."""
+    async with open_home(tmp_path / "elsewhere") as elsewhere:
+        _, first, _ = await publish_twice(elsewhere, tmp_path / "files")
+        manifest = ManifestId.parse(first)
+        data = elsewhere.store.manifests.data(manifest)
+        await fetch(elsewhere, first, ignore, to=tmp_path / "mirrored")
+    node.store.manifests.add(data)
+    for file in node.store.manifests.get(manifest).files:
+        node.store.blobs.ingest(tmp_path / "mirrored" / file.path, file.profile, in_place=False)
+    return manifest
+
+
+def attest_mirror(node: Node, manifest: ManifestId) -> None:
+    publish_record(
+        node,
+        lambda connection, log, index, previous: Attest(
+            namespace=own_identity(node).namespace, log=log, index=index, previous=previous, time=int(node.clock()),
+            model="small", claim="mirror-of", kind="model", manifest=manifest, hub="huggingface.co", owner="org",
+            commit="a" * 40, names=("main",),
+        ),
+    )  # fmt: skip
+
+
+async def steal_and_recall(tmp_path: Path, victim: Node, manifest: ManifestId) -> None:
+    """Have somebody publish a manifest, take it back, and tell the victim."""
+    async with open_home(tmp_path / "mallory") as mallory:
+        create_identity(mallory)
+        mallory.store.manifests.add(victim.store.manifests.data(manifest))
+        await publish_revision(mallory, "stolen", "main", manifest, ignore, version="1.0.0")
+        await run(mallory, RecallRevision("stolen@1.0.0", "mine"), ignore)
+        (state,) = mallory.store.logs.states()
+        entries = mallory.store.logs.entries(state.log, 0, size_max=10**6)
+        victim.store.logs.extend(own_identity(mallory), parse_head(state.head), entries, now=victim.clock())
+
+
+async def test_nobody_can_recall_what_another_attests_to_be_a_mirror(tmp_path):
+    async with open_home(tmp_path / "home") as node:
+        create_identity(node)
+        manifest = await mirror_of(tmp_path, node)
+        attest_mirror(node, manifest)
+        await steal_and_recall(tmp_path, node, manifest)
+        await fetch(node, "hf://org/small", ignore)
+        await fetch(node, str(manifest), ignore)
+        roots = [file.root for file in node.store.manifests.get(manifest).files]
+        assert node.access.withheld(ANYBODY, [manifest, *roots]) == set()
+        # Who attests it can take it back, as who publishes it can.
+        await publish_revision(node, "small", "main", manifest, ignore, version="1.0.0")
+        await run(node, RecallRevision("small@1.0.0", "a back door"), ignore)
+        for reference in ("hf://org/small", str(manifest)):
+            with pytest.raises(AccessDenied, match="recalled"):
+                await fetch(node, reference, ignore)
+        assert node.access.withheld(ANYBODY, [manifest, *roots]) == {manifest, *roots}
+
+
+async def test_nobody_can_recall_what_this_node_mirrors_itself(tmp_path):
+    repository = Foreign("huggingface.co", "model", "org", "small")
+    async with open_home(tmp_path / "home") as node:
+        manifest = await mirror_of(tmp_path, node)
+        node.store.mirrors.keep_listing(repository, Listing(CommitInfo("a" * 40, False, 0, Card()), ()))
+        node.store.mirrors.set_manifest(repository, "a" * 40, manifest)
+        await steal_and_recall(tmp_path, node, manifest)
+        await fetch(node, f"hf://org/small@{'a' * 40}", ignore)
+        await fetch(node, str(manifest), ignore)
+        assert node.access.withheld(ANYBODY, [manifest]) == set()
+        # Its own publisher can.
+        create_identity(node)
+        await publish_revision(node, "small", "main", manifest, ignore, version="1.0.0")
+        await run(node, RecallRevision("small@1.0.0", "a back door"), ignore)
+        with pytest.raises(AccessDenied, match="recalled"):
+            await fetch(node, str(manifest), ignore)
+        assert node.access.withheld(ANYBODY, [manifest]) == {manifest}
+
+
+@pytest.mark.parametrize("is_same", [True, False], ids=["the same manifest", "the same files"])
+async def test_a_private_copy_undoes_no_recall_but_for_its_readers(is_same, tmp_path):
+    friend = Caller(None, frozenset({identity("friend").namespace}))
+    async with open_home(tmp_path / "home") as node:
+        create_identity(node)
+        folder = write(tmp_path / "files", README__md="one")
+        await publish(node, write(tmp_path / "staging", **({"draft": "x"} if is_same else {"README__md": "one"})),
+                      "staging", ignore, visibility="private")  # fmt: skip
+        await granting.grant(node, "staging", str(identity("friend").namespace), None)
+        # Another manifest, of the same file.
+        node.clock = lambda: time.time() + 10
+        revision = ManifestId.parse((await publish(node, folder, "small@1.0.0", ignore)).revision)
+        if is_same:
+            await publish_revision(node, "staging", "main", revision, ignore, version="1.0.0")
+        (file,) = node.store.manifests.get(revision).files
+        await run(node, RecallRevision("small@1.0.0", "a back door"), ignore)
+        assert node.access.withheld(ANYBODY, [revision, file.root]) == {revision, file.root}
+        assert node.access.withheld(friend, [revision, file.root]) == (set() if is_same else {revision})
+
+
+async def test_a_private_recall_takes_nothing_from_others(tmp_path):
+    async with open_home(tmp_path / "home") as node:
+        create_identity(node)
+        manifest = await mirror_of(tmp_path, node)
+        attest_mirror(node, manifest)
+        await publish_revision(node, "staging", "main", manifest, ignore, version="1.0.0", visibility="private")
+        await run(node, RecallRevision("staging@1.0.0", "not yet"), ignore)
+        assert node.access.refused.withheld(ANYBODY, [manifest]) == set()
 
 
 async def test_only_a_revision_of_ones_own_can_be_recalled(tmp_path):

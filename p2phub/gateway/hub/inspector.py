@@ -59,8 +59,8 @@ class Inspector:
         rules = node.rules.current()
         # Not all of its files: clients ask for one after the other.
         shown = replace(commit.shown, files=(file,))
-        facts = facts_of(node.store, shown, commit.revision, repository.namespace, repository.model)
         own, now = own_namespace(node), node.clock()
+        facts = facts_of(node.store, shown, commit.revision, repository.namespace, repository.model, own)
         facts = vouched(node.store, rules, facts, repository.model, own=own, now=now, moving=False)
         return [finding for finding in judge(rules, facts, _ASKED_FOR) if finding.path in (None, file.path)]
 
