@@ -33,13 +33,29 @@ class Rule(Protocol):
 
 
 class Restricted:
-    """What came from where not everybody may have it is for nobody else (spec/mirrors.md §5)."""
+    """What came from where not everybody may have it is for those alone whom the owner of the node lets in.
 
-    def __init__(self, store: Store) -> None:
+    He does so by publishing it in private (spec/mirrors.md §5). What others publish of it lets in nobody.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        own: Callable[[], NamespaceId | None],
+        readable: Callable[[Caller], Collection[Repository]],
+    ) -> None:
+        """own: as whom this home publishes. readable: says which private repositories a caller may read."""
         self._store = store
+        self._own = own
+        self._readable = readable
 
     def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:
-        return self._store.mirrors.withheld(identifiers)
+        if not self._store.mirrors.has_withheld():
+            return set()
+        # All is looked up, whatever is found, so that what is private too takes as long as what is not here.
+        own = self._own()
+        readable = [each for each in self._readable(caller) if each.namespace == own]
+        return self._store.mirrors.withheld(identifiers) - self._store.private.within(identifiers, readable)
 
 
 class PrivateRepositories:
@@ -80,7 +96,7 @@ class Access:
         self.private = PrivateRepositories(store, clock)
         self.gates = GateRule(store, clock, own, self.private.readable)
         self.refused = Refused(store, rulebook, pledged, own, self.private.readable)
-        self.rules: list[Rule] = [Restricted(store), self.private, self.refused, self.gates]
+        self.rules: list[Rule] = [Restricted(store, own, self.private.readable), self.private, self.refused, self.gates]
         self._decoy_key = secrets.token_bytes(32)
 
     def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:

@@ -513,9 +513,9 @@ def append_release(
 ) -> Entry | None:
     """Sign the record and return it, None if the catalogue says all of it already."""
     ids = [revision, *(file.root for file in manifest.files)]
-    # Whoever publishes says that those may have it for whom it is published.
-    node.store.mirrors.release(ids)
     if visibility != "private":
+        # Whoever publishes says that all may have it. Of what is published for some, `Restricted` goes by who asks.
+        node.store.mirrors.release(ids)
         node.store.private.share(ids)
     catalogue = node.store.catalogue
     tip = catalogue.branch(namespace, model, branch)

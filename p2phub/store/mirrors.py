@@ -230,14 +230,16 @@ class Mirrors:
         with self._database.write() as connection:
             connection.executemany("DELETE FROM withheld WHERE id = ?", [(item,) for item in identifiers])
 
+    def has_withheld(self) -> bool:
+        """Say whether there is anything that nobody else may have: mostly not, and it is asked for every span."""
+        with self._database.read() as connection:
+            return connection.execute("SELECT 1 FROM withheld LIMIT 1").fetchone() is not None
+
     def withheld(self, identifiers: Collection[bytes]) -> set[bytes]:
         """Return those of the files and manifests that nobody else may have."""
         found: set[bytes] = set()
         left = iter(identifiers)
         with self._database.read() as connection:
-            # Mostly there is nothing of the kind, and this is asked for every span that is sent.
-            if connection.execute("SELECT 1 FROM withheld LIMIT 1").fetchone() is None:
-                return found
             while some := tuple(islice(left, PARAMETERS_MAX)):
                 marks = ", ".join("?" * len(some))
                 found |= {

@@ -269,6 +269,17 @@ class Private:
         allowed = {*readable, NOBODYS}
         return {each for each, owners in self._owners(ids).items() if not owners & allowed}
 
+    def within(self, ids: Collection[bytes], repositories: Collection[Repository]) -> set[bytes]:
+        """Return those of the manifests and files that are in one of these private repositories, or were."""
+        found: set[bytes] = set()
+        left = iter(ids)
+        with self._database.read() as connection:
+            while some := tuple(islice(left, PARAMETERS_MAX)):
+                marks = ", ".join("?" * len(some))
+                rows = connection.execute(f"SELECT * FROM private_ids WHERE id IN ({marks})", some)
+                found |= {row["id"] for row in rows if _repository(row) in repositories}
+        return found
+
     def owners(self, ids: Collection[bytes]) -> list[set[Repository]]:
         """Return of each of the ids that may not be named to everybody the repositories that it is in."""
         found = self._owners(ids)

@@ -174,10 +174,14 @@ def _is_kept_by_others(connection: Connection, each: bytes, claimant: NamespaceI
 
 
 def _came_publicly(connection: Connection, each: bytes) -> bool:
-    """Say whether a manifest or file is here already and of a public repository."""
+    """Say whether a manifest or file is here already and of a public repository.
+
+    What came from where not everybody may have it did not, whoever names it.
+    """
     is_here = connection.execute(
-        "SELECT 1 WHERE EXISTS (SELECT 1 FROM content WHERE root = :id)"
-        " OR EXISTS (SELECT 1 FROM manifests WHERE manifest = :id)",
+        "SELECT 1 WHERE (EXISTS (SELECT 1 FROM content WHERE root = :id)"
+        " OR EXISTS (SELECT 1 FROM manifests WHERE manifest = :id))"
+        " AND NOT EXISTS (SELECT 1 FROM withheld WHERE id = :id)",
         {"id": each},
     ).fetchone()
     return is_here is not None and is_named_publicly(connection, each)

@@ -552,3 +552,38 @@ async def test_a_private_copy_opens_no_gate(tmp_path, node, asker):
     assert not await bytes_given(asker, ANYBODY, node, revision)
     assert not await bytes_given(asker, STRANGER, node, revision)
     assert await bytes_given(asker, FRIEND, node, revision)
+
+
+@pytest.mark.parametrize("is_claimed", [False, True])
+async def test_what_is_restricted_and_published_in_private_is_for_its_readers_alone(is_claimed, tmp_path, node, asker):
+    folder = folder_with(tmp_path / "files", weights="from where not all may have it")
+    async with open_home(tmp_path / "elsewhere") as elsewhere:
+        publisher = create_identity(elsewhere)
+        theirs = (await publish(elsewhere, folder, "parrot", ignore)).revision
+        manifest = elsewhere.store.manifests.get(ManifestId.parse(theirs))
+        assert manifest is not None
+        (root,) = [file.root for file in manifest.files]
+        node.store.mirrors.withhold([root])
+        node.store.blobs.ingest(folder / "weights.txt", manifest.files[0].profile, in_place=False)
+        # Somebody who knows the hash names it for all, and lets others read it, as if it was his.
+        node.store.manifests.add(elsewhere.store.manifests.data(ManifestId.parse(theirs)))
+        (state,) = elsewhere.store.logs.states()
+        entries = elsewhere.store.logs.entries(state.log, 0, size_max=10**6)
+        node.store.logs.extend(publisher, parse_head(state.head), entries, now=node.clock())
+        if is_claimed:
+            await publish(elsewhere, folder, "mine", ignore, visibility="private")
+            await granting.grant(elsewhere, "mine", str(identity("stranger").namespace), None)
+            (log,) = elsewhere.store.private.logs()
+            entries = elsewhere.store.logs.entries(log.state.log, 0, size_max=10**6, private=True)
+            for kept in elsewhere.store.manifests.all():
+                node.store.manifests.add(elsewhere.store.manifests.data(kept))
+            node.store.private.take(publisher, log.told, 0, entries, now=node.clock())
+    revision = (await publish(node, folder, "secret", ignore, visibility="private")).revision
+    await granting.grant(node, "secret", str(identity("friend").namespace), None)
+
+    for caller in (ANYBODY, STRANGER):
+        assert not await bytes_given(asker, caller, node, revision)
+    assert await bytes_given(asker, FRIEND, node, revision)
+    # By his own word all may have it.
+    await publish(node, folder, "open", ignore)
+    assert await bytes_given(asker, ANYBODY, node, revision)
