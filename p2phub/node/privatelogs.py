@@ -24,6 +24,7 @@ from p2phub.core.records import Grant, read_entry
 from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.messages import LogRange
 from p2phub.protocol.privatetalk import PrivateHeadsQuery, PrivateNews, PrivateTaken
+from p2phub.store.arrivals import check_entries
 
 from .disk import on_disk
 from .introduce import introduce
@@ -79,8 +80,12 @@ async def _take_log(node: Node, client: PeerClient, told: PrivateHead) -> bool:
             return False
         while size < head.size:
             (entries,) = await client.private_records([LogRange(told.log, size, head.size - size)])
-            if not entries or (size == 0 and not await on_disk(_wants, node, told.namespace, entries)):
+            if not entries:
                 break
+            if size == 0:
+                await on_disk(_check_whole, identity, told, size, entries, node.clock())
+                if not await on_disk(_wants, node, told.namespace, entries):
+                    break
             taken = await on_disk(_keep, node, identity, told, size, entries)
             if not taken:
                 break
@@ -124,7 +129,7 @@ def _keep(node: Node, identity: Identity, told: PrivateHead, start: int, entries
 def _wants(node: Node, namespace: NamespaceId, entries: Iterable[bytes]) -> bool:
     """Say whether a log that is not here yet is for this node: its publisher's, or granted to it.
 
-    The entries are not checked yet: what is wrong with them shows when they are taken.
+    The entries were checked: else who makes some up could test what this node was let into.
     """
     mine = own_grantees(node)
     if Grantee("namespace", bytes(namespace)) in mine:
@@ -182,60 +187,46 @@ class Taken(Struct, frozen=True):
 def take_news(node: Node, caller: Caller, news: PrivateNews, *, may_begin: bool) -> Taken:
     """Take in what another node tells of a private log.
 
-    may_begin: a log that was never heard of may be taken in. Raises InvalidData if something is wrong.
+    may_begin: a log that was never heard of may be taken in. The answer is the same whatever is wrong, or not wanted.
     """
     told = news.log
-    head = parse_head(told.head)
-    if not _stands_for_itself(node, caller, news):
-        return Taken(PrivateTaken(_size_for(node, caller, told.log)))
     state = node.store.logs.state(told.log, private=True)
-    before = state.size if state else 0
     count = 0
-    if bool(news.entries) and news.start <= before < head.size:
-        is_wanted = state is not None or (may_begin and _wants(node, told.namespace, news.entries))
-        if is_wanted and not node.following.refuses(told.namespace, told.log, head.size):
-            count = _take_told(node, news)
+    try:
+        # All of it first, in the same way whatever is here: what is answered, and when, must not tell of a name.
+        identity = _identity_told(node, news)
+        head = open_private_head(told, identity)
+        _check_whole(identity, told, news.start, news.entries, node.clock())
+        before = state.size if state else 0
+        if bool(news.entries) and news.start <= before < head.size:
+            is_for_us = state is not None or (may_begin and _wants(node, told.namespace, news.entries))
+            if is_for_us and not node.following.refuses(told.namespace, told.log, head.size):
+                count = _keep(node, identity, told, news.start, news.entries)
+    except (InvalidData, ForkedLog) as exc:
+        log.warning("node %s told of a private log what is not right: %s", caller.node, exc)
     return Taken(PrivateTaken(_size_for(node, caller, told.log)), count, is_new=count > 0 and state is None)
 
 
-def _stands_for_itself(node: Node, caller: Caller, news: PrivateNews) -> bool:
-    """Say whether news may be looked at beside what is known here. Raises InvalidData if it is wrong by what it shows.
+def _check_whole(identity: Identity, told: PrivateHead, start: int, entries: Sequence[bytes], now: float) -> None:
+    """Raise InvalidData unless the publisher signed the first of these entries, and all that count."""
+    checked = check_entries(entries, identity.namespace, told.log, told.key, start, now)
+    if checked.error is not None and not checked.entries:
+        raise checked.error
 
-    This comes first, or who knows a publisher's public keys would learn from errors whether he is known here.
+
+def _identity_told(node: Node, news: PrivateNews) -> Identity:
+    """Return the identity that proves the log, the newer one of that which was told and that which is here.
+
+    Raises InvalidData, also if there is none.
     """
-    if news.identity is None:
-        (looked_up,) = node.access.shown_publishers(caller, (news.log.namespace,), node.following.own)
-        return node.store.logs.identity(looked_up) is not None
-    shown = open_identity(news.identity.documents)
-    if shown.namespace != news.log.namespace:
+    told = open_identity(news.identity.documents) if news.identity is not None else None
+    if told is not None and told.namespace != news.log.namespace:
         raise InvalidData("the identity is of another namespace")
-    if news.log.key not in shown.current.publish.keys:
-        return False
-    open_private_head(news.log, shown)
-    return True
-
-
-def _take_told(node: Node, news: PrivateNews) -> int:
-    identity = _identity_told(node, news)
-    if identity is None or news.log.key not in identity.current.publish.keys:
-        return 0
-    open_private_head(news.log, identity)
-    try:
-        return _keep(node, identity, news.log, news.start, news.entries)
-    except ForkedLog as exc:
-        log.warning("%s", exc)
-        return 0
-
-
-def _identity_told(node: Node, news: PrivateNews) -> Identity | None:
-    """Return the identity that proves the log, the one that was told if it is newer. Raises InvalidData."""
     known = node.store.logs.identity(news.log.namespace)
-    if (known is not None and known.current.version >= news.log.version) or news.identity is None:
-        return known
-    identity = open_identity(news.identity.documents)
-    if identity.namespace != news.log.namespace:
-        raise InvalidData("the identity is of another namespace")
-    return identity
+    found = max((each for each in (known, told) if each), key=lambda each: each.current.version, default=None)
+    if found is None:
+        raise InvalidData("it does not say who signed it")
+    return found
 
 
 def _size_for(node: Node, caller: Caller, log_id: LogId) -> int:
