@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from .encoding import decode, encode
 from .envelope import ENVELOPE_SIZE_MAX, Envelope, seal
 from .errors import InvalidData, InvalidSignature
-from .identity import Identity
+from .identity import Identity, PublishKeys
 from .ids import NamespaceId, NodeId, PublicKey
 from .manifest import Time
 from .records import SKEW_MAX_S
@@ -69,4 +69,9 @@ def check_delegation(delegation: Delegation, identity: Identity) -> None:
 
 def publishes(delegation: Delegation, identity: Identity) -> bool:
     """Say whether the key of a delegation publishes for its namespace: a key that was retired ends what it signed."""
-    return identity.namespace == delegation.namespace and delegation.key in identity.current.publish.keys
+    return is_by(delegation, identity.publish_keys)
+
+
+def is_by(delegation: Delegation, keys: PublishKeys) -> bool:
+    """Say whether a delegation is by one of `keys`, of its namespace."""
+    return keys.namespace == delegation.namespace and delegation.key in keys.keys

@@ -93,12 +93,25 @@ class SignedDocument(Struct, frozen=True, forbid_unknown_fields=True):
     signatures: Annotated[tuple[KeySignature, ...], Meta(min_length=1, max_length=2 * KEYS_MAX)]
 
 
+class PublishKeys(Struct, frozen=True):
+    """With which keys a namespace publishes, by document `version` of its identity."""
+
+    namespace: NamespaceId
+    version: int
+    keys: tuple[PublicKey, ...]
+
+
 class Identity(Struct, frozen=True):
     """A namespace and its documents, all checked: what `open_identity` makes."""
 
     namespace: NamespaceId
     current: IdentityDocument
     chain: tuple[SignedDocument, ...]  # version 1 first
+
+    @property
+    def publish_keys(self) -> PublishKeys:
+        """The keys that publish now."""
+        return PublishKeys(self.namespace, self.current.version, self.current.publish.keys)
 
     @property
     def publishers(self) -> set[PublicKey]:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from p2phub.core.access import ANYBODY, Caller
-from p2phub.core.delegation import Delegation, check_delegation, open_delegation, publishes
+from p2phub.core.delegation import Delegation, check_delegation, is_by, open_delegation, publishes
 from p2phub.core.errors import HubError, InvalidData
 from p2phub.core.httpsig import SKEW_MAX_S, Ask, open_ask
-from p2phub.core.identity import Identity, namespace_id, open_identity
+from p2phub.core.identity import Identity, PublishKeys, namespace_id, open_identity
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.net.door import Request
 from p2phub.protocol.messages import (
@@ -136,7 +136,7 @@ class Authority:
             except InvalidData as exc:
                 refused.append(str(exc)[:200])
             else:
-                acting[delegation.namespace] = Acting(delegation, identity)
+                acting[delegation.namespace] = Acting(delegation, identity.publish_keys)
         return acting, unknown, refused
 
     def _newest(self, namespace: NamespaceId, shown: IdentityChain | None) -> Identity | None:
@@ -155,8 +155,8 @@ class Authority:
 
     def _good_of(self, acting: tuple[Acting, ...]) -> tuple[Acting, ...]:
         """Return the delegations whose keys publish as yet."""
-        return tuple(each for each in acting if self._is_good(each.delegation, each.identity))
+        return tuple(each for each in acting if self._is_good(each.delegation, each.keys))
 
-    def _is_good(self, delegation: Delegation, shown: Identity) -> bool:
+    def _is_good(self, delegation: Delegation, shown: PublishKeys) -> bool:
         known = self._store.logs.identity(delegation.namespace)
-        return publishes(delegation, known if known and len(known.chain) >= len(shown.chain) else shown)
+        return is_by(delegation, known.publish_keys if known and known.current.version >= shown.version else shown)

@@ -2,7 +2,7 @@
 
 A node shows its delegations once; afterwards its signed requests name the session. What
 is forgotten costs one more question: the node shows them again. Of too many, those from the
-network with the most go first: to come with ever more keys costs nobody else his session.
+network that fills the most go first: to come with ever more keys costs nobody else his session.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from collections.abc import Collection
 from msgspec import Struct
 
 from p2phub.core.delegation import Delegation
-from p2phub.core.identity import Identity
+from p2phub.core.identity import PublishKeys
 from p2phub.core.ids import NamespaceId, NodeId
 
 SESSIONS_MAX = 4096  # nodes remembered; spec/authority.md §3
 SESSION_TTL_S = 24 * 3600  # seconds; spec/authority.md §3
+MEMORY_MAX = 32 * 2**20  # bytes of all together, about; spec/authority.md §3
+SESSION_SIZE, ACTING_SIZE, KEY_SIZE = 512, 1024, 64  # bytes that each takes, about
 
 
 class Acting(Struct, frozen=True):
     """A delegation that was checked."""
 
     delegation: Delegation
-    identity: Identity  # by which it was
+    keys: PublishKeys  # by which it was: of the identity nothing else is kept, which may be half a megabyte
 
 
 class Session(Struct, frozen=True):
@@ -36,6 +38,11 @@ class Session(Struct, frozen=True):
     acting: tuple[Acting, ...]
     network: str = ""  # from where it was begun
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        return SESSION_SIZE + sum(ACTING_SIZE + KEY_SIZE * len(each.keys.keys) for each in self.acting)
+
     def namespaces(self, now: float) -> frozenset[NamespaceId]:
         """Return for whom the node acts at the time `now`."""
         return frozenset(
@@ -46,10 +53,12 @@ class Session(Struct, frozen=True):
 class Sessions:
     """The sessions of those that asked one node. Times are seconds since 1970."""
 
-    def __init__(self, *, sessions_max: int = SESSIONS_MAX) -> None:
+    def __init__(self, *, sessions_max: int = SESSIONS_MAX, memory_max: int = MEMORY_MAX) -> None:
         self._max = sessions_max
+        self._memory_max = memory_max  # bytes
         self._by_node: dict[NodeId, Session] = {}  # the least lately used first
-        self._of_network: Counter[str] = Counter()
+        self._of_network: Counter[str] = Counter()  # bytes
+        self._size = 0  # bytes of all
 
     def open(
         self, node: NodeId, identifier: bytes, acting: tuple[Acting, ...], now: float, *, network: str = ""
@@ -64,7 +73,7 @@ class Sessions:
             identifier = before.id
         session = Session(identifier, now + SESSION_TTL_S, now, acting, network)
         self._put(node, session)
-        while len(self._by_node) > self._max:
+        while len(self._by_node) > self._max or self._size > self._memory_max:
             most, _ = self._of_network.most_common(1)[0]
             self._take(next(each for each, other in self._by_node.items() if other.network == most))
         return session
@@ -83,7 +92,8 @@ class Sessions:
         if self._by_node.get(node) is session:
             # With less under an id that nobody names: so the node learns of it, and shows what it has now.
             identifier = session.id if len(left) == len(session.acting) else b""
-            self._by_node[node] = Session(identifier, session.until, now, left, session.network)
+            self._take(node)
+            self._put(node, Session(identifier, session.until, now, left, session.network))
         return self.find(node, now)
 
     def nodes_for(self, namespaces: Collection[NamespaceId], now: float) -> list[NodeId]:
@@ -96,12 +106,14 @@ class Sessions:
 
     def _put(self, node: NodeId, session: Session) -> None:
         self._by_node[node] = session
-        self._of_network[session.network] += 1
+        self._of_network[session.network] += session.size
+        self._size += session.size
 
     def _take(self, node: NodeId) -> Session | None:
         session = self._by_node.pop(node, None)
         if session is not None:
-            self._of_network[session.network] -= 1
+            self._size -= session.size
+            self._of_network[session.network] -= session.size
             if not self._of_network[session.network]:
                 del self._of_network[session.network]
         return session

@@ -15,6 +15,7 @@ from p2phub.core.checkpoint import sign_head
 from p2phub.core.delegation import open_delegation, sign_delegation
 from p2phub.core.encoding import encode
 from p2phub.core.errors import HubError, PeerBusy, PeerError, PeerUnreachable, StoreError
+from p2phub.core.identity import next_document, open_identity, sign_document
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.core.private import PrivateHead
 from p2phub.net.door import Handler, Request, Response
@@ -25,7 +26,7 @@ from p2phub.net.tls import client_context
 from p2phub.node import authority as module
 from p2phub.node import introduce as introducing
 from p2phub.node import neighbours
-from p2phub.node.identity import own_identity
+from p2phub.node.identity import own_identity, own_publisher
 from p2phub.node.introduce import delegate, delegations_of, introduce
 from p2phub.node.node import Node
 from p2phub.protocol.messages import SESSION_FIELD, HaveQuery, IdentityChain, ReceiptsQuery, SessionQuery
@@ -96,6 +97,21 @@ async def test_the_identity_of_a_stranger_is_not_kept(tmp_path: Path) -> None:
         await introduce(asker, server.client(asker))
 
         assert server.node.store.logs.identity(namespace) is None
+
+
+async def test_of_a_long_identity_a_session_keeps_the_keys_alone(tmp_path: Path) -> None:
+    async with watched(tmp_path / "server") as server, publisher_home(tmp_path / "asker") as (asker, namespace):
+        key = own_publisher(asker)[1]
+        identity = own_identity(asker)
+        for _ in range(20):
+            document = sign_document(next_document(identity, created=int(asker.clock())), [key])
+            identity = open_identity([*identity.chain, document])
+        shown = SessionQuery(tuple(delegations_of(asker)), (IdentityChain(identity.chain),))
+        assert (await server.client(asker).begin_session(shown)).namespaces == (namespace,)
+
+        session = server.node.authority._sessions.find(asker.id, server.node.clock())
+        assert session
+        assert len(repr(session)) < 3 * session.size < len(encode(shown))
 
 
 async def test_a_publisher_lets_another_machine_act_for_it(tmp_path: Path) -> None:

@@ -14,15 +14,15 @@ def acting(name: str, ttl_s: int = 3600) -> Acting:
     key = values.key(name)
     identity = open_identity([sign_document(new_document(key.public_key, created=NOW), [key])])
     data = sign_delegation(identity.namespace, NODES[0], key, now=NOW, ttl_s=ttl_s)
-    return Acting(open_delegation(data, now=NOW), identity)
+    return Acting(open_delegation(data, now=NOW), identity.publish_keys)
 
 
 def test_a_node_acts_for_each_until_that_delegation_ends() -> None:
     sessions, short, long = Sessions(), acting("short", 60), acting("long", 3600)
     session = sessions.open(NODES[0], b"id", (short, long), NOW)
 
-    assert session.namespaces(NOW) == {short.identity.namespace, long.identity.namespace}
-    assert session.namespaces(NOW + 60) == {long.identity.namespace}
+    assert session.namespaces(NOW) == {short.keys.namespace, long.keys.namespace}
+    assert session.namespaces(NOW + 60) == {long.keys.namespace}
     assert session.namespaces(NOW + 3600) == frozenset()
 
 
@@ -40,7 +40,7 @@ def test_what_is_shown_last_counts() -> None:
     session = sessions.open(NODES[0], b"two", (acting("b"),), NOW)
 
     assert session.id == b"two"
-    assert session.namespaces(NOW) == {acting("b").identity.namespace}
+    assert session.namespaces(NOW) == {acting("b").keys.namespace}
 
 
 def test_two_processes_of_a_node_that_show_the_same_have_one_session() -> None:
@@ -56,7 +56,7 @@ def test_what_is_no_longer_good_is_taken_away_and_the_node_learns_of_it() -> Non
 
     left = sessions.check(NODES[0], session, (second,), NOW + 1)
     assert left is not None
-    assert left.namespaces(NOW + 1) == {second.identity.namespace}
+    assert left.namespaces(NOW + 1) == {second.keys.namespace}
     assert left.id != b"id"
 
     # When it shows all again, it is a new session.
@@ -70,7 +70,7 @@ def test_a_check_of_an_old_session_takes_nothing_from_the_new_one() -> None:
 
     left = sessions.check(NODES[0], old, (), NOW)
     assert left is not None
-    assert left.namespaces(NOW) == {second.identity.namespace}
+    assert left.namespaces(NOW) == {second.keys.namespace}
 
 
 def test_a_network_that_comes_with_ever_more_keys_ends_no_session_of_others() -> None:
@@ -78,6 +78,15 @@ def test_a_network_that_comes_with_ever_more_keys_ends_no_session_of_others() ->
     sessions.open(NODES[0], b"id", (), NOW, network="a")
     for node in NODES[1:]:
         sessions.open(node, b"id", (), NOW, network="greedy")
+
+    assert [sessions.find(node, NOW) is not None for node in NODES] == [True, False, False, True, True]
+
+
+def test_what_sessions_keep_is_bounded_in_bytes_and_who_fills_it_pays() -> None:
+    sessions = Sessions(memory_max=10_000)
+    sessions.open(NODES[0], b"id", (acting("a"),), NOW, network="a")
+    for node in NODES[1:]:
+        sessions.open(node, b"id", tuple(acting(f"b {number}") for number in range(3)), NOW, network="greedy")
 
     assert [sessions.find(node, NOW) is not None for node in NODES] == [True, False, False, True, True]
 
