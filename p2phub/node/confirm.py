@@ -8,12 +8,13 @@ Only a head that this home signed itself confirms anything, and each node counts
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import trio
 
 from p2phub.core.checkpoint import open_head
-from p2phub.core.errors import HubError, InvalidData, PeerViolation
+from p2phub.core.errors import HubError, InvalidData, NotFound, PeerUnreachable, PeerViolation
 from p2phub.core.ids import LogId, NodeId
 from p2phub.protocol.talk import sign_talk
 from p2phub.store.confirmations import Confirmation
@@ -28,13 +29,14 @@ from .node import Node
 
 log = logging.getLogger(__name__)
 
+HAND_OVER_MAX_S = 60.0  # seconds that a command with a key from a file waits for one node
 CONFIRM_MAX_S = 300.0  # seconds that a command waits for others
 ASK_TIMEOUT_S = 10.0  # for one peer
 ASKED_AT_ONCE = 16
 AGAIN_S = (0.3, 1.0, 2.0, 5.0)  # seconds before those that have it not are asked again; then always the last
 
 
-async def wait_confirmed(node: Node, count: int, tell: Tell) -> list[NodeId]:
+async def wait_confirmed(node: Node, count: int, tell: Tell, *, max_s: float = CONFIRM_MAX_S) -> list[NodeId]:
     """Wait until `count` other nodes have all of the own log; returns those that have, fewer if it takes too long.
 
     Raises NotFound if no peer is known.
@@ -45,7 +47,7 @@ async def wait_confirmed(node: Node, count: int, tell: Tell) -> list[NodeId]:
     own_log, size = found
     confirmed = {each.node for each in await on_disk(node.store.confirmations.of, own_log, size=size)}
     tries = 0
-    with trio.move_on_after(CONFIRM_MAX_S):
+    with trio.move_on_after(max_s):
         while len(confirmed) < count:
             waiting = f"{count - len(confirmed)} more of {count} nodes to confirm that they have it"
             tell(Progress("waiting", 0, 0, waiting_for=waiting))
@@ -56,8 +58,32 @@ async def wait_confirmed(node: Node, count: int, tell: Tell) -> list[NodeId]:
                 await trio.sleep(AGAIN_S[min(tries, len(AGAIN_S) - 1)])
             tries += 1
     if len(confirmed) < count:
-        tell(Notice(f"{len(confirmed)} of {count} nodes confirmed it within {CONFIRM_MAX_S:.0f} s"))
+        tell(Notice(f"{len(confirmed)} of {count} nodes confirmed it within {max_s:.0f} s"))
     return sorted(confirmed)
+
+
+@asynccontextmanager
+async def handing_over(node: Node, tell: Tell) -> AsyncIterator[None]:
+    """See to it that another node has what is signed in the block.
+
+    For a key that is brought in a file: the home may be thrown away afterwards, and whoever signs next in another one
+    must find what was signed in this. Raises PeerUnreachable if nobody has it.
+    """
+    begun, _ = await on_disk(own_confirmations, node)
+    yield
+    size, _ = await on_disk(own_confirmations, node)
+    if size <= begun:
+        return
+    try:
+        holders = [] if node.settings.offline else await wait_confirmed(node, 1, tell, max_s=HAND_OVER_MAX_S)
+    except NotFound:
+        holders = []
+    if not holders:
+        raise PeerUnreachable(
+            "it was signed, and no other node has the record: to sign with this key in another home would fork its log",
+            peer="",
+            hint="keep this home, and run the same again with --peer ADDRESS of a node that answers",
+        )
 
 
 async def note_held(node: Node, peer: NodeId, size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -206,10 +207,18 @@ _MODULES = {operation: module for module, operations in _DONE_BY.items() for ope
 async def run_alone(settings: Settings, operations: Sequence[Operation], tell: Tell) -> Any:
     """Do `operations` one after the other on a node opened for them; returns the result of the last."""
     result = None
-    async with open_node(settings) as node:
+    async with open_node(settings) as node, _handing_over(node, tell):
         for operation in operations:
             result = await run(node, operation, tell)
     return result
+
+
+def _handing_over(node: Node, tell: Tell) -> AbstractAsyncContextManager[None]:
+    if node.settings.key_file is None:
+        return nullcontext()
+    from .confirm import handing_over  # loads what talks
+
+    return handing_over(node, tell)
 
 
 async def run(node: Node, operation: Operation, tell: Tell) -> Any:

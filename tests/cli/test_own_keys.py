@@ -461,11 +461,9 @@ def test_a_robot_publishes_with_a_key_in_a_file_from_homes_that_are_new_each_tim
         assert "--peer" in alone.err
         for number in (1, 2):
             home = homes[f"run-{number}"]
-            done = home.ask(
-                "publish", str(model), f"nightly-{number}", "--peer", node.address, "--wait", "1", env=robot
-            )
+            # Without --wait: a home that is new each time hands over what it signed, or its log would fork.
+            done = home.ask("publish", str(model), f"nightly-{number}", "--peer", node.address, env=robot)
             assert done["namespace"] == namespace
-            assert len(done["confirmed"]) == 1
             assert done["log_index"] == number - 1
         eventually(desk, namespace, {"by-hand", "nightly-1", "nightly-2"})
     assert desk.ask("trust", "conflicts") == []

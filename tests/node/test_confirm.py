@@ -10,7 +10,7 @@ import trio
 
 from p2phub.core.checkpoint import sign_head
 from p2phub.core.encoding import encode
-from p2phub.core.errors import NotFound
+from p2phub.core.errors import NotFound, PeerUnreachable
 from p2phub.net.door import Response
 from p2phub.node import confirm, inspect, replicate
 from p2phub.node.confirm import wait_confirmed
@@ -46,6 +46,33 @@ async def test_a_lone_command_tells_its_peers_and_waits_until_they_have_it(tmp_p
     assert 2 <= len(result.confirmed) == sum(has)
     assert set(result.confirmed) <= {str(other.id) for other in others}
     assert {each.node for each in status.confirmed if each.records == status.own_records == 1} == set(result.confirmed)
+
+
+async def test_what_is_signed_with_a_key_that_is_brought_along_is_handed_over(tmp_path, folder):
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        other = await stack.enter_async_context(open_home(tmp_path / "other"))
+        create_identity(node)
+        node.store.peers.add(await stack.enter_async_context(serving(other)))
+        async with confirm.handing_over(node, ignore):
+            await run(node, PublishFolder(str(folder), "parrot"), ignore)
+            before = other.store.logs.states()
+
+        assert before == []
+        (state,) = other.store.logs.states()
+        assert state.size == 1
+
+
+async def test_what_nobody_takes_over_is_said(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(confirm, "HAND_OVER_MAX_S", 0.3)
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        create_identity(node)
+        async with confirm.handing_over(node, ignore):  # nothing was signed
+            pass
+        with pytest.raises(PeerUnreachable, match="no other node has the record"):
+            async with confirm.handing_over(node, ignore):
+                await run(node, PublishFolder(str(folder), "parrot"), ignore)
 
 
 async def test_a_node_learns_by_gossip_who_has_its_log(tmp_path, folder):
