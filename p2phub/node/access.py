@@ -52,10 +52,14 @@ class Restricted:
     def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:
         if not self._store.mirrors.has_withheld():
             return set()
-        # All is looked up, whatever is found, so that what is private too takes as long as what is not here.
-        own = self._own()
-        readable = [each for each in self._readable(caller) if each.namespace == own]
-        return self._store.mirrors.withheld(identifiers) - self._store.private.within(identifiers, readable)
+        withheld = self._store.mirrors.withheld(identifiers)
+        # By who asks, not by what is found: what is private too is to take as long as what is not here.
+        readable = self._readable(caller)
+        if readable:
+            own = self._own()
+            own_ones = [each for each in readable if each.namespace == own]
+            withheld -= self._store.private.within(identifiers, own_ones)
+        return withheld
 
 
 class PrivateRepositories:

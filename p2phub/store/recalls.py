@@ -30,6 +30,11 @@ _BY_PUBLISHER = (
     " JOIN identities AS i ON i.number = p.publisher"
     " WHERE d.manifest = c.manifest AND d.log_number NOT IN hidden AND i.namespace = {namespace}"
 )
+# Manifests of some that anybody took back; in the end: log numbers.
+_NAMED = (
+    "SELECT DISTINCT manifest FROM recall_rows WHERE manifest IN ({marks})"
+    " AND log_number NOT IN (SELECT value FROM json_each(?))"
+)
 # Manifests that all who stand behind them took back; ?1: log numbers, ?2: as whom this home publishes, rest: which.
 _TAKEN_BACK = (
     "WITH hidden AS (SELECT value FROM json_each(?1))"
@@ -78,7 +83,7 @@ class Recalls:
             if namespace is not None:
                 there = [row for row in rows if (row["namespace"], row["model"]) == (namespace, model)]
                 return there[0]["message"] if there else None
-            return rows[0]["message"] if taken_back(connection, [manifest], own, ()) else None
+            return rows[0]["message"] if taken_back(connection, [manifest], lambda: own, ()) else None
 
     def withheld(
         self,
@@ -100,27 +105,34 @@ class Recalls:
             # Mostly there is nothing of the kind, and this is asked for every span that is sent.
             if also is None and connection.execute("SELECT 1 FROM recall_rows LIMIT 1").fetchone() is None:
                 return set()
-            closed, publisher = _closed_logs(connection, readable()), own()
+            closed = _closed_logs(connection, readable())
 
             def refused(some: Collection[bytes]) -> set[bytes]:
-                back = taken_back(connection, some, publisher, closed)
+                back = taken_back(connection, some, own, closed)
                 return (back - set(kept()) if back else back) | (also(some) if also else set())
 
             return refused(identifiers) | lost_files(connection, identifiers, refused, hidden)
 
 
 def taken_back(
-    connection: Connection, manifests: Iterable[bytes], own: NamespaceId | None, closed: Collection[int]
+    connection: Connection,
+    manifests: Iterable[bytes],
+    own: Callable[[], NamespaceId | None],
+    closed: Collection[int],
 ) -> set[bytes]:
     """Return those of `manifests` that all who stand behind them took back.
 
-    own: as whom this home publishes. closed: numbers of logs that do not count.
+    own: says as whom this home publishes. closed: numbers of logs that do not count.
     """
     found: set[bytes] = set()
+    numbers = json.dumps(sorted(closed))
     for some in _portions(manifests):
-        marks = ", ".join(f"?{number}" for number in range(3, 3 + len(some)))
-        rows = connection.execute(_TAKEN_BACK.format(marks=marks), (json.dumps(sorted(closed)), own, *some))
-        found |= {row["manifest"] for row in rows}
+        marks = ", ".join("?" * len(some))
+        named = connection.execute(_NAMED.format(marks=marks), (*some, numbers)).fetchall()
+        if named:  # else as whom this home publishes is not looked up, which takes longer than the rest
+            marks = ", ".join(f"?{number}" for number in range(3, 3 + len(named)))
+            values = (numbers, own(), *(row["manifest"] for row in named))
+            found |= {row["manifest"] for row in connection.execute(_TAKEN_BACK.format(marks=marks), values)}
     return found
 
 
