@@ -162,10 +162,10 @@ async def finish(
     if shared:
         await on_disk(node.store.mirrors.release, [known])
         # The owner of this node gives it to all, whoever claims it.
-        await on_disk(node.store.private.share, [known, *(file.root for file in manifest.files)])
-        entry = await on_disk(_attest, node, repository, listing, known, tuple(names)[:NAMES_MAX])
-        if entry is not None:
-            node.note_news(entry.record.log, entry.record.index)
+        await on_disk(node.store.private.share, [known, *(entry.root for entry in entries.values())])
+        signed = await on_disk(_attest, node, repository, listing, known, tuple(names)[:NAMES_MAX])
+        if signed is not None:
+            node.note_news(signed.record.log, signed.record.index)
     return known
 
 
