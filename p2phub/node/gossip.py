@@ -31,7 +31,7 @@ from .calling import ban_peer, converse
 from .confirm import note_held, own_log
 from .disk import on_disk
 from .federationtalk import hear_state
-from .neighbours import contact_of, cost_network, slot_network
+from .neighbours import contact_of, slot_network
 from .news import Message, compose, take
 from .node import Node
 
@@ -360,7 +360,7 @@ async def _take_push(node: Node, sender: NodeId, push: Push, host: str) -> Reply
     # What is being verified already came twice.
     whole = tuple(each for each in push.whole if each.head.head not in neighbours.taking)
     neighbours.taking.update(each.head.head for each in whole)
-    may_begin = _may_begin_logs(node, sender, host)
+    may_begin = neighbours.limits.may_begin_log(sender, host)
     try:
         wanted = replace(push, whole=whole)
         taken = await on_disk(take, node.store, node.following, wanted, now=node.clock(), may_begin=may_begin)
@@ -369,8 +369,7 @@ async def _take_push(node: Node, sender: NodeId, push: Push, host: str) -> Reply
             neighbours.taking.discard(each.head.head)
     now = trio.current_time()
     if taken.new_logs:
-        neighbours.limits.new_logs.take(sender, taken.new_logs, now)
-        neighbours.limits.new_logs_of_network.take(cost_network(host), taken.new_logs, now)
+        neighbours.limits.count_new_logs(sender, host, taken.new_logs)
     for log_, mark in taken.known.items():
         neighbours.gossip.knows(sender, log_, mark)
     for log_, before in taken.news.items():
@@ -393,10 +392,3 @@ async def _take_push(node: Node, sender: NodeId, push: Push, host: str) -> Reply
         holds=taken.holds and len(whole) == len(push.whole),
         wanted=tuple(taken.wanted),
     )
-
-
-def _may_begin_logs(node: Node, sender: NodeId, host: str) -> bool:
-    """Say whether a sender may bring logs that were never heard of: anybody can make any number of keys."""
-    limits, now = node.neighbours.limits, trio.current_time()
-    network = cost_network(host)
-    return limits.new_logs.left(sender, now) >= 1 and limits.new_logs_of_network.left(network, now) >= 1

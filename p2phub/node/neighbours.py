@@ -21,6 +21,8 @@ TALKS_OF_NETWORK = Allowance(burst=600, rate=100.0)  # messages
 QUERIES_OF_NETWORK = Allowance(burst=2000, rate=200.0)  # of all kinds but for content, from public addresses
 NEW_LOGS_OF_NODE = Allowance(burst=100, rate=5.0)  # logs never heard of before
 NEW_LOGS_OF_NETWORK = Allowance(burst=300, rate=15.0)
+PRIVATE_NEWS_OF_NODE = Allowance(burst=6000, rate=100.0)  # entries, and one more for each message
+PRIVATE_NEWS_OF_NETWORK = Allowance(burst=20_000, rate=500.0)
 
 
 @dataclass
@@ -40,6 +42,28 @@ class Limits:
     queries: Tokens = field(default_factory=lambda: Tokens(QUERIES_OF_NETWORK))
     new_logs: Tokens = field(default_factory=lambda: Tokens(NEW_LOGS_OF_NODE))
     new_logs_of_network: Tokens = field(default_factory=lambda: Tokens(NEW_LOGS_OF_NETWORK))
+    private_news: Tokens = field(default_factory=lambda: Tokens(PRIVATE_NEWS_OF_NODE))
+    private_news_of_network: Tokens = field(default_factory=lambda: Tokens(PRIVATE_NEWS_OF_NETWORK))
+
+    def may_begin_log(self, node: NodeId, host: str) -> bool:
+        """Say whether a node at `host` may bring a log that was never heard of: anybody can make any number of keys."""
+        now = trio.current_time()
+        return self.new_logs.left(node, now) >= 1 and self.new_logs_of_network.left(cost_network(host), now) >= 1
+
+    def count_new_logs(self, node: NodeId, host: str, count: int) -> None:
+        """Count logs that a node at `host` brought and that were never heard of."""
+        now = trio.current_time()
+        self.new_logs.take(node, count, now)
+        self.new_logs_of_network.take(cost_network(host), count, now)
+
+    def wait_for_private_news_s(self, node: NodeId, host: str, cost: int) -> float:
+        """Count what a node tells of private logs; returns 0, or the seconds to wait if it tells too much.
+
+        cost: entries, and one more for the message.
+        """
+        now = trio.current_time()
+        wait_s = self.private_news_of_network.take(cost_network(host), cost, now)
+        return wait_s or self.private_news.take(node, cost, now)
 
     def wait_s(self, host: str) -> float:
         """Count a query from `host`; returns 0, or the seconds to wait if its network asks too much."""

@@ -29,7 +29,7 @@ from p2phub.store.arrivals import check_entries
 from .disk import on_disk
 from .introduce import introduce
 from .node import Node
-from .unasked import is_wanted, own_grantees
+from .unasked import has_room, is_wanted, own_grantees
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ async def pull_private(node: Node, client: PeerClient) -> list[LogId]:
 
 async def _take_log(node: Node, client: PeerClient, told: PrivateHead) -> bool:
     """Bring one log up to what the peer told; returns whether it came further."""
+    limits = node.neighbours.limits
     try:
         head = parse_head(told.head)
         state = await on_disk(node.store.logs.state, told.log, private=True)
@@ -78,6 +79,9 @@ async def _take_log(node: Node, client: PeerClient, told: PrivateHead) -> bool:
         open_private_head(told, identity)
         if await on_disk(node.following.refuses, told.namespace, told.log, head.size):
             return False
+        is_limited = state is None and not await on_disk(is_wanted, node, told.namespace)
+        if is_limited and not limits.may_begin_log(client.node, client.host):
+            return False
         while size < head.size:
             (entries,) = await client.private_records([LogRange(told.log, size, head.size - size)])
             if not entries:
@@ -86,9 +90,13 @@ async def _take_log(node: Node, client: PeerClient, told: PrivateHead) -> bool:
                 await on_disk(_check_whole, identity, told, size, entries, node.clock())
                 if not await on_disk(_wants, node, told.namespace, entries):
                     break
+            if not await on_disk(has_room, node, told.log, told.namespace, entries):
+                break
             taken = await on_disk(_keep, node, identity, told, size, entries)
             if not taken:
                 break
+            if is_limited and size == 0:
+                limits.count_new_logs(client.node, client.host, 1)
             size += taken
     except TooEarly as exc:
         log.info("%s has a private log that is left for later: %s", client, exc)
@@ -200,7 +208,8 @@ def take_news(node: Node, caller: Caller, news: PrivateNews, *, may_begin: bool)
         before = state.size if state else 0
         if bool(news.entries) and news.start <= before < head.size:
             is_for_us = state is not None or (may_begin and _wants(node, told.namespace, news.entries))
-            if is_for_us and not node.following.refuses(told.namespace, told.log, head.size):
+            is_taken = is_for_us and has_room(node, told.log, told.namespace, news.entries)
+            if is_taken and not node.following.refuses(told.namespace, told.log, head.size):
                 count = _keep(node, identity, told, news.start, news.entries)
     except (InvalidData, ForkedLog) as exc:
         log.warning("node %s told of a private log what is not right: %s", caller.node, exc)

@@ -22,7 +22,6 @@ from p2phub.store.private import PrivateLog
 from .calling import ban_peer, call_peer
 from .disk import on_disk
 from .introduce import introduce
-from .neighbours import cost_network
 from .node import Node
 from .privatelogs import nodes_told, note_caller, take_news
 
@@ -124,12 +123,10 @@ async def hear_private(node: Node, caller: Caller, news: PrivateNews, host: str,
     nursery: where that goes on. Raises InvalidData if something is wrong.
     """
     assert caller.node is not None
-    limits, now, network = node.neighbours.limits, trio.current_time(), cost_network(host)
-    may_begin = limits.new_logs.left(caller.node, now) >= 1 and limits.new_logs_of_network.left(network, now) >= 1
-    taken = await on_disk(take_news, node, caller, news, may_begin=may_begin)
+    limits = node.neighbours.limits
+    taken = await on_disk(take_news, node, caller, news, may_begin=limits.may_begin_log(caller.node, host))
     if taken.is_new:
-        limits.new_logs.take(caller.node, 1, now)
-        limits.new_logs_of_network.take(network, 1, now)
+        limits.count_new_logs(caller.node, host, 1)
     if taken.count:
         node.open_answers.note_change()
         nursery.start_soon(_tell_on, node, news.log.log, news.start, caller.node)

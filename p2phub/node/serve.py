@@ -326,7 +326,9 @@ class PeerDoor:
         news = decode(request.body, PrivateNews, size_max=LARGE_QUERY_SIZE_MAX)
         if request.caller.node is None:
             return _unproven("private logs are told of by a signed request")
-        # Its entries are checked only if the log is wanted, and cost what they cost in talk.
+        limits, cost = self._node.neighbours.limits, 1 + len(news.entries)
+        if wait_s := limits.wait_for_private_news_s(request.caller.node, request.host, cost):
+            return _busy(wait_s)
         if wait_s := self._charge(request, (news.identity,) if news.identity else ()):
             return _busy(wait_s)
         answer = await hear_private(self._node, request.caller, news, request.host, self._background)
