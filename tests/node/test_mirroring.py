@@ -25,6 +25,7 @@ from p2phub.core.errors import (
 from p2phub.core.gitobjects import blob_id
 from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import Origin
+from p2phub.core.private import Repository
 from p2phub.core.upstream import Foreign, Gated, NoSuchRevision
 from p2phub.node import inspect, mirroring
 from p2phub.node import upstream as upstream_module
@@ -40,6 +41,7 @@ from p2phub.protocol import rendezvous
 from p2phub.store.mirrors import Attestation, UpstreamContent
 from p2phub.testing.fakehub import LARGE_SIZE, FakeHub, is_api, is_file, is_tree, like_missing, paged
 from p2phub.testing.hostile import open_home, serving, wait_for
+from p2phub.testing.values import file_entry, identity
 from p2phub.testing.webserver import (
     Behaviour,
     Reply,
@@ -126,6 +128,19 @@ async def test_a_mirror_holds_what_the_hub_listed_and_is_vouched_for(hub, tmp_pa
         assert manifest.card is not None
         assert manifest.card.license == "MIT"
         assert not list((tmp_path / "store" / "upstream").glob("*"))
+
+
+async def test_what_a_node_mirrors_is_for_all_whoever_claimed_it_before(hub, tmp_path):
+    hub.publish("Org/parrot", FILES)
+    async with mirror_node(tmp_path, hub) as node:
+        create_identity(node)
+        root = file_entry("config.json", FILES["config.json"]).root
+        node.store.private.mark(Repository(identity("claimant").namespace, "claimed"), [root])
+        info = await mirroring.add(node, "hf://Org/parrot", None, ignore)
+        manifest = ManifestId.parse(info.manifest or "")
+
+        assert root in [file.root for file in node.store.manifests.get(manifest).files]
+        assert node.store.private.hidden([manifest, root], ()) == set()
 
 
 async def test_a_licence_that_the_policy_does_not_accept_is_not_mirrored(hub, tmp_path):
