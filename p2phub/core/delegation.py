@@ -63,7 +63,12 @@ def open_delegation(data: bytes, *, now: float) -> Delegation:
 
 def check_delegation(delegation: Delegation, identity: Identity) -> None:
     """Raise InvalidSignature unless the key of a delegation publishes for its namespace by `identity`."""
-    if not publishes(delegation, identity):
+    check_is_by(delegation, identity.publish_keys)
+
+
+def check_is_by(delegation: Delegation, keys: PublishKeys) -> None:
+    """Raise InvalidSignature unless a delegation is by one of `keys`."""
+    if not is_by(delegation, keys):
         raise InvalidSignature(f"a delegation for {delegation.namespace} is by a key that does not publish for it")
 
 

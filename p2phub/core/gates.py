@@ -20,7 +20,7 @@ from .choices import GateApproval, GatePer
 from .encoding import decode, encode
 from .envelope import Envelope, seal
 from .errors import InvalidData, InvalidSignature, TooEarly
-from .identity import Identity
+from .identity import PublishKeys
 from .ids import NamespaceId, NodeId
 from .manifest import Time
 from .records import SKEW_MAX_S
@@ -95,16 +95,16 @@ def read_receipt(data: bytes) -> Receipt:
     return decode(envelope.payload, Receipt, size_max=RECEIPT_SIZE_MAX)
 
 
-def open_receipt(data: bytes, identity: Identity, *, now: float) -> SignedReceipt:
-    """Return the receipt that `data` encodes, checked to be signed by a key with which `identity` publishes.
+def open_receipt(data: bytes, keys: PublishKeys, *, now: float) -> SignedReceipt:
+    """Return the receipt that `data` encodes, checked to be signed by one of `keys`, of the publisher whose it is.
 
     Raises InvalidData, InvalidSignature; TooEarly if it was signed in the future.
     """
     envelope = decode(data, Envelope, size_max=RECEIPT_SIZE_MAX)
     receipt = decode(envelope.payload, Receipt, size_max=RECEIPT_SIZE_MAX)
-    if receipt.namespace != identity.namespace:
+    if receipt.namespace != keys.namespace:
         raise InvalidData("the receipt is of another publisher")
-    for key in identity.current.publish.keys:
+    for key in keys.keys:
         try:
             envelope.check(key, PURPOSE)
         except InvalidSignature:
@@ -112,7 +112,7 @@ def open_receipt(data: bytes, identity: Identity, *, now: float) -> SignedReceip
         if receipt.time > now + SKEW_MAX_S:
             raise TooEarly("the receipt was signed in the future")
         return SignedReceipt(receipt, data)
-    raise InvalidSignature(f"the receipt is not signed by a key of {identity.namespace}")
+    raise InvalidSignature(f"the receipt is not signed by a key of {keys.namespace}")
 
 
 def check_fits(receipt: Receipt, gate: Gate) -> None:

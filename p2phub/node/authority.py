@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from p2phub.core.access import ANYBODY, Caller
-from p2phub.core.delegation import Delegation, check_delegation, is_by, open_delegation, publishes
+from p2phub.core.delegation import Delegation, check_is_by, is_by, open_delegation, publishes
 from p2phub.core.errors import HubError, InvalidData
 from p2phub.core.httpsig import SKEW_MAX_S, Ask, open_ask
 from p2phub.core.identity import Identity, PublishKeys, namespace_id, open_identity
@@ -101,6 +101,35 @@ class Authority:
             ttl=SESSION_TTL_S,
         )
 
+    def check(self, delegation: Delegation, shown: Identity) -> PublishKeys:
+        """Return the keys that count of the namespace of a delegation, `shown` being its identity.
+
+        Raises InvalidSignature unless it is by one of them.
+        """
+        keys = self.newest_keys(shown.publish_keys)
+        check_is_by(delegation, keys)
+        return keys
+
+    def newest_keys(self, shown: PublishKeys) -> PublishKeys:
+        """Return the keys of a namespace by the newest of its documents that was seen, be it the one that is shown.
+
+        They are kept if it matters here who the namespace is, or a key that was retired could be shown as good again.
+        May be asked from any thread but trio's.
+        """
+        namespace = shown.namespace
+        identity = self._store.logs.identity(namespace)
+        known = [identity.publish_keys if identity else None, self._store.publishing.get(namespace)]
+        seen = [keys for keys in (*known, self._sessions.newest(namespace), shown) if keys]
+        newest = max(seen, key=lambda keys: keys.version)
+        if newest not in known:
+            self._store.publishing.note(newest)
+        return newest
+
+    def remember(self, namespace: NamespaceId) -> None:
+        """Keep what sessions have shown of a namespace, now that it matters here."""
+        if (keys := self._sessions.newest(namespace)) is not None:
+            self._store.publishing.note(keys)
+
     def nodes_for(self, namespaces: Collection[NamespaceId]) -> list[NodeId]:
         """Return the nodes that showed that they act for one of `namespaces`. May be asked from any thread."""
         return self._sessions.nodes_for(namespaces, self._clock())
@@ -132,17 +161,18 @@ class Authority:
                 if identity is None or is_newer_needed:
                     unknown.add(delegation.namespace)
                     continue
-                check_delegation(delegation, identity)
+                keys = self.check(delegation, identity)
             except InvalidData as exc:
                 refused.append(str(exc)[:200])
             else:
-                acting[delegation.namespace] = Acting(delegation, identity.publish_keys)
+                acting[delegation.namespace] = Acting(delegation, keys)
         return acting, unknown, refused
 
     def _newest(self, namespace: NamespaceId, shown: IdentityChain | None) -> Identity | None:
         """Return the identity that counts: of one that is kept here the longer chain, else what was shown.
 
-        A stranger's is not kept: anybody can make namespaces. Raises InvalidData if what was shown is wrong.
+        A stranger's is not kept, but for his keys if he matters: anybody can make namespaces. Raises InvalidData if
+        what was shown is wrong.
         """
         # What is shown is checked first, or what is said of it would tell whether the namespace is known here.
         identity = open_identity(shown.documents) if shown is not None else None
@@ -155,8 +185,4 @@ class Authority:
 
     def _good_of(self, acting: tuple[Acting, ...]) -> tuple[Acting, ...]:
         """Return the delegations whose keys publish as yet."""
-        return tuple(each for each in acting if self._is_good(each.delegation, each.keys))
-
-    def _is_good(self, delegation: Delegation, shown: PublishKeys) -> bool:
-        known = self._store.logs.identity(delegation.namespace)
-        return is_by(delegation, known.publish_keys if known and known.current.version >= shown.version else shown)
+        return tuple(each for each in acting if is_by(each.delegation, self.newest_keys(each.keys)))

@@ -262,7 +262,8 @@ def _read_file(node: Node, gate: Gate, path: Path) -> tuple[SignedReceipt, Ident
     receipt = read_receipt(query.receipts[0])
     check_fits(receipt, gate)
     identity = newest_identity(node, receipt.namespace, identities_in(query))
-    return open_receipt(query.receipts[0], identity, now=node.clock()), identity
+    keys = node.authority.newest_keys(identity.publish_keys)
+    return open_receipt(query.receipts[0], keys, now=node.clock()), identity
 
 
 def _info(node: Node, gate: Gate) -> GateInfo:

@@ -33,6 +33,8 @@ async def grant(node: Node, name: str, who: str, days: int | None, tell: Tell = 
     if grantee.kind == "namespace" and grantee.id == repository.namespace:
         raise InvalidName("you may read your own repositories anyway")
     entry = await on_disk(append_grant, node, repository, grantee, days)
+    if grantee.kind == "namespace":
+        await on_disk(node.authority.remember, NamespaceId(grantee.id))
     told = await announce(node, entry)
     return await on_disk(_info, node, repository, told)
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from p2phub.core.access import Caller
 from p2phub.core.checkpoint import parse_head
-from p2phub.core.delegation import check_delegation, open_delegation, publishes
+from p2phub.core.delegation import open_delegation, publishes
 from p2phub.core.errors import ForkedLog, HubError, InvalidData, PeerViolation, TooEarly
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NamespaceId, NodeId
@@ -168,7 +168,7 @@ async def _note_acts(node: Node, client: PeerClient, acts: Iterable[bytes]) -> N
                 if newer is not None and (identity is None or newer.continues(identity)):
                     identity = newer
             if identity is not None and identity.namespace == delegation.namespace:
-                check_delegation(delegation, identity)
+                await on_disk(node.authority.check, delegation, identity)
                 until = min(float(delegation.expires), node.clock() + ACTING_S)
                 node.acting.note(client.node, {delegation.namespace: until})
         except InvalidData as exc:

@@ -218,8 +218,10 @@ def _take(node: Node, caller: Caller, data: bytes, chains: dict[NamespaceId, Ide
         raise InvalidData("no gate that is known here asks for this")
     check_fits(receipt, gate)
     identity = newest_identity(node, receipt.namespace, chains, caller)
-    signed = open_receipt(data, identity, now=node.clock())
+    keys = node.authority.newest_keys(identity.publish_keys)
+    signed = open_receipt(data, keys, now=node.clock())
     node.store.gates.keep(signed, caller.node)
+    node.store.publishing.note(keys)
     kept = node.store.gates.receipt(signed.hash)
     assert kept
     return node.access.gates.state(gate, kept)

@@ -19,7 +19,7 @@ from p2phub.core.ids import NamespaceId, NodeId
 SESSIONS_MAX = 4096  # nodes remembered; spec/authority.md §3
 SESSION_TTL_S = 24 * 3600  # seconds; spec/authority.md §3
 MEMORY_MAX = 32 * 2**20  # bytes of all together, about; spec/authority.md §3
-SESSION_SIZE, ACTING_SIZE, KEY_SIZE = 512, 1024, 64  # bytes that each takes, about
+SESSION_SIZE, ACTING_SIZE, KEY_SIZE = 1024, 2048, 128  # bytes that each takes, about
 
 
 class Acting(Struct, frozen=True):
@@ -59,6 +59,8 @@ class Sessions:
         self._by_node: dict[NodeId, Session] = {}  # the least lately used first
         self._of_network: Counter[str] = Counter()  # bytes
         self._size = 0  # bytes of all
+        # The newest that a session was begun by, as long as any acts for the namespace, and how many do.
+        self._newest: dict[NamespaceId, tuple[PublishKeys, int]] = {}
 
     def open(
         self, node: NodeId, identifier: bytes, acting: tuple[Acting, ...], now: float, *, network: str = ""
@@ -68,7 +70,7 @@ class Sessions:
         identifier: of a new session. The old one goes on if the node shows the same again: it
         may be several processes, none of which is to end what another began.
         """
-        before = self._take(node)
+        before = self._by_node.get(node)
         if before is not None and before.until > now and before.acting == acting and before.id:
             identifier = before.id
         session = Session(identifier, now + SESSION_TTL_S, now, acting, network)
@@ -80,10 +82,13 @@ class Sessions:
 
     def find(self, node: NodeId, now: float) -> Session | None:
         """Return the session of `node`, None if there is none."""
-        session = self._take(node)
-        if session is None or session.until <= now:
+        session = self._by_node.pop(node, None)
+        if session is None:
             return None
-        self._put(node, session)
+        self._by_node[node] = session
+        if session.until <= now:
+            self._take(node)
+            return None
         return session
 
     def check(self, node: NodeId, session: Session, left: tuple[Acting, ...], now: float) -> Session | None:
@@ -92,7 +97,6 @@ class Sessions:
         if self._by_node.get(node) is session:
             # With less under an id that nobody names: so the node learns of it, and shows what it has now.
             identifier = session.id if len(left) == len(session.acting) else b""
-            self._take(node)
             self._put(node, Session(identifier, session.until, now, left, session.network))
         return self.find(node, now)
 
@@ -101,19 +105,40 @@ class Sessions:
         wanted = frozenset(namespaces)
         return [node for node, session in list(self._by_node.items()) if session.namespaces(now) & wanted]
 
+    def newest(self, namespace: NamespaceId) -> PublishKeys | None:
+        """Return the newest keys of a namespace that any session was begun by. May be asked from any thread."""
+        found = self._newest.get(namespace)
+        return found[0] if found else None
+
     def __len__(self) -> int:
         return len(self._by_node)
 
     def _put(self, node: NodeId, session: Session) -> None:
+        """Remember a session instead of the one that the node had."""
+        before = self._by_node.pop(node, None)
         self._by_node[node] = session
-        self._of_network[session.network] += session.size
-        self._size += session.size
+        # The new one first: what was newest stays known as long as anybody acts for the namespace.
+        self._count(session)
+        if before is not None:
+            self._discount(before)
 
-    def _take(self, node: NodeId) -> Session | None:
-        session = self._by_node.pop(node, None)
-        if session is not None:
-            self._size -= session.size
-            self._of_network[session.network] -= session.size
-            if not self._of_network[session.network]:
-                del self._of_network[session.network]
-        return session
+    def _take(self, node: NodeId) -> None:
+        self._discount(self._by_node.pop(node))
+
+    def _count(self, session: Session) -> None:
+        self._size += session.size
+        self._of_network[session.network] += session.size
+        for each in session.acting:
+            keys, count = self._newest.get(each.keys.namespace, (each.keys, 0))
+            newest = each.keys if each.keys.version > keys.version else keys
+            self._newest[each.keys.namespace] = newest, count + 1
+
+    def _discount(self, session: Session) -> None:
+        self._size -= session.size
+        self._of_network[session.network] -= session.size
+        if not self._of_network[session.network]:
+            del self._of_network[session.network]
+        for each in session.acting:
+            keys, count = self._newest.pop(each.keys.namespace)
+            if count > 1:
+                self._newest[each.keys.namespace] = keys, count - 1

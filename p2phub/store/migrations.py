@@ -874,4 +874,12 @@ MIGRATIONS = (
     """
     CREATE INDEX upstream_commits_by_manifest ON upstream_commits (manifest) WHERE manifest IS NOT NULL;
     """,
+    """
+    CREATE TABLE publisher_keys (      -- of publishers whose identities are not here, but who matter
+        namespace  BLOB PRIMARY KEY,
+        version    INTEGER NOT NULL,   -- of the newest identity document that was seen
+        keys       BLOB NOT NULL       -- with which they publish by it, 32 bytes each
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX receipts_by_namespace ON receipts (namespace);
+    """,
 )

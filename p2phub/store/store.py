@@ -31,6 +31,7 @@ from .peers import Peers
 from .pledges import Pledges
 from .policyuse import PolicyUse
 from .private import Private
+from .publishing import Publishing
 from .rates import Rates
 from .recalls import Recalls
 from .scans import Scans
@@ -84,6 +85,7 @@ class Store:
         self.recalls = Recalls(self.database)
         self.assessments = Assessments(self.database)
         self.gates = Gates(self.database)
+        self.publishing = Publishing(self.database)
         self.uploads = Uploads(layout.uploads)
         self.parts = Parts(layout.upstream)
         self.bindings = Bindings(self.database)

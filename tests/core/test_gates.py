@@ -28,7 +28,7 @@ def gate(per: gates.GatePer = "institution") -> Gate:
 def test_a_receipt_says_who_accepted_what() -> None:
     signed = sign_receipt(gate(), BOB.namespace, NODE, values.key("bob"), now=NOW)
 
-    assert open_receipt(signed.data, BOB, now=NOW) == signed
+    assert open_receipt(signed.data, BOB.publish_keys, now=NOW) == signed
     check_fits(signed.receipt, gate())
     assert is_of(signed.receipt, Caller(OTHER, frozenset({BOB.namespace})))
     assert len(signed.data) <= gates.RECEIPT_SIZE_MAX
@@ -56,11 +56,11 @@ def test_forged_receipts_are_refused() -> None:
 
     for data in (by_another.data, for_another, good.data[:-1] + bytes([good.data[-1] ^ 1])):
         with pytest.raises(InvalidSignature):
-            open_receipt(data, BOB, now=NOW)
+            open_receipt(data, BOB.publish_keys, now=NOW)
     with pytest.raises(InvalidData):
-        open_receipt(good.data, ALICE, now=NOW)
+        open_receipt(good.data, ALICE.publish_keys, now=NOW)
     with pytest.raises(TooEarly):
-        open_receipt(good.data, BOB, now=NOW - 601)
+        open_receipt(good.data, BOB.publish_keys, now=NOW - 601)
     with pytest.raises(InvalidData):
         read_receipt(good.data + b"\0")
 
@@ -83,7 +83,7 @@ def test_a_receipt_for_another_gate_or_text_or_kind_does_not_fit() -> None:
 def test_the_receipt_of_the_vectors_is_good() -> None:
     cases = json.loads((Path(__file__).parents[2] / "spec/vectors/messages.json").read_text())["messages"]
     case = next(case for case in cases if case["type"] == "ReceiptsQuery")
-    signed = open_receipt(bytes.fromhex(case["value"]["receipts"][0]), values.identity("other"), now=NOW)
+    signed = open_receipt(bytes.fromhex(case["value"]["receipts"][0]), values.identity("other").publish_keys, now=NOW)
 
     assert signed.receipt.node == NODE
     assert signed.receipt.licence == gates.licence_hash("Be kind.\n")

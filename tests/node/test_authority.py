@@ -103,7 +103,7 @@ async def test_of_a_long_identity_a_session_keeps_the_keys_alone(tmp_path: Path)
     async with watched(tmp_path / "server") as server, publisher_home(tmp_path / "asker") as (asker, namespace):
         key = own_publisher(asker)[1]
         identity = own_identity(asker)
-        for _ in range(20):
+        for _ in range(60):
             document = sign_document(next_document(identity, created=int(asker.clock())), [key])
             identity = open_identity([*identity.chain, document])
         shown = SessionQuery(tuple(delegations_of(asker)), (IdentityChain(identity.chain),))

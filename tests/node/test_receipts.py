@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
-from authoritykit import Watched, publisher_home, watched
+from authoritykit import Watched, publisher_home, rotated, watched
 
 from p2phub.core.encoding import encode
 from p2phub.core.envelope import seal
@@ -127,6 +127,23 @@ async def test_what_is_wrong_with_a_receipt_is_said_and_nothing_is_kept(
         assert here.server.node.store.gates.receipts(here.gate) == []
         assert not await here.is_given()
         assert await here.show(good.data, chain=False) == ("who signed the receipt is not known here",)
+
+
+async def test_a_receipt_by_a_key_that_was_retired_is_refused_though_the_older_identity_is_shown(
+    copy_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    async with scene(copy_of("server"), tmp_path / "asker") as here:
+        await gates.set_gate(here.server.node, "parrot", "Parrot-1.0", "Be kind.", "person", "automatic")
+        gate = here.server.node.store.gates.of_repository(own_identity(here.server.node).namespace, "parrot")
+        receipt = here.receipt(gate=gate).data
+        await introduce(here.asker, here.client)
+        assert await here.show(receipt) == ("good",)
+
+        newer = IdentityChain(rotated(here.asker).chain)
+        for chains in ((newer,), (IdentityChain(own_identity(here.asker).chain),)):
+            answer = await here.client.show_receipts(ReceiptsQuery((receipt,), chains))
+            assert answer
+            assert "is not signed by a key of" in answer.states[0]
 
 
 async def test_one_node_fills_no_store_with_receipts(copy_of: Callable[[str], Path], tmp_path: Path) -> None:

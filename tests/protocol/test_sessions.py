@@ -83,7 +83,7 @@ def test_a_network_that_comes_with_ever_more_keys_ends_no_session_of_others() ->
 
 
 def test_what_sessions_keep_is_bounded_in_bytes_and_who_fills_it_pays() -> None:
-    sessions = Sessions(memory_max=10_000)
+    sessions = Sessions(memory_max=20_000)
     sessions.open(NODES[0], b"id", (acting("a"),), NOW, network="a")
     for node in NODES[1:]:
         sessions.open(node, b"id", tuple(acting(f"b {number}") for number in range(3)), NOW, network="greedy")
