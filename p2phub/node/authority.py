@@ -33,6 +33,7 @@ from p2phub.store.store import Store
 from .disk import on_disk
 from .neighbours import cost_network
 
+AHEAD_MAX = 4096  # nodes with clocks ahead of ours, before it is looked which of them still are
 CHECK_S = 2.0  # seconds for which the keys of a namespace are taken to be what they were
 
 
@@ -53,6 +54,9 @@ class Authority:
         self._clock = clock
         self._nonces = Nonces()
         self._began = int(clock())  # whole seconds, as requests have them
+        # Up to which time requests came before, of nodes whose clocks are ahead.
+        self._before = store.ahead.after(self._began)
+        self._ahead: dict[NodeId, int] = {}  # the same of those that came since, as far as it is on disk
         self._sessions = Sessions()
 
     async def identify(self, request: Request) -> Request:
@@ -67,12 +71,14 @@ class Authority:
             if signed is None:
                 return request
             # Which requests came before, it does not know: one of them could come again.
-            if signed.created < self._began:
+            if signed.created < self._began or signed.created <= self._before.get(signed.node, 0):
                 raise InvalidData("the request was signed before this node was started: sign it again")
             until, network = signed.expires + SKEW_MAX_S, cost_network(request.host)
             self._nonces.note(signed.node, signed.nonce, until, now, network=network)
         except InvalidData as exc:
             raise Unproven(str(exc)) from exc
+        if signed.created > max(now, self._ahead.get(signed.node, 0)):
+            await self._note_ahead(signed.node, signed.created, int(now))
         session = await self._session(signed.node, now)
         named = request.headers.get(SESSION_FIELD)
         if named is not None and (session is None or named != session.id.hex()):
@@ -133,6 +139,13 @@ class Authority:
     def nodes_for(self, namespaces: Collection[NamespaceId]) -> list[NodeId]:
         """Return the nodes that showed that they act for one of `namespaces`. May be asked from any thread."""
         return self._sessions.nodes_for(namespaces, self._clock())
+
+    async def _note_ahead(self, node: NodeId, created: int, now: int) -> None:
+        """Keep that a request bore a later time than `now`, before it is answered: so it is known after a restart."""
+        await on_disk(self._store.ahead.note, node, created, now)
+        if len(self._ahead) >= AHEAD_MAX:
+            self._ahead = {each: until for each, until in self._ahead.items() if until > now}
+        self._ahead[node] = created
 
     async def _session(self, node: NodeId, now: float) -> Session | None:
         """Return what `node` has shown, as far as it is good."""

@@ -882,4 +882,11 @@ MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX receipts_by_namespace ON receipts (namespace);
     """,
+    """
+    CREATE TABLE signed_ahead (        -- nodes that signed requests by a clock ahead of ours
+        node       BLOB PRIMARY KEY,
+        created    INTEGER NOT NULL    -- the latest time that one bore, seconds since 1970
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX signed_ahead_by_time ON signed_ahead (created);
+    """,
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from p2phub.core.ids import LogId
 
+from .ahead import Ahead
 from .assessments import Assessments
 from .bindings import Bindings
 from .blobs import Blobs
@@ -85,6 +86,7 @@ class Store:
         self.recalls = Recalls(self.database)
         self.assessments = Assessments(self.database)
         self.gates = Gates(self.database)
+        self.ahead = Ahead(self.database)
         self.publishing = Publishing(self.database)
         self.uploads = Uploads(layout.uploads)
         self.parts = Parts(layout.upstream)

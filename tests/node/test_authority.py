@@ -15,6 +15,7 @@ from p2phub.core.checkpoint import sign_head
 from p2phub.core.delegation import open_delegation, sign_delegation
 from p2phub.core.encoding import encode
 from p2phub.core.errors import HubError, PeerBusy, PeerError, PeerUnreachable, StoreError
+from p2phub.core.httpsig import NONCE_SIZE, Ask, sign_ask
 from p2phub.core.identity import next_document, open_identity, sign_document
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.core.private import PrivateHead
@@ -26,6 +27,7 @@ from p2phub.net.tls import client_context
 from p2phub.node import authority as module
 from p2phub.node import introduce as introducing
 from p2phub.node import neighbours
+from p2phub.node.authority import Authority, Unproven
 from p2phub.node.identity import own_identity, own_publisher
 from p2phub.node.introduce import delegate, delegations_of, introduce
 from p2phub.node.node import Node
@@ -276,6 +278,33 @@ async def test_a_request_that_was_seen_before_a_restart_is_refused(tmp_path: Pat
             again = await send(server, headers, QUERY)
 
     assert (again.status, b"before this node was started" in again.body) == (401, True)
+
+
+async def test_a_request_from_a_clock_ahead_is_good_once_also_over_a_restart(tmp_path: Path) -> None:
+    def ask(name: str, created: float) -> Request:
+        signed = sign_ask(
+            Ask("POST", "/v1/have", "", QUERY),
+            values.key(name),
+            node.id,
+            created=int(created),
+            lifetime_s=30,
+            nonce=values.key(f"{name} {created}").public_key[:NONCE_SIZE],
+        )
+        return Request("POST", "/v1/have", {}, QUERY, "192.0.2.1", headers=signed)
+
+    async with open_home(tmp_path / "server") as node:
+        began = node.clock()
+        before = Authority(node.id, node.store, lambda: began)
+        for later in (20, 50, 40):
+            await before.identify(ask("ahead", began + later))
+        await before.identify(ask("right", began))
+
+        after = Authority(node.id, node.store, lambda: began + 10)
+        for seen in (ask("ahead", began + 20), ask("ahead", began + 50), ask("ahead", began + 45), ask("right", began)):
+            with pytest.raises(Unproven, match="before this node was started"):
+                await after.identify(seen)
+        for new in (ask("ahead", began + 51), ask("right", began + 10), ask("another", began + 20)):
+            assert (await after.identify(new)).caller.node is not None
 
 
 async def test_a_node_that_cannot_say_who_asks_says_so(tmp_path: Path, looking_always: None) -> None:
