@@ -11,17 +11,19 @@ from authoritykit import publisher_home, rotated
 from test_private_repositories import publish_secret
 
 from p2phub.core.access import Caller
-from p2phub.core.delegation import sign_delegation
+from p2phub.core.delegation import open_delegation, sign_delegation
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import NodeId
 from p2phub.core.signing import SigningKey
 from p2phub.node import authority as module
 from p2phub.node import granting
+from p2phub.node.calling import call_peer
 from p2phub.node.identity import own_identity, own_publisher
 from p2phub.node.node import Node
+from p2phub.node.privatelogs import pull_private
 from p2phub.protocol.messages import IdentityChain, SessionAnswer, SessionQuery
 from p2phub.testing import values
-from p2phub.testing.hostile import open_home
+from p2phub.testing.hostile import open_home, serving
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -96,3 +98,26 @@ async def test_what_a_friend_had_shown_counts_when_he_is_let_in_later(tmp_path: 
         await granting.grant(node, "secret", str(friend.after.namespace), None)
     async with open_home(tmp_path / "node") as node:
         assert (await friend.is_robbed(node)).namespaces == ()
+
+
+@pytest.mark.parametrize("has_shown", [True, False])
+async def test_whom_one_asks_proves_no_more_by_a_retired_key(tmp_path: Path, friend: Friend, has_shown: bool) -> None:
+    """Who is called and says for whom he acts is told of what is private."""
+    async with (
+        publisher_home(tmp_path / "node") as (node, _),
+        open_home(tmp_path / "thief") as thief,
+        serving(thief) as address,
+    ):
+        await publish_secret(node, tmp_path)
+        await granting.grant(node, "secret", str(friend.after.namespace), None)
+        if has_shown:
+            await friend.shows(node)
+        data = sign_delegation(friend.before.namespace, thief.id, friend.stolen, now=int(node.clock()), ttl_s=9999)
+        thief.store.logs.add_identity(friend.before)
+        thief.store.delegations.keep(open_delegation(data, now=node.clock()), data)
+        node.store.peers.add(address)
+
+        async with call_peer(node, node.store.peers.all()[0]) as client:
+            await pull_private(node, client)
+        acts_for = node.acting.caller(thief.id, node.clock()).namespaces
+        assert (friend.before.namespace in acts_for) is not has_shown
