@@ -18,6 +18,7 @@ from pathlib import Path
 from p2phub.core.errors import StoreError
 from p2phub.core.ids import ContentId
 from p2phub.store.disk import disk_errors
+from p2phub.store.ownfiles import OwnFiles
 
 from .disk import on_disk
 from .events import Tell
@@ -31,9 +32,11 @@ OLLAMA_MANIFEST_MAX = 1024 * 1024  # bytes
 async def adopt(node: Node, folder: Path, tell: Tell) -> Adopted:
     """Register the files in `folder` in place; returns what repositories that are known here they belong to.
 
-    Raises StoreError if there is no folder, or a file cannot be read or changes meanwhile.
+    Raises StoreError if there is no folder, or a file cannot be read or changes meanwhile; InvalidData if a file is one
+    of this home or its store.
     """
-    shape, sources = await on_disk(_find, folder)
+    own = await on_disk(OwnFiles, node.store.layout)
+    shape, sources = await on_disk(_find, folder, own)
     entries, _ = await ingest_sources(node, sources, tell, in_place=True, profile=None, kind="model")
     await on_disk(node.store.blobs.sync)
     roots = {entry.root for entry in entries}
@@ -41,22 +44,23 @@ async def adopt(node: Node, folder: Path, tell: Tell) -> Adopted:
     return Adopted(str(folder), shape, len(entries), sum(entry.size for entry in entries), wanted)
 
 
-def _find(folder: Path) -> tuple[str, list[SourceFile]]:
+def _find(folder: Path, own: OwnFiles) -> tuple[str, list[SourceFile]]:
     """Return what kind of folder it is, and its files; each file once, under a name that tells how it is cut."""
     with disk_errors(folder):
         if not folder.is_dir():
             raise StoreError(f"{folder} is no folder", path=str(folder))
         repositories = [path for path in _repositories(folder) if (path / "snapshots").is_dir()]
         if repositories:
-            shape, found = "hub-cache", [pair for path in repositories for pair in _walk(path / "snapshots")]
+            shape, found = "hub-cache", [pair for path in repositories for pair in _walk(path / "snapshots", own)]
         elif (ollama := _ollama_root(folder)) is not None:
-            shape, found = "ollama", list(_ollama_files(ollama))
+            shape, found = "ollama", list(_ollama_files(ollama, own))
         else:
-            shape, found = "folder", list(_walk(folder))
+            shape, found = "folder", list(_walk(folder, own))
     sources: dict[Path, SourceFile] = {}
     for name, location in found:
         with disk_errors(location):
             real = Path(os.path.realpath(location))
+            own.refuse(location)
             if real.is_file() and real not in sources:
                 sources[real] = SourceFile(f"{len(sources)}/{name}", real, real.stat().st_size)
     if not sources:
@@ -70,8 +74,9 @@ def _repositories(folder: Path) -> list[Path]:
     return [folder, *(path for parent in inside if parent.is_dir() for path in sorted(parent.glob("*--*--*")))]
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
+def _walk(folder: Path, own: OwnFiles) -> Iterator[tuple[str, Path]]:
     for parent, folders, names in os.walk(folder):
+        own.refuse(parent)
         folders[:] = sorted(name for name in folders if name not in (".git", ".cache", "__pycache__"))
         for name in sorted(names):
             # Files that are still being downloaded, and what locks them.
@@ -86,11 +91,12 @@ def _ollama_root(folder: Path) -> Path | None:
     return None
 
 
-def _ollama_files(root: Path) -> Iterator[tuple[str, Path]]:
+def _ollama_files(root: Path, own: OwnFiles) -> Iterator[tuple[str, Path]]:
     """Give the files that an Ollama store's manifests name."""
     for path in sorted((root / "manifests").rglob("*")):
         if not path.is_file() or path.stat().st_size > OLLAMA_MANIFEST_MAX:
             continue
+        own.refuse(path)
         try:
             manifest = json.loads(path.read_bytes())
             layers = [manifest["config"], *manifest["layers"]]

@@ -22,6 +22,7 @@ from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX, ReceiptsQuery
 from p2phub.store.disk import disk_errors, write_file
 from p2phub.store.gates import KeptReceipt
 from p2phub.store.logs import MakeRecord
+from p2phub.store.ownfiles import OwnFiles
 
 from .disk import on_disk
 from .events import Tell
@@ -252,6 +253,7 @@ def _take_given(node: Node, gate: Gate, path: Path) -> None:
 
 
 def _read_file(node: Node, gate: Gate, path: Path) -> tuple[SignedReceipt, Identity]:
+    OwnFiles(node.store.layout).refuse(path)
     with disk_errors(path):
         text = path.read_bytes()
     try:

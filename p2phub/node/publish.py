@@ -30,6 +30,7 @@ from p2phub.core.records import Entry, Publish, Record, Score, Summary, VariantS
 from p2phub.store.blobs import Ingested
 from p2phub.store.disk import disk_errors
 from p2phub.store.ingest import Progress as Advance
+from p2phub.store.ownfiles import OwnFiles
 
 from .catchup import ready_to_publish
 from .disk import from_thread, on_disk
@@ -103,7 +104,8 @@ async def publish(
         seal = await choose_sealing(node, identity, model, branch, tell, sealed=sealed, sealed_for=sealed_for)
     if seal and (in_place or origin_urls):
         raise InvalidName("what is sealed is another file than lies in the folder or at an origin")
-    sources = await on_disk(find_files, folder, from_thread(tell))
+    own = await on_disk(OwnFiles, node.store.layout)
+    sources = await on_disk(find_files, folder, own, from_thread(tell))
     place = node, identity.namespace, model, branch, kind, sources
     if seal:
         manifest, written = await seal_sources(*place, seal.key, tell, profile=profile)
@@ -158,17 +160,18 @@ def keep_manifest(node: Node, manifest: Manifest, only_in: Repository | None) ->
     return revision
 
 
-def find_files(folder: Path, tell: Tell) -> list[SourceFile]:
+def find_files(folder: Path, own: OwnFiles, tell: Tell) -> list[SourceFile]:
     """Return the files to publish of `folder`, sorted by their path in the repository.
 
     Links to files are followed, links to folders are not. Raises StoreError if there is
-    no folder or nothing in it, InvalidData if a path cannot be published.
+    no folder or nothing in it, InvalidData if a path cannot be published or one of the `own` files is among them.
     """
     with disk_errors(folder):
         if not folder.is_dir():
             raise StoreError(f"{folder} is no folder", path=str(folder))
         found = []
         for parent, folders, names in os.walk(folder, onerror=_raise):
+            own.refuse(parent)
             folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
             for name in folders:
                 if (Path(parent) / name).is_symlink():
@@ -184,6 +187,7 @@ def find_files(folder: Path, tell: Tell) -> list[SourceFile]:
                 if not stat.S_ISREG(status.st_mode):
                     tell(Notice(f"{location} is no regular file and is left out"))
                     continue
+                own.refuse(location)
                 path = location.relative_to(folder).as_posix()
                 found.append(SourceFile(path, location.resolve(), status.st_size))
     if not found:

@@ -13,9 +13,10 @@ from p2phub.core.ids import ContentId
 from p2phub.core.jsonform import to_plain
 from p2phub.core.picklenames import Scan, looks_pickled
 from p2phub.core.rules import Consent, File, Rules, judge, judge_content, judge_name, judge_pickle
+from p2phub.store.ownfiles import OwnFiles
 
-from .disk import on_disk
-from .events import Tell
+from .disk import from_thread, on_disk
+from .events import Notice, Tell
 from .node import Node
 from .opening import open_sealed
 from .resolve import load_manifest, resolve
@@ -40,7 +41,9 @@ async def check_reference(node: Node, reference: str, consent: Consent, tell: Te
     """Return what the policy says of a repository, of a single file in the store, or (an absolute path) of a disk's."""
     rules = await on_disk(node.rules.current)
     if reference.startswith("/"):
-        return PolicyCheck(reference, None, await on_disk(_of_path, rules, Path(reference), consent))
+        own = await on_disk(OwnFiles, node.store.layout)
+        found = await on_disk(_of_path, rules, Path(reference), consent, own, from_thread(tell))
+        return PolicyCheck(reference, None, found)
     target = await resolve(node, reference, tell, refresh=True)
     if target.manifest is None:
         assert target.file is not None
@@ -82,13 +85,21 @@ def _of_single(node: Node, rules: Rules, root: ContentId, consent: Consent) -> l
     return _of_held(node, rules, (File(str(root), root),), consent)
 
 
-def _of_path(rules: Rules, path: Path, consent: Consent) -> list[Finding]:
-    """Return what the policy says of files on disk, that may have come from anywhere."""
+def _of_path(rules: Rules, path: Path, consent: Consent, own: OwnFiles, tell: Tell) -> list[Finding]:
+    """Return what the policy says of files on disk, that may have come from anywhere; `own` ones are left out."""
     from p2phub.core.pickles import scan
 
     if not path.exists():
         raise NotFound(f"there is no {path}")
-    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    if path.is_dir():
+        files = sorted(each for each in path.rglob("*") if each.is_file())
+        others = [each for each in files if not own.has(each)]
+        if len(others) < len(files):
+            tell(Notice(f"{len(files) - len(others)} files of p2phub itself in {path} are left out"))
+        files = others
+    else:
+        own.refuse(path)
+        files = [path]
     found: list[Finding] = []
     for each in files[:FILES_MAX]:
         name = str(each.relative_to(path)) if path.is_dir() else each.name

@@ -19,6 +19,7 @@ from p2phub.core.errors import InvalidData, InvalidName, NotFound, StoreError
 from p2phub.core.manifest import Manifest
 from p2phub.core.oms import Resource, Statement
 from p2phub.store.disk import disk_errors
+from p2phub.store.ownfiles import OwnFiles
 
 from .disk import from_thread, on_disk
 from .events import Progress, Tell
@@ -75,16 +76,17 @@ async def check(
     Exactly one of key (a public key as PEM), publisher (whose companion key signed) and certificates (of those who
     are trusted to vouch, PEM) says by whom it must be. Raises InvalidSignature, InvalidData, NotFound, StoreError.
     """
-    signed = oms.read_bundle(await on_disk(_read, bundle))
+    own = await on_disk(OwnFiles, node.store.layout)
+    signed = oms.read_bundle(await on_disk(_read, bundle, own))
     if certificates is not None:
-        statement, signer = oms.check_certified(signed, await on_disk(_read, certificates), now=_now(node))
+        statement, signer = oms.check_certified(signed, await on_disk(_read, certificates, own), now=_now(node))
     elif publisher is not None:
         statement, signer = oms.check_signed(signed, await _key_of(node, publisher, tell)), publisher
     elif key is not None:
-        statement, signer = oms.check_signed(signed, oms.read_key(await on_disk(_read, key))), str(key)
+        statement, signer = oms.check_signed(signed, oms.read_key(await on_disk(_read, key, own))), str(key)
     else:
         raise InvalidName("who must have signed? Give a key, a publisher, or certificates")
-    return await on_disk(_compare, folder, bundle, statement, signer, from_thread(tell))
+    return await on_disk(_compare, folder, bundle, statement, signer, own, from_thread(tell))
 
 
 async def bill(node: Node, reference: str, form: BillForm, tell: Tell) -> BillOfMaterials:
@@ -134,7 +136,8 @@ def _now(node: Node) -> datetime:
     return datetime.fromtimestamp(node.clock(), UTC)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, own: OwnFiles) -> bytes:
+    own.refuse(path)
     with disk_errors(path), open(path, "rb") as file:
         data = file.read(oms.BUNDLE_SIZE_MAX + 1)
     if len(data) > oms.BUNDLE_SIZE_MAX:
@@ -142,12 +145,14 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _compare(folder: Path, bundle: Path, statement: Statement, signer: str, tell: Tell) -> SignatureCheck:
+def _compare(
+    folder: Path, bundle: Path, statement: Statement, signer: str, own: OwnFiles, tell: Tell
+) -> SignatureCheck:
     signed: dict[str, list[Resource]] = {}
     for resource in statement.resources:
         signed.setdefault(resource.path, []).append(resource)
     ignored = {*NOT_COUNTED, *statement.ignored}
-    found = {path: size for path, size in _walk(folder, bundle) if not _is_under(path, ignored)}
+    found = {path: size for path, size in _walk(folder, bundle, own) if not _is_under(path, ignored)}
     total, done = sum(size for path, size in found.items() if path in signed), 0
     wrong = []
     for path, size in found.items():
@@ -167,9 +172,9 @@ def _compare(folder: Path, bundle: Path, statement: Statement, signer: str, tell
     )
 
 
-def _walk(folder: Path, bundle: Path) -> Iterator[tuple[str, int]]:
-    """Yield path and size of each file below `folder`, but for the bundle itself."""
-    own = os.path.realpath(bundle)
+def _walk(folder: Path, bundle: Path, own: OwnFiles) -> Iterator[tuple[str, int]]:
+    """Yield path and size of each file below `folder`, but for the bundle itself and `own` files."""
+    signature = os.path.realpath(bundle)
 
     def refuse(exc: OSError) -> None:
         raise StoreError(f"cannot read {exc.filename}: {exc.strerror}", path=str(exc.filename))
@@ -177,7 +182,7 @@ def _walk(folder: Path, bundle: Path) -> Iterator[tuple[str, int]]:
     for parent, _, names in os.walk(folder, onerror=refuse):
         for name in names:
             path = os.path.join(parent, name)
-            if os.path.realpath(path) != own:
+            if os.path.realpath(path) != signature and not own.has(path):
                 with disk_errors(Path(path)):
                     yield os.path.relpath(path, folder).replace(os.sep, "/"), os.stat(path).st_size
 

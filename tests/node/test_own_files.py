@@ -1,0 +1,153 @@
+"""A node opens no files of its own home for its user, and gives nobody's keys away."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from p2phub.core import oms
+from p2phub.core.companion import CompanionKey
+from p2phub.core.errors import InvalidData
+from p2phub.core.rules import Consent
+from p2phub.node import rulecheck, vouching
+from p2phub.node.adopt import adopt
+from p2phub.node.events import Notice, ignore
+from p2phub.node.fetch import fetch
+from p2phub.node.identity import create_identity
+from p2phub.node.node import Node
+from p2phub.node.publish import publish
+from p2phub.store.layout import Layout
+from p2phub.store.ownfiles import OwnFiles
+from p2phub.testing.hostile import open_home
+from p2phub.testing.processes import tree
+
+pytestmark = pytest.mark.timeout(120)
+
+LOOK = (
+    "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('select count(*) from sqlite_master'); c.close()"
+)
+
+
+def is_locked(node: Node) -> bool:
+    """Say whether another process that opens and closes the index leaves the node its log."""
+    index = node.store.layout.index
+    assert Path(f"{index}-wal").exists()
+    subprocess.run([sys.executable, "-c", LOOK, str(index)], check=True)
+    return Path(f"{index}-wal").exists()
+
+
+def paths_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+async def check_policy(node: Node, folder: Path) -> None:
+    await rulecheck.check_reference(node, str(folder), Consent(), ignore)
+
+
+async def check_signature(node: Node, folder: Path) -> None:
+    """Compare a folder with a signature that names every file in it."""
+    key = CompanionKey(b"\1" * 32)
+    signature, pem = folder.parent / "model.sig", folder.parent / "key.pem"
+    signature.write_bytes(
+        oms.bundle(oms.statement("x", [(path, bytes(32)) for path in paths_in(folder)]), key.private_key)
+    )
+    pem.write_text(oms.key_text(key.private_key.public_key()))
+    await vouching.check(node, folder, signature, ignore, key=pem)
+
+
+async def adopt_all(node: Node, folder: Path) -> None:
+    with pytest.raises(InvalidData, match="belongs to p2phub itself"):
+        await adopt(node, folder, ignore)
+
+
+async def publish_all(node: Node, folder: Path) -> None:
+    for in_place in (False, True):
+        with pytest.raises(InvalidData, match="belongs to p2phub itself"):
+            await publish(node, folder, "mine", ignore, in_place=in_place)
+
+
+Way = Callable[[Node, Path], Awaitable[None]]
+WAYS = (check_policy, check_signature, adopt_all, publish_all)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("where", ["in it", "hard link", "link"])
+async def test_a_folder_with_the_home_in_it_leaves_the_node_its_index(way: Way, where: str, tmp_path: Path) -> None:
+    folder = tmp_path / "all"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a")
+    async with open_home((folder if where == "in it" else tmp_path) / "home") as node:
+        create_identity(node)
+        index = node.store.layout.index
+        if where == "hard link":
+            os.link(index, folder / "weights.bin")
+        elif where == "link":
+            (folder / "weights.bin").symlink_to(index)
+        await way(node, folder)
+
+        assert is_locked(node)
+
+
+async def test_a_file_of_the_home_alone_is_refused(tmp_path: Path) -> None:
+    async with open_home(tmp_path / "home") as node:
+        index = node.store.layout.index
+        with pytest.raises(InvalidData, match="belongs to p2phub itself"):
+            await check_policy(node, index)
+        with pytest.raises(InvalidData, match="belongs to p2phub itself"):
+            await vouching.check(node, tmp_path, index, ignore, key=index)
+
+        assert is_locked(node)
+
+
+async def test_what_a_policy_check_leaves_out_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    async with open_home(tmp_path / "home") as node:
+        await rulecheck.check_reference(
+            node, str(tmp_path), Consent(), lambda event: said.append(event.text if isinstance(event, Notice) else "")
+        )
+
+    assert any("are left out" in text for text in said)
+
+
+@pytest.mark.parametrize("shape", ["store in home", "home in store", "apart", "one", "through a link"])
+def test_what_is_own_is_told_by_where_it_lies(shape: str, tmp_path: Path) -> None:
+    home, store = {
+        "store in home": (tmp_path / "home", tmp_path / "home" / "store"),
+        "home in store": (tmp_path / "store" / "views" / "home", tmp_path / "store"),
+        "apart": (tmp_path / "home", tmp_path / "store"),
+        "one": (tmp_path / "home", tmp_path / "home"),
+        "through a link": (tmp_path / "link" / "home", tmp_path / "link" / "store"),
+    }[shape]
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    layout = Layout(home, store)
+    layout.create()
+    own = OwnFiles(layout)
+
+    assert all(
+        own.has(path) for path in (home, store, layout.keys / "publish.key", layout.index, store / "trees" / "x")
+    )
+    assert not any(own.has(path) for path in (store / "views" / "a" / "b", store / "objects" / "x", tmp_path))
+    assert not own.has(f"{home}-other")
+    if shape == "through a link":
+        assert own.has(tmp_path / "real" / "home" / "index.sqlite")
+
+
+async def test_what_was_placed_in_the_store_is_published_from_there(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "weights.bin").write_bytes(os.urandom(3000))
+    async with open_home(tmp_path / "home") as node:
+        create_identity(node)
+        first = await publish(node, folder, "one", ignore)
+        placed = await fetch(node, "one", ignore)
+        again = await publish(node, Path(placed.path), "two", ignore)
+
+    assert Path(placed.path).is_relative_to(tmp_path / "home" / "store" / "views")
+    assert again.size == first.size
+    assert tree(Path(placed.path)) == tree(folder)
