@@ -23,7 +23,7 @@ from p2phub.store.ownfiles import OwnFiles
 from .disk import on_disk
 from .events import Tell
 from .node import Node
-from .publish import SourceFile, ingest_sources
+from .publish import KEY_SUFFIX, SourceFile, ingest_sources, refuse_keys
 from .results import Adopted, WantedRepository
 
 OLLAMA_MANIFEST_MAX = 1024 * 1024  # bytes
@@ -33,7 +33,7 @@ async def adopt(node: Node, folder: Path, tell: Tell) -> Adopted:
     """Register the files in `folder` in place; returns what repositories that are known here they belong to.
 
     Raises StoreError if there is no folder, or a file cannot be read or changes meanwhile; InvalidData if a file is one
-    of this home or its store.
+    of this home or its store, or holds keys.
     """
     own = await on_disk(OwnFiles, node.store.layout)
     shape, sources = await on_disk(_find, folder, own)
@@ -63,6 +63,8 @@ def _find(folder: Path, own: OwnFiles) -> tuple[str, list[SourceFile]]:
             own.refuse(location)
             if real.is_file() and real not in sources:
                 sources[real] = SourceFile(f"{len(sources)}/{name}", real, real.stat().st_size)
+                if name.endswith(KEY_SUFFIX):
+                    refuse_keys(sources[real])
     if not sources:
         raise StoreError(f"there are no files in {folder}", path=str(folder))
     return shape, list(sources.values())

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from p2phub.core.choices import Kind, Visibility
-from p2phub.core.errors import Conflict, InvalidName, NotFound
+from p2phub.core.errors import Conflict, InvalidData, InvalidName, NotFound
 from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.names import is_branch
@@ -26,7 +26,7 @@ from .events import Tell
 from .node import Node
 from .opening import sealing_key
 from .privatenews import announce
-from .publish import SourceFile, append_release, describe_files, ingest_sources, keep_manifest, role_of
+from .publish import SourceFile, append_release, describe_files, ingest_sources, keep_manifest, refuse_keys, role_of
 from .resolve import load_manifest
 from .visibility import decide_visibility
 
@@ -68,7 +68,7 @@ async def commit(
     is_parent: says whether the changes were made for this tip. visibility: None for what the repository has.
     Raises Conflict if the tip is another, or if the name is of another kind or visibility; NotFound for a file
     that is not there or was not uploaded;
-    InvalidData if what comes out is no manifest.
+    InvalidData if what comes out is no manifest, or a file holds keys.
     """
     identity, _ = await ready_to_publish(node, tell)
     if not is_branch(branch):
@@ -165,7 +165,7 @@ def _find_sources(
         if known := same.get((change.sha256, change.size)):
             taken[change.path] = msgspec.structs.replace(known, path=change.path, role=role_of(change.path, kind))
             continue
-        location: Path | None = node.store.uploads.find(change.sha256)
+        location = upload = node.store.uploads.find(change.sha256)
         if location is None:
             held = node.store.blobs.find_sha256(change.sha256)
             location = held.path if held else None
@@ -174,7 +174,15 @@ def _find_sources(
         size = location.stat().st_size
         if change.size not in (-1, size):
             raise NotFound(f"{change.path} was uploaded with {size} bytes, not {change.size}")
-        sources[change.path] = SourceFile(change.path, location, size)
+        source = SourceFile(change.path, location, size)
+        try:
+            refuse_keys(source)
+        except InvalidData:
+            if upload is not None:
+                # All who read the store would find it there.
+                upload.unlink(missing_ok=True)
+            raise
+        sources[change.path] = source
     return sorted(sources.values(), key=lambda source: source.path), taken
 
 

@@ -30,6 +30,7 @@ from p2phub.core.records import Entry, Publish, Record, Score, Summary, VariantS
 from p2phub.store.blobs import Ingested
 from p2phub.store.disk import disk_errors
 from p2phub.store.ingest import Progress as Advance
+from p2phub.store.keyring import HEAD_SIZE, begins_as_keys
 from p2phub.store.ownfiles import OwnFiles
 
 from .catchup import ready_to_publish
@@ -42,6 +43,7 @@ from .visibility import append_record, decide_visibility
 
 TICK_S = 0.1  # seconds between looks at how far hashing is
 INGEST_TASKS = 2  # files hashed at the same time
+KEY_SUFFIX = ".key"  # of the files in which a home keeps keys; spec/store.md §6
 # Folders that tools keep their own state in; nobody means to publish them.
 LEFT_OUT = frozenset({".git", ".hg", ".svn", ".cache", "__pycache__", ".ipynb_checkpoints", ".DS_Store"})
 
@@ -164,7 +166,8 @@ def find_files(folder: Path, own: OwnFiles, tell: Tell) -> list[SourceFile]:
     """Return the files to publish of `folder`, sorted by their path in the repository.
 
     Links to files are followed, links to folders are not. Raises StoreError if there is
-    no folder or nothing in it, InvalidData if a path cannot be published or one of the `own` files is among them.
+    no folder or nothing in it, InvalidData if a path cannot be published, or one of the `own` files or keys are
+    among them.
     """
     with disk_errors(folder):
         if not folder.is_dir():
@@ -189,7 +192,11 @@ def find_files(folder: Path, own: OwnFiles, tell: Tell) -> list[SourceFile]:
                     continue
                 own.refuse(location)
                 path = location.relative_to(folder).as_posix()
-                found.append(SourceFile(path, location.resolve(), status.st_size))
+                source = SourceFile(path, location.resolve(), status.st_size)
+                if name.endswith(KEY_SUFFIX):
+                    # Before others are taken in: whose keys these are, the rest may be a secret of, too.
+                    refuse_keys(source)
+                found.append(source)
     if not found:
         raise StoreError(f"there are no files in {folder}", path=str(folder))
     found.sort(key=lambda source: source.path)
@@ -332,13 +339,31 @@ async def read_sources(
 
 
 def fitting_profile(source: SourceFile, profile: Profile | None) -> Profile:
-    """Return how a file is cut. profile: how it is wanted, None for what suits it."""
+    """Return how a file that is to be published is cut. profile: how it is wanted, None for what suits it.
+
+    Raises InvalidData if it holds keys.
+    """
     with disk_errors(source.location), open(source.location, "rb") as file:
         descriptor = file.fileno()
+        _refuse_keys(source, os.pread(descriptor, HEAD_SIZE, 0))
         fitting = profile_for(source.path, source.size, lambda offset, size: os.pread(descriptor, size, offset))
     used = fitting if profile is None else profile
     # Asked for tensors, but this file has none.
     return "cdc-1m" if used == "tensor-1m" and fitting != "tensor-1m" else used
+
+
+def refuse_keys(source: SourceFile) -> None:
+    """Raise InvalidData if a file holds keys of p2phub, which nobody means to publish."""
+    with disk_errors(source.location), open(source.location, "rb") as file:
+        _refuse_keys(source, file.read(HEAD_SIZE))
+
+
+def _refuse_keys(source: SourceFile, head: bytes) -> None:
+    if begins_as_keys(head):
+        raise InvalidData(
+            f"{source.path} holds secret keys of p2phub: whoever has them publishes in their owner's name",
+            hint="take it away from there; what is published cannot be taken back",
+        )
 
 
 def _ingest_file(

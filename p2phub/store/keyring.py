@@ -32,7 +32,19 @@ _OTHER_FILES = {NODE_FILE, REQUEST_FILE, "witness.key"}  # with keys that sign f
 BUNDLE_KIND, LOCKED_KIND = "keys", "locked"  # spec/identity.md §9
 _TEXT_SIZE_MAX = LOCKED_SIZE_MAX * 3 // 2  # characters of a file with keys
 
+HEAD_SIZE = 256  # bytes of a file that tell whether it holds keys
+_HEADS = tuple(
+    head.strip().encode()
+    for head in (SIGNING, COMPANION, RECIPIENT, AGENT, armor(BUNDLE_KIND, b""), armor(LOCKED_KIND, b""))
+)
+
 AskPassphrase = Callable[[Path], str]
+
+
+def begins_as_keys(head: bytes) -> bool:
+    """Say whether a file that begins with `head` holds keys, as a home keeps them or as a bundle, locked or not."""
+    # Keys are read with white space around and in them, as mail programs and editors put it there.
+    return b"".join(head.removeprefix(b"\xef\xbb\xbf").split()).startswith(_HEADS)
 
 
 def signers(keys: Path) -> dict[PublicKey, Signer]:

@@ -109,6 +109,25 @@ async def test_a_large_file_comes_before_its_commit(door, shelf, tmp_path):
     assert list((tmp_path / "here" / "store" / "uploads").glob("*")) == []
 
 
+@pytest.mark.parametrize("is_large", [False, True])
+async def test_keys_are_refused_and_do_not_stay(door, shelf, tmp_path, is_large):
+    data = b"p2phub-key-1 " + b"1" * 64 + b"\n"
+    before = await paths(door, shelf.name)
+    if is_large:
+        action = (await announce(door, shelf.name, data))["actions"]["upload"]
+        assert (await door.put(action["href"], content=data, headers=action.get("header"))).status_code == 200
+        operation = "lfsFile", {"path": "w.bin", "algo": "sha256", "oid": sha256(data).hexdigest(), "size": len(data)}
+    else:
+        operation = small("w.bin", data)
+    answer = await send(door, shelf.name, operation)
+
+    assert 400 <= answer.status_code < 500
+    assert "w.bin holds secret keys" in answer.json()["error"]
+    assert await paths(door, shelf.name) == before
+    store = tmp_path / "here" / "store"
+    assert [path for path in store.rglob("*") if path.is_file() and path.read_bytes() == data] == []
+
+
 async def test_a_large_file_must_be_what_was_announced(door, shelf, tmp_path):
     data = os.urandom(100_000)
     oid = sha256(data).hexdigest()

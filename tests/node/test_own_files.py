@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from p2phub.core import oms
 from p2phub.core.companion import CompanionKey
 from p2phub.core.errors import InvalidData
+from p2phub.core.keybundle import KeyBundle
 from p2phub.core.rules import Consent
 from p2phub.node import rulecheck, vouching
 from p2phub.node.adopt import adopt
@@ -21,6 +23,8 @@ from p2phub.node.fetch import fetch
 from p2phub.node.identity import create_identity
 from p2phub.node.node import Node
 from p2phub.node.publish import publish
+from p2phub.store.keyring import write_bundle
+from p2phub.store.keys import COMPANION, RECIPIENT, SIGNING, keep_secret
 from p2phub.store.layout import Layout
 from p2phub.store.ownfiles import OwnFiles
 from p2phub.testing.hostile import open_home
@@ -151,3 +155,69 @@ async def test_what_was_placed_in_the_store_is_published_from_there(tmp_path: Pa
     assert Path(placed.path).is_relative_to(tmp_path / "home" / "store" / "views")
     assert again.size == first.size
     assert tree(Path(placed.path)) == tree(folder)
+
+
+# ── keys ────────────────────────────────────────────────────────────────────
+
+
+HEADERS = {"signing": SIGNING, "companion": COMPANION, "recipient": RECIPIENT}
+
+
+def write_keys(folder: Path, kind: str) -> None:
+    """Write a file with keys of a kind, called `weights.bin`, beside another file."""
+    path = folder / "sub" / "weights.bin"
+    path.parent.mkdir(parents=True)
+    (folder / "a.txt").write_text("a")
+    if kind in HEADERS:
+        keep_secret(path, HEADERS[kind], b"\1" * 32)
+    else:
+        write_bundle(path, KeyBundle(1, (b"\1" * 32,)), "secret" if kind == "locked bundle" else None)
+    if kind == "edited":
+        path.chmod(0o600)
+        path.write_bytes(b"\xef\xbb\xbf\r\n  " + path.read_bytes())
+
+
+KINDS = (*HEADERS, "bundle", "locked bundle", "edited")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_keys_are_not_published_or_taken_in(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    write_keys(folder, kind)
+    digest = sha256((folder / "sub" / "weights.bin").read_bytes()).digest()
+    async with open_home(tmp_path / "home") as node:
+        create_identity(node)
+        for options in ({}, {"in_place": True}, {"sealed": True}, {"visibility": "private"}):
+            with pytest.raises(InvalidData, match=r"sub/weights\.bin holds secret keys"):
+                await publish(node, folder, "mine", ignore, **options)
+        with pytest.raises(InvalidData, match=r"weights\.bin holds secret keys"):
+            await adopt(node, folder, ignore)
+
+        assert node.store.blobs.find_sha256(digest) is None
+        assert list(node.store.manifests.all()) == []
+
+
+async def test_the_home_of_another_is_refused_before_anything_of_it_is_taken_in(tmp_path: Path) -> None:
+    async with open_home(tmp_path / "all" / "other") as other:
+        create_identity(other)
+    async with open_home(tmp_path / "home") as node:
+        create_identity(node)
+        for in_place in (False, True):
+            with pytest.raises(InvalidData, match=r"other/keys/.*\.key holds secret keys"):
+                await publish(node, tmp_path / "all", "mine", ignore, in_place=in_place)
+        with pytest.raises(InvalidData, match=r"\.key holds secret keys"):
+            await adopt(node, tmp_path / "all", ignore)
+
+        assert [path for path in (tmp_path / "home" / "store" / "objects").rglob("*") if path.is_file()] == []
+        assert node.store.blobs.in_place()[0] == 0
+
+
+async def test_what_only_tells_of_keys_is_published(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "README.md").write_text("A key file begins with p2phub-key-1 and a seed.\n")
+    (folder / "public.key").write_text("p2phub-identity-1:abc\n")
+    async with open_home(tmp_path / "home") as node:
+        create_identity(node)
+
+        assert (await publish(node, folder, "mine", ignore)).files == 2
