@@ -16,6 +16,7 @@ from p2phub.store.blobs import Held
 from p2phub.store.disk import disk_errors
 from p2phub.store.ingest import Stamp, find_bad_chunks
 from p2phub.store.links import Placer, place
+from p2phub.store.ownfiles import OwnFiles
 from p2phub.store.store import Store
 
 
@@ -67,8 +68,9 @@ def check_out(
 
     A file that stands there already is left alone if it is the same, replaced if it was
     put there by us and not changed since, and otherwise refused unless `force`.
-    Raises Conflict, StoreError.
+    Raises Conflict, StoreError, InvalidData if a file would stand in the home.
     """
+    _check_not_own(store, folder, files)
     # A folder is one folder, by whatever links and dots it was named.
     place_of_view = Path(os.path.realpath(folder))
     before = store.keeping.view(place_of_view)
@@ -96,7 +98,11 @@ def check_out(
 
 
 def place_file(store: Store, root: ContentId, target: Path, mode: LinkMode, *, force: bool) -> str:
-    """Put the single file `root` at `target`. Raises Conflict if something else stands there."""
+    """Put the single file `root` at `target`.
+
+    Raises Conflict if something else stands there, InvalidData if that is in the home.
+    """
+    OwnFiles(store.layout).refuse(target)
     held = store.blobs.find(root)
     if held is None:
         raise NotFound(f"{root} is not in the store")
@@ -120,6 +126,16 @@ def bad_chunks(store: Store, root: ContentId, path: Path) -> list[int]:
     if size != chunks.size and not bad:
         bad = [max(0, len(chunks) - 1)]
     return bad
+
+
+def _check_not_own(store: Store, folder: Path, files: Sequence[FileEntry]) -> None:
+    """Raise InvalidData if one of `files` in `folder` would be one of the home or the store."""
+    own = OwnFiles(store.layout)
+    own.refuse(folder)
+    # Of the few folders alone that are around it: asking of thousands of files takes long.
+    if own.is_in(folder):
+        for file in files:
+            own.refuse(folder / file.path)
 
 
 def _check_free(folder: Path, path: str, known: Stamp | None, stale: set[str], *, force: bool) -> None:

@@ -50,6 +50,11 @@ class OwnFiles:
             return (status.st_dev, status.st_ino) in self._databases
         return False
 
+    def is_in(self, folder: os.PathLike[str] | str) -> bool:
+        """Say whether the home or the store lies in a folder."""
+        around = os.path.realpath(folder).rstrip(os.sep) + os.sep
+        return any(is_own and own.startswith(around) for own, is_own in self._folders)
+
     def refuse(self, path: os.PathLike[str] | str) -> None:
         """Raise InvalidData if a file or folder is one of the home or the store."""
         if self.has(path):

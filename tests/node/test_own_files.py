@@ -15,6 +15,7 @@ from p2phub.core import oms
 from p2phub.core.companion import CompanionKey
 from p2phub.core.errors import InvalidData
 from p2phub.core.keybundle import KeyBundle
+from p2phub.core.manifest import FileEntry
 from p2phub.core.rules import Consent
 from p2phub.node import rulecheck, vouching
 from p2phub.node.adopt import adopt
@@ -221,3 +222,49 @@ async def test_what_only_tells_of_keys_is_published(tmp_path: Path) -> None:
         create_identity(node)
 
         assert (await publish(node, folder, "mine", ignore)).files == 2
+
+
+# ── what is fetched ─────────────────────────────────────────────────────────
+
+
+async def entries_of(node: Node) -> tuple[FileEntry, ...]:
+    (revision,) = node.store.manifests.all()
+    manifest = node.store.manifests.get(revision)
+    assert manifest
+    return manifest.files
+
+
+@pytest.mark.parametrize("to", ["home", "home/sub", "home/store/trees", "."])
+async def test_a_fetch_writes_nothing_into_the_home(to: str, tmp_path: Path) -> None:
+    """Neither a publisher who names the files of a home, nor a folder that was typed wrong, replaces them."""
+    folder = tmp_path / "folder"
+    async with open_home(tmp_path / "home") as node:
+        create_identity(node)
+        index = node.store.layout.index
+        # As large as the index: then a file that stands there is compared.
+        size = index.stat().st_size
+        for path in ("index.sqlite", "home/index.sqlite", "home/policy.toml"):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(os.urandom(size))
+        await publish(node, folder, "mine", ignore)
+        (single,) = {entry.root for entry in await entries_of(node) if entry.path == "index.sqlite"}
+        for force in (False, True):
+            with pytest.raises(InvalidData, match="belongs to p2phub itself"):
+                await fetch(node, "mine", ignore, to=tmp_path / to, force=force)
+            with pytest.raises(InvalidData, match="belongs to p2phub itself"):
+                await fetch(node, str(single), ignore, to=index, force=force)
+
+        assert is_locked(node)
+        assert not (tmp_path / "home" / "policy.toml").exists()
+        assert not (tmp_path / "index.sqlite").exists()
+
+
+async def test_a_fetch_beside_the_home_is_as_ever(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "weights.bin").write_bytes(b"x")
+    async with open_home(tmp_path / "home") as node:
+        create_identity(node)
+        await publish(node, tmp_path / "folder", "mine", ignore)
+        await fetch(node, "mine", ignore, to=tmp_path)
+
+    assert (tmp_path / "weights.bin").read_bytes() == b"x"
