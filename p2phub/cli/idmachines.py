@@ -271,7 +271,9 @@ def _confirm(question: str) -> None:
 
 
 def word_of(text: str) -> str:
-    """Return what another machine wrote: `text` itself, or what the file `text` holds."""
+    """Return what another machine wrote: `text` itself, or what the file `text` holds. Raises UsageError if empty."""
+    if not text.strip():
+        raise click.UsageError("nothing was given: what the other machine printed is empty here")
     return text if text.startswith("p2phub-") else _read(Path(text))
 
 

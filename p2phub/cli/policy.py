@@ -75,7 +75,7 @@ def check(
     from .main import EXIT_REFUSED
 
     path = os.path.abspath(os.path.expanduser(reference))
-    if os.path.exists(path):
+    if reference and os.path.exists(path):  # the path of nothing would be this folder
         reference = path
     result = run(CheckRules(reference, allow_pickle, with_code), offline=offline, peers=peer)
     if as_json:

@@ -51,15 +51,18 @@ def run(
     """Do `operation` and return its result: through the daemon of this home if one runs, else alone.
 
     peers: addresses to add before. news: ask these for news even if the operation does not.
-    Raises HubError, KeyboardInterrupt.
+    Raises InvalidName if a value is outside its limits, HubError, KeyboardInterrupt.
     """
     from p2phub.gateway.client import Call, find_daemon
     from p2phub.node.operations import AddPeers
 
+    from .given import check_given
     from .progress import show_progress
 
     chosen = settings(offline=offline)
     operations = [*([AddPeers(tuple(peers), news)] if peers else []), operation]
+    for each in operations:
+        check_given(each)
     with show_progress(quiet=quiet) as tell:
         # The daemon may use the network; who wants none does without it.
         daemon = None if chosen.offline else find_daemon(chosen.layout)

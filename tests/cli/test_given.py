@@ -1,0 +1,78 @@
+"""What a command was given is checked the same way whether a node runs in its home or not."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2phub.cli.given import check_given
+from p2phub.core.errors import InvalidName
+from p2phub.node.operations import AddPeers, Fetch, GrantAccess, PledgeAdd, SetRange
+
+pytestmark = pytest.mark.timeout(180)
+
+EMPTY = {
+    ("grant", "draft", ""): "WHO",
+    ("gate", "off", ""): "MODEL",
+    ("gate", "accept", "", "--yes"): "REFERENCE",
+    ("pledge", ""): "REFERENCE",
+    ("pledge", "rm", ""): "REFERENCE",
+    ("export", "", "--oms"): "REFERENCE",
+    ("sbom", ""): "REFERENCE",
+    ("witness", "add", ""): "KEY",
+    ("id", "domain", ""): "DOMAIN",
+    ("trust", "conflicts", ""): "NAMESPACE",
+    ("policy", "check", ""): "REFERENCE",
+    ("info", "mood", "--peer", ""): "one of ADDRESSES",
+}
+
+
+def check_all(home, folder) -> None:
+    told = {}
+    for arguments in EMPTY:
+        outcome = home.call(*arguments, code=None)
+        told[arguments] = (outcome.code, outcome.err)
+    outcome = home.call("publish", str(folder), "m", "--sealed-for", "", code=None)
+    told["sealed"] = (outcome.code, outcome.err)
+    wanted = {arguments: (2, f"p2phub: error: {name} is empty\n") for arguments, name in EMPTY.items()}
+    assert told == wanted | {"sealed": (2, "p2phub: error: one of SEALED-FOR is empty\n")}
+
+
+def test_nothing_is_refused_as_such_with_a_node_and_without(home, tmp_path):
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "README.md").write_text("x")
+    home.call("id", "new")
+    check_all(home, folder)
+    with home.node():
+        check_all(home, folder)
+
+
+@pytest.mark.parametrize("arguments", [("add-key",), ("join",), ("delegate", "--take")])
+def test_an_empty_word_of_another_machine_is_called_empty(home, arguments):
+    outcome = home.call("id", *arguments, "", code=2)
+
+    assert "nothing was given" in outcome.err
+    assert "directory" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("operation", "text"),
+    [
+        (GrantAccess("m", "w" * 4097), "WHO is too long: it has at most 4096 characters"),
+        (GrantAccess("m", "w", 31), "DAYS is at most 30"),
+        (PledgeAdd("m", days=0), "DAYS is at least 1"),
+        (AddPeers(()), "ADDRESSES is empty"),
+        (AddPeers(("",)), "one of ADDRESSES is empty"),
+        (AddPeers(("a",) * 101), "ADDRESSES is too long: it has at most 100 parts"),
+        (SetRange("10.0.0.0/8", "moon"), "LINK is not of the form that it must have"),  # type: ignore[arg-type]
+    ],
+)
+def test_each_limit_is_said_in_words(operation, text):
+    with pytest.raises(InvalidName) as caught:
+        check_given(operation)
+
+    assert str(caught.value) == text
+
+
+def test_what_is_within_the_limits_passes():
+    check_given(Fetch("m@1.0.0", origins=("https://a.example/{path}",)))
