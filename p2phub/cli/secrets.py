@@ -55,6 +55,7 @@ def with_node(work: Callable[[Node], T], *, peers: Sequence[str] = (), learn: st
     from p2phub.node.disk import on_disk
     from p2phub.node.node import open_node
     from p2phub.node.running import run_to_end
+    from p2phub.store.agent import waiting_told
 
     async def do() -> T:
         async with open_node(settings()) as node:
@@ -62,7 +63,8 @@ def with_node(work: Callable[[Node], T], *, peers: Sequence[str] = (), learn: st
                 await on_disk(node.store.peers.add, parse_address(text))
             if learn is not None:
                 await _learn(node, learn)
-            return await on_disk(work, node)
+            with waiting_told(lambda text: say(f"p2phub: note: {text}", err=True)):
+                return await on_disk(work, node)
 
     return run_to_end(do)
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib import import_module
 from typing import Any
 
-from .events import Tell
+import trio
+
+from p2phub.store.agent import waiting_told
+
+from .disk import from_thread
+from .events import Event, Notice, Tell
 from .handlers import Handler, Handlers
 from .identity import LogBehind
 from .node import Node, open_node
@@ -224,17 +230,41 @@ def _handing_over(node: Node, tell: Tell) -> AbstractAsyncContextManager[None]:
 async def run(node: Node, operation: Operation, tell: Tell) -> Any:
     """Do `operation` and return its result, of the type that RESULTS gives. Raises HubError."""
     handler = handler_of(type(operation))
-    try:
-        return await handler(node, operation, tell)
-    except LogBehind:
-        from .catchup import ready_to_publish  # seldom needed
+    with _waiting_told(tell):
+        try:
+            return await handler(node, operation, tell)
+        except LogBehind:
+            from .catchup import ready_to_publish  # seldom needed
 
-        # Its first try changed nothing: it signs before all else, or not at all.
-        await ready_to_publish(node, tell)
-        return await handler(node, operation, tell)
+            # Its first try changed nothing: it signs before all else, or not at all.
+            await ready_to_publish(node, tell)
+            return await handler(node, operation, tell)
 
 
 def handler_of(operation: type[Operation]) -> Handler:
     """Return what does an operation."""
     handlers: Handlers = import_module(f"{__package__}.doing.{_MODULES[operation]}").HANDLERS
     return handlers[operation]
+
+
+@contextlib.contextmanager
+def _waiting_told(tell: Tell) -> Iterator[None]:
+    """Tell it as a notice if the ssh-agent keeps what is done in here waiting."""
+    is_over = False
+
+    def tell_while_it_runs(event: Event) -> None:
+        # What the operation started may sign later, when nobody listens any more.
+        if not is_over:
+            tell(event)
+
+    tell_from_thread = from_thread(tell_while_it_runs)
+
+    def watcher(text: str) -> None:
+        say = tell_while_it_runs if trio.lowlevel.in_trio_task() else tell_from_thread
+        say(Notice(text))
+
+    try:
+        with waiting_told(watcher):
+            yield
+    finally:
+        is_over = True

@@ -6,22 +6,39 @@ key is ever in this process. Source: draft-ietf-sshm-ssh-agent §3 to §5; RFC 8
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 
 from p2phub.core.errors import InvalidSignature, NotFound, StoreError
 from p2phub.core.ids import PublicKey
 from p2phub.core.signing import SIGNATURE_SIZE, check_note_signature, check_public_key, signed_message
 
 TIMEOUT_S = 60.0  # seconds that an answer may take: the agent may ask its user first
+PATIENCE_S = 2.0  # seconds after which who waits is told for what
 MESSAGE_SIZE_MAX = 256 * 1024  # bytes of one message; what OpenSSH's agent takes
 KEYS_MAX = 1000  # that are looked at
 
 _REQUEST_IDENTITIES, _IDENTITIES_ANSWER = 11, 12
 _SIGN_REQUEST, _SIGN_RESPONSE = 13, 14
 _ALGORITHM = b"ssh-ed25519"
+
+# Who signs knows nothing of who watches: threads for the disk are given it with the rest of their context.
+_watcher: ContextVar[Callable[[str], None] | None] = ContextVar("agent_watcher", default=None)
+
+
+@contextlib.contextmanager
+def waiting_told(watcher: Callable[[str], None]) -> Iterator[None]:
+    """Let `watcher` be told, in the thread that waits, a sentence if an agent keeps what is done in here waiting."""
+    before = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(before)
 
 
 class AgentKey:
@@ -101,6 +118,7 @@ class Agent:
                 connection.settimeout(TIMEOUT_S)
                 connection.connect(self._path)
                 connection.sendall(_string(message))
+                self._await_answer(connection)
                 (length,) = struct.unpack(">I", _receive(connection, 4))
                 if not 1 <= length <= MESSAGE_SIZE_MAX:
                     raise self._strange()
@@ -113,6 +131,13 @@ class Agent:
         if answer[0] != expected:
             raise _Refused
         return answer[1:]
+
+    def _await_answer(self, connection: socket.socket) -> None:
+        """Return once an answer begins, or once whoever watches was told that it takes long."""
+        watcher = _watcher.get()
+        if watcher is None or select.select([connection], [], [], PATIENCE_S)[0]:
+            return
+        watcher(f"waiting for the ssh-agent at {self._path}, which may be asking for a passphrase or a touch")
 
     def _strange(self) -> StoreError:
         return _strange(self._path)

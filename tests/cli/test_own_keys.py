@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -594,6 +595,28 @@ def test_a_key_in_an_ssh_agent_publishes_and_is_in_no_file(
     gone = {"SSH_AUTH_SOCK": str(tmp_path / "nothing")}
     assert "cannot be asked" in desk.call("publish", str(model), "three", code=1, env=gone).err
     assert "no key" in desk.call("id", "export", "--to", str(tmp_path / "copy.secret"), code=3, env=passphrase).err
+
+
+def test_a_command_that_a_stopped_agent_keeps_waiting_says_so(homes: Homes, model: Path, agent: dict[str, str]) -> None:
+    desk = homes["desk"]
+    desk.call("id", "use-agent", env=agent)
+    process = int(agent["SSH_AGENT_PID"])
+
+    def waits(*arguments: str) -> None:
+        os.kill(process, signal.SIGSTOP)
+        command = desk.start(*arguments, env=agent)
+        try:
+            assert command.stderr is not None
+            assert "waiting for the ssh-agent" in command.stderr.readline()
+            assert command.poll() is None
+        finally:
+            os.kill(process, signal.SIGCONT)
+        assert command.wait(60) == 0
+
+    waits("publish", str(model), "one")
+    waits("id", "rotate", "--fresh")
+    with desk.node(env=agent):
+        waits("publish", str(model), "two")
 
 
 def test_an_agent_takes_over_from_a_file(homes: Homes, model: Path, agent: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from p2phub.core.errors import NotFound, StoreError
 from p2phub.core.signing import check_note_signature, check_signature
-from p2phub.store.agent import Agent, AgentKey
+from p2phub.store.agent import Agent, AgentKey, waiting_told
 from p2phub.testing import values
 
 KEY, OTHER = values.key("in the agent"), values.key("other")
@@ -115,3 +115,27 @@ def test_an_agent_that_is_not_there_is_missed(tmp_path: Path) -> None:
         Agent("").keys()
     with pytest.raises(StoreError, match="cannot be asked"):
         Agent(str(tmp_path / "nothing")).keys()
+
+
+def test_who_waits_for_an_agent_is_told_so_and_others_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2phub.store.agent.PATIENCE_S", 0.05)
+    told: list[str] = []
+    may_answer = threading.Event()
+
+    def late(question: bytes) -> bytes:
+        may_answer.wait(30)
+        return honest(question)
+
+    def tell(text: str) -> None:
+        told.append(text)
+        may_answer.set()
+
+    with answering(tmp_path / "late", late) as agent, waiting_told(tell):
+        assert agent.keys() == [(KEY.public_key, "mine")]
+    assert len(told) == 1
+    assert "waiting for the ssh-agent" in told[0]
+
+    monkeypatch.setattr("p2phub.store.agent.PATIENCE_S", 30)
+    with answering(tmp_path / "soon", honest) as agent, waiting_told(tell):
+        agent.keys()
+    assert len(told) == 1
