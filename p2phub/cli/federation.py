@@ -80,9 +80,11 @@ def invite(name: str, namespace: str | None, days: int, as_json: bool, **given: 
 @json_option
 def join(text: str, yes: bool, as_json: bool) -> None:
     """Show the terms of an invitation and, if you agree, sign them and become a member."""
+    from p2phub.core.federation import parse_invitation
     from p2phub.node.operations import FederationJoin, FederationRead
 
     text = _read(text)
+    parse_invitation(text)  # before anybody is asked about it
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("there is nobody to ask here: --yes agrees to the terms")

@@ -132,7 +132,7 @@ def new_passphrase(path: Path, *, none: bool = False) -> str | None:
         return None
     chosen = settings()
     if chosen.passphrase_file is not None or not sys.stdin.isatty():
-        passphrase = read_passphrase(chosen, path)
+        passphrase = read_passphrase(chosen, path, is_new=True)
     else:
         passphrase = click.prompt(
             f"new passphrase for {path}", hide_input=True, confirmation_prompt="the same again", err=True

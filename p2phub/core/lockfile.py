@@ -41,6 +41,8 @@ def decode_lock(data: bytes) -> list[Locked]:
     """Return what a lock file holds, by name. Raises InvalidData, whose text completes "the lock file …"."""
     if len(data) > FILE_SIZE_MAX:
         raise InvalidData(f"has more than {FILE_SIZE_MAX} bytes")
+    if not data.strip():
+        raise InvalidData("is empty")
     try:
         file = msgspec.json.decode(data, type=_File)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:

@@ -152,7 +152,7 @@ def _publishers(rules: Rules) -> Iterator[str]:
 
 
 def _check_names(values: dict[str, Any], of: type[Struct], where: str) -> None:
-    """Refuse what nobody would read: a misspelt rule is no rule."""
+    """Refuse what nobody would read: a misspelt rule is no rule, and a section no value."""
     import difflib
 
     fields = {field.name: field.type for field in msgspec.structs.fields(of)}
@@ -162,7 +162,9 @@ def _check_names(values: dict[str, Any], of: type[Struct], where: str) -> None:
             near = difflib.get_close_matches(name, fields, 1)
             hint = f"did you mean {where}{near[0]}?" if near else f"known here: {', '.join(fields)}"
             raise InvalidName(f"{path} is no rule", hint=hint)
-        if isinstance(value, dict) and isinstance(fields[name], type) and issubclass(fields[name], Struct):
+        if isinstance(fields[name], type) and issubclass(fields[name], Struct):
+            if not isinstance(value, dict):
+                raise InvalidName(f"{path} must be a table", hint=f"write [{path}], and its rules below")
             _check_names(value, fields[name], f"{path}.")
 
 

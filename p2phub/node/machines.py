@@ -275,9 +275,15 @@ def _choose(keys: list[tuple[PublicKey, str]], text: str | None) -> PublicKey:
     if len(found) == 1:
         return found[0]
     if not keys:
-        raise NotFound("the ssh-agent has no Ed25519 key", hint="`ssh-keygen -t ed25519` makes one, `ssh-add` adds it")
+        raise NotFound(
+            "the ssh-agent has no Ed25519 key, and no others will do",
+            hint="`ssh-keygen -t ed25519` makes one, `ssh-add` adds it",
+        )
     listed = ", ".join(f"{str(key)[:12]} ({comment})" for key, comment in keys[:8])
-    raise NotFound(f"the ssh-agent has {len(found)} keys that are meant so", hint=f"name one of: {listed}")
+    hint = f"name one of: {listed}"
+    if not found:
+        raise NotFound("the ssh-agent has no Ed25519 key that is called so, and no others will do", hint=hint)
+    raise NotFound(f"the ssh-agent has {len(found)} Ed25519 keys that are meant so", hint=hint)
 
 
 # ── helpers ─────────────────────────────────────────────────────────────────

@@ -14,15 +14,15 @@ from .settings import Settings
 PASSPHRASE_SIZE_MAX = 4096  # bytes
 
 
-def read_passphrase(settings: Settings, of: Path) -> str:
-    """Return the passphrase for the file `of`.
+def read_passphrase(settings: Settings, of: Path, *, is_new: bool = False) -> str:
+    """Return the passphrase for the file `of`; is_new: which is to be locked with it.
 
     Raises AccessDenied if P2PHUB_PASSPHRASE_FILE names no file, StoreError if others may read it or it holds none.
     """
     path = settings.passphrase_file
     if path is None:
         raise AccessDenied(
-            f"{of} is locked with a passphrase",
+            f"a passphrase is needed to lock {of} with" if is_new else f"{of} is locked with a passphrase",
             hint="P2PHUB_PASSPHRASE_FILE names a file that holds it; it is asked for at a terminal",
         )
     with disk_errors(path):

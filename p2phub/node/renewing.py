@@ -118,13 +118,17 @@ def rotate(
 
     roles: of which; none: all that it has. signer: the new key, kept elsewhere; None: one is made here.
     with_purposes: the companion and recipient keys too. What was published before goes on to count.
-    Raises Conflict if this machine has no key in these roles, and as `change_identity`.
+    Raises Conflict if this machine has no other key in these roles, and as `change_identity`.
     """
     identity = own_identity(node)
     ours = own_keys(node)
     held = {name: rotation.role_of(identity.current, name).keys for name in rotation.ROLES}
-    old = {name: [key for key in keys if key in ours] for name, keys in held.items()}
+    given = signer.public_key if signer else None
+    old = {name: [key for key in keys if key in ours and key != given] for name, keys in held.items()}
     chosen = [name for name in rotation.ROLES if old[name] and (not roles or name in roles)]
+    if not chosen and given is not None and any(given in keys for keys in held.values()):
+        does = " and ".join(rotation.DOES[name] for name, keys in held.items() if given in keys)
+        raise Conflict(f"key {given} signs for this machine already: it may {does}")
     if not chosen:
         raise Conflict("no key of this machine is in these roles", hint="`p2phub id` shows which keys have which role")
     new = signer or new_signing_key(node.settings.layout.keys)

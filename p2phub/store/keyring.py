@@ -152,19 +152,21 @@ def read_bundle(path: Path, ask: AskPassphrase) -> KeyBundle:
     with disk_errors(path):
         try:
             with open(path, "rb") as file:
-                check_private(path, os.fstat(file.fileno()))
                 data = file.read(_TEXT_SIZE_MAX + 1)
-                changed = os.fstat(file.fileno()).st_mtime_ns
+                status = os.fstat(file.fileno())
         except FileNotFoundError:
             raise NotFound(f"there is no key file {path}") from None
     try:
         text = data.decode("ascii")
     except UnicodeDecodeError:
         raise StoreError(f"{path} is no key file", path=str(path)) from None
+    if not text.startswith(SIGNING) and kind_of(text) not in (BUNDLE_KIND, LOCKED_KIND):
+        raise StoreError(f"{path} is no key file", path=str(path))
+    check_private(path, status)
     if kind_of(text) != LOCKED_KIND:
         return _read_text(text, path)
     passphrase = ask(path)
-    return _read_locked(text, path, changed, passphrase)
+    return _read_locked(text, path, status.st_mtime_ns, passphrase)
 
 
 def write_bundle(path: Path, bundle: KeyBundle, passphrase: str | None) -> None:

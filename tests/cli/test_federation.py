@@ -55,7 +55,7 @@ def test_what_is_wrong_is_said(homes, tmp_path):
     alma, bonn, _, _ = homes
     text = alma.call("federation", "invite", "birds").out.strip()
     asked = bonn.call("federation", "join", text, code=2)
-    cut = bonn.call("federation", "join", text[:-9], "--yes", code=2)
+    cut = bonn.call("federation", "join", text[:-9], code=2)
     nothing = bonn.call("federation", "join", "no-such-file", "--yes", code=2)
     rate = alma.call("federation", "invite", "bees", "--up", "1k", code=2)
     licence = alma.call("federation", "invite", "bees", "--license", "no such licence", code=2)

@@ -134,6 +134,7 @@ def test_what_is_no_lock_file_is_said_to_be_none(project: Home, tmp_path: Path) 
         "one of log and index": json.dumps({"p2phub": 1, "locked": {"a.example/b": {**entry, "index": 1}}}),
         "'..' is no namespace": json.dumps({"p2phub": 1, "locked": {"../x": entry}}),
         "has more than": " " * 2**21,
+        "is empty": "\n",
     }.items():
         file.write_text(content)
         told = project.call("sync", "--frozen", "--file", str(file), code=1).err

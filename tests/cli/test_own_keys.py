@@ -376,12 +376,17 @@ def test_what_a_copy_needs_is_said(homes: Homes, tmp_path: Path, passphrase: dic
     copy.chmod(0o600)
     copy.write_text(copy.read_text()[:-20])
     cut = other.call("id", "import", str(copy), env=passphrase, code=1)
+    readme = tmp_path / "README.md"
+    readme.write_text("# Birds\n")
+    no_keys = other.call("id", "import", str(readme), code=1)
 
+    assert f"a passphrase is needed to lock {copy} with" in none.err
     assert "P2PHUB_PASSPHRASE_FILE" in none.err
     assert "at least 8" in too_short.err
     assert "chmod 600" in refused.err
     assert "chmod 600" in readable.err
     assert "no key file, or damaged" in cut.err
+    assert no_keys.err == f"p2phub: error: {readme} is no key file\n"
     assert "no publisher identity" in other.call("id", "show", code=3).err
 
 
@@ -624,8 +629,13 @@ def test_an_agent_takes_over_from_a_file(homes: Homes, model: Path, agent: dict[
     before = desk.ask("id", "new")
     desk.call("publish", str(model), "one")
     assert "named one of" not in desk.call("id", "use-agent", "nobody", code=3, env=agent).out
+    of_another_kind = desk.call("id", "use-agent", "other", code=3, env=agent).err
     after = desk.ask("id", "use-agent", "mine", env=agent)
+    again = desk.call("id", "use-agent", "mine", code=1, env=agent).err
     desk.call("publish", str(model), "two", env=agent)
+
+    assert "no Ed25519 key that is called so, and no others will do" in of_another_kind
+    assert "signs for this machine already: it may change this identity and publish" in again
 
     assert after["namespace"] == before["namespace"]
     assert after["publish"] != before["publish"]

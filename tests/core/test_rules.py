@@ -78,8 +78,8 @@ def test_all_that_can_be_said_is_understood() -> None:
         ("[block]\ncontent = ['b3:12']", "b3:12", ""),
         ("[pickles]\naccept = ['x']", "'x' is no", ""),
         ("[pickles]\nallow = ['os.*']", "no whole name", ""),
-        ("pickles = 3", "pickles", ""),
-        ("[[pickles]]\n", "pickles", ""),
+        ("pickles = 3", "pickles must be a table", "[pickles]"),
+        ("[[pickles]]\n", "pickles must be a table", "[pickles]"),
         ("[pickles", "no TOML", ""),
     ],
 )
