@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .running import json_option, print_json, run
+from .running import confirm, json_option, print_json, run
 from .text import human_bytes, human_date, parse_rate, say
 
 if TYPE_CHECKING:
@@ -116,11 +116,14 @@ def ls(name: str | None, as_json: bool) -> None:
 
 @federation.command("leave")
 @click.argument("name", metavar="NAME")
+@click.option("--yes", is_flag=True, help="Leave without a question.")
 @json_option
-def leave(name: str, as_json: bool) -> None:
+def leave(name: str, yes: bool, as_json: bool) -> None:
     """Leave a federation, at once; its coordinator dissolves it so. `store gc --unpinned` frees what was mirrored."""
     from p2phub.node.operations import FederationLeave
 
+    if not yes and not confirm(f"leave {name}, which dissolves it if you coordinate it?", instead="--yes"):
+        raise click.Abort
     info = run(FederationLeave(name))
     if as_json:
         print_json(info)

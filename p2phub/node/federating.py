@@ -152,10 +152,15 @@ async def accept(node: Node, name: str) -> FederationInfo:
 
 
 async def leave(node: Node, name: str) -> FederationInfo:
-    """Leave a federation, at once; a coordinator dissolves it so. Raises NotFound."""
+    """Leave a federation, at once; a coordinator dissolves it so. Raises NotFound, Conflict if that was done."""
 
     def work() -> Known:
-        own, known = signer_of(node), require(node, name)
+        own, known = signer_of(node), find(node, name)
+        if known is None or _has_left(known, own.namespace):
+            # One that was dissolved is found no more.
+            if any(is_called(each, name) and _has_left(each, own.namespace) for each in node.store.federations.all()):
+                raise Conflict(f"this home has left {name} already")
+            raise unknown(name)
         if own.namespace == known.charter.coordinator:
             sign_next(node, own, known, members=())
             node.store.federations.withdraw_invitations(known.charter.id)
@@ -163,6 +168,11 @@ async def leave(node: Node, name: str) -> FederationInfo:
         return known
 
     return await _told(node, await on_disk(work))
+
+
+def _has_left(known: Known, own: NamespaceId) -> bool:
+    word = known.agreements.get(own)
+    return word is not None and word.terms is None
 
 
 async def set_terms(node: Node, name: str, terms: Terms) -> FederationInfo:

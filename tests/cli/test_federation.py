@@ -29,8 +29,11 @@ def test_two_agree_change_the_terms_and_part(homes, tmp_path):
     changed = bonn.call("federation", "ls").out
     bonn.call("federation", "accept", "vision-eu")
     (agreed,) = alma.ask("federation", "ls", "vision-eu")
-    left = bonn.call("federation", "leave", "vision-eu").out
-    dissolved = alma.call("federation", "leave", "vision-eu").out
+    unasked = bonn.call("federation", "leave", "vision-eu", code=2).err
+    (kept,) = bonn.ask("federation", "ls", "vision-eu")
+    left = bonn.call("federation", "leave", "vision-eu", "--yes").out
+    left_twice = bonn.call("federation", "leave", "vision-eu", "--yes", code=1).err
+    dissolved = alma.call("federation", "leave", "vision-eu", "--yes").out
 
     assert "can be used once, until" in invited.err
     assert invited.out.startswith("p2phub-invite:")
@@ -48,6 +51,9 @@ def test_two_agree_change_the_terms_and_part(homes, tmp_path):
         bonn_name: "member",
     }
     assert (agreed["terms"]["kinds"], agreed["terms"]["licenses"], agreed["terms"]["replicas"]) == (["model"], [], 2)
+    assert "--yes" in unasked
+    assert kept["member"]
+    assert "this home has left vision-eu already" in left_twice
     assert (left, dissolved) == ("left vision-eu\n", "left vision-eu, which is dissolved\n")
 
 
@@ -59,7 +65,7 @@ def test_what_is_wrong_is_said(homes, tmp_path):
     nothing = bonn.call("federation", "join", "no-such-file", "--yes", code=2)
     rate = alma.call("federation", "invite", "bees", "--up", "1k", code=2)
     licence = alma.call("federation", "invite", "bees", "--license", "no such licence", code=2)
-    unknown = bonn.call("federation", "leave", "bees", code=3)
+    unknown = bonn.call("federation", "leave", "bees", "--yes", code=3)
     alone = Home(tmp_path / "alone")
     alone.call("id", "new")
     stopped = alone.call("federation", "invite", "bees", code=1)

@@ -77,7 +77,7 @@ def test_a_private_model_is_for_members_and_whoever_leaves_has_lost_it_within_se
     for each in (alma, bonn):
         wait_until(lambda each=each: each.home.run("fetch", name, code=None).code == 0, f"{each.name} to have it")
     refused = [each.home.run("fetch", name, code=3).err for each in (world.north[2], world.south[0], world.outsider)]
-    left = bonn.home.run("federation", "leave", "close").out
+    left = bonn.home.run("federation", "leave", "close", "--yes").out
     rest = {evora.namespace, alma.namespace}
     for each in (evora, alma):
         wait_until(lambda each=each: members(each, "close") == rest, f"{each.name} to hear of it", deadline_s=5)
