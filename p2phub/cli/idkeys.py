@@ -12,6 +12,7 @@ from .secrets import (
     change,
     key_option,
     load_keys,
+    new_file,
     new_passphrase,
     no_passphrase_option,
     proposal_option,
@@ -125,7 +126,7 @@ def recovery_new(target: Path, shared: bool, no_passphrase: bool, keys: tuple[Pa
     """
     from p2phub.node.renewing import new_recovery_key
 
-    path = target.expanduser().absolute()
+    path = new_file(target)
     passphrase = new_passphrase(path, none=no_passphrase)
     _change(
         lambda node, extra: new_recovery_key(node, path, passphrase, shared=shared, extra=extra), keys, None, as_json

@@ -13,6 +13,7 @@ from .secrets import (
     change,
     key_option,
     load_keys,
+    new_file,
     new_passphrase,
     no_passphrase_option,
     proposal_option,
@@ -116,7 +117,7 @@ def _add_key_file(
 
     if roles not in ((), ("publish",)):
         raise click.UsageError("a key for a robot may publish, and nothing else")
-    path = target.expanduser().absolute()
+    path = new_file(target)
     passphrase = new_passphrase(path, none=no_passphrase)
     after = change(lambda node, extra: add_key_file(node, path, passphrase, extra=extra), keys=keys, proposal=proposal)
     if as_json:
@@ -206,7 +207,7 @@ def export(target: Path | None, public: bool, as_json: bool) -> None:
         raise click.UsageError("give --to FILE, or --public")
     from p2phub.node.machines import export_keys
 
-    path = target.expanduser().absolute()
+    path = new_file(target)
     passphrase = new_passphrase(path)
     assert passphrase is not None
     done = with_node(lambda node: export_keys(node, path, passphrase))
@@ -224,11 +225,12 @@ def _export_public(target: Path | None) -> None:
     from p2phub.node.machines import format_documents
     from p2phub.store.disk import write_file
 
+    path = new_file(target) if target is not None else None
     word = format_documents(with_node(own_identity))
-    if target is None:
+    if path is None:
         say(word)
     else:
-        write_file(target.expanduser().absolute(), f"{word}\n".encode(), mode=0o644)
+        write_file(path, f"{word}\n".encode(), mode=0o644)
 
 
 @click.command("import")

@@ -251,7 +251,7 @@ def status(as_json: bool) -> None:
         ("peers", f"{result.peers} known, {result.peers_seen} seen in the last five minutes"),
         ("neighbours", f"{len(result.neighbours)}" if result.serving else ""),
         ("own log", _confirmed(result)),
-        ("catalogue", f"{result.models} repositories, {result.records} records in {result.logs} logs"),
+        ("catalogue", _catalogue(result)),
         ("forked logs", ", ".join(result.forked_logs)),
         ("manifests", str(result.manifests)),
         ("federations", "; ".join(_federation(each) for each in result.federations)),
@@ -272,6 +272,12 @@ def _upstream(result: Status) -> str:
     states = {"ready": "", "busy": "; it asked to be left alone for a while", "down": "; it did not answer lately"}
     names = "" if upstream.url.endswith(f"://{upstream.hub}") else f", for the names of {upstream.hub}"
     return f"{upstream.url}{names}{' (with a token)' if upstream.token else ''}{states[upstream.state]}"
+
+
+def _catalogue(result: Status) -> str:
+    repositories = "1 repository" if result.models == 1 else f"{result.models} repositories"
+    records = "1 record" if result.records == 1 else f"{result.records} records"
+    return f"{repositories}, {records} in {'1 log' if result.logs == 1 else f'{result.logs} logs'}"
 
 
 def _confirmed(result: Status) -> str:

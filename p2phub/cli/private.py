@@ -55,7 +55,7 @@ def revoke(name: str, who: str, message: str, as_json: bool) -> None:
         print_json(result)
     else:
         _say(result)
-        _say_told(result)
+        say("  it ended at once on this node; others that give it learn so when they ask, within a minute")
 
 
 @click.command()

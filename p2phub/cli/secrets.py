@@ -122,6 +122,17 @@ def ask_passphrase(path: Path) -> str:
     return answer
 
 
+def new_file(target: Path) -> Path:
+    """Return the absolute path of a file that is to be written. Raises NotFound if its folder is not there."""
+    from p2phub.core.errors import NotFound
+
+    path = target.expanduser().absolute()
+    # A folder that was mistyped would hide the only copy of a key.
+    if not path.parent.is_dir():
+        raise NotFound(f"there is no folder {path.parent}")
+    return path
+
+
 def new_passphrase(path: Path, *, none: bool = False) -> str | None:
     """Return a passphrase for the new file `path`, asked for twice. none: the user wants none."""
     from p2phub.core.errors import AccessDenied

@@ -41,15 +41,16 @@ def add(name: str, offline: bool, peer: tuple[str, ...], as_json: bool) -> None:
 
 @trust.command("accept")
 @click.argument("domain", metavar="DOMAIN")
+@peer_option
 @json_option
-def accept(domain: str, as_json: bool) -> None:
+def accept(domain: str, peer: tuple[str, ...], as_json: bool) -> None:
     """Accept that a domain names another publisher than before.
 
     Do that when its owner has told you so by another way than the web server, which may be in other hands.
     """
     from p2phub.node.operations import TrustAccept
 
-    _show(run(TrustAccept(domain.lower())), as_json)
+    _show(run(TrustAccept(domain.lower()), peers=peer), as_json)
 
 
 @trust.command("ls")

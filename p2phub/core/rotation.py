@@ -73,8 +73,9 @@ def remove_key(document: IdentityDocument, key: PublicKey, end: End) -> Identity
         role = role_of(document, name)
         rest = tuple(each for each in role.keys if each != key)
         if len(rest) < role.threshold:
+            needed = "1 key" if role.threshold == 1 else f"{role.threshold} keys"
             raise Conflict(
-                f"{role.threshold} keys must sign as {name}, and without {key} there would be {len(rest)}",
+                f"{needed} must sign as {name}, and without {key} there would be {len(rest)}",
                 hint="add another key first, or lower the threshold",
             )
         changed = _with(changed, name, Role(rest, role.threshold))
@@ -142,7 +143,7 @@ def describe(before: IdentityDocument, after: IdentityDocument) -> list[str]:
         *(f"claims the domain {each}" for each in after.domains if each not in before.domains),
         *(f"claims the domain {each} no longer" for each in before.domains if each not in after.domains),
         *(
-            f"closes a log of key {each.key} at {each.size} records"
+            f"closes a log of key {each.key} at {each.size} {'record' if each.size == 1 else 'records'}"
             for each in after.epochs
             if each not in before.epochs and each.key in after.publish.keys
         ),
@@ -173,7 +174,8 @@ def _describe_retired(before: IdentityDocument, after: IdentityDocument) -> Iter
     for each in after.retired:
         size = _counted(after, each.key)
         if known.get(each.key) != size and size:
-            yield f"of what key {each.key} signed, the first {size} records go on to count"
+            first = "the first record goes" if size == 1 else f"the first {size} records go"
+            yield f"of what key {each.key} signed, {first} on to count"
         elif known.get(each.key) != size:
             yield f"nothing that key {each.key} signed counts"
     kept = {*after.publish.keys, *(each.key for each in after.retired)}

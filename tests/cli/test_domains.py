@@ -397,7 +397,7 @@ def test_another_publisher_is_a_hard_error_until_somebody_accepts_him(
         offline = home.call("info", "--offline", "lab.example/parrot@1.0.0", code=5).err
         shown = home.call("trust", "ls").out
         by_id = home.ask("info", f"{lab.namespace}/parrot@1.0.0")["namespace"]
-        accepted = home.ask("trust", "accept", "lab.example")
+        accepted = home.ask("trust", "accept", "lab.example", "--peer", node.address)
         moved = home.ask("info", "lab.example/parrot")["namespace"]
         again = home.call("trust", "accept", "lab.example").err
 

@@ -40,6 +40,8 @@ def test_two_commands_let_somebody_in_and_one_takes_it_back(alice: Home, tmp_pat
     assert f"namespace {whom}" in shown.out
     assert "its publisher, and those it is granted to" in info.out
     assert "nobody else" in taken.out
+    assert "it ended at once on this node" in taken.out
+    assert "0 nodes" not in taken.out
     assert fetched.code == again.code == 0
     assert "parted" in log
 

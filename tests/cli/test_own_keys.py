@@ -380,6 +380,13 @@ def test_what_a_copy_needs_is_said(homes: Homes, tmp_path: Path, passphrase: dic
     readme.write_text("# Birds\n")
     no_keys = other.call("id", "import", str(readme), code=1)
 
+    nowhere = tmp_path / "no" / "folder" / "x.secret"
+    for command in (
+        ("export", "--to"), ("export", "--public", "--to"), ("recovery", "new", "--to"), ("add-key", "--new"),
+    ):  # fmt: skip
+        told = desk.call("id", *command, str(nowhere), env=passphrase, code=3).err
+        assert f"there is no folder {nowhere.parent}" in told, command
+    assert not nowhere.parent.parent.exists()
     assert f"a passphrase is needed to lock {copy} with" in none.err
     assert "P2PHUB_PASSPHRASE_FILE" in none.err
     assert "at least 8" in too_short.err

@@ -125,6 +125,14 @@ def test_a_role_is_never_left_without_enough_keys() -> None:
         remove_key(both, A.public_key, End(0))
 
 
+def test_one_is_not_said_as_many() -> None:
+    one = remove_key(add_key(NEXT, B.public_key, ["publish", "fresh"]), B.public_key, End(1))
+
+    assert f"of what key {B.public_key} signed, the first record goes on to count" in describe(NEXT, one)
+    with pytest.raises(Conflict, match="1 key must sign as root"):
+        remove_key(NEXT, A.public_key, End(0))
+
+
 def test_a_key_takes_the_place_of_another() -> None:
     changed = replace_key(NEXT, A.public_key, B.public_key, ["root", "publish", "fresh"], End(4))
     only = replace_key(NEXT, A.public_key, B.public_key, ["publish"], End(4))
