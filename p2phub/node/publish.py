@@ -360,8 +360,10 @@ def refuse_keys(source: SourceFile) -> None:
 
 def _refuse_keys(source: SourceFile, head: bytes) -> None:
     if begins_as_keys(head):
+        # An upload lies under a name that tells nobody anything.
+        is_telling = source.location.name == source.path.rsplit("/", 1)[-1]
         raise InvalidData(
-            f"{source.path} holds secret keys of p2phub: whoever has them publishes in their owner's name",
+            f"{source.location if is_telling else source.path} holds secret keys of p2phub: whoever has them publishes in their owner's name",
             hint="take it away from there; what is published cannot be taken back",
         )
 
