@@ -363,7 +363,8 @@ def _refuse_keys(source: SourceFile, head: bytes) -> None:
         # An upload lies under a name that tells nobody anything.
         is_telling = source.location.name == source.path.rsplit("/", 1)[-1]
         raise InvalidData(
-            f"{source.location if is_telling else source.path} holds secret keys of p2phub: whoever has them publishes in their owner's name",
+            f"{source.location if is_telling else source.path} holds secret keys of p2phub: whoever has them publishes "
+            "in their owner's name",
             hint="take it away from there; what is published cannot be taken back",
         )
 
