@@ -36,11 +36,12 @@ ASKED_AT_ONCE = 16
 AGAIN_S = (0.3, 1.0, 2.0, 5.0)  # seconds before those that have it not are asked again; then always the last
 
 
-async def wait_confirmed(node: Node, count: int, tell: Tell, *, max_s: float = CONFIRM_MAX_S) -> list[NodeId]:
+async def wait_confirmed(node: Node, count: int, tell: Tell, *, max_s: float | None = None) -> list[NodeId]:
     """Wait until `count` other nodes have all of the own log; returns those that have, fewer if it takes too long.
 
-    Raises NotFound if no peer is known.
+    max_s: seconds; None: CONFIRM_MAX_S. Raises NotFound if no peer is known.
     """
+    max_s = CONFIRM_MAX_S if max_s is None else max_s
     found = await on_disk(_own_head, node)
     if found is None:
         return []
