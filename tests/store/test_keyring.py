@@ -136,7 +136,8 @@ def test_what_holds_no_keys_is_said_and_not_shown(tmp_path: Path, data: bytes) -
         read_bundle(path, lambda _: "correct horse")
     assert caught.value.path == str(path)
     path.chmod(0o640)
-    with pytest.raises(StoreError, match="others may read"):
+    # What is no key file at all need not be locked away.
+    with pytest.raises(StoreError, match="others may read" if data.startswith(b"p2phub-") else "is no key file"):
         read_bundle(path, never)
     path.unlink()
     with pytest.raises(NotFound):
