@@ -40,7 +40,7 @@ from p2phub.store.store import Store
 
 from .disk import on_disk
 from .events import Notice, Tell
-from .identity import own_identity, own_signers
+from .identity import own_identity, own_namespace, own_signers
 from .logheads import is_history
 from .node import Node
 
@@ -236,7 +236,7 @@ async def tell_freshness(node: Node, namespace: NamespaceId, name: str, tell: Te
     """Tell people what speaks against that `name`, which may move, is newest here."""
     freshness = await on_disk(freshness_of, node.store, namespace)
     now = node.clock()
-    if namespace == await on_disk(_own_namespace, node):
+    if namespace == await on_disk(own_namespace, node):
         # Another machine of one's own may have more; how old the own word is, its owner knows.
         tell_missing(freshness, tell)
         return
@@ -253,13 +253,6 @@ def tell_missing(freshness: Freshness, tell: Tell) -> None:
     """Tell people what a publisher stated and is not here."""
     for text in missing(freshness):
         tell(Notice(text))
-
-
-def _own_namespace(node: Node) -> NamespaceId | None:
-    try:
-        return own_identity(node).namespace
-    except NotFound:
-        return None
 
 
 def witnessed_by(store: Store, log_id: LogId, index: int, witnesses: Iterable[NoteKey]) -> dict[NoteKey, int]:

@@ -60,11 +60,7 @@ def own_identity(node: Node) -> Identity:
 
 def has_identity(node: Node) -> bool:
     """Say whether this home publishes as anybody."""
-    try:
-        own_identity(node)
-    except NotFound:
-        return False
-    return True
+    return own_namespace(node) is not None
 
 
 def keep_own_identity(node: Node, identity: Identity) -> None:

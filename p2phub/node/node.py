@@ -18,7 +18,7 @@ import trio
 
 from p2phub.core.access import Caller
 from p2phub.core.certificate import certificate
-from p2phub.core.errors import NotFound, StoreError
+from p2phub.core.errors import StoreError
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId, NodeId
 from p2phub.core.labels import Labels
 from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, SignedNodeRecord, sign_node_record
@@ -137,7 +137,7 @@ class Node:
         )
         named = self.settings.policy_file
         self.rules = Rulebook(named or self.settings.layout.policy, self._pinned, required=named is not None)
-        self.access = Access(self.store, self.clock, self.rules, self._pledged, self._own_namespace)
+        self.access = Access(self.store, self.clock, self.rules, self._pledged, lambda: own_namespace(self))
         self.naming = Naming()
         self.open_answers = OpenAnswers(self._has_lost)
         self.hub = Hub(self.settings)  # another hub that has what nobody here has
@@ -152,12 +152,6 @@ class Node:
         from .pledging import pledged_manifests  # made of nodes itself
 
         return pledged_manifests(self)
-
-    def _own_namespace(self) -> NamespaceId | None:
-        try:
-            return own_identity(self).namespace
-        except NotFound:
-            return None
 
     @property
     def id(self) -> NodeId:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 import trio
 
 from p2phub.core.access import Caller
-from p2phub.core.errors import HubError, InvalidData, NotAccepted, NotFound, PeerError
+from p2phub.core.errors import HubError, InvalidData, NotAccepted, PeerError
 from p2phub.core.gates import Gate, check_fits, is_of, open_receipt, read_receipt
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import ContentId, ManifestId, NamespaceId
@@ -23,7 +23,7 @@ from .allowed import peers_about
 from .calling import call_peer
 from .disk import on_disk
 from .events import Notice, Tell
-from .identity import own_identity
+from .identity import own_namespace
 from .introduce import introduce
 from .node import Node
 
@@ -112,7 +112,7 @@ def _closed_gate(node: Node, revision: ManifestId, asked: Asked | None) -> tuple
     else:
         found = gates.of_manifest(revision)
         places = [place.gate for place in found if place.gate] if all(place.gate for place in found) else []
-    own = _own_namespace(node)
+    own = own_namespace(node)
     first: tuple[Gate, str, KeptReceipt | None] | None = None
     for gate in places:
         receipt = own_receipt(node, gate)
@@ -225,10 +225,3 @@ def _take(node: Node, caller: Caller, data: bytes, chains: dict[NamespaceId, Ide
     kept = node.store.gates.receipt(signed.hash)
     assert kept
     return node.access.gates.state(gate, kept)
-
-
-def _own_namespace(node: Node) -> NamespaceId | None:
-    try:
-        return own_identity(node).namespace
-    except NotFound:
-        return None
