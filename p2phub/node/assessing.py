@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sqlite3 import Connection
-
 import msgspec
 
 from p2phub.core.choices import Judgement, Verdict, Visibility
@@ -57,14 +55,14 @@ async def assess(
     score = _score(metric)
     subject: ManifestId | ContentId = root or target.manifest
 
-    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
+    def make(*, log: LogId, index: int, previous: bytes, time: int) -> Record:
         try:
             return Assess(
                 namespace=identity.namespace,
                 log=log,
                 index=index,
                 previous=previous,
-                time=int(node.clock()),
+                time=time,
                 model=target.model or "",
                 claim=claim,
                 verdict=verdict,

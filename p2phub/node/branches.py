@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from sqlite3 import Connection
+from functools import partial
 
 from p2phub.core.errors import InvalidName, NotFound
-from p2phub.core.ids import LogId
 from p2phub.core.names import NameRef, is_branch, is_version, parse_reference
-from p2phub.core.records import Branch, Recall, Record, Yank
+from p2phub.core.records import Branch, Recall, Yank
 
 from .catchup import ready_to_publish
 from .disk import on_disk
@@ -40,19 +39,15 @@ async def move_branch(
     elif branch not in await on_disk(node.store.catalogue.branches, identity.namespace, model):
         raise NotFound(f"{model} has no branch {branch}")
 
-    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
-        return Branch(
-            namespace=identity.namespace,
-            log=log,
-            index=index,
-            previous=previous,
-            time=int(node.clock()),
-            model=model,
-            branch=branch,
-            manifest=manifest,
-            depth=depth,
-            message=message,
-        )
+    make = partial(
+        Branch,
+        namespace=identity.namespace,
+        model=model,
+        branch=branch,
+        manifest=manifest,
+        depth=depth,
+        message=message,
+    )
 
     entry = await on_disk(append_record, node, model, make)
     await announce(node, entry)
@@ -71,17 +66,7 @@ async def yank(node: Node, name: str, message: str, tell: Tell) -> YankResult:
     if await on_disk(node.store.catalogue.version, identity.namespace, reference.model, version) is None:
         raise NotFound(f"{reference.model} has no version {version}")
 
-    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
-        return Yank(
-            namespace=identity.namespace,
-            log=log,
-            index=index,
-            previous=previous,
-            time=int(node.clock()),
-            model=reference.model,
-            version=version,
-            message=message,
-        )
+    make = partial(Yank, namespace=identity.namespace, model=reference.model, version=version, message=message)
 
     entry = await on_disk(append_record, node, reference.model, make)
     await announce(node, entry)
@@ -100,17 +85,7 @@ async def recall(node: Node, name: str, message: str, tell: Tell) -> RecallResul
     assert target.manifest is not None
     manifest = target.manifest
 
-    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
-        return Recall(
-            namespace=identity.namespace,
-            log=log,
-            index=index,
-            previous=previous,
-            time=int(node.clock()),
-            model=reference.model,
-            manifest=manifest,
-            message=message,
-        )
+    make = partial(Recall, namespace=identity.namespace, model=reference.model, manifest=manifest, message=message)
 
     entry = await on_disk(append_record, node, reference.model, make)
     await announce(node, entry)

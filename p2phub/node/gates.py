@@ -7,26 +7,24 @@ gate accept ──▶ Receipt, kept here ──shown to each peer that is asked 
 from __future__ import annotations
 
 import base64
+from functools import partial
 from pathlib import Path
-from sqlite3 import Connection
 
 from p2phub.core.choices import LICENCE_SIZE_MAX, GateApproval, GatePer
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import Conflict, InvalidData, InvalidName, NotAccepted, NotFound
 from p2phub.core.gates import Gate, SignedReceipt, check_fits, open_receipt, read_receipt, sign_receipt
 from p2phub.core.identity import Identity
-from p2phub.core.ids import LogId, NamespaceId
+from p2phub.core.ids import NamespaceId
 from p2phub.core.private import Repository
-from p2phub.core.records import Approve, OpenGate, Record, Refuse, SetGate
+from p2phub.core.records import Approve, OpenGate, Refuse, SetGate
 from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX, ReceiptsQuery
 from p2phub.store.disk import disk_errors, write_file
-from p2phub.store.gates import KeptReceipt
-from p2phub.store.logs import MakeRecord
 from p2phub.store.ownfiles import OwnFiles
 
 from .disk import on_disk
 from .events import Tell
-from .identity import own_identity, own_publisher
+from .identity import RecordMaker, own_identity, own_publisher
 from .names import find
 from .node import Node
 from .privatenews import announce
@@ -55,20 +53,9 @@ async def set_gate(node: Node, model: str, name: str, licence: str, per: GatePer
     gate = await on_disk(node.store.gates.of_repository, identity.namespace, model)
     asked = (name, licence, per, approval)
     if gate is None or (gate.name, gate.licence, gate.per, gate.approval) != asked:
-
-        def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
-            return SetGate(
-                namespace=identity.namespace,
-                log=log,
-                index=index,
-                previous=previous,
-                time=int(node.clock()),
-                model=model,
-                name=name,
-                licence=licence,
-                per=per,
-                approval=approval,
-            )
+        make = partial(
+            SetGate, namespace=identity.namespace, model=model, name=name, licence=licence, per=per, approval=approval
+        )
 
         await _sign(node, model, make)
     gate = await on_disk(node.store.gates.of_repository, identity.namespace, model)
@@ -82,16 +69,7 @@ async def open_gate(node: Node, model: str, message: str) -> None:
     model = own_model(model, identity.namespace)
     await _own_gate(node, identity, model)
 
-    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
-        return OpenGate(
-            namespace=identity.namespace,
-            log=log,
-            index=index,
-            previous=previous,
-            time=int(node.clock()),
-            model=model,
-            message=message,
-        )
+    make = partial(OpenGate, namespace=identity.namespace, model=model, message=message)
 
     await _sign(node, model, make)
 
@@ -119,22 +97,8 @@ async def decide(
     now = int(node.clock())
     until = now + days * 86400 if days else None
     for receipt in receipts:
-
-        def make(
-            connection: Connection, log: LogId, index: int, previous: bytes, receipt: KeptReceipt = receipt
-        ) -> Record:
-            place = {
-                "namespace": identity.namespace,
-                "log": log,
-                "index": index,
-                "previous": previous,
-                "time": now,
-                "model": model,
-                "receipt": receipt.hash,
-                "message": message,
-            }
-            return Approve(**place, until=until) if is_approved else Refuse(**place)  # type: ignore[arg-type]
-
+        decision = partial(Approve, until=until) if is_approved else Refuse
+        make = partial(decision, namespace=identity.namespace, model=model, receipt=receipt.hash, message=message)
         await _sign(node, model, make)
     return await on_disk(_info, node, gate)
 
@@ -156,7 +120,7 @@ async def _own_gate(node: Node, identity: Identity, model: str) -> Gate:
     return gate
 
 
-async def _sign(node: Node, model: str, make: MakeRecord) -> None:
+async def _sign(node: Node, model: str, make: RecordMaker) -> None:
     await announce(node, await on_disk(append_record, node, model, make))
     # Somebody may have lost what is being sent to him.
     node.open_answers.note_change()

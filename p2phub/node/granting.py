@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from sqlite3 import Connection
+from functools import partial
 
 from p2phub.core.choices import GranteeKind
 from p2phub.core.errors import HubError, InvalidName, NotFound
-from p2phub.core.ids import LogId, NamespaceId, NodeId
+from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.core.names import NameRef, is_namespace_id, parse_address, parse_reference
 from p2phub.core.private import Grantee, Repository
-from p2phub.core.records import Entry, Record, Ungrant
+from p2phub.core.records import Entry, Ungrant
 
 from .disk import on_disk
 from .events import Tell, ignore
@@ -44,18 +44,14 @@ async def revoke(node: Node, name: str, who: str, message: str, tell: Tell = ign
     repository = await on_disk(require_own_private, node, own_model(name))
     grantee = await find_grantee(node, who, tell)
 
-    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
-        return Ungrant(
-            namespace=repository.namespace,
-            log=log,
-            index=index,
-            previous=previous,
-            time=int(node.clock()),
-            model=repository.model,
-            to=grantee.id,
-            to_kind=grantee.kind,
-            message=message,
-        )
+    make = partial(
+        Ungrant,
+        namespace=repository.namespace,
+        model=repository.model,
+        to=grantee.id,
+        to_kind=grantee.kind,
+        message=message,
+    )
 
     def append() -> Entry:
         said = node.store.private.grants(repository).get(grantee)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sqlite3 import Connection
-
 from p2phub.core.errors import NotFound
 from p2phub.core.ids import LogId
 from p2phub.core.private import Grantee, Repository
@@ -19,18 +17,17 @@ DAY_S = 24 * 3600
 def append_grant(node: Node, repository: Repository, grantee: Grantee, days: int | None) -> Entry:
     """Sign that `grantee` may read a repository of one's own. days: None for what is renewed."""
 
-    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
-        now = int(node.clock())
+    def make(*, log: LogId, index: int, previous: bytes, time: int) -> Record:
         return Grant(
             namespace=repository.namespace,
             log=log,
             index=index,
             previous=previous,
-            time=now,
+            time=time,
             model=repository.model,
             to=grantee.id,
             to_kind=grantee.kind,
-            until=now + (GRANT_MAX_S if days is None else days * DAY_S),
+            until=time + (GRANT_MAX_S if days is None else days * DAY_S),
             renewed=days is None,
         )
 

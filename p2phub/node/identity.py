@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from sqlite3 import Connection
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from p2phub.core.checkpoint import parse_head
 from p2phub.core.companion import CompanionKey
@@ -14,7 +15,7 @@ from p2phub.core.identity import Identity, Role, new_document, open_identity, si
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
 from p2phub.core.keybundle import KeyBundle
 from p2phub.core.recipient import RecipientKey
-from p2phub.core.records import Entry
+from p2phub.core.records import Entry, Record
 from p2phub.core.signing import Signer
 from p2phub.protocol.messages import IdentityChain
 from p2phub.store.disk import disk_errors, write_file
@@ -155,7 +156,22 @@ def own_recipients(node: Node) -> list[RecipientKey]:
     return recipients(node.settings.layout.keys)
 
 
-def publish_record(node: Node, make: MakeRecord) -> Entry:
+class RecordMaker(Protocol):
+    """Makes a record of the place and time at which it is signed: mostly its type, with all other fields."""
+
+    def __call__(self, *, log: LogId, index: int, previous: bytes, time: int) -> Record: ...
+
+
+def placed(node: Node, make: RecordMaker) -> MakeRecord:
+    """Return what makes the record in the transaction that appends it."""
+
+    def make_record(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
+        return make(log=log, index=index, previous=previous, time=int(node.clock()))
+
+    return make_record
+
+
+def publish_record(node: Node, make: RecordMaker) -> Entry:
     """Sign what `make` returns, append it to this home's own log, and state that it is the newest.
 
     Raises as `own_publisher` does.
@@ -165,7 +181,7 @@ def publish_record(node: Node, make: MakeRecord) -> Entry:
     identity, key = own_publisher(node)
     # An index that was lost does not know it any more, and peers will ask for it.
     node.store.logs.add_identity(identity, own=True)
-    entry = node.store.logs.append_own(identity.namespace, key, make)
+    entry = node.store.logs.append_own(identity.namespace, key, placed(node, make))
     try:
         state_newest(node)
     except HubError as exc:

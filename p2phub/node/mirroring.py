@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from sqlite3 import Connection
+from functools import partial
 
 import trio
 
 from p2phub.core import manifest as manifests
 from p2phub.core.choices import Kind
 from p2phub.core.errors import HubError, NotFound
-from p2phub.core.ids import LogId, ManifestId, NamespaceId
+from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest, Origin
-from p2phub.core.records import Attest, Entry, Record
+from p2phub.core.records import Attest, Entry
 from p2phub.core.rules import Consent, Facts, Rules, judge
 from p2phub.core.upstream import NAMES_MAX, Foreign, Info, Listing, is_commit, parse_foreign
 
@@ -306,21 +306,17 @@ def _attest(
     if all(row is not None and (row.commit, row.manifest) == (commit, manifest) for row in said):
         return None
 
-    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
-        return Attest(
-            namespace=own,
-            log=log,
-            index=index,
-            previous=previous,
-            time=int(node.clock()),
-            model=repository.model,
-            claim="mirror-of",
-            kind=repository.kind,
-            manifest=manifest,
-            hub=repository.hub,
-            owner=repository.owner,
-            commit=commit,
-            names=names,
-        )
+    make = partial(
+        Attest,
+        namespace=own,
+        model=repository.model,
+        claim="mirror-of",
+        kind=repository.kind,
+        manifest=manifest,
+        hub=repository.hub,
+        owner=repository.owner,
+        commit=commit,
+        names=names,
+    )
 
     return publish_record(node, make)

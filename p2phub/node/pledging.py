@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from sqlite3 import Connection
+from functools import partial
 
 from msgspec.structs import replace
 
 from p2phub.core.access import ANYBODY
 from p2phub.core.choices import PLEDGE_DAYS_MAX, PLEDGE_REPLICAS_MAX
 from p2phub.core.errors import AccessDenied, InvalidName, NotFound
-from p2phub.core.ids import LogId, ManifestId, NamespaceId, NodeId
+from p2phub.core.ids import ManifestId, NamespaceId, NodeId
 from p2phub.core.names import NameRef, parse_reference
 from p2phub.core.pledges import Subject
-from p2phub.core.records import Pledge, Record, Unpledge
+from p2phub.core.records import Pledge, Unpledge
 from p2phub.protocol.pledges import Shares, share_out
 from p2phub.store.holdings import WHOLE
 from p2phub.store.pledges import Promise, Release
@@ -78,18 +78,9 @@ async def pledge(node: Node, text: str, *, replicas: int | None, days: int, tell
     await on_disk(_check_public, node, subject, text)
     now = int(node.clock())
 
-    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
-        return Pledge(
-            namespace=identity.namespace,
-            log=log,
-            index=index,
-            previous=previous,
-            time=now,
-            node=node.id,
-            subject=subject,
-            replicas=replicas,
-            until=now + days * DAY_S,
-        )
+    make = partial(
+        Pledge, namespace=identity.namespace, node=node.id, subject=subject, replicas=replicas, until=now + days * DAY_S
+    )
 
     entry = await on_disk(publish_record, node, make)
     node.note_news(entry.record.log, entry.record.index)
@@ -114,16 +105,7 @@ async def unpledge(node: Node, text: str, tell: Tell) -> PledgeInfo:
         if str(each.subject) == info.subject
     )
 
-    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
-        return Unpledge(
-            namespace=identity.namespace,
-            log=log,
-            index=index,
-            previous=previous,
-            time=int(node.clock()),
-            node=node.id,
-            subject=subject,
-        )
+    make = partial(Unpledge, namespace=identity.namespace, node=node.id, subject=subject)
 
     entry = await on_disk(publish_record, node, make)
     node.note_news(entry.record.log, entry.record.index)

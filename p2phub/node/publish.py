@@ -8,7 +8,6 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from sqlite3 import Connection
 from typing import get_args
 
 import trio
@@ -555,7 +554,7 @@ def append_release(
     if tip and tip.manifest == revision and named:
         return None
 
-    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
+    def make(*, log: LogId, index: int, previous: bytes, time: int) -> Record:
         # Inside the transaction: another process may have published meanwhile.
         if version:
             _check_version(node, namespace, model, version, revision)
@@ -564,7 +563,7 @@ def append_release(
             log=log,
             index=index,
             previous=previous,
-            time=int(node.clock()),
+            time=time,
             model=model,
             kind=kind,
             manifest=revision,

@@ -12,16 +12,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from sqlite3 import Connection
+from functools import partial
 
 from p2phub.core import manifest as manifests
 from p2phub.core import sealing
 from p2phub.core.choices import Kind, Profile, Visibility
 from p2phub.core.errors import AccessDenied, InvalidData, NotFound, PeerViolation
 from p2phub.core.identity import Identity, open_identity
-from p2phub.core.ids import LogId, NamespaceId
+from p2phub.core.ids import NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest
-from p2phub.core.records import RECIPIENTS_MAX, Entry, Record, Seal, Unseal, WrappedKey
+from p2phub.core.records import RECIPIENTS_MAX, Entry, Seal, Unseal
 from p2phub.core.sealing import RepositoryKey
 from p2phub.net.peerclient import PeerClient
 from p2phub.store.blobs import Ingested
@@ -248,21 +248,7 @@ def _append_seal(
             sealing.wrap(seal.key, namespace, model, name, seal.recipients[name])
             for name in names[begin : begin + RECIPIENTS_MAX]
         )
-
-        def make(
-            connection: Connection, log: LogId, index: int, previous: bytes, wrapped: tuple[WrappedKey, ...] = wrapped
-        ) -> Record:
-            return Seal(
-                namespace=namespace,
-                log=log,
-                index=index,
-                previous=previous,
-                time=int(node.clock()),
-                model=model,
-                key=seal.key.identifier,
-                recipients=wrapped,
-            )
-
+        make = partial(Seal, namespace=namespace, model=model, key=seal.key.identifier, recipients=wrapped)
         entries.append(append_record(node, model, make, visibility=visibility))
     return entries
 
@@ -310,17 +296,7 @@ async def unseal(node: Node, model: str, message: str) -> SealResult:
 
 
 def _tell_key(node: Node, namespace: NamespaceId, model: str, key: RepositoryKey, message: str) -> Entry:
-    def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
-        return Unseal(
-            namespace=namespace,
-            log=log,
-            index=index,
-            previous=previous,
-            time=int(node.clock()),
-            model=model,
-            key=key.secret,
-            message=message,
-        )
+    make = partial(Unseal, namespace=namespace, model=model, key=key.secret, message=message)
 
     return append_record(node, model, make)
 

@@ -7,9 +7,8 @@ from p2phub.core.errors import Conflict, NotFound
 from p2phub.core.ids import NamespaceId
 from p2phub.core.private import Repository
 from p2phub.core.records import Entry
-from p2phub.store.logs import MakeRecord
 
-from .identity import own_identity, own_publisher, publish_record
+from .identity import RecordMaker, own_identity, own_publisher, placed, publish_record
 from .node import Node
 
 _OTHER_NAME = "publish it under another name"
@@ -37,7 +36,7 @@ def decide_visibility(node: Node, namespace: NamespaceId, model: str, wanted: Vi
     return known
 
 
-def append_record(node: Node, model: str, make: MakeRecord, *, visibility: Visibility | None = None) -> Entry:
+def append_record(node: Node, model: str, make: RecordMaker, *, visibility: Visibility | None = None) -> Entry:
     """Sign what `make` returns and append it to the log that a repository of one's own is written in.
 
     visibility: None for what it is. Raises as `own_publisher` does.
@@ -49,7 +48,7 @@ def append_record(node: Node, model: str, make: MakeRecord, *, visibility: Visib
         return publish_record(node, make)
     # An index that was lost does not know it any more, and those who may read it will ask for it.
     node.store.logs.add_identity(identity, own=True)
-    entry = node.store.private.append_own(identity, key, model, make, may_begin=True)
+    entry = node.store.private.append_own(identity, key, model, placed(node, make), may_begin=True)
     assert entry is not None
     return entry
 

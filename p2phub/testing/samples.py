@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from sqlite3 import Connection
 
 import numpy as np
 
@@ -201,7 +200,7 @@ async def publish_crowd(home: Path, count: int) -> str:
             parameters=number * 1_000_000,
         )
 
-        def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
+        def make(*, log: LogId, index: int, previous: bytes, time: int) -> Record:
             return Publish(
                 namespace=namespace, log=log, index=index, previous=previous, time=start + number,
                 model=f"model-{number:04}", kind="model", manifest=ManifestId(number.to_bytes(32, "big")),

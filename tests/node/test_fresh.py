@@ -250,9 +250,9 @@ def release(node: Node, model: str) -> None:
     """Publish a record alone, as `publish` does at its end."""
     identity = own_identity(node)
 
-    def make(connection: Any, log: LogId, index: int, previous: bytes) -> Record:
+    def make(*, log: LogId, index: int, previous: bytes, time: int) -> Record:
         return Publish(
-            namespace=identity.namespace, log=log, index=index, previous=previous, time=int(node.clock()), model=model,
+            namespace=identity.namespace, log=log, index=index, previous=previous, time=time, model=model,
             kind="model", manifest=ManifestId(blake3(f"{model} {index}".encode()).digest()), depth=index + 1,
             branch="main", summary=Summary(files=1, size=1),
         )  # fmt: skip

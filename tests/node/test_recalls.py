@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -185,9 +186,9 @@ async def mirror_of(tmp_path: Path, node: Node) -> ManifestId:
 def attest_mirror(node: Node, manifest: ManifestId) -> None:
     publish_record(
         node,
-        lambda connection, log, index, previous: Attest(
-            namespace=own_identity(node).namespace, log=log, index=index, previous=previous, time=int(node.clock()),
-            model="small", claim="mirror-of", kind="model", manifest=manifest, hub="huggingface.co", owner="org",
+        partial(
+            Attest, namespace=own_identity(node).namespace, model="small",
+            claim="mirror-of", kind="model", manifest=manifest, hub="huggingface.co", owner="org",
             commit="a" * 40, names=("main",),
         ),
     )  # fmt: skip

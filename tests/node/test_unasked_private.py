@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -102,9 +103,9 @@ def arrive(node: Node, tmp_path: Path, data: bytes) -> list[bytes]:
 def attest(node: Node, manifest: ManifestId) -> None:
     publish_record(
         node,
-        lambda connection, log, index, previous: Attest(
-            namespace=own_identity(node).namespace, log=log, index=index, previous=previous, time=int(node.clock()),
-            model="x", claim="mirror-of", kind="model", manifest=manifest, hub="huggingface.co", owner="org",
+        partial(
+            Attest, namespace=own_identity(node).namespace, model="x",
+            claim="mirror-of", kind="model", manifest=manifest, hub="huggingface.co", owner="org",
             commit="a" * 40, names=("main",),
         ),
     )  # fmt: skip

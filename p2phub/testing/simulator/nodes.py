@@ -6,7 +6,6 @@ import contextlib
 import random
 from collections.abc import Iterator
 from hashlib import blake2b
-from sqlite3 import Connection
 from typing import TYPE_CHECKING
 
 import trio
@@ -145,7 +144,7 @@ class SimulatedNode:
             create_identity(node)
         revision = ManifestId(self._seed(f"manifest {model} {self._starts} {self.clock()}"))
 
-        def make(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
+        def make(*, log: LogId, index: int, previous: bytes, time: int) -> Record:
             return Publish(
                 namespace=own_identity(node).namespace, log=log, index=index, previous=previous,
                 time=int(self.clock()), model=model, kind="model", manifest=revision, depth=index + 1, branch="main",
