@@ -14,7 +14,6 @@ import trio
 
 from p2phub.core.ages import describe_age
 from p2phub.core.checkpoint import Head, parse_head
-from p2phub.core.encoding import encode
 from p2phub.core.errors import ForkedLog, HubError, InvalidData, NotFound, PeerError, PeerViolation, TooEarly
 from p2phub.core.forks import ForkedHeads
 from p2phub.core.fresh import (
@@ -34,7 +33,7 @@ from p2phub.core.ids import LogId, NamespaceId
 from p2phub.core.notes import NoteKey
 from p2phub.core.witness import cosigned_by
 from p2phub.net.peerclient import PeerClient
-from p2phub.protocol.messages import IDENTITIES_MAX, PROVEN_MAX, RECORDS_ANSWER_SIZE, FreshQuery, Statements
+from p2phub.protocol.messages import IDENTITIES_MAX, PROVEN_MAX, FreshQuery, Statements
 from p2phub.store.logs import LogState
 from p2phub.store.store import Store
 
@@ -42,6 +41,7 @@ from .disk import on_disk
 from .events import Notice, Tell
 from .identity import own_identity, own_namespace, own_signers
 from .logheads import is_history
+from .maps import first_that_fit
 from .node import Node
 
 log = logging.getLogger(__name__)
@@ -159,15 +159,7 @@ def _forget_what_is_wrong(store: Store, identity: Identity, now: float) -> None:
 
 def statements_of(store: Store, query: FreshQuery) -> Statements:
     """Return the statements that are here, of the first publishers asked about."""
-    found: list[SignedFresh | None] = []
-    size = 0
-    for namespace in query.namespaces:
-        signed = store.fresh.get(namespace)
-        size += len(encode(signed)) if signed else 1
-        if found and size > RECORDS_ANSWER_SIZE:
-            break
-        found.append(signed)
-    return Statements(tuple(found))
+    return Statements(first_that_fit(store.fresh.get(namespace) for namespace in query.namespaces))
 
 
 async def learn(node: Node, client: PeerClient, namespaces: Sequence[NamespaceId]) -> None:

@@ -5,8 +5,10 @@ Answering keeps nothing between questions, and does bounded work for each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar
+
+from msgspec import Struct
 
 from p2phub.core import merkle
 from p2phub.core.checkpoint import parse_head
@@ -25,7 +27,6 @@ from p2phub.protocol.messages import (
     Heads,
     Identities,
     IdentitiesQuery,
-    IdentityChain,
     LogHead,
     MapAnswer,
     MapQuery,
@@ -48,6 +49,7 @@ ENTRIES_MAX = 10_000  # entries of one log in an answer
 _ITEMS_AT_ONCE = 256  # items of a bucket that are read at once
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Struct)
 
 
 async def refresh_maps(node: Node, *, keys_max: int | None = None) -> None:
@@ -108,25 +110,37 @@ def records_in(store: Store, query: BucketsQuery) -> NodeRecords:
 
 def identities_of(store: Store, query: IdentitiesQuery) -> Identities:
     """Return the identities that are here, of the first namespaces asked for."""
-    chains: list[IdentityChain | None] = []
+    return Identities(first_that_fit(store.logs.identity_chain(namespace) for namespace in query.namespaces))
+
+
+def first_that_fit(messages: Iterable[M | None]) -> tuple[M | None, ...]:
+    """Return the first of the messages that fit in one answer, at least one; None where there is none."""
+    found: list[M | None] = []
     size = 0
-    for namespace in query.namespaces:
-        chain = store.logs.identity_chain(namespace)
-        size += len(encode(chain)) if chain else 1
+    for message in messages:
+        size += len(encode(message)) if message else 1
         # The first one may be longer than what is meant to fit.
-        if chains and size > RECORDS_ANSWER_SIZE:
+        if found and size > RECORDS_ANSWER_SIZE:
             break
-        chains.append(chain)
-    return Identities(tuple(chains))
+        found.append(message)
+    return tuple(found)
 
 
-def records_of(store: Store, query: RecordsQuery) -> Records:
-    """Return the entries that are here, of the first ranges asked for."""
+def records_of(store: Store, query: RecordsQuery, *, private: Collection[LogId] | None = None) -> Records:
+    """Return the entries that are here, of the first ranges asked for.
+
+    private: private logs, of which alone there are any; None: public ones are asked for.
+    """
     found: list[tuple[bytes, ...]] = []
     size = 0
     for asked in query.ranges:
         room = RECORDS_ANSWER_SIZE - size
-        entries = store.logs.entries(asked.log, asked.start, size_max=room, count_max=min(asked.count, ENTRIES_MAX))
+        entries: list[bytes] = []
+        if private is None or asked.log in private:
+            count_max = min(asked.count, ENTRIES_MAX)
+            entries = store.logs.entries(
+                asked.log, asked.start, size_max=room, count_max=count_max, private=private is not None
+            )
         found.append(tuple(entries))
         size += sum(len(entry) + 8 for entry in entries) + 8
         if size > RECORDS_ANSWER_SIZE:

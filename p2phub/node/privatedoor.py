@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from p2phub.core.access import Caller
-from p2phub.protocol.messages import RECORDS_ANSWER_SIZE, Records, RecordsQuery
+from p2phub.protocol.messages import Records, RecordsQuery
 from p2phub.protocol.privatetalk import ACTS_MAX, PRIVATE_HEADS_MAX, PrivateHeads, PrivateHeadsQuery
 
 from .introduce import delegations_of
-from .maps import ENTRIES_MAX
+from .maps import records_of
 from .node import Node
 from .privatelogs import note_caller
 
@@ -27,20 +27,4 @@ def private_heads(node: Node, caller: Caller, query: PrivateHeadsQuery) -> Priva
 def private_records(node: Node, caller: Caller, query: RecordsQuery) -> Records:
     """Return the entries that are here of the first ranges, of logs that `caller` may read; of others none."""
     readable = {each.state.log for each in node.store.private.logs(node.access.private.readable(caller))}
-    found: list[tuple[bytes, ...]] = []
-    size = 0
-    for asked in query.ranges:
-        entries: list[bytes] = []
-        if asked.log in readable:
-            entries = node.store.logs.entries(
-                asked.log,
-                asked.start,
-                size_max=RECORDS_ANSWER_SIZE - size,
-                count_max=min(asked.count, ENTRIES_MAX),
-                private=True,
-            )
-        found.append(tuple(entries))
-        size += sum(len(entry) + 8 for entry in entries) + 8
-        if size > RECORDS_ANSWER_SIZE:
-            break
-    return Records(tuple(found))
+    return records_of(node.store, query, private=readable)
