@@ -31,6 +31,7 @@ GLOBALS_MAX = 1000  # different ones of one file; spec/rules.md §4
 MEMBERS_MAX = 100_000  # of a zip; spec/rules.md §4
 UNPACKED_MAX = 256 * 1024 * 1024  # bytes that are decompressed of one file; spec/rules.md §4
 LINE_MAX = 64 * 1024  # bytes of an argument that ends with its line
+PROTOCOL_MAX = 15  # beyond it no loader goes on: today's know 5, and some room is for those to come; spec/rules.md §4
 NAME_MAX = 1024  # bytes of text that may be the name of something
 BLOCK = 64 * 1024  # bytes read at once
 ARRAY_HEADER_MAX = 64 * 1024  # bytes
@@ -368,6 +369,8 @@ class _Machine:
                 raise _Unclear("it names things by numbers that only its maker knows")
             raise _Broken("it names things by numbers")
         elif name == "PROTO":
+            if argument[0] > PROTOCOL_MAX:
+                raise _Broken(f"its protocol is {argument[0]}")
             self._is_marked = True
         elif name in _PUT or name == "MEMOIZE":
             self._memo[self._slot(name, argument)] = self._top()

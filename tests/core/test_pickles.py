@@ -166,6 +166,14 @@ def test_other_bytes_are_no_pickle(data: bytes) -> None:
     assert scanned(data) == NO_PICKLE
 
 
+def test_what_states_a_protocol_that_no_loader_knows_is_no_pickle() -> None:
+    # Numbers that begin with a mark and name something by a number, as one file of some ten thousands does.
+    program = b"\x80\x8a\x82\x01."
+
+    assert scanned(program) == NO_PICKLE
+    assert scanned(program.replace(b"\x8a", b"\x05")).is_pickle
+
+
 def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", compression) as archive:
