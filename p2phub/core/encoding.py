@@ -75,7 +75,7 @@ def read(data: bytes, type_: type[T]) -> T:
     except (cbor2.CBORDecodeError, ValueError, OverflowError) as exc:
         raise InvalidEncoding(f"not of type {_name(type_)}: {exc.__cause__ or exc}") from exc
     try:
-        value = msgspec.convert(plain, type=type_, builtin_types=(bytes,), dec_hook=_typed)
+        value = msgspec.convert(plain, type=type_, builtin_types=(bytes,), dec_hook=to_id)
     except (msgspec.ValidationError, HubError, ValueError, OverflowError) as exc:
         # A key that must not be used is none in any version.
         is_known = InvalidSignature in (type(exc), type(exc.__cause__)) or not _is_well_formed(plain, data)
@@ -118,7 +118,8 @@ def _plain(value: Any) -> Any:
     raise NotImplementedError(f"{type(value)} has no encoding")
 
 
-def _typed(type_: type, value: Any) -> Any:
+def to_id(type_: type, value: Any) -> Any:
+    """Return the id, or key, of a type that is none of msgspec's. Raises ValueError, HubError if `value` is none."""
     if not issubclass(type_, Id):
         raise NotImplementedError(f"{type_} has no encoding")
     if type(value) is not bytes:

@@ -19,8 +19,9 @@ from p2phub.core.checkpoint import Head, open_head, parse_head
 from p2phub.core.errors import ForkedLog, InvalidData, TooEarly
 from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
-from p2phub.core.records import SKEW_MAX_S, Entry, open_signed_entry, read_entry
+from p2phub.core.records import SKEW_MAX_S, Entry, open_signed_entry
 
+from .searchtokens import ReadyEntry
 from .verifier import Gone, Question, Verdict
 
 log = logging.getLogger(__name__)
@@ -81,8 +82,7 @@ class _Slice(Struct, frozen=True):
         return Question(bytes(self.namespace), bytes(self.log), bytes(self.key), head, self.start, self.entries)
 
 
-# What came out of a slice: its head and entries, or None if a process said that all is right.
-_Found = tuple[Head | None, "Checked"] | None
+_Found = tuple[Head | None, "Checked"]  # what came out of a slice
 
 Ask = Callable[[list[Question], float], list[Verdict]]  # a process; raises Gone
 
@@ -114,10 +114,7 @@ class PartCheck:
         """Return what came out, once the threads are done: why nothing of the part counts, if nothing does."""
         if self._error is not None:
             return self._error
-        results = [
-            future.result()[place] or _read_slice(piece)
-            for future, place, piece in zip(self.results, self.places, self.slices, strict=True)
-        ]
+        results = [future.result()[place] for future, place in zip(self.results, self.places, strict=True)]
         head, first = results[0]
         if head is None and self.part.head is not None:
             assert first.error is not None
@@ -166,14 +163,18 @@ def _check_slices(slices: Sequence[_Slice], now: float, ask: Ask | None) -> list
             verdicts = ask([piece.question for piece in slices], now)
         except Gone as exc:
             log.info("entries are checked without a process of their own: %s", exc)
-    # What is wrong is looked at again, to say what is.
     return [
-        None if verdict == Verdict(True, len(piece.entries)) else _check_slice(piece, now)
+        # What is wrong is looked at again, to say what is.
+        _found(piece, verdict) if verdict and _is_all_right(piece, verdict) else _check_slice(piece, now)
         for piece, verdict in zip(slices, verdicts, strict=True)
     ]
 
 
-def _check_slice(piece: _Slice, now: float) -> tuple[Head | None, Checked]:
+def _is_all_right(piece: _Slice, verdict: Verdict) -> bool:
+    return verdict.is_head_right and len(verdict.good) == len(piece.entries)
+
+
+def _check_slice(piece: _Slice, now: float) -> _Found:
     head = None
     if piece.head is not None:
         try:
@@ -184,10 +185,15 @@ def _check_slice(piece: _Slice, now: float) -> tuple[Head | None, Checked]:
     return head, check_entries(piece.entries, piece.namespace, piece.log, piece.key, piece.start, now)
 
 
-def _read_slice(piece: _Slice) -> tuple[Head | None, Checked]:
-    """Return what is in a slice of which all is right."""
+def _found(piece: _Slice, verdict: Verdict) -> _Found:
+    """Return what is in a slice of which a process says that all is right."""
     head = parse_head(piece.head.text) if piece.head is not None else None
-    return head, Checked([read_entry(data) for data in piece.entries])
+    return head, Checked(
+        [
+            ReadyEntry(each.record, data, each.leaf, each.tokens)
+            for each, data in zip(verdict.good, piece.entries, strict=True)
+        ]
+    )
 
 
 def check_entries(

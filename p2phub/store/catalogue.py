@@ -43,7 +43,8 @@ from .pledges import apply_pledge, forget_pledges
 from .privateindex import apply_grant, forget_grants, mark_private, mark_released, private_model
 from .recalls import apply_recall
 from .seals import apply_seal, apply_unseal
-from .searchindex import SearchIndex
+from .searchindex import NewRelease, SearchIndex
+from .searchtokens import ReadyEntry
 
 
 class Numbers(Struct, frozen=True):
@@ -73,10 +74,15 @@ class Catalogue:
 
     # ── writing, called by Logs ─────────────────────────────────────────────
 
-    def apply(self, connection: Connection, entry: Entry, numbers: Numbers) -> None:
-        """Add what `entry` says, inside the transaction that adds it to its log."""
+    def apply(self, connection: Connection, log: LogId, entries: Iterable[Entry], numbers: Numbers) -> None:
+        """Add what entries of `log` say, inside the transaction that adds them to it."""
+        only = private_model(connection, log)
+        for entry in entries:
+            self._apply(connection, entry, numbers, only)
+
+    def _apply(self, connection: Connection, entry: Entry, numbers: Numbers, only: str | None) -> None:
+        """only: the one repository that the log is about, if it is private."""
         record = entry.record
-        only = private_model(connection, record.log)
         if (only is None and isinstance(record, Grant | Ungrant)) or (
             only is not None and (isinstance(record, Attest | Pledge | Unpledge) or record.model != only)
         ):
@@ -85,7 +91,7 @@ class Catalogue:
             case Publish():
                 if only is not None:
                     _mark_private(connection, record)
-                refusal = self._publish(connection, record, numbers, is_listed=record.listed and only is None)
+                refusal = self._publish(connection, record, numbers, entry, is_listed=record.listed and only is None)
                 if refusal:
                     connection.execute(
                         "INSERT OR REPLACE INTO refusals (log, idx, reason) VALUES (?, ?, ?)",
@@ -156,7 +162,9 @@ class Catalogue:
         forget_pledges(connection, namespace)
         forget_assessments(connection, namespace)
 
-    def _publish(self, connection: Connection, record: Publish, numbers: Numbers, *, is_listed: bool) -> str | None:
+    def _publish(
+        self, connection: Connection, record: Publish, numbers: Numbers, entry: Entry, *, is_listed: bool
+    ) -> str | None:
         """Take in a release; returns why it may not count, or None."""
         repository, is_new = _repository(connection, numbers.publisher, record.model)
         refusal = None if is_new else _refusal(connection, record, repository, numbers)
@@ -174,7 +182,9 @@ class Catalogue:
              is_listed),
         )  # fmt: skip
         _move_branch(connection, record, repository, numbers)
-        self._index.touch(repository, numbers.log, record)
+        tokens = entry.tokens if isinstance(entry, ReadyEntry) else None
+        release = NewRelease(repository, numbers.publisher, numbers.log, record, tokens)
+        self._index.add(release, is_alone=is_new and is_listed)
         return None
 
     # ── names ───────────────────────────────────────────────────────────────

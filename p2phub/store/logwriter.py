@@ -45,9 +45,9 @@ _LENGTH = struct.Struct(">I")  # before each entry in a log's own file; spec/sto
 
 
 class Listener(Protocol):
-    """Told of every entry, in order, inside the transaction that adds it."""
+    """Told of every entry of a log, in order, inside the transaction that adds it."""
 
-    def apply(self, connection: Connection, entry: Entry, numbers: Numbers) -> None: ...
+    def apply(self, connection: Connection, log: LogId, entries: Iterable[Entry], numbers: Numbers) -> None: ...
 
     def forget(self, connection: Connection, namespace: NamespaceId, publisher: int) -> None:
         """Undo all that entries of `namespace` said, so that those which still count are told again."""
@@ -232,8 +232,8 @@ class LogWriter:
                 for entry, place in zip(entries, places, strict=True)
             ],
         )
-        for entry in entries:
-            self._listener.apply(connection, entry, numbers)
+        if entries:
+            self._listener.apply(connection, entries[0].record.log, entries, numbers)
 
     def forget(self, connection: Connection, namespace: NamespaceId, publisher: int) -> None:
         """Undo all that entries of `namespace`, which has the number `publisher`, said."""
@@ -470,8 +470,8 @@ class LogWriter:
         ).fetchone()
         self._listener.forget(connection, identity.namespace, publisher)
         for row, size in zip(rows, counted, strict=True):
-            for data in self.entries(connection, row, end=size):
-                self._listener.apply(connection, read_entry(data), Numbers(row["number"], publisher))
+            entries = map(read_entry, self.entries(connection, row, end=size))
+            self._listener.apply(connection, LogId(row["log"]), entries, Numbers(row["number"], publisher))
 
     def _keep_to_end(self, connection: Connection, identity: Identity, log: LogId) -> None:
         """Drop what is here of a closed log beyond what it has in common with the history that counts."""

@@ -42,8 +42,9 @@ from p2phub.core.search import (
 )
 
 from .database import Database
-from .searchindex import FACET_NUMBERS, ReadEntry, facet_code, facet_of, read_release, tokens
+from .searchindex import FACET_NUMBERS, ReadEntry, facet_code, facet_of, read_release
 from .searchplan import ANYWHERE, IN_NAME, IS_HERE, PARTS, WHOLE_NAME, Plan, Step, make_plan
+from .searchtokens import release_tokens
 
 MATCHES_MAX = 5000  # newest matches that are sorted by a number; spec/search.md §4
 COUNTED_MAX = 1000  # newest matches whose facets are counted; spec/search.md §5
@@ -367,7 +368,7 @@ class _Source:
         if data is None:
             return None
         summary = msgspec.convert(cbor2.loads(cbor2.loads(data)["payload"])["summary"], type=Summary)
-        found = set(tokens(row["model"], summary, []))
+        found = set(release_tokens(row["model"], summary).split())
 
         def holds(tier: int) -> bool:
             return all(any(token in found for token in clause) for clause in plan.tiers[tier])

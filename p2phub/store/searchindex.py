@@ -4,11 +4,7 @@
 
 A row of `models` is one repository, as the release that describes it says; what that release says in words stays in
 its log, and is read there when it is shown or taken out again. All by which a repository is found are tokens of one
-full-text table without content. The first letter says what a token is:
-
-    n w     a word of the name; else of what else it says
-    x g     the name without what stands between its words; three characters in a row of that
-    f z p   a value of a facet; how many bits its size has, of its smallest variant; how many its parameters have
+full-text table without content (`searchtokens.py`).
 
 Ids of rows grow with the time of the release, so that the full-text index can be read from the newest match on. It
 takes rows fast in the order of their ids only: so everything is written at the end of a transaction.
@@ -25,14 +21,15 @@ from sqlite3 import Connection, Row
 
 import cbor2
 import msgspec
+from msgspec import Struct
 
 from p2phub.core.ids import LogId, NamespaceId
 from p2phub.core.records import Publish, Score, Summary
 from p2phub.core.search import FACETS, Facet
-from p2phub.core.words import trigrams, words
 
 from .database import Database
 from .recalls import is_recalled
+from .searchtokens import facet_tokens, least_size, release_tokens
 
 EPOCH = 1_577_836_800  # seconds: 2020-01-01 00:00 UTC; what is older counts as of then
 PLACES = 4  # ids for the releases of one second; more take those of later seconds
@@ -52,18 +49,30 @@ class SearchIndex:
         self._read_entry = read_entry
         self._local = threading.local()
         self._facets = FacetValues()
-        self._vocabulary: set[str] = set()  # words that are in the table, some of them
+        self._vocabulary: set[str] = set()  # tokens of words that are in the table, some of them
         self._generation = 0  # of the tables, when the two above were filled
 
-    def touch(self, repository: int, log_number: int = 0, release: Publish | None = None) -> None:
-        """Look again at a repository when the transaction ends: because of `release`, or of what else was said."""
+    def touch(self, repository: int) -> None:
+        """Look again at a repository when the transaction ends."""
+        self._batch().touched[repository] = None
+
+    def add(self, release: NewRelease, *, is_alone: bool) -> None:
+        """Look at a release when the transaction ends.
+
+        is_alone: search may show it, and nobody spoke of its repository before.
+        """
+        batch = self._batch()
+        batch.releases[release.log_number, release.record.index] = release
+        # As nearly all are: nothing else came of its repository in this transaction.
+        is_all = is_alone and release.repository not in batch.touched
+        batch.touched[release.repository] = release if is_all else None
+
+    def _batch(self) -> _Batch:
         batch: _Batch | None = getattr(self._local, "batch", None)
         if batch is None:
             batch = self._local.batch = _Batch()
             self._database.at_end(self._write, self._forget)
-        batch.touched[repository] = release is not None and batch.touched.get(repository, True)
-        if release is not None:
-            batch.summaries[log_number, release.index] = release.summary
+        return batch
 
     def refill(self, most: int | None = None) -> None:
         """Look again at all repositories if that is due, as after an upgrade; readers see them come.
@@ -107,8 +116,11 @@ class SearchIndex:
             self._generation = generation
         self._facets.begin(connection)
         batch.has_holders = connection.execute("SELECT EXISTS (SELECT 1 FROM holders)").fetchone()[0]
-        for repository, only_releases in batch.touched.items():
-            self._refresh(connection, batch, repository, only_releases)
+        for repository, release in batch.touched.items():
+            if release is not None:
+                self._add(connection, batch, _alone(release))
+            else:
+                self._refresh(connection, batch, repository)
         batch.write(connection)
         self._learn_words(connection, batch)
 
@@ -118,58 +130,56 @@ class SearchIndex:
         self._facets.clear()
         self._vocabulary.clear()
 
-    def _refresh(self, connection: Connection, batch: _Batch, repository: int, only_releases: bool) -> None:
+    def _refresh(self, connection: Connection, batch: _Batch, repository: int) -> None:
         """Let the row of a repository say what its releases say now."""
         name = connection.execute(
             "SELECT publisher, model FROM repositories WHERE number = ?", (repository,)
         ).fetchone()
-        few = connection.execute("SELECT * FROM release_rows WHERE repository = ? LIMIT 2", (repository,)).fetchall()
-        if (
-            only_releases
-            and name is not None
-            and len(few) == 1
-            and few[0]["listed"]
-            and (few[0]["log_number"], few[0]["idx"]) in batch.summaries
-            # Another log may have taken it back before it was heard of.
-            and not is_recalled(connection, repository, few[0]["manifest"])
-        ):
-            # As nearly all are: its first release came just now.
-            self._add(connection, batch, repository, name, few[0], few[0])
-            return
         row = connection.execute("SELECT * FROM models WHERE repository = ?", (repository,)).fetchone()
         release = described_by(connection, repository) if name is not None else None
         first = _first_release(connection, repository) if release is not None else None
-        if release is not None and first is not None and row is not None and row["model"] == name["model"]:
-            wanted = {self._publisher(connection, batch, name), self._facets.number(connection, "kind", first["kind"])}
-            same = (row["log_number"], row["idx"], row["created"]) == (
-                release["log_number"],
-                release["idx"],
-                first["time"],
+        if release is None or first is None:
+            if row is not None:
+                self._remove(connection, batch, row)
+            return
+        shown = _Shown(
+            repository, name["publisher"], name["model"], release["log_number"], release["idx"],
+            release["manifest"], release["time"], first["kind"], first["time"],
+        )  # fmt: skip
+        if row is not None:
+            wanted = {
+                self._publisher(connection, batch, shown.publisher),
+                self._facets.number(connection, "kind", shown.kind),
+            }
+            same = (row["model"], row["log_number"], row["idx"], row["created"]) == (
+                shown.model,
+                shown.log_number,
+                shown.index,
+                shown.created,
             )
             if same and wanted <= set(array("I", row["facets"])):
                 return
-        if row is not None:
             self._remove(connection, batch, row)
-        if release is not None and first is not None:
-            self._add(connection, batch, repository, name, release, first)
+        self._add(connection, batch, shown)
 
-    def _add(self, connection: Connection, batch: _Batch, repository: int, name: Row, release: Row, first: Row) -> None:
-        summary = self._summary(connection, batch, release["log_number"], release["idx"], name["model"])
-        if summary is None:
+    def _add(self, connection: Connection, batch: _Batch, shown: _Shown) -> None:
+        known = self._description(connection, batch, shown.log_number, shown.index, shown.model)
+        if known is None:
             return
+        summary, found_by = known
         found = [
-            self._facets.number(connection, facet, value) for facet, value in facet_values(summary, kind=first["kind"])
+            self._facets.number(connection, facet, value) for facet, value in facet_values(summary, kind=shown.kind)
         ]
-        ids = list(dict.fromkeys([self._publisher(connection, batch, name), *found]))
+        ids = list(dict.fromkeys([self._publisher(connection, batch, shown.publisher), *found]))
         parameters = -1 if summary.parameters is None else summary.parameters
-        replicas = _replicas(connection, release["manifest"]) if batch.has_holders else 0
+        replicas = _replicas(connection, shown.manifest) if batch.has_holders else 0
         number = _insert(
             connection,
-            release["time"],
-            (repository, name["model"], release["log_number"], release["idx"], first["time"], summary.size,
+            shown.time,
+            (shown.repository, shown.model, shown.log_number, shown.index, shown.created, summary.size,
              least_size(summary), parameters, replicas, array("I", ids).tobytes()),
         )  # fmt: skip
-        batch.tokens.append((number, True, tokens(name["model"], summary, ids)))
+        batch.tokens.append((number, True, f"{found_by} {facet_tokens(ids)}"))
         batch.counts.update(ids)
         for score in summary.scores:
             if math.isfinite(value := float(score.value)):
@@ -177,12 +187,12 @@ class SearchIndex:
                     batch.scores.append((number, self._facets.number(connection, "metric", metric), value))
 
     def _remove(self, connection: Connection, batch: _Batch, row: Row) -> None:
-        summary = self._summary(connection, batch, row["log_number"], row["idx"], row["model"])
+        known = self._description(connection, batch, row["log_number"], row["idx"], row["model"])
         ids = array("I", row["facets"]).tolist()
         batch.counts.subtract(ids)
         connection.execute("DELETE FROM scores WHERE id = ?", (row["id"],))
-        if summary is not None and (summary.size, least_size(summary)) == (row["size"], row["needs"]):
-            batch.tokens.append((row["id"], False, tokens(row["model"], summary, ids)))
+        if known is not None and (known[0].size, least_size(known[0])) == (row["size"], row["needs"]):
+            batch.tokens.append((row["id"], False, f"{known[1]} {facet_tokens(ids)}"))
             connection.execute("DELETE FROM models WHERE id = ?", (row["id"],))
         else:
             # Nobody knows its words any more: its tokens stay, and so must the row, or another would get its id.
@@ -190,40 +200,43 @@ class SearchIndex:
                 "UPDATE models SET repository = -id, model = '', facets = x'' WHERE id = ?", (row["id"],)
             )
 
-    def _publisher(self, connection: Connection, batch: _Batch, name: Row) -> int:
-        number = batch.publishers.get(name["publisher"])
+    def _publisher(self, connection: Connection, batch: _Batch, publisher: int) -> int:
+        number = batch.publishers.get(publisher)
         if number is None:
             (namespace,) = connection.execute(
-                "SELECT namespace FROM identities WHERE number = ?", (name["publisher"],)
+                "SELECT namespace FROM identities WHERE number = ?", (publisher,)
             ).fetchone()
             number = self._facets.number(connection, "publisher", str(NamespaceId(namespace)))
-            batch.publishers[name["publisher"]] = number
+            batch.publishers[publisher] = number
         return number
 
-    def _summary(
+    def _description(
         self, connection: Connection, batch: _Batch, log_number: int, index: int, model: str
-    ) -> Summary | None:
-        known = batch.summaries.get((log_number, index))
+    ) -> tuple[Summary, str] | None:
+        """Return what a release says of itself, and the tokens of that; None if it cannot be read."""
+        known = batch.releases.get((log_number, index))
         if known is not None:
-            return known
+            summary = known.record.summary
+            return summary, known.tokens if known.tokens is not None else release_tokens(model, summary)
         data = read_release(connection, self._read_entry, log_number, index)
         record = cbor2.loads(cbor2.loads(data)["payload"]) if data is not None else {}
         # Files may hold something else than what the index knows, if it is wrong or they are damaged.
         if record.get("type") != "publish" or record["model"] != model:
             return None
-        return msgspec.convert(record["summary"], type=Summary)
+        summary = msgspec.convert(record["summary"], type=Summary)
+        return summary, release_tokens(model, summary)
 
     def _learn_words(self, connection: Connection, batch: _Batch) -> None:
         """Keep the words that are new, so that a beginning of one leads to it; the frequent ones first."""
         new = Counter(
-            token[1:]
+            token
             for _, is_new, found in batch.tokens
             if is_new
-            for token in found
-            if token[0] in "nw" and token[1:] not in self._vocabulary
+            for token in found.split()
+            if token not in self._vocabulary and token[0] in "nw"
         )
         connection.executemany(
-            "INSERT OR IGNORE INTO vocabulary (word) VALUES (?)", [(word,) for word, _ in new.most_common()]
+            "INSERT OR IGNORE INTO vocabulary (word) VALUES (?)", [(token[1:],) for token, _ in new.most_common()]
         )
         if len(self._vocabulary) > CACHED_MAX:
             self._vocabulary.clear()
@@ -261,28 +274,60 @@ class FacetValues:
         self._known.clear()
 
 
+class NewRelease(Struct, frozen=True):
+    """A release that came just now."""
+
+    repository: int  # number
+    publisher: int  # number of its identity
+    log_number: int
+    record: Publish
+    tokens: str | None  # by which it is found but for facets, if somebody said them already
+
+
+class _Shown(Struct, frozen=True):
+    """A repository, by the release that describes it and the one that came first."""
+
+    repository: int
+    publisher: int
+    model: str
+    log_number: int
+    index: int
+    manifest: bytes
+    time: int  # seconds since 1970
+    kind: str  # of the first release
+    created: int  # when that came, seconds since 1970
+
+
+def _alone(release: NewRelease) -> _Shown:
+    """Return how a repository is shown that has one release."""
+    record = release.record
+    return _Shown(
+        release.repository, release.publisher, record.model, release.log_number, record.index, record.manifest,
+        record.time, record.kind, record.time,
+    )  # fmt: skip
+
+
 class _Batch:
     """What one transaction changes."""
 
     def __init__(self) -> None:
-        # In their order, and whether all that happened to them is that releases came.
-        self.touched: dict[int, bool] = {}  # by number of the repository
+        # Numbers of repositories in their order; those that have one release alone, which came now, with it.
+        self.touched: dict[int, NewRelease | None] = {}
         self.publishers: dict[int, int] = {}  # by number: their number among the facets
         self.has_holders = True  # any manifest is known to be held by another node
-        self.summaries: dict[
-            tuple[int, int], Summary
-        ] = {}  # by number of the log and index, that need not be read from a log
-        self.tokens: list[tuple[int, bool, list[str]]] = []  # id; added, or taken out; which
+        # By number of the log and index: what need not be read from a log.
+        self.releases: dict[tuple[int, int], NewRelease] = {}
+        self.tokens: list[tuple[int, bool, str]] = []  # id; added, or taken out; which
         self.scores: list[tuple[int, int, float]] = []
         self.counts: Counter[int] = Counter()
 
     def write(self, connection: Connection) -> None:
         for number, is_new, found in sorted(self.tokens, key=lambda item: item[:2]):
             if is_new:
-                connection.execute("INSERT INTO search (rowid, tokens) VALUES (?, ?)", (number, " ".join(found)))
+                connection.execute("INSERT INTO search (rowid, tokens) VALUES (?, ?)", (number, found))
             else:
                 connection.execute(
-                    "INSERT INTO search (search, rowid, tokens) VALUES ('delete', ?, ?)", (number, " ".join(found))
+                    "INSERT INTO search (search, rowid, tokens) VALUES ('delete', ?, ?)", (number, found)
                 )
         connection.executemany("INSERT OR IGNORE INTO scores (id, metric, value) VALUES (?, ?, ?)", self.scores)
         connection.executemany(
@@ -340,37 +385,6 @@ def metric_names(score: Score) -> tuple[str, str, str]:
     """Return how people may name what was measured: by the metric, on a dataset, for a task."""
     on_dataset = f"{score.dataset}/{score.metric}"
     return score.metric, on_dataset, f"{score.task}/{on_dataset}"
-
-
-def least_size(summary: Summary) -> int:
-    """Return the bytes that have to fit: of the smallest variant, or of all files."""
-    return min((variant.size for variant in summary.variants), default=summary.size)
-
-
-def tokens(model: str, summary: Summary, facets: list[int]) -> list[str]:
-    """Return all by which a release is found, each token once."""
-    name = words(model)
-    squeezed = "".join(name)
-    # Each word once, where it counts most.
-    letters = dict.fromkeys(words(_text(summary)), "w")
-    letters.update(dict.fromkeys(name, "n"))
-    numbers = [f"z{least_size(summary).bit_length()}"]
-    if summary.parameters is not None:
-        numbers.append(f"p{summary.parameters.bit_length()}")
-    return [
-        *[letter + word for word, letter in letters.items()],
-        "x" + squeezed,
-        *["g" + gram for gram in sorted(trigrams(squeezed))],
-        *[f"f{number}" for number in facets],
-        *numbers,
-    ]
-
-
-def _text(summary: Summary) -> str:
-    single = (summary.title, summary.excerpt, summary.task or "", summary.library or "", summary.architecture or "")
-    variants = (variant.name for variant in summary.variants)
-    lists = (*summary.languages, *summary.tags, *summary.base_models, *summary.datasets, *variants)
-    return " ".join((*single, *lists))
 
 
 # ── which release describes a repository ────────────────────────────────────

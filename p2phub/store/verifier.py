@@ -1,15 +1,16 @@
 """Verify entries in a process of its own, while this one writes (spec/store.md §4).
 
-    slices ──msgpack, over a pipe──▶ python -m p2phub.store.verifier ──▶ is the head right, how many entries are
+    slices ──msgpack, over a pipe──▶ python -m p2phub.store.verifier ──▶ is the head right, and the entries that are
 
 Threads share Python's lock: each time SQLite gives it back, it waits for one that decodes. So
-once much comes, a process decodes and verifies. It is only told bytes and only says numbers;
-what it finds wrong is checked again here, to say what is wrong with it. It ends by itself when
-it is asked nothing for a while, or when the one that asked has ended.
+once much comes, a process decodes and verifies, and says by what search finds it. What it finds
+wrong is checked again here, to say what is wrong with it. It ends by itself when it is asked
+nothing for a while, or when the one that asked has ended.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -25,9 +26,12 @@ import msgspec
 from msgspec import Struct
 
 from p2phub.core.checkpoint import open_head
+from p2phub.core.encoding import to_id
 from p2phub.core.errors import InvalidData
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
-from p2phub.core.records import SKEW_MAX_S, open_signed_entry
+from p2phub.core.records import SKEW_MAX_S, Publish, Record, open_signed_entry
+
+from .searchtokens import release_tokens
 
 IDLE_S = 30.0  # seconds without a question until the process ends
 _LENGTH = struct.Struct(">I")
@@ -51,11 +55,23 @@ class Questions(Struct, frozen=True, array_like=True):
     now: float  # seconds since 1970
 
 
+class Verified(Struct, frozen=True, array_like=True):
+    """What a good entry says."""
+
+    record: Record
+    leaf: bytes  # 32 bytes
+    tokens: str | None  # by which a release is found but for its facets
+
+
 class Verdict(Struct, frozen=True, array_like=True):
     """What was found of one question."""
 
     is_head_right: bool  # true, too, if there was none
-    good: int  # entries, up to the first that is wrong
+    good: list[Verified]  # entries, up to the first that is wrong
+
+
+_VERDICTS = msgspec.msgpack.Decoder(list[Verdict], dec_hook=to_id)
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=bytes)
 
 
 class Gone(Exception):
@@ -79,7 +95,7 @@ class Verifier:
                 assert process.stdout is not None
                 process.stdin.write(_LENGTH.pack(len(data)) + data)
                 process.stdin.flush()
-                verdicts = msgspec.msgpack.decode(_receive(process.stdout), type=list[Verdict])
+                verdicts = _VERDICTS.decode(_receive(process.stdout))
             except (OSError, EOFError, msgspec.DecodeError) as exc:
                 self._end()
                 raise Gone(str(exc)) from exc
@@ -126,15 +142,19 @@ def verify(question: Question, now: float) -> Verdict:
         try:
             open_head(question.head, log=log_id, key=key)
         except InvalidData:
-            return Verdict(False, 0)
-    for number, data in enumerate(question.entries):
+            return Verdict(False, [])
+    good: list[Verified] = []
+    for index, data in enumerate(question.entries, question.start):
         try:
-            entry = open_signed_entry(data, namespace=namespace, log=log_id, key=key, index=question.start + number)
+            entry = open_signed_entry(data, namespace=namespace, log=log_id, key=key, index=index)
         except InvalidData:
-            return Verdict(True, number)
-        if entry.record.time > now + SKEW_MAX_S:
-            return Verdict(True, number)
-    return Verdict(True, len(question.entries))
+            break
+        record = entry.record
+        if record.time > now + SKEW_MAX_S:
+            break
+        tokens = release_tokens(record.model, record.summary) if isinstance(record, Publish) else None
+        good.append(Verified(record, entry.leaf, tokens))
+    return Verdict(True, good)
 
 
 def _receive(pipe: IO[bytes]) -> bytes:
@@ -155,6 +175,7 @@ def _read_whole(pipe: IO[bytes], size: int) -> bytes:
 def _main() -> None:
     # Whoever stops the one that asks stops this one by closing the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()  # what it makes has no cycles, and looking for some takes a tenth of its time
     # Unbuffered, so that `select` sees all that waits.
     asked: IO[bytes] = os.fdopen(0, "rb", buffering=0)
     answers = os.fdopen(1, "wb")
@@ -163,7 +184,7 @@ def _main() -> None:
             questions = msgspec.msgpack.decode(_receive(asked), type=Questions)
         except EOFError:
             return
-        verdicts = msgspec.msgpack.encode([verify(question, questions.now) for question in questions.questions])
+        verdicts = _ENCODER.encode([verify(question, questions.now) for question in questions.questions])
         answers.write(_LENGTH.pack(len(verdicts)) + verdicts)
         answers.flush()
 

@@ -42,7 +42,7 @@ class Known:
         with self.database.write() as connection:
             for entry in entries:
                 self.entries[entry.record.log, entry.record.index] = entry.data
-                self.catalogue.apply(connection, entry, place_entry(connection, entry))
+                self.catalogue.apply(connection, entry.record.log, [entry], place_entry(connection, entry))
         return self
 
     def clear(self) -> Known:

@@ -45,7 +45,7 @@ class Known:
         with self.database.write() as connection:
             for entry in entries:
                 self.entries[entry.record.log, entry.record.index] = entry.data
-                self.catalogue.apply(connection, entry, place_entry(connection, entry))
+                self.catalogue.apply(connection, entry.record.log, [entry], place_entry(connection, entry))
         return self
 
     def page(self, text: str = "", **fields: Any) -> Page:
@@ -534,7 +534,7 @@ def test_what_is_rolled_back_leaves_nothing(known: Known, writer: Writer) -> Non
         with known.database.write() as connection:
             entry = writer.publish("b", model="finch", summary=summary(task="new", excerpt="novel"))
             known.entries[entry.record.log, entry.record.index] = entry.data
-            known.catalogue.apply(connection, entry, place_entry(connection, entry))
+            known.catalogue.apply(connection, entry.record.log, [entry], place_entry(connection, entry))
             known.database.at_end(lambda connection: raise_error(), lambda: None)
 
     def raise_error() -> None:

@@ -15,11 +15,14 @@ from storekit import TIME, Writer, finish, open_store, start
 
 from p2phub.core.checkpoint import sign_head
 from p2phub.core.errors import HashMismatch, InvalidSignature, TooEarly
+from p2phub.core.records import Publish, read_entry
 from p2phub.store import takeover
 from p2phub.store.logs import LogPart
+from p2phub.store.searchtokens import release_tokens
 from p2phub.store.store import Store
-from p2phub.store.verifier import Gone, Question, Verdict, Verifier, verify
+from p2phub.store.verifier import Gone, Question, Verdict, Verified, Verifier, verify
 from p2phub.testing import values
+from p2phub.testing.releases import make_logs
 
 NOW = TIME + 100.0
 
@@ -38,6 +41,16 @@ def question(
     return Question(bytes(writer.namespace), bytes(writer.log), bytes(writer.key.public_key), head, start, data)
 
 
+def found(data: list[bytes]) -> list[Verified]:
+    """Return what is to be said of good entries."""
+    entries = [read_entry(each) for each in data]
+    return [
+        Verified(each.record, each.leaf, release_tokens(each.record.model, each.record.summary))
+        for each in entries
+        if isinstance(each.record, Publish)
+    ]
+
+
 def questions() -> dict[str, tuple[Question, Verdict]]:
     """Return questions with the verdicts that they must get, by what is asked."""
     writer = Writer().grow(6)
@@ -46,15 +59,15 @@ def questions() -> dict[str, tuple[Question, Verdict]]:
     forged = sign_head(writer.log, 6, writer.head().root, values.key("thief")).text
     damaged = [*writer.data(0, 3), writer.data(3, 4)[0][:-1] + b"?", *writer.data(4)]
     return {
-        "all is right": (question(writer, head=writer.head().text), Verdict(True, 6)),
-        "from the middle on": (question(writer, 4), Verdict(True, 2)),
-        "nothing": (question(writer, entries=[]), Verdict(True, 0)),
-        "a forged head": (question(writer, head=forged), Verdict(False, 0)),
-        "a head that is none": (question(writer, head=b"x"), Verdict(False, 0)),
-        "a flipped bit": (question(writer, entries=damaged), Verdict(True, 3)),
-        "another place": (question(writer, 1, entries=writer.data()), Verdict(True, 0)),
-        "no entry": (question(writer, entries=[b"", b"\xa0"]), Verdict(True, 0)),
-        "ahead of the clock": (question(late), Verdict(True, 2)),
+        "all is right": (question(writer, head=writer.head().text), Verdict(True, found(writer.data()))),
+        "from the middle on": (question(writer, 4), Verdict(True, found(writer.data(4)))),
+        "nothing": (question(writer, entries=[]), Verdict(True, [])),
+        "a forged head": (question(writer, head=forged), Verdict(False, [])),
+        "a head that is none": (question(writer, head=b"x"), Verdict(False, [])),
+        "a flipped bit": (question(writer, entries=damaged), Verdict(True, found(writer.data(0, 3)))),
+        "another place": (question(writer, 1, entries=writer.data()), Verdict(True, [])),
+        "no entry": (question(writer, entries=[b"", b"\xa0"]), Verdict(True, [])),
+        "ahead of the clock": (question(late), Verdict(True, found(late.data(0, 2)))),
     }
 
 
@@ -143,6 +156,30 @@ def test_a_process_changes_nothing_of_what_is_taken(store: Store, asks: list[int
     assert asks
 
 
+def terms(store: Store) -> set[tuple[str, int]]:
+    """Return all by which search finds something, and how many it finds by that."""
+    with store.database.write() as connection:
+        connection.execute("CREATE VIRTUAL TABLE temp.terms USING fts5vocab (main, search, row)")
+        rows = connection.execute("SELECT term, doc FROM temp.terms").fetchall()
+        words = connection.execute("SELECT word FROM vocabulary").fetchall()
+    return {(row["term"], row["doc"]) for row in rows} | {(row["word"], -1) for row in words}
+
+
+def test_what_a_process_says_of_words_is_what_a_thread_finds(tmp_path: Path, asks: list[int]) -> None:
+    logs = list(make_logs(60, seed=1))
+    found = []
+    for name in ("process", "thread"):
+        with open_store(tmp_path / name) as store:
+            parts = [LogPart(log.identity, log.head.log, log.head, 0, tuple(log.data)) for log in logs]
+            takeover.BURST_ENTRIES = 0 if name == "process" else 10**9
+            store.logs.extend_many(parts, now=time.time())
+            found.append(terms(store))
+
+    assert asks
+    assert len(found[0]) > 100
+    assert found[0] == found[1]
+
+
 def test_without_the_process_threads_verify(store: Store, asks: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
 
@@ -154,7 +191,7 @@ def test_what_a_process_refuses_is_looked_at_again(store: Store, monkeypatch: py
     """A process that is wrong about what is right costs time only."""
 
     def refuse(self: Verifier, questions: list[Question], now: float) -> list[Verdict]:
-        return [Verdict(False, 0) for _ in questions]
+        return [Verdict(False, []) for _ in questions]
 
     monkeypatch.setattr(takeover, "BURST_ENTRIES", 0)
     monkeypatch.setattr(Verifier, "ask", refuse)
