@@ -59,6 +59,7 @@ _COMMANDS = {
 }
 _ALIASES = {"pull": "fetch", "download": "fetch"}
 
+SWITCH_S = 0.0005  # seconds that a thread computes while another waits to; Python's default is 0.005
 GC_THRESHOLD = 50_000  # new objects until Python looks for garbage; its default is 700
 
 EXIT_FAILED = 1
@@ -100,13 +101,20 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 
 def entry() -> None:
     """Do what `main` does, in a process that does nothing else."""
-    # Loading code makes many objects and no garbage: to look through them again and again takes a
-    # tenth of a short command, and to look through them once more at the end another one.
-    gc.set_threshold(GC_THRESHOLD)
+    tune_process()
     try:
         main()
     finally:
         gc.freeze()
+
+
+def tune_process() -> None:
+    """Let Python work as this program needs it; for the whole process."""
+    # Loading code makes many objects and no garbage: to look through them again and again takes a
+    # tenth of a short command, and to look through them once more at the end another one.
+    gc.set_threshold(GC_THRESHOLD)
+    # A thread that comes back from SQLite or the disk would wait so long for one that computes, each time.
+    sys.setswitchinterval(SWITCH_S)
 
 
 def main() -> None:

@@ -36,6 +36,7 @@ from p2phub.protocol.messages import (
     RANGES_MAX,
     Bucket,
     BucketsQuery,
+    IdentityChain,
     LogHead,
     LogRange,
     MapQuery,
@@ -369,38 +370,50 @@ async def _prove(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
     Returns the goals that are proven, and whether the peer knew all that it was asked for.
     """
     wanted = sorted({goal.namespace for goal in goals if goal.identity is None})
-    found: dict[NamespaceId, Identity | None] = {}  # the newest that is here then
+    found: dict[NamespaceId, Identity] = {}  # the newest that is here then
     versions: dict[NamespaceId, int] = {}  # that the peer has
     is_known = True
     while wanted:
         asked = wanted[:IDENTITIES_MAX]
         chains = await client.identities(asked)
-        for namespace, chain in zip(asked, chains, strict=False):
-            if chain is None:
-                is_known = False
-                continue
-            try:
-                identity = await on_disk(open_identity, chain.documents)
-                if identity.namespace != namespace:
-                    raise InvalidData("the identity is of another namespace")
-                versions[namespace] = identity.current.version
-                await on_disk(node.store.logs.add_identity, identity)
-                found[namespace] = await on_disk(node.store.logs.identity, namespace)
-            except SplitIdentity as exc:
+        is_known = is_known and None not in chains
+        shown = [(namespace, chain) for namespace, chain in zip(asked, chains, strict=False) if chain is not None]
+        opened, problem = await on_disk(_open_identities, shown)
+        versions.update((identity.namespace, identity.current.version) for identity in opened)
+        for newest in await on_disk(node.store.logs.add_identities, opened) if opened else ():
+            if isinstance(newest, SplitIdentity):
                 # Whoever heard the other one first has it: the peer did nothing wrong.
-                log.warning("%s; the one that came first counts here", exc)
-            except UnknownForm as exc:
-                raise _other_version(client, "an identity", exc) from exc
-            except InvalidData as exc:
-                raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from exc
+                log.warning("%s; the one that came first counts here", newest)
+            else:
+                found[newest.namespace] = newest
+        if isinstance(problem, UnknownForm):
+            raise _other_version(client, "an identity", problem) from problem
+        if problem is not None:
+            raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from problem
         wanted = wanted[len(chains) :]
     for goal in goals:
         if goal.identity is None and versions.get(goal.namespace, goal.version) < goal.version:
             raise PeerViolation(f"{client} sent an identity that is older than it said", peer=str(client.node))
         # One that does not name the key: its publisher dropped the log, and the peer still has it.
-        if goal.identity is None and (newest := found.get(goal.namespace)) and goal.log in newest.logs:
-            goal.identity = newest
+        if goal.identity is None and (known := found.get(goal.namespace)) and goal.log in known.logs:
+            goal.identity = known
     return [goal for goal in goals if goal.identity is not None], is_known
+
+
+def _open_identities(
+    shown: Sequence[tuple[NamespaceId, IdentityChain]],
+) -> tuple[list[Identity], InvalidData | None]:
+    """Return the identities that chains prove, up to the first that is wrong, and what is wrong with that one."""
+    opened: list[Identity] = []
+    for namespace, chain in shown:
+        try:
+            identity = open_identity(chain.documents)
+            if identity.namespace != namespace:
+                raise InvalidData("the identity is of another namespace")
+        except InvalidData as exc:
+            return opened, exc
+        opened.append(identity)
+    return opened, None
 
 
 async def _take_proofs(node: Node, client: PeerClient, goals: Iterable[_Goal]) -> None:

@@ -112,6 +112,21 @@ class Logs:
             raise outcome
         return outcome
 
+    def add_identities(self, identities: Sequence[Identity]) -> list[Identity | SplitIdentity]:
+        """Keep checked identities of others, all in one transaction.
+
+        Returns the newest that is here of each, or why one disagrees with what was here.
+        """
+
+        def put(identity: Identity) -> Identity | SplitIdentity:
+            try:
+                return self._writer.put_identity(connection, identity, batch)[0]
+            except SplitIdentity as exc:
+                return exc
+
+        with self._database.write() as connection, self._batch(connection) as batch:
+            return [put(identity) for identity in identities]
+
     # ── reading ─────────────────────────────────────────────────────────────
 
     def state(self, log: LogId, *, private: bool = False) -> LogState | None:
