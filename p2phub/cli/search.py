@@ -50,6 +50,7 @@ SORTS = ("relevance", "newest", "created", "size", "parameters", "name", "replic
 )  # fmt: skip
 @click.option("--replicas", type=click.IntRange(1), metavar="N", help="So many other nodes were seen to hold it.")
 @click.option("--here", is_flag=True, help="All of its files are in the store.")
+@click.option("--gated/--open", default=None, help="A licence must be accepted first, or none.")
 @click.option("--sort", type=click.Choice(SORTS), default="relevance", show_default=True)
 @click.option("--limit", type=click.IntRange(0, 1000), default=20, show_default=True)
 @click.option("--cursor", metavar="CURSOR", help="Go on after the page that showed it; the conditions stay the same.")
@@ -151,6 +152,7 @@ def _show(model: Model, metrics: list[str], names: Mapping[str, str]) -> None:
         model.license,
         human_time(model.time)[:10],
         f"{model.replicas} seen to hold it, last {human_time(model.replicas_seen)}" if model.replicas else None,
+        "gated" if model.gate else None,
         "here" if model.here else None,
     ]
     say(name)

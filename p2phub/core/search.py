@@ -10,6 +10,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from .choices import GateApproval
 from .errors import InvalidData
 
 SEARCH_LIMIT_MAX = 1000  # repositories in one page; spec/search.md §1
@@ -67,6 +68,7 @@ class Query(Struct, frozen=True, forbid_unknown_fields=True):
     fits: Number | None = None  # bytes that its smallest variant may have
     replicas_min: Number | None = None  # other nodes that were seen to hold it
     here: bool = False  # all of its files are in the store
+    gated: bool | None = None  # a licence must be accepted first, or none
     sort: Sort = "relevance"
     limit: Annotated[int, Meta(ge=0, le=SEARCH_LIMIT_MAX)] = 20
     cursor: Annotated[str, Meta(max_length=CURSOR_LENGTH_MAX)] | None = None
@@ -116,6 +118,7 @@ class Model(Struct, frozen=True):
     replicas: int = 0  # other nodes that were seen to hold all of it
     replicas_seen: int | None = None  # seconds since 1970, when the last of them was
     here: bool = False  # all of its files are in the store
+    gate: GateApproval | None = None  # a licence must be accepted first, and whether that is enough
 
 
 class FacetCount(Struct, frozen=True):

@@ -7,10 +7,12 @@ gate accept ──▶ Receipt, kept here ──shown to each peer that is asked 
 from __future__ import annotations
 
 import base64
+import contextlib
+import re
 from functools import partial
 from pathlib import Path
 
-from p2phub.core.choices import LICENCE_SIZE_MAX, GateApproval, GatePer
+from p2phub.core.choices import DEFAULT_BRANCH, LICENCE_SIZE_MAX, GateApproval, GatePer
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import Conflict, InvalidData, InvalidName, NotAccepted, NotFound
 from p2phub.core.gates import Gate, SignedReceipt, check_fits, open_receipt, read_receipt, sign_receipt
@@ -36,6 +38,9 @@ from .visibility import append_record
 
 SHOWN_TO_MAX = 16  # peers that a receipt is shown to when it is made
 SHOW_TIMEOUT_S = 10.0  # that they are waited for
+LICENCE_NAME_LENGTH_MAX = 128  # characters; spec/gates.md §1
+
+_LICENCE_FILE = r"(licen[cs]e|copying)(\.(txt|md))?"  # paths of files that are one
 
 
 # ── the publisher ───────────────────────────────────────────────────────────
@@ -61,6 +66,39 @@ async def set_gate(node: Node, model: str, name: str, licence: str, per: GatePer
     gate = await on_disk(node.store.gates.of_repository, identity.namespace, model)
     assert gate
     return await on_disk(_info, node, gate)
+
+
+async def set_gate_by_file(node: Node, model: str, approval: GateApproval) -> GateInfo:
+    """Let whoever wants the content of one's own `model` accept the licence first that lies in it: each person.
+
+    Of a gate that stands only the approval changes. Raises NotFound if there is no such file.
+    """
+    identity = await on_disk(own_identity, node)
+    model = await _published(node, identity, model)
+    gate = await on_disk(node.store.gates.of_repository, identity.namespace, model)
+    if gate is not None:
+        return await set_gate(node, model, gate.name, gate.licence, gate.per, approval)
+    name, licence = await on_disk(_licence_in, node, identity, model)
+    return await set_gate(node, model, name, licence, "person", approval)
+
+
+def _licence_in(node: Node, identity: Identity, model: str) -> tuple[str, str]:
+    """Return name and text of the licence that lies in one's own `model`. Raises NotFound."""
+    claim = node.store.catalogue.branch(identity.namespace, model, DEFAULT_BRANCH)
+    manifest = node.store.manifests.get(claim.manifest) if claim and claim.manifest else None
+    for file in manifest.files if manifest else ():
+        held = node.store.blobs.find(file.root) if re.fullmatch(_LICENCE_FILE, file.path, re.IGNORECASE) else None
+        if held is not None and 0 < held.size <= 4 * LICENCE_SIZE_MAX:
+            with disk_errors(held.path):
+                data = held.path.read_bytes()
+            with contextlib.suppress(UnicodeDecodeError):
+                card = manifest.card if manifest else None
+                name = card and (card.license or card.license_name)
+                return (name or file.path)[:LICENCE_NAME_LENGTH_MAX], data.decode()
+    raise NotFound(
+        f"{model} has no file with a licence that could be accepted",
+        hint=f"publish a LICENSE in it, or say which: `p2phub gate set {model} --licence FILE`",
+    )
 
 
 async def open_gate(node: Node, model: str, message: str) -> None:

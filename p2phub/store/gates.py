@@ -33,6 +33,9 @@ _PLACES = " JOIN repositories ON repositories.number = r.repository JOIN identit
 # Of several words of a publisher on one thing, in one log or in several, the latest counts.
 _LATEST = " ORDER BY r.time DESC, r.idx DESC, r.leaf DESC LIMIT 1"
 
+# The approval that the gate of a repository (a column) asks for now; NULL: it has none.
+APPROVAL = f"(SELECT r.approval FROM gate_rows AS r WHERE r.repository = {{}}{_LATEST})"
+
 
 class Place(Struct, frozen=True):
     """A repository that has some content."""

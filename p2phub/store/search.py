@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import cbor2
 import msgspec
 
+from p2phub.core.choices import GateApproval
 from p2phub.core.errors import InvalidData
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.records import Summary
@@ -42,6 +43,7 @@ from p2phub.core.search import (
 )
 
 from .database import Database
+from .gates import APPROVAL
 from .searchindex import FACET_NUMBERS, ReadEntry, facet_code, facet_of, read_release
 from .searchplan import ANYWHERE, IN_NAME, IS_HERE, PARTS, WHOLE_NAME, Plan, Step, make_plan
 from .searchtokens import release_tokens
@@ -157,6 +159,7 @@ class Search:
             replicas=row["replicas"],
             replicas_seen=_seen(connection, manifest) if row["replicas"] else None,
             here=record["manifest"] in here,
+            gate=_gate(connection, row["repository"]),
         )
 
 
@@ -442,6 +445,12 @@ def _value(connection: Connection, number: int) -> str:
 def _seen(connection: Connection, manifest: ManifestId) -> int | None:
     (time,) = connection.execute("SELECT max(time) FROM holders WHERE manifest = ?", (manifest,)).fetchone()
     return int(time) if time is not None else None
+
+
+def _gate(connection: Connection, repository: int) -> GateApproval | None:
+    """Return what the gate of a repository asks for besides that its licence is accepted; None: it has none."""
+    approval: GateApproval | None = connection.execute(f"SELECT {APPROVAL.format('?')}", (repository,)).fetchone()[0]
+    return approval
 
 
 def _here(connection: Connection, manifests: list[bytes]) -> set[bytes]:

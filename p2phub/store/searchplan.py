@@ -15,6 +15,7 @@ from p2phub.core.ids import NamespaceId
 from p2phub.core.search import Facet, MetricBound, Query, Sort
 from p2phub.core.words import distinct, squeeze, trigrams, words
 
+from .gates import APPROVAL
 from .searchindex import find_facet
 
 WORDS_MAX = 16  # different words that are looked for; spec/search.md §2
@@ -32,6 +33,7 @@ WHOLE_NAME, IN_NAME, ANYWHERE, PARTS = range(4)  # the tiers, the best first; sp
 Clause = tuple[str, ...]
 
 _ANY_FACETS: tuple[Facet, ...] = ("library", "task", "architecture", "tag", "language")
+_IS_GATED = f"({APPROVAL.format('m.repository')} IS NOT NULL)"
 _NAMESPACE = re.compile(r"\b[a-z2-7]{52}\b", re.IGNORECASE)
 
 
@@ -109,6 +111,8 @@ def make_plan(connection: Connection, query: Query) -> Plan | None:
     if not _add_facets(connection, plan, query, publishers):
         return None
     _add_numbers(plan, query)
+    if query.gated is not None:
+        plan.conditions.append(_IS_GATED if query.gated else f"NOT {_IS_GATED}")
     if not _add_metrics(connection, plan, query.metrics):
         return None
     _add_words(connection, plan, text)
@@ -286,6 +290,14 @@ def _add_small(connection: Connection, plan: Plan, query: Query) -> None:
             (SMALL_MAX + 1,),
         ).fetchall()
         _narrow(plan, [row["id"] for row in rows])
+    if query.gated:
+        rows = connection.execute(
+            f"SELECT DISTINCT m.id FROM gate_rows CROSS JOIN models AS m USING (repository) WHERE {_IS_GATED} LIMIT ?",
+            (SMALL_MAX + 1,),
+        ).fetchall()
+        # More are found by their rows.
+        if len(rows) <= SMALL_MAX:
+            _narrow(plan, [row["id"] for row in rows])
     bounds = [bound for bound in query.metrics if bound.low is not None or bound.high is not None]
     for bound, number in zip(query.metrics, plan.metrics, strict=True):
         if bound not in bounds:

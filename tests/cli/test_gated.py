@@ -264,6 +264,9 @@ def test_the_hub_door_says_that_it_is_gated(people: People, tmp_path: Path) -> N
         assert "gate accept" in headers["x-error-message"]
         assert json.loads(read(node, f"api/models/{model}")[2])["gated"] == "auto"
         assert read(node, f"api/models/{model}/auth-check")[0] == 403
+        lists = {word: json.loads(read(node, f"api/models?gated={word}")[2]) for word in ("true", "false")}
+        assert [row["gated"] for row in lists["true"] if row["id"] == model] == ["auto"]
+        assert model not in [row["id"] for row in lists["false"]]
 
         other.call("gate", "accept", model, "--yes")
 

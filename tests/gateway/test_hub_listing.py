@@ -63,6 +63,7 @@ async def test_all_come_once_and_the_newest_first(door, sort):
         ({"search": "model 77"}, lambda n: ("77" in str(n) and f"{n:04}".startswith("77")) or str(n).startswith("77")),
         ({"search": "nothing like it"}, lambda n: False),
         ({"gated": "true"}, lambda n: False),
+        ({"gated": "false", "filter": "odd"}, lambda n: n % 2 == 1),
         ({"apps": "vllm"}, lambda n: False),
     ],
 )

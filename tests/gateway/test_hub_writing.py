@@ -11,7 +11,7 @@ import httpx
 import pytest
 from doorkit import open_door
 
-from p2phub.core.ids import ManifestId
+from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.node.fetch import fetch
 from p2phub.node.identity import create_identity
 from p2phub.testing.hostile import open_home, serving, wait_for
@@ -218,6 +218,42 @@ async def test_a_repository_moves_with_its_branches_and_versions(door, shelf):
     assert [row["id"] for row in listed] == [f"{shelf.namespace}/macaw"]
 
 
+async def test_a_gate_is_set_with_the_licence_of_the_repository(copy_of, shelf):
+    async with open_home(copy_of("here")) as node, open_door(node) as door:
+        await send(door, shelf.name, small("LICENSE.md", b"Be kind to parrots.\n"), small("sub/LICENSE", b"else"))
+        settings = f"/api/models/{shelf.name}/settings"
+
+        async def set_to(gating) -> tuple[object, object]:
+            answer = await door.put(settings, json={"gated": gating})
+            assert answer.status_code == 200, answer.text
+            shown = (await door.get(f"/api/models/{shelf.name}")).json()["gated"]
+            listed = [row["gated"] for row in (await door.get("/api/models")).json() if row["id"] == shelf.name]
+            assert [answer.json()["gated"], *listed] == [shown, shown]
+            return shown, node.store.gates.of_repository(NamespaceId.parse(shelf.namespace), "parrot")
+
+        shown, gate = await set_to("manual")
+        assert (shown, gate.name, gate.licence, gate.per) == ("manual", "MIT", "Be kind to parrots.\n", "person")
+        shown, gate = await set_to("auto")
+        assert (shown, gate.licence, gate.approval) == ("auto", "Be kind to parrots.\n", "automatic")
+        assert await set_to("auto") == ("auto", gate)
+        assert await set_to(False) == (False, None)
+        assert await set_to("false") == (False, None)
+
+
+async def test_settings_of_others_are_not_for_us(shelf, copy_of, tmp_path):
+    async with open_home(tmp_path / "other") as node:
+        create_identity(node)
+        async with open_home(copy_of("seed")) as seed, serving(seed) as address:
+            node.store.peers.add(address)
+            async with open_door(node) as theirs:
+                answers = [
+                    await theirs.put(f"/api/models/{shelf.name}/settings", json=wanted)
+                    for wanted in ({"gated": False}, {"private": False}, {})
+                ]
+
+    assert [answer.status_code for answer in answers] == [403, 403, 403]
+
+
 async def test_a_deleted_repository_is_gone_and_can_be_made_again(door, shelf):
     gone = await door.request("DELETE", "/api/repos/delete", json={"name": "parrot", "organization": shelf.namespace})
     after = await door.get(f"/api/models/{shelf.name}")
@@ -272,7 +308,9 @@ async def test_a_private_repository_is_made_listed_and_kept_private(copy_of, she
         ("POST", "/api/repos/move", {"fromRepo": "{name}", "toRepo": "a/b/c"}, 404),
         ("POST", "/api/repos/move", {"fromRepo": "{name}", "toRepo": "{name}"}, 409),
         ("PUT", "/api/models/{name}/settings", {"private": True}, 501),
-        ("PUT", "/api/models/{name}/settings", {"gated": "manual"}, 501),
+        ("PUT", "/api/models/{name}/settings", {"gated": "manual"}, 400),
+        ("PUT", "/api/models/{name}/settings", {"gated": "perhaps"}, 400),
+        ("PUT", "/api/models/{name}/settings", {"gated": False}, 200),
         ("PUT", "/api/models/{name}/settings", {"private": False}, 200),
         ("POST", "/api/models/{name}/branch/tags%2Fx", {}, 400),
         ("POST", "/api/models/{name}/branch/refs%2Fpr%2F1", {}, 400),

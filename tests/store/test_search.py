@@ -17,7 +17,7 @@ from storekit import TIME, Writer, empty_catalogue, open_store, place_entry, rev
 from p2phub.core.errors import InvalidData
 from p2phub.core.ids import LogId, NodeId
 from p2phub.core.manifest import FileEntry, Manifest, encode
-from p2phub.core.records import Entry, Publish, Score, Summary, VariantSize
+from p2phub.core.records import Entry, OpenGate, Publish, Score, SetGate, Summary, VariantSize
 from p2phub.core.search import FACETS, MetricBound, Model, Page, Query, parse_metric
 from p2phub.core.words import words
 from p2phub.store import search as searching
@@ -402,6 +402,29 @@ def test_what_is_here_is_found(tmp_path: Path) -> None:
         assert [model.model for model in store.search.find(Query("other", here=True))] == []
         store.blobs.remove(entries[0].root)
         assert [model.model for model in store.search.find(Query(here=True))] == []
+
+
+def test_gates_are_shown_and_asked_for_while_they_stand(
+    known: Known, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = {"name": "Parrot-1.0", "licence": "Be kind.", "per": "person"}
+    for name in ("ant", "bee", "cow", "dog"):
+        known.apply(writer.publish(name, model=name))
+    known.apply(writer._add(SetGate, model="ant", approval="automatic", **gate))
+    known.apply(writer._add(SetGate, model="bee", approval="manual", **gate))
+    known.apply(writer._add(SetGate, model="cow", approval="manual", **gate), writer._add(OpenGate, model="cow"))
+    known.apply(writer._add(SetGate, model="nothing-of-it-is-here", approval="manual", **gate))
+
+    assert [(model.model, model.gate) for model in known.page(sort="name")] == [
+        ("ant", "automatic"), ("bee", "manual"), ("cow", None), ("dog", None)
+    ]  # fmt: skip
+    for small_max in (2000, 1):
+        monkeypatch.setattr(searchplan, "SMALL_MAX", small_max)
+        for sort in ("newest", "name", "size"):
+            assert sorted(known.find(gated=True, sort=sort)) == ["ant", "bee"]
+            assert sorted(known.find(gated=False, sort=sort)) == ["cow", "dog"]
+        assert (known.find("bee", gated=True), known.find("bee", gated=False)) == (["bee"], [])
+        assert len(known.every(gated=True, limit=1)) == 2
 
 
 # ── bounds, and what is said about them ─────────────────────────────────────

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from p2phub.core.choices import GateApproval
 from p2phub.core.description import Card, Facts, MetricResult
 from p2phub.core.gates import Gate
 from p2phub.node.foreign import ForeignCommit
@@ -37,7 +38,7 @@ def repository_info(
         "lastModified": moment(commit.created),
         "createdAt": moment(created),
         "private": isinstance(commit, Commit) and commit.repository.is_private,
-        "gated": {"automatic": "auto", "manual": "manual"}[gate.approval] if gate else False,
+        "gated": gated(gate.approval if gate else None),
         "disabled": False,
         "downloads": 0,
         "likes": 0,
@@ -60,6 +61,11 @@ def repository_info(
     elif card.excerpt:
         fields["description"] = card.excerpt
     return fields
+
+
+def gated(approval: GateApproval | None) -> str | bool:
+    """Return how clients are told of a gate; None: there is none."""
+    return {"automatic": "auto", "manual": "manual"}[approval] if approval else False
 
 
 def card_data(card: Card, kind: str, model: str) -> dict[str, Any]:

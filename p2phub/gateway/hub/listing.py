@@ -28,7 +28,7 @@ from p2phub.node.disk import on_disk
 from p2phub.node.node import Node
 
 from .audience import Audience
-from .describe import moment, repository_info, summary_tags
+from .describe import gated, moment, repository_info, summary_tags
 from .errors import Refusal
 from .lookup import Commit, Lookup, Repository
 from .reading import select
@@ -86,7 +86,15 @@ class ListingRequests:
 
         They stand on the first page. A condition beside words of the name is met by none.
         """
-        plain = Query(text=query.text, kind=kind, publisher=query.publisher, sort=query.sort, limit=query.limit)
+        # None of them has a gate.
+        plain = Query(
+            text=query.text,
+            kind=kind,
+            publisher=query.publisher,
+            sort=query.sort,
+            limit=query.limit,
+            gated=False if query.gated is False else None,
+        )
         if not self._shows_private or query.publisher is None or query != plain:
             return []
         rows = []
@@ -114,8 +122,8 @@ class ListingRequests:
         publisher: NamespaceId | None = None
         if author and (publisher := await self._lookup.publisher(author)) is None:
             return None
-        # Nothing here is gated, run by others, or known to an app.
-        if is_true(fields, "gated") or {name for name, _ in fields} & {"inference", "inference_provider", "apps"}:
+        # Nothing here is run by others, or known to an app.
+        if {name for name, _ in fields} & {"inference", "inference_provider", "apps"}:
             return None
         smallest, largest = _parameters(value(fields, "num_parameters"))
         conditions = _conditions(filters, value(fields, "pipeline_tag"))
@@ -134,6 +142,7 @@ class ListingRequests:
             limit=limit,
             cursor=cursor,
             here=self._only_here,
+            gated=is_true(fields, "gated") if value(fields, "gated") else None,
             **conditions,
         )
 
@@ -170,7 +179,7 @@ def _row(model: Model, kind: Kind, manifest: Manifest | None, author: str | None
         "lastModified": moment(model.time),
         "createdAt": moment(model.created),
         "private": False,
-        "gated": False,
+        "gated": gated(model.gate),
         "disabled": False,
         "downloads": 0,
         "likes": 0,
@@ -188,7 +197,7 @@ def _row(model: Model, kind: Kind, manifest: Manifest | None, author: str | None
     if manifest is not None:
         repository = Repository(name, kind, NamespaceId.parse(model.namespace), model.model)
         whole = repository_info(Commit(repository, revision, manifest), created=model.created, blobs=False)
-        row = {**whole, "lastModified": row["lastModified"], "trendingScore": 0}
+        row = {**whole, "lastModified": row["lastModified"], "gated": row["gated"], "trendingScore": 0}
     return row
 
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from p2phub.core import gitobjects
-from p2phub.core.choices import DEFAULT_BRANCH, Kind, Visibility
+from p2phub.core.choices import DEFAULT_BRANCH, GateApproval, Kind, Visibility
 from p2phub.core.errors import BindingChanged, Conflict, InvalidName, NotFound, Offline
 from p2phub.core.filetree import FILE_SIZE_MAX
 from p2phub.core.ids import ManifestId
@@ -31,6 +31,7 @@ from p2phub.node.resolve import find_namespace
 from p2phub.node.visibility import visibility_of
 
 from .account import Account
+from .describe import gated
 from .errors import Refusal, no_entry, no_revision, not_served
 from .lookup import TAG_PREFIX, Commit, Lookup, Repository, parse_name
 from .requests import body_pieces, check_length, is_true, query_fields, read_json, too_large
@@ -222,16 +223,32 @@ class WritingRequests:
         return JSONResponse({"ok": True, "url": repository_url(request, kind, new_name)})
 
     async def settings(self, request: Request, kind: Kind, name: str) -> Response:
-        """Take settings that change nothing, and refuse those that would."""
+        """Set or take away a gate, and refuse what else would change something."""
         self._account.require(request)
         wanted: Settings = await read_json(request, Settings)
-        repository = await self._lookup.repository(kind, name)
+        repository = await self._own_repository(kind, name)
         visibility: Visibility = "private" if repository.is_private else "public"
         if _visibility(wanted.private, wanted.visibility) not in (None, visibility):
             raise not_served(f"{name} is {visibility}; the first publication decides that")
-        if wanted.gated not in (None, False, "false"):
-            raise not_served("a gate is set with `p2phub gate set`")
-        return JSONResponse({"private": repository.is_private, "gated": False, "visibility": visibility})
+        if wanted.gated is not None:
+            async with self._committing:
+                await self._set_gate(repository, _approval(wanted.gated))
+        gate = await on_disk(self._node.store.gates.of_repository, repository.namespace, repository.model)
+        shown = gated(gate.approval if gate else None)
+        return JSONResponse({"private": repository.is_private, "gated": shown, "visibility": visibility})
+
+    async def _set_gate(self, repository: Repository, approval: GateApproval | None) -> None:
+        """Let a repository have a gate, or none. Raises Refusal if it has no licence that could be accepted."""
+        from p2phub.node import gates  # loads what signs
+
+        model = repository.model
+        if approval is not None:
+            try:
+                await gates.set_gate_by_file(self._node, model, approval)
+            except NotFound as exc:
+                raise Refusal(400, f"{exc} ({exc.hint})") from exc
+        elif await on_disk(self._node.store.gates.of_repository, repository.namespace, model):
+            await gates.open_gate(self._node, model, "")
 
     async def _exists(self, kind: Kind, name: str) -> bool:
         try:
@@ -529,6 +546,16 @@ def _visibility(private: bool | None, visibility: str | None) -> Visibility | No
     if visibility is not None:
         return "private" if visibility == "private" else "public"
     return None if private is None else "private" if private else "public"
+
+
+def _approval(gating: bool | str) -> GateApproval | None:
+    """Return what a gate is to ask for besides that a licence is accepted, None for no gate. Raises Refusal."""
+    known: dict[bool | str, GateApproval | None] = {
+        False: None, "false": None, "auto": "automatic", "manual": "manual",
+    }  # fmt: skip
+    if gating not in known:
+        raise Refusal(400, f"gated is auto, manual or false, not {str(gating).lower()}")
+    return known[gating]
 
 
 def _kind(text: str | None) -> Kind:
