@@ -12,30 +12,31 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
 
 from p2phub.core.choices import Profile
-from p2phub.core.errors import HashMismatch, HubError, NoSpace, NotFound
+from p2phub.core.errors import HashMismatch, HubError, NotFound
 from p2phub.core.ids import ContentId
 from p2phub.core.manifest import FileEntry
 from p2phub.core.upstream import Foreign, Listing, UpstreamFile, git_id_of
 from p2phub.protocol.rendezvous import patience_s, waits_for
-from p2phub.store.disk import disk_errors, free_bytes
+from p2phub.store.disk import disk_errors
 from p2phub.store.ingest import Scan
 from p2phub.store.mirrors import UpstreamContent
 from p2phub.store.parts import Part
 from p2phub.store.store import Store
 
-from .bring import SPACE_RESERVE, bring_roots
+from .bring import bring_roots, check_space
 from .disk import on_disk
 from .events import Notice, Tell
 from .mates import look_around, roots_of, states_of
 from .node import Node
 from .publish import role_of
+from .smallfiles import SMALL_SIZE_MAX, fetch_small
 from .upstream import Arriving, ask
 
 log = logging.getLogger(__name__)
@@ -87,10 +88,31 @@ async def bring(
         mine.done.set()
 
 
+async def bring_small(
+    node: Node, repository: Foreign, listing: Listing, files: Sequence[UpstreamFile], tell: Tell
+) -> None:
+    """Fetch those of some small files, each of another content, from the hub that nobody else fetches or is to fetch.
+
+    What came before a failure stays. Raises as `bring` does.
+    """
+    hub, shared = node.hub, may_share(node, listing)
+    async with hub.small_slots:
+        mine = {file.id: file for file in files if file.id not in hub.arriving and _is_ours(node, file)}
+        arriving = {known: Arriving(is_shared=shared, is_fetching=True) for known in mine}
+        hub.arriving.update(arriving)
+        try:
+            await fetch_small(node, repository, listing.info.commit, list(mine.values()), tell, shared=shared)
+        finally:
+            # Tasks that wait for one that did not come try it themselves.
+            for known, each in arriving.items():
+                del hub.arriving[known]
+                each.done.set()
+
+
 @asynccontextmanager
 async def wanting(node: Node, files: Iterable[UpstreamFile]) -> AsyncIterator[None]:
     """Let the nodes of the site know, meanwhile, that this one wants `files`."""
-    ids = [file.id for file in files]
+    ids = {file.id for file in files}  # several may have the same content
     wanted, since = node.hub.wanted, node.hub.wanted_since
     wanted.update(ids)
     for identifier in ids:
@@ -140,11 +162,15 @@ async def _bring(
             raise NotFound(f"no peer has {file.path} of {repository}, and there is no upstream to ask")
         is_late = trio.current_time() - began > patience_s(file.size)
         if from_hub and (is_late or _is_ours(node, file)):
-            async with node.hub.slots:
+            is_small = file.size <= SMALL_SIZE_MAX
+            async with node.hub.small_slots if is_small else node.hub.slots:
                 # While we waited for the slot, somebody else may have begun.
                 if is_late or _is_ours(node, file):
                     arriving.is_fetching = True
-                    await _fetch(node, repository, listing, file, arriving, tell)
+                    if is_small:
+                        await fetch_small(node, repository, listing.info.commit, [file], tell, shared=shared)
+                    else:
+                        await _fetch(node, repository, listing, file, arriving, tell)
                     break
         elif is_late:
             raise NotFound(f"no peer gave {file.path} of {repository} in time, and there is no upstream to ask")
@@ -185,7 +211,7 @@ async def _fetch(
     try:
         if part.size > file.size:
             part.start_over()
-        await _check_space(node, file.size - part.size)
+        await on_disk(check_space, node, file.size - part.size)
         arriving.began, arriving.began_at = trio.current_time(), part.size
         while True:
             await _stream(node, repository, commit, file, part, arriving, tell)
@@ -231,16 +257,6 @@ async def _stream(
         tell,
         has_moved=has_moved,
     )
-
-
-async def _check_space(node: Node, size: int) -> None:
-    free = await on_disk(free_bytes, node.settings.layout.store)
-    if size + SPACE_RESERVE > free:
-        raise NoSpace(
-            f"{size} bytes are to be fetched and {free} are free on {node.settings.layout.store}",
-            path=str(node.settings.layout.store),
-            hint="`p2phub store gc` frees what nothing needs; P2PHUB_STORE can lie on another disk",
-        )
 
 
 # ── on disk ─────────────────────────────────────────────────────────────────

@@ -101,6 +101,18 @@ async def bring_roots(node: Node, sizes: Mapping[ContentId, int], tell: Tell) ->
     return await _bring(node, missing, sizes, Origins(), tell, Running(False))
 
 
+def check_space(node: Node, size: int) -> None:
+    """Raise NoSpace unless `size` bytes can be fetched."""
+    folder = node.settings.layout.store
+    free = free_bytes(folder)
+    if size + SPACE_RESERVE > free:
+        raise NoSpace(
+            f"{size} bytes are to be fetched and {free} are free on {folder}",
+            path=str(folder),
+            hint="`p2phub store gc` frees what nothing needs; P2PHUB_STORE can lie on another disk",
+        )
+
+
 async def _bring(
     node: Node,
     roots: Sequence[ContentId],
@@ -188,12 +200,7 @@ async def _check_space(node: Node, lists: Mapping[ContentId, ChunkList], more: i
     if needed + SPACE_RESERVE > free:
         # What other files here share takes no space. Looked for only now, as mostly there is enough without.
         needed -= await on_disk(count_shareable, node.store.blobs, list(lists.values()))
-    if needed + SPACE_RESERVE > free:
-        raise NoSpace(
-            f"{needed} bytes are to be fetched and {free} are free on {node.settings.layout.store}",
-            path=str(node.settings.layout.store),
-            hint="`p2phub store gc` frees what nothing needs; P2PHUB_STORE can lie on another disk",
-        )
+        await on_disk(check_space, node, needed)
 
 
 async def _in_partials(node: Node, roots: Sequence[ContentId]) -> int:

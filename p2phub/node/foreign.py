@@ -155,11 +155,11 @@ def _known_commit(node: Node, repository: Foreign, revision: str) -> str | None:
     mirrors = node.store.mirrors
     attested = mirrors.attested(repository, trusted(node), revision)
     if is_commit(revision):
-        return revision if attested or mirrors.listing(repository, revision) else None
+        return revision if attested or mirrors.is_listed(repository, revision) else None
     said = mirrors.names(repository).get(revision)
     if said is None or (attested is not None and attested.time > said.time):
         return attested.commit if attested else None
-    is_usable = mirrors.listing(repository, said.commit) or _manifest_of(node, repository, said.commit)
+    is_usable = mirrors.is_listed(repository, said.commit) or _manifest_of(node, repository, said.commit)
     return said.commit if is_usable else (attested.commit if attested else None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from sqlite3 import Connection
@@ -221,6 +222,12 @@ def _kept_identity(node: Node) -> Identity:
             "there is no publisher identity here",
             hint="`p2phub id new` makes one; `p2phub id request` lets this machine publish as one that you have",
         ) from exc
+    return _opened(data)
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(data: bytes) -> Identity:
+    """Return what the file of the own identity says. It is asked for often, and signatures take long to check."""
     return open_identity(decode(data, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents)
 
 

@@ -20,9 +20,9 @@ from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest, Origin
 from p2phub.core.records import Attest, Entry
 from p2phub.core.rules import Consent, Facts, Rules, judge
-from p2phub.core.upstream import NAMES_MAX, Foreign, Info, Listing, is_commit, parse_foreign
+from p2phub.core.upstream import NAMES_MAX, Foreign, Info, Listing, UpstreamFile, is_commit, parse_foreign
 
-from .arrivals import bring, bring_from_peers, find_here, may_share, wanting
+from .arrivals import bring, bring_from_peers, bring_small, find_here, may_share, wanting
 from .disk import from_thread, on_disk
 from .events import Event, Notice, Progress, Tell
 from .identity import own_namespace, publish_record
@@ -30,6 +30,7 @@ from .node import Node
 from .publish import SourceFile, describe
 from .results import MirrorInfo, TrustedMirrors
 from .rules import check
+from .smallfiles import SMALL_SIZE_MAX, groups
 from .upstream import list_commit, look_up
 
 TRUST_SETTING = "mirror-trust"  # name in the index
@@ -207,6 +208,10 @@ async def _bring_all(node: Node, repository: Foreign, listing: Listing, tell: Te
     failure: HubError | None = None
     tasks = trio.CapacityLimiter(TASKS_MAX)
 
+    async def note_here(files: Sequence[UpstreamFile]) -> None:
+        for path in await find_here(node, repository, files, shared=shared):
+            del missing[path]
+
     async def one(path: str) -> None:
         nonlocal failure
         async with tasks:
@@ -218,6 +223,27 @@ async def _bring_all(node: Node, repository: Foreign, listing: Listing, tell: Te
                 failure = failure or exc
             else:
                 del missing[path]
+
+    async def some(files: Sequence[UpstreamFile]) -> None:
+        nonlocal failure
+        if failure is not None:
+            return
+        try:
+            await bring_small(node, repository, listing, files, tell)
+        except HubError as exc:
+            failure = failure or exc
+        await note_here(files)
+
+    async def all_small() -> None:
+        small = [file for file in missing.values() if file.size <= SMALL_SIZE_MAX]
+        async with trio.open_nursery() as nursery:
+            for group in groups(small):
+                nursery.start_soon(some, group)
+        async with trio.open_nursery() as nursery:
+            # What others fetch, and what came under another name.
+            for file in small:
+                if file.path in missing:
+                    nursery.start_soon(one, file.path)
 
     async def report() -> None:
         start = trio.current_time()
@@ -232,9 +258,12 @@ async def _bring_all(node: Node, repository: Foreign, listing: Listing, tell: Te
         beside.start_soon(report)
         if shared and missing and not node.settings.offline:
             await bring_from_peers(node, list(missing.values()), tell)
+            await note_here(list(missing.values()))
         async with trio.open_nursery() as nursery:
-            for path in list(missing):
-                nursery.start_soon(one, path)
+            nursery.start_soon(all_small)
+            for file in missing.values():
+                if file.size > SMALL_SIZE_MAX:
+                    nursery.start_soon(one, file.path)
         beside.cancel_scope.cancel()
     await on_disk(node.store.blobs.sync)
     if failure is not None:

@@ -100,7 +100,7 @@ class DownloadPartials:
 
     def add_small(self, files: Sequence[tuple[int, bytes]]) -> None:
         """Make objects of whole small files, by place."""
-        self._blobs.add_small([(self._files[place].root, data) for place, data in files])
+        self._blobs.add_small([(self._files[place].root, data, None) for place, data in files])
         with self._lock:
             self._finished.update(place for place, _ in files)
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import trio
 
@@ -52,7 +52,9 @@ HURRY_S = 5.0  # seconds for its answer while clients wait
 RETRY_S = (0.5, 1.0, 2.0, 5.0)  # seconds before what failed is asked again; then it is given up
 PATIENCE_BUSY_S = 900.0  # seconds that a hub may say it is busy
 PAGES_MAX = 1000  # of one list of files; spec/mirrors.md §2
-CONNECTIONS_MAX = 8  # kept
+FILES_AT_ONCE = 8  # from the hub; spec/mirrors.md §3
+SMALL_AT_ONCE = 16  # groups of small ones, which wait more than they move; spec/mirrors.md §3
+CONNECTIONS_MAX = SMALL_AT_ONCE  # kept
 
 T = TypeVar("T")
 
@@ -76,6 +78,15 @@ class Seen:
 
     root: ContentId | None  # under which it has it, by its word
     state: int  # as in protocol/rendezvous
+
+
+@dataclass(eq=False)
+class Asking:
+    """A question that the hub is being asked, for all who want to know the same."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    answer: Any = None  # None: it was given up
+    failure: HubError | None = None
 
 
 class Hub:
@@ -102,7 +113,9 @@ class Hub:
         self.looked = -1e9  # seconds: when they were last asked
         self.rest_until: dict[NodeId, float] = {}  # seconds: until then it is not asked again
         self.looking = trio.Lock()
-        self.slots = trio.CapacityLimiter(8)  # files at once from the hub
+        self.asking: dict[tuple[Foreign, str, str], Asking] = {}  # about revisions, for whoever wants to know
+        self.slots = trio.CapacityLimiter(FILES_AT_ONCE)
+        self.small_slots = trio.CapacityLimiter(SMALL_AT_ONCE)
         self._idle: list[UpstreamConnection] = []
 
     def state(self, now: float) -> UpstreamState | None:
@@ -202,10 +215,16 @@ async def look_up(node: Node, repository: Foreign, revision: str, tell: Tell, *,
 
     Raises NotFound, NoSuchRevision, Gated, AccessDenied, PeerError, InvalidData, Offline.
     """
-    hub = node.hub
-    known = hub.answers.get((repository, revision))
+    known = node.hub.answers.get((repository, revision))
     if known and (is_commit(revision) or trio.current_time() - known[1] < FRESH_S):
         return known[0]
+    # Who is in a hurry does not wait for who is not.
+    what = repository, revision, "in a hurry" if in_hurry else "at leisure"
+    return await _once(node.hub, what, lambda: _look_up(node, repository, revision, tell, in_hurry=in_hurry))
+
+
+async def _look_up(node: Node, repository: Foreign, revision: str, tell: Tell, *, in_hurry: bool) -> Info:
+    hub = node.hub
     from p2phub.net.upstream import PAGE_TIMEOUT_S
 
     timeout_s = HURRY_S if in_hurry else PAGE_TIMEOUT_S
@@ -226,6 +245,10 @@ async def list_commit(node: Node, repository: Foreign, info: Info, tell: Tell) -
     known = await on_disk(node.store.mirrors.listing, repository, info.commit)
     if known is not None and known.info.is_restricted == info.is_restricted:
         return known
+    return await _once(node.hub, (repository, info.commit, "files"), lambda: _list_commit(node, repository, info, tell))
+
+
+async def _list_commit(node: Node, repository: Foreign, info: Info, tell: Tell) -> Listing:
     hub, pages, at = node.hub, 0, None
     files: dict[str, UpstreamFile] = {}
     while True:
@@ -247,6 +270,28 @@ async def list_commit(node: Node, repository: Foreign, info: Info, tell: Tell) -
         raise InvalidData(f"{repository}@{info.commit[:12]} cannot be kept here: {exc}") from exc
     await on_disk(node.store.mirrors.keep_listing, repository, made)
     return made
+
+
+async def _once(hub: Hub, what: tuple[Foreign, str, str], ask_it: Callable[[], Awaitable[T]]) -> T:
+    """Return what `ask_it` returns; who wants to know the same meanwhile gets the same answer. Raises as it does."""
+    while (other := hub.asking.get(what)) is not None:
+        await other.done.wait()
+        if other.failure is not None:
+            raise other.failure
+        if other.answer is not None:
+            known: T = other.answer
+            return known
+    mine = hub.asking[what] = Asking()
+    try:
+        answer = mine.answer = await ask_it()
+    except HubError as exc:
+        mine.failure = exc
+        raise
+    else:
+        return answer
+    finally:
+        del hub.asking[what]
+        mine.done.set()
 
 
 def is_asked(node: Node) -> bool:

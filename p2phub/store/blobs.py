@@ -451,10 +451,13 @@ class Blobs:
             os.replace(path, target)
             self._list(result.root, Stamp.of(os.fstat(file)), result.sha256, None)
 
-    def add_small(self, files: Sequence[tuple[ContentId, bytes]]) -> None:
-        """Make objects of small files whose bytes were verified; cheaper than a partial for each."""
+    def add_small(self, files: Sequence[tuple[ContentId, bytes, bytes | None]]) -> None:
+        """Make objects of small files whose bytes were verified; cheaper than a partial for each.
+
+        files: root, bytes, and SHA-256 if that is known. `sync` makes them outlive a crash of the machine.
+        """
         rows: list[tuple[ContentId, Stamp, bytes | None, Path | None]] = []
-        for root, data in files:
+        for root, data, sha256 in files:
             target = str(self._layout.object(root))
             with disk_errors(target):
                 temporary, file = _open_new(os.path.dirname(target))
@@ -465,7 +468,7 @@ class Blobs:
                     if status.st_mode & 0o777 != 0o444:
                         os.fchmod(file, 0o444)  # the umask took something
                     os.replace(temporary, target)
-                    rows.append((root, Stamp.of(status), None, None))
+                    rows.append((root, Stamp.of(status), sha256, None))
                 except BaseException:
                     with contextlib.suppress(OSError):
                         os.unlink(temporary)

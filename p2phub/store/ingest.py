@@ -111,6 +111,22 @@ def scan(
     return Scan(chunks.root(), chunks, whole.digest())
 
 
+def scan_bytes(data: bytes, profile: Profile) -> Scan:
+    """Return what a small file with the bytes `data` holds. Raises InvalidData if `profile` does not fit it."""
+    from p2phub.core.chunking import chunker  # as in `scan`
+
+    view = memoryview(data)
+    cutter = chunker(profile, len(data), lambda offset, size: data[offset : offset + size])
+    packed: list[bytes] = []
+    offset = 0
+    while offset < len(data):
+        length = cutter.next_length(offset, view[offset : offset + CHUNK_SIZE_MAX])
+        packed.append(pack(length, blake3(view[offset : offset + length]).digest()))
+        offset += length
+    chunks = ChunkList(b"".join(packed))
+    return Scan(chunks.root(), chunks, sha256(data).digest())
+
+
 def find_bad_chunks(source: int, chunks: ChunkList, *, progress: Progress | None = None) -> list[int]:
     """Return the indices of the chunks that the open file `source` does not hold as it should."""
     buffer = memoryview(bytearray(min(CHUNK_SIZE_MAX, chunks.size)))

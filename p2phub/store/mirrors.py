@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from sqlite3 import Connection, Row
 
@@ -109,6 +109,14 @@ class Mirrors:
             ).fetchone()
         return from_json(row["listing"], Listing) if row else None
 
+    def is_listed(self, repository: Foreign, commit: str) -> bool:
+        """Say whether it is known here what the hub listed of a commit."""
+        with self._database.read() as connection:
+            found = connection.execute(
+                f"SELECT 1 FROM upstream_commits WHERE {_OF_REPOSITORY} AND commit_id = ?", (*_key(repository), commit)
+            ).fetchone()
+        return found is not None
+
     def commits(self, repository: Foreign, prefix: str) -> list[str]:
         """Return the commits that the hub was asked about and that begin with the hex digits `prefix`."""
         with self._database.read() as connection:
@@ -154,10 +162,14 @@ class Mirrors:
 
     def note_content(self, identifier: bytes, content: UpstreamContent) -> None:
         """Note what the file with the hash `identifier` (SHA-256 or git's) is here."""
+        self.note_contents({identifier: content})
+
+    def note_contents(self, contents: Mapping[bytes, UpstreamContent]) -> None:
+        """Note what files are here, by the hash that their hub lists."""
         with self._database.write() as connection:
-            connection.execute(
+            connection.executemany(
                 "INSERT OR REPLACE INTO upstream_content (id, root, sha256, profile) VALUES (?, ?, ?, ?)",
-                (identifier, content.root, content.sha256, content.profile),
+                [(known, content.root, content.sha256, content.profile) for known, content in contents.items()],
             )
 
     def contents(self, identifiers: Iterable[bytes]) -> dict[bytes, UpstreamContent]:

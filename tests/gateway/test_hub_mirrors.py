@@ -110,6 +110,23 @@ async def test_a_name_of_the_hub_is_shown_as_the_hub_shows_it(hub, door):
     assert not any(is_file(asked) for asked in hub.asked)
 
 
+async def test_many_clients_at_once_ask_the_hub_once_what_there_is(hub, door):
+    files = {f"{number}.json": os.urandom(100) for number in range(16)}
+    hub.publish(NAME, files)
+    hub.behaviours.append(only(is_api, slowly(2000)))
+    got: dict[str, bytes] = {}
+
+    async def one(path: str) -> None:
+        got[path] = (await get(door, f"/{NAME}/resolve/main/{path}")).content
+
+    async with trio.open_nursery() as nursery:
+        for path in files:
+            nursery.start_soon(one, path)
+
+    assert got == files
+    assert sum(is_api(asked) for asked in hub.asked) == 2  # what stands for main, and its files
+
+
 async def test_files_come_when_they_are_asked_for_and_once(hub, node, door):
     commit = hub.publish(NAME, FILES)
     got: list[bytes] = []

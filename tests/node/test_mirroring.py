@@ -38,6 +38,7 @@ from p2phub.node.publish import publish
 from p2phub.node.results import MirrorInfo, UpstreamState
 from p2phub.node.upstream import Arriving
 from p2phub.protocol import rendezvous
+from p2phub.store.blobs import Blobs
 from p2phub.store.mirrors import Attestation, UpstreamContent
 from p2phub.testing.fakehub import LARGE_SIZE, FakeHub, is_api, is_file, is_tree, like_missing, paged
 from p2phub.testing.hostile import open_home, serving, wait_for
@@ -216,6 +217,36 @@ async def test_what_was_published_here_is_not_fetched(hub, tmp_path):
 
         assert hub.fetched("weights.bin") == 0
         assert content(node, info.manifest) == FILES
+
+
+async def test_small_files_are_placed_together(hub, tmp_path, monkeypatch):
+    files = {f"{number:03}.json": os.urandom(20 + number) for number in range(100)} | {"same.json": b"x", "again": b"x"}
+    hub.publish("Org/parrot", files)
+    placed: list[int] = []
+    add_small = Blobs.add_small
+    monkeypatch.setattr(Blobs, "add_small", lambda self, some: (placed.append(len(some)), add_small(self, some))[1])
+    async with mirror_node(tmp_path, hub) as node:
+        info = await mirroring.add(node, "hf://Org/parrot", None, ignore)
+
+        assert content(node, info.manifest) == files
+        # The content of two of them is one.
+        assert sorted(placed) == [5, 32, 32, 32]
+        assert sum(is_file(asked) for asked in hub.asked) == 101
+
+
+async def test_small_files_that_came_before_one_that_does_not_are_kept(hub, tmp_path):
+    files = {f"{number:03}.json": os.urandom(100) for number in range(30)}
+    hub.publish("Org/parrot", files)
+    missing = only(lambda asked: asked.path.endswith("020.json"), answering(404))
+    hub.behaviours.append(missing)
+    async with mirror_node(tmp_path, hub) as node:
+        with pytest.raises(NotFound, match=r"020\.json"):
+            await mirroring.add(node, "hf://Org/parrot", None, ignore)
+        hub.behaviours.remove(missing)
+        info = await mirroring.add(node, "hf://Org/parrot", None, ignore)
+
+        assert content(node, info.manifest) == files
+        assert [hub.fetched(path) for path in sorted(files)] == [1] * 20 + [2] + [1] * 9
 
 
 # ── a hub that misbehaves ───────────────────────────────────────────────────

@@ -199,7 +199,7 @@ def test_an_object_is_readable_and_read_only_whatever_the_umask(store: Store, tm
         partial.write(0, memoryview(data))
         store.blobs.finish(chunks.root(), partial)
         partial.close()
-        store.blobs.add_small([(fixed_chunks(small, MIB).root(), small)])
+        store.blobs.add_small([(fixed_chunks(small, MIB).root(), small, None)])
     finally:
         os.umask(before)
     modes = [stat.S_IMODE(path.stat().st_mode) for path in store.layout.store.glob("objects/??/*")]
@@ -217,7 +217,7 @@ def test_small_files_are_objects_like_any_other(
     with open_store(folder) as store:
         store.blobs.save_chunk_lists({chunks.root(): chunks for chunks, _ in files})
         for _ in range(2):
-            store.blobs.add_small([(chunks.root(), data) for chunks, data in files])
+            store.blobs.add_small([(chunks.root(), data, None) for chunks, data in files])
 
         assert objects(store).keys() == {f"{root.hex()[:2]}/{root.hex()}" for root in store.blobs.roots()}
         for chunks, data in files:
@@ -705,7 +705,7 @@ def test_what_was_not_synced_before_a_power_cut_is_hashed_before_it_is_believed(
         take_in(store, write_old(tmp_path / "file", data))
     elif way == "small":
         store.blobs.save_chunk_list(root, chunks)
-        store.blobs.add_small([(root, data)])
+        store.blobs.add_small([(root, data, None)])
     else:
         store.blobs.save_chunk_list(root, chunks)
         partial = store.blobs.begin(root, chunks)

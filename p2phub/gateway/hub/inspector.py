@@ -12,7 +12,6 @@ import trio
 from msgspec.structs import replace
 
 from p2phub.core.errors import AccessDenied
-from p2phub.core.findings import Finding
 from p2phub.core.formats import format_of, may_be_pickled
 from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import FileEntry, Manifest
@@ -50,11 +49,11 @@ class Inspector:
 
         agent: the client's `User-Agent`.
         """
-        check(await on_disk(self._judge, commit, file))
-        await self.check_file(file, commit.content, agent, revision=commit.revision)
+        rules = await on_disk(self._judge, commit, file)
+        await self._check_content(rules, file, commit.content, agent, commit.revision)
 
-    def _judge(self, commit: Commit, file: FileEntry) -> list[Finding]:
-        """Return what the rules say of a revision, and of one file of it."""
+    def _judge(self, commit: Commit, file: FileEntry) -> Rules:
+        """Return the rules. Raises AccessDenied if they refuse a revision, or one file of it, by what is said of it."""
         node, repository = self._node, commit.repository
         rules = node.rules.current()
         # Not all of its files: clients ask for one after the other.
@@ -62,17 +61,32 @@ class Inspector:
         own, now = own_namespace(node), node.clock()
         facts = facts_of(node.store, shown, commit.revision, repository.namespace, repository.model, own)
         facts = vouched(node.store, rules, facts, repository.model, own=own, now=now, moving=False)
-        return [finding for finding in judge(rules, facts, _ASKED_FOR) if finding.path in (None, file.path)]
+        check([finding for finding in judge(rules, facts, _ASKED_FOR) if finding.path in (None, file.path)])
+        self._check_file(rules, file)
+        return rules
 
-    async def check_file(
-        self, file: FileEntry, content: Manifest | Opened, agent: str, *, revision: ManifestId | None = None
-    ) -> None:
+    async def check_file(self, file: FileEntry, content: Manifest | Opened, agent: str) -> None:
         """Do what `check` does for a file of whatever repository, `content` being one that lists it."""
-        rules, is_blocked = await on_disk(self._look_up, file)
+
+        def work() -> Rules:
+            rules = self._node.rules.current()
+            self._check_file(rules, file)
+            return rules
+
+        await self._check_content(await on_disk(work), file, content, agent, None)
+
+    def _check_file(self, rules: Rules, file: FileEntry) -> None:
+        """Raise AccessDenied if the rules refuse a file wherever it is."""
         if format_of(file.path) == "code" and rules.code.door == "never":
             raise AccessDenied(f"{file.path} is a program, and the policy of this node sends none")
-        if is_blocked:
+        listed = self._node.store.assessments.blocked([file.root], rules.block.lists)
+        if listed or str(file.root) in rules.block.content:
             raise AccessDenied(f"the policy of this node blocks {file.path}")
+
+    async def _check_content(
+        self, rules: Rules, file: FileEntry, content: Manifest | Opened, agent: str, revision: ManifestId | None
+    ) -> None:
+        """Raise AccessDenied if a file holds what the rules refuse, Refusal if that is not known yet."""
         if file.size == 0 or not may_be_pickled(file.path):
             return
         scan = await self._scan(file, content, agent)
@@ -80,12 +94,6 @@ class Inspector:
             raise AccessDenied(f"{file.path} is a pickle, and the policy of this node sends none")
         if scan.is_pickle and (finding := judge_pickle(rules, File(file.path, file.root), scan, revision)):
             check([finding])
-
-    def _look_up(self, file: FileEntry) -> tuple[Rules, bool]:
-        """Return the rules, and whether they block a file wherever it is."""
-        rules = self._node.rules.current()
-        listed = self._node.store.assessments.blocked([file.root], rules.block.lists)
-        return rules, bool(listed) or str(file.root) in rules.block.content
 
     async def _scan(self, file: FileEntry, content: Manifest | Opened, agent: str) -> Scan:
         """Return what is in a file, fetching as much of it as that takes."""

@@ -42,6 +42,10 @@ MOVED_TIMEOUT_S = 1.5  # to ask peers where a branch stands now; who has news pu
 MOVED_AGE_S = 2.0  # within this time they are not asked again
 MOVED_PAUSE_S = 30.0  # the same after one of them did not answer in time
 MANIFEST_TIMEOUT_S = 8.0  # to get a manifest from peers
+# A commit that was found is taken for what it is: clients ask for one file of it after the other. What each
+# file of it is for is asked each time.
+COMMIT_AGE_S = 1.0
+COMMITS_MAX = 16  # that are kept so
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +136,7 @@ class Lookup:
         self._asked = -MOVED_PAUSE_S  # when peers were last asked for news, in trio's seconds
         self._about: set[NamespaceId] = set()  # of whom they were asked then what he stated
         self._age_s = MOVED_AGE_S  # how old news of branches may be
+        self._found: dict[tuple[Kind, str, str], tuple[Commit, float]] = {}  # of late, and when; by 40 digits
 
     async def is_publisher(self, name: str) -> bool:
         """Say whether `NAMESPACE/MODEL` begins with a publisher of ours, not with what another hub calls an owner.
@@ -214,13 +219,26 @@ class Lookup:
 
     async def commit(self, kind: Kind, name: str, revision: str | None = None) -> Commit:
         """Return the commit that `revision` (None: `main`) stands for. Raises Refusal."""
+        place = kind, name, revision or DEFAULT_BRANCH
+        found, then = self._found.get(place, (None, 0.0))
+        if found is not None and trio.current_time() - then < COMMIT_AGE_S:
+            return found
+        commit = await self._commit(*place)
+        if commit.id == revision:
+            self._found.pop(place, None)
+            self._found[place] = commit, trio.current_time()
+            if len(self._found) > COMMITS_MAX:
+                del self._found[next(iter(self._found))]
+        return commit
+
+    async def _commit(self, kind: Kind, name: str, revision: str) -> Commit:
         repository = await self.repository(kind, name)
-        identifier = await self.revision(repository, revision or DEFAULT_BRANCH)
+        identifier = await self.revision(repository, revision)
         if _is_moving(revision):
             await self._check_fresh(repository)
         if not await self.may_have([identifier]):
             raise no_repository(f"nothing is known of {name}")
-        manifest = await self.manifest(identifier)
+        manifest = await self._manifest(identifier)
         opened = await self._opened(identifier, manifest) if manifest.sealed else None
         return Commit(repository, identifier, manifest, opened)
 
@@ -281,6 +299,9 @@ class Lookup:
         """Return a manifest, from a peer if it is not here. Raises Refusal, or HubError if nobody gives it."""
         if not await self.may_have([revision]):
             raise no_revision(f"nothing is known of {revision}")
+        return await self._manifest(revision)
+
+    async def _manifest(self, revision: ManifestId) -> Manifest:
         if self._audience is Audience.PUBLIC:
             known = await on_disk(self._node.store.manifests.get, revision)
             if known is None:
@@ -297,9 +318,11 @@ class Lookup:
 
     async def may_have(self, identifiers: Collection[bytes]) -> bool:
         """Say whether those for whom this finds things may have these files and manifests."""
-        if self._audience is Audience.OWNER:
-            return True
-        return not await on_disk(self._node.access.withheld, ANYBODY, identifiers)
+        return self._audience is Audience.OWNER or await on_disk(self.lets_have, identifiers)
+
+    def lets_have(self, identifiers: Collection[bytes]) -> bool:
+        """Do what `may_have` does, in a thread for the disk."""
+        return self._audience is Audience.OWNER or not self._node.access.withheld(ANYBODY, identifiers)
 
     async def tags(self, repository: Repository) -> dict[str, ManifestId]:
         """Return what the tags stand for: versions that were not yanked, and branches below `tags/`."""

@@ -176,11 +176,7 @@ class ReadingRequests:
         file = commit.file(path) or _by_hash(commit, path)
         if file is None:
             raise no_entry(f"{name} has no file {path} at {revision}", commit.id)
-        if isinstance(commit, Commit) and isinstance(file, FileEntry):
-            await on_disk(self._check_accepted, commit, [file])
-        entries = [file] if isinstance(file, FileEntry) else []
-        kept = commit.kept(entries) if isinstance(commit, Commit) else {entry.root for entry in entries}
-        if not await self._lookup.may_have(kept):
+        if isinstance(file, FileEntry) and not await on_disk(self._may_have, commit, file):
             raise no_entry(f"{name} has no file {path} at {revision}", commit.id)
         if isinstance(commit, ForeignCommit):
             return await self._of_others(name).file(commit, file, request.method, request.headers)
@@ -190,6 +186,13 @@ class ReadingRequests:
         return FileAnswer(
             self._readings, commit.content, file, commit=commit.id, method=request.method, headers=request.headers
         )
+
+    def _may_have(self, commit: AnyCommit, file: FileEntry) -> bool:
+        """Say whether those for whom this is may have a file. Raises Refusal if something must be accepted first."""
+        if isinstance(commit, ForeignCommit):
+            return self._lookup.lets_have([file.root])
+        self._check_accepted(commit, [file])
+        return self._lookup.lets_have(commit.kept([file]))
 
     async def archive(self, request: Request, kind: Kind, name: str, revision: str | None = None) -> Response:
         """Send a commit as a tar, for clients that ask for one."""
