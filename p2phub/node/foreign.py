@@ -9,14 +9,15 @@ The hub decides what is new, as long as it answers. What was known before goes o
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import trio
 
-from p2phub.core.choices import Kind
+from p2phub.core.choices import DEFAULT_BRANCH, Kind
 from p2phub.core.description import Card, Facts
 from p2phub.core.errors import AccessDenied, HubError, NotFound
-from p2phub.core.ids import ManifestId
+from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.upstream import Foreign, Info, Listing, UpstreamFile, is_commit
 
@@ -128,6 +129,42 @@ async def find_commit(node: Node, repository: Foreign, revision: str) -> Foreign
     return ForeignCommit(repository, commit, listing, manifest)
 
 
+@dataclass(frozen=True)
+class KnownMirror:
+    """What `main` of a foreign repository stands for, by what is known here, where somebody mirrored it."""
+
+    repository: Foreign
+    commit: str
+    manifest: ManifestId | None  # which holds the commit
+    is_shared: bool  # others than the owner of this node may know of it
+    said: int  # when the hub or a publisher last said something of it, in seconds since 1970
+
+
+def known_mirrors(node: Node, kind: Kind, count_max: int) -> list[KnownMirror]:
+    """Return what is mirrored here or by trusted publishers, as far as it is known what its `main` stands for.
+
+    Of more than `count_max`, those of which something was said last.
+    """
+    mirrors, publishers = node.store.mirrors, trusted(node)
+    found = []
+    for repository, said in mirrors.mirrored(node.hub.name, kind, publishers, count_max):
+        commit = _known_commit(node, repository, DEFAULT_BRANCH, publishers)
+        if commit is not None:
+            manifest = _manifest_of(node, repository, commit, publishers)
+            is_shared = node.settings.share_restricted or not mirrors.is_restricted(repository, commit)
+            found.append(KnownMirror(repository, commit, manifest, is_shared, said))
+    return found
+
+
+async def load_commit(node: Node, known: KnownMirror) -> ForeignCommit | None:
+    """Return the commit of a mirror, its manifest from peers if need be; None if it cannot be had. No hub is asked."""
+    listing = await _listing(node, known.repository, known.commit)
+    manifest = await _vouched_manifest(node, known.repository, known.commit)
+    if listing is None and manifest is None:
+        return None
+    return ForeignCommit(known.repository, known.commit, listing, manifest)
+
+
 async def known_manifest(node: Node, repository: Foreign, revision: str) -> ManifestId | None:
     """Return the manifest that a revision stands for by what is known here; None if there is none."""
 
@@ -150,22 +187,31 @@ async def known_names(node: Node, repository: Foreign) -> dict[str, str]:
     return await on_disk(look)
 
 
-def _known_commit(node: Node, repository: Foreign, revision: str) -> str | None:
-    """Return the commit that a revision stands for by what is known here, if anything of that commit is known."""
+def _known_commit(
+    node: Node, repository: Foreign, revision: str, publishers: Collection[NamespaceId] | None = None
+) -> str | None:
+    """Return the commit that a revision stands for by what is known here, if anything of that commit is known.
+
+    publishers: those who are trusted, if that was looked up already.
+    """
     mirrors = node.store.mirrors
-    attested = mirrors.attested(repository, trusted(node), revision)
+    publishers = trusted(node) if publishers is None else publishers
+    attested = mirrors.attested(repository, publishers, revision)
     if is_commit(revision):
         return revision if attested or mirrors.is_listed(repository, revision) else None
     said = mirrors.names(repository).get(revision)
     if said is None or (attested is not None and attested.time > said.time):
         return attested.commit if attested else None
-    is_usable = mirrors.is_listed(repository, said.commit) or _manifest_of(node, repository, said.commit)
+    is_usable = mirrors.is_listed(repository, said.commit) or _manifest_of(node, repository, said.commit, publishers)
     return said.commit if is_usable else (attested.commit if attested else None)
 
 
-def _manifest_of(node: Node, repository: Foreign, commit: str) -> ManifestId | None:
+def _manifest_of(
+    node: Node, repository: Foreign, commit: str, publishers: Collection[NamespaceId] | None = None
+) -> ManifestId | None:
     own = node.store.mirrors.manifest(repository, commit)
-    attested = node.store.mirrors.attested(repository, trusted(node), commit)
+    publishers = trusted(node) if publishers is None else publishers
+    attested = node.store.mirrors.attested(repository, publishers, commit)
     return own or (attested.manifest if attested else None)
 
 

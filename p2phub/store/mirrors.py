@@ -17,7 +17,7 @@ from sqlite3 import Connection, Row
 
 from msgspec import Struct
 
-from p2phub.core.choices import Profile
+from p2phub.core.choices import Kind, Profile
 from p2phub.core.ids import ContentId, ManifestId, NamespaceId
 from p2phub.core.jsonform import from_json, to_json
 from p2phub.core.records import Attest
@@ -88,6 +88,27 @@ class Mirrors:
         rows = self.attestations(repository, publishers)
         return next((row for row in rows if revision == row.commit or revision in row.names), None)
 
+    def mirrored(
+        self, hub: str, kind: Kind, publishers: Collection[NamespaceId], count_max: int
+    ) -> list[tuple[Foreign, int]]:
+        """Return the repositories of a hub that `publishers` attested, or of which a commit is or was whole here.
+
+        With each, when something was last said of it, in seconds since 1970, the latest first.
+        """
+        some = sorted(publishers)[:PARAMETERS_MAX]
+        marks = ", ".join("?" * len(some))
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT owner, model, max(time) AS said FROM ("
+                " SELECT owner, model, time FROM attestations INDEXED BY attestations_by_namespace"
+                f" WHERE namespace IN ({marks}) AND hub = ? AND kind = ? UNION ALL"
+                " SELECT owner, model, time FROM upstream_commits JOIN upstream_names"
+                " USING (hub, kind, owner, model) WHERE manifest IS NOT NULL AND hub = ? AND kind = ?"
+                ") GROUP BY owner, model ORDER BY said DESC, owner, model LIMIT ?",
+                (*some, hub, kind, hub, kind, count_max),
+            ).fetchall()
+        return [(Foreign(hub, kind, row["owner"], row["model"]), row["said"]) for row in rows]
+
     # ── what the upstream said ──────────────────────────────────────────────
 
     def keep_listing(self, repository: Foreign, listing: Listing) -> None:
@@ -116,6 +137,15 @@ class Mirrors:
                 f"SELECT 1 FROM upstream_commits WHERE {_OF_REPOSITORY} AND commit_id = ?", (*_key(repository), commit)
             ).fetchone()
         return found is not None
+
+    def is_restricted(self, repository: Foreign, commit: str) -> bool:
+        """Say whether the hub gave a commit to the owner of this node, and not to everybody."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                f"SELECT restricted FROM upstream_commits WHERE {_OF_REPOSITORY} AND commit_id = ?",
+                (*_key(repository), commit),
+            ).fetchone()
+        return bool(row and row["restricted"])
 
     def commits(self, repository: Foreign, prefix: str) -> list[str]:
         """Return the commits that the hub was asked about and that begin with the hex digits `prefix`."""

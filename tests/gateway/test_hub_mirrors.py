@@ -22,6 +22,7 @@ from p2phub.node import upstream as upstream_module
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity, own_identity
 from p2phub.node.node import Node
+from p2phub.node.publish import publish
 from p2phub.node.syncing import sync_all
 from p2phub.testing.fakehub import FakeHub, is_api, is_file, like_missing
 from p2phub.testing.hostile import open_home, serving
@@ -377,3 +378,132 @@ async def test_two_nodes_asked_at_once_fetch_it_once(hub, tmp_path):
 
     assert got == [FILES[WEIGHTS]] * 2
     assert hub.fetched("w#1.bin") == 1
+
+
+# ── lists ───────────────────────────────────────────────────────────────────
+
+CARD = b"---\nlicense: mit\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [fr]\n---\n# Grey\n"
+
+
+async def listed(door: httpx.AsyncClient, kind: str = "models", **query: object) -> list[str]:
+    """Return the names on all pages of a list, in order."""
+    url, params, names = f"/api/{kind}", query, []
+    while url:
+        answer = await door.get(url, params=params)
+        assert answer.status_code == 200, answer.text
+        names += [row["id"] for row in answer.json()]
+        url, params = answer.links.get("next", {}).get("url"), None
+    return names
+
+
+async def test_mirrors_are_listed_and_found_with_what_is_known_of_them(hub, node, door):
+    await on_its_own_shelf(node)
+    hub.publish("Org/parrot", {"README.md": CARD, "config.json": b'{"architectures": ["LlamaForCausalLM"]}'})
+    hub.publish("Org/words", {"train.csv": b"a,b\n"}, kind="dataset")
+    hub.publish("Other/finch", {"README.md": b"# Finch\n"}, lastModified="2020-01-02T03:04:05.000Z")
+    hub.publish("Org/only-read", {"a": b"a", "b": b"b"})
+    for name in ("Org/parrot", "datasets/Org/words", "Other/finch"):
+        await mirroring.add(node, f"hf://{name}", None, ignore)
+    await get(door, "/Org/only-read/resolve/main/a")
+    row = next(row for row in (await door.get("/api/models?full=true")).json() if row["id"] == "Org/parrot")
+    info = (await door.get("/api/models/Org/parrot")).json()
+
+    assert {**info, "trendingScore": 0} == row
+    assert await listed(door, author="Org") == ["Org/parrot"]
+    assert await listed(door, kind="datasets", author="Org") == ["Org/words"]
+    assert await listed(door, author="Nobody") == []
+    assert sorted(await listed(door)) == sorted(
+        ["Org/parrot", "Other/finch", *await listed(door, author=own_name(node))]
+    )
+    for query in (
+        {"search": "parr"}, {"search": "org arrot"}, {"search": "grey"}, {"filter": "fr"}, {"filter": "license:mit"},
+        {"pipeline_tag": "text-generation"}, {"filter": ["transformers", "LlamaForCausalLM"]}, {"gated": "false"},
+    ):  # fmt: skip
+        assert await listed(door, author="Org", **query) == ["Org/parrot"], query
+    for query in (
+        {"search": "finch"}, {"filter": "en"}, {"filter": "license:apache-2.0"}, {"num_parameters": "min:1B"},
+        {"gated": "true"}, {"apps": "vllm"}, {"search": "parrot x"},
+    ):  # fmt: skip
+        assert await listed(door, author="Org", **query) == [], query
+
+
+async def test_mirrors_stand_among_all_others_by_their_age_over_all_pages(hub, node, door):
+    await on_its_own_shelf(node)
+    for number, year in enumerate((2030, 2020, 2031, 2010, 2020)):
+        hub.publish(f"Org/m-{number}", {"a": b"a"}, lastModified=f"{year}-01-02T03:04:05.000Z")
+        await mirroring.add(node, f"hf://Org/m-{number}", None, ignore)
+    own = await listed(door, author=own_name(node))
+    assert len(own) == 5
+
+    for limit in (1, 2, 3, 4, 7, 100):
+        for sort in ("lastModified", "createdAt", "downloads"):
+            assert await listed(door, limit=limit, sort=sort) == [
+                "Org/m-2", "Org/m-0", *own, "Org/m-1", "Org/m-4", "Org/m-3"
+            ]  # fmt: skip
+    for cursor in ("x", "bm9uZQ", "W251bGwsZmFsc2UsWzEwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMCwiYSJdXQ"):
+        assert (await door.get("/api/models", params={"cursor": cursor})).status_code == 400
+
+
+async def test_a_list_shows_no_name_that_the_door_would_take_for_another(hub, node, door):
+    hub.publish("Org/parrot", {"a": b"a"})
+    hub.publish("lab/parrot", {"a": b"a"})
+    for name in ("Org/parrot", "lab/parrot"):
+        await mirroring.add(node, f"hf://{name}", None, ignore)
+    assert await listed(door, author="lab") == ["lab/parrot"]
+    create_identity(node)
+    node.store.bindings.pin("lab", own_identity(node).namespace, "added", now=1, checked=False)
+
+    assert await listed(door) == ["Org/parrot"]
+    assert await listed(door, author="lab") == []
+
+
+async def test_what_the_hub_gave_to_the_owner_alone_is_in_his_lists_alone(hub, node, door):
+    hub.publish("Org/parrot", {"a": b"a"})
+    hub.publish("Org/hidden", {"b": b"b"}, gated="manual")
+    for name in ("Org/parrot", "Org/hidden"):
+        await mirroring.add(node, f"hf://{name}", None, ignore)
+
+    assert sorted(await listed(door)) == ["Org/hidden", "Org/parrot"]
+    del door.headers["authorization"]
+    assert await listed(door) == ["Org/parrot"]
+    assert await listed(door, author="Org", full="true") == ["Org/parrot"]
+
+
+async def test_what_a_trusted_publisher_mirrored_is_listed_before_anything_of_it_is_here(hub, tmp_path):
+    commit = hub.publish("Org/parrot", {"README.md": CARD})
+    async with AsyncExitStack() as stack:
+        keeper = await stack.enter_async_context(open_home(tmp_path / "keeper", upstream=hub.url))
+        create_identity(keeper)
+        await mirroring.add(keeper, "hf://Org/parrot", None, ignore)
+        address = await stack.enter_async_context(serving(keeper))
+        other = await stack.enter_async_context(open_home(tmp_path / "other", upstream_hub=hub.name))
+        other.store.peers.add(address)
+        await sync_all(other, timeout_s=30)
+        door = await stack.enter_async_context(open_door(other))
+        assert await listed(door) == []
+        await mirroring.trust(other, own_identity(keeper).namespace, is_trusted=True)
+        (bare,) = (await door.get("/api/models?author=Org")).json()
+        (whole,) = (await door.get("/api/models?author=Org&full=true")).json()
+        (then,) = (await door.get("/api/models?author=Org")).json()
+
+        assert (bare["id"], bare["sha"], bare["tags"]) == ("Org/parrot", commit, [])
+        assert (whole["pipeline_tag"], [file["rfilename"] for file in whole["siblings"]]) == (
+            "text-generation", ["README.md"]
+        )  # fmt: skip
+        assert (then["sha"], then["pipeline_tag"], "siblings" in then) == (commit, "text-generation", False)
+        await mirroring.trust(other, own_identity(keeper).namespace, is_trusted=False)
+        assert await listed(door) == []
+
+
+async def on_its_own_shelf(node: Node) -> None:
+    """Let a home have published five models."""
+    create_identity(node)
+    for number in range(5):
+        folder = node.settings.layout.home.with_name(f"own-{number}")
+        folder.mkdir()
+        (folder / "a").write_bytes(b"a%d" % number)
+        await publish(node, folder, f"own-{number}", ignore)
+
+
+def own_name(node: Node) -> str:
+    return str(own_identity(node).namespace)

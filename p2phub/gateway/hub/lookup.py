@@ -175,7 +175,11 @@ class Lookup:
     async def publisher(self, name: str) -> NamespaceId | None:
         """Return the publisher that a client calls `name`, None if nobody is called so here. Raises Refusal."""
         try:
-            return await self._namespace(parse_name(f"{name}/x"))
+            reference = parse_name(f"{name}/x")
+        except Refusal:
+            return None
+        try:
+            return await self._namespace(reference)
         except (NotFound, Offline):
             return None
 
