@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 from p2phub.core.errors import InvalidName, NotFound
-from p2phub.core.names import NameRef, is_branch, is_version, parse_reference
+from p2phub.core.names import is_branch
 from p2phub.core.records import Branch, Recall, Yank
 
 from .catchup import ready_to_publish
 from .disk import on_disk
 from .events import Notice, Tell
 from .node import Node
+from .ownnames import own_model, own_reference, own_version
 from .privatenews import announce
 from .resolve import load_manifest, resolve
 from .results import BranchResult, RecallResult, YankResult
@@ -26,6 +27,7 @@ async def move_branch(
     Raises NotFound if there is no such model or revision.
     """
     identity, _ = await ready_to_publish(node, tell)
+    model = await own_model(node, model, identity.namespace)
     if not is_branch(branch):
         raise InvalidName(f"'{branch}' is no branch name")
     if await on_disk(node.store.catalogue.kind, identity.namespace, model) is None:
@@ -57,30 +59,26 @@ async def move_branch(
 async def yank(node: Node, name: str, message: str, tell: Tell) -> YankResult:
     """Say that a version of one's own should not be chosen any more. Raises NotFound if there is none."""
     identity, _ = await ready_to_publish(node, tell)
-    reference = parse_reference(name)
-    if not isinstance(reference, NameRef) or not reference.revision or not is_version(reference.revision):
+    model, version = await own_version(node, name, identity.namespace)
+    if version is None:
         raise InvalidName(f"'{name}' names no version: expected MODEL@1.2.0")
-    version = reference.revision
-    if reference.namespace not in (None, str(identity.namespace)):
-        raise InvalidName(f"'{reference.namespace}' is not your namespace")
-    if await on_disk(node.store.catalogue.version, identity.namespace, reference.model, version) is None:
-        raise NotFound(f"{reference.model} has no version {version}")
+    if await on_disk(node.store.catalogue.version, identity.namespace, model, version) is None:
+        raise NotFound(f"{model} has no version {version}")
 
-    make = partial(Yank, namespace=identity.namespace, model=reference.model, version=version, message=message)
+    make = partial(Yank, namespace=identity.namespace, model=model, version=version, message=message)
 
-    entry = await on_disk(append_record, node, reference.model, make)
+    entry = await on_disk(append_record, node, model, make)
     await announce(node, entry)
-    return YankResult(reference.model, version, entry.record.index)
+    return YankResult(model, version, entry.record.index)
 
 
 async def recall(node: Node, name: str, message: str, tell: Tell) -> RecallResult:
     """Say that a revision of one's own must not be used any more, for ever. Raises NotFound if there is none."""
     identity, _ = await ready_to_publish(node, tell)
-    reference = parse_reference(name)
-    if not isinstance(reference, NameRef) or not reference.revision:
-        raise InvalidName(f"'{name}' names no revision: expected MODEL@1.2.0, or MODEL@HASH")
-    if reference.namespace not in (None, str(identity.namespace)):
-        raise InvalidName(f"'{reference.namespace}' is not your namespace")
+    expected = "MODEL@1.2.0, or MODEL@HASH"
+    reference = await own_reference(node, name, identity.namespace, expected=expected)
+    if not reference.revision:
+        raise InvalidName(f"'{name}' names no revision: expected {expected}")
     target = await resolve(node, f"{identity.namespace}/{reference.model}@{reference.revision}", tell, refresh=False)
     assert target.manifest is not None
     manifest = target.manifest

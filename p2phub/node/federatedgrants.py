@@ -25,7 +25,6 @@ from .federations import membership_of, memberships
 from .identity import own_namespace
 from .node import Node
 from .results import PrivateInfo
-from .visibility import require_own_private
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +43,7 @@ class FederatedGrant(Struct, frozen=True):
 
 async def grant(node: Node, name: str, federation: str, tell: Tell) -> PrivateInfo:
     """Let all who are, or will be, members of `federation` read one's own private repository. Raises NotFound."""
-    model = granting.own_model(name)
-    await on_disk(require_own_private, node, model)
+    model = (await granting.own_private(node, name)).model
     found = await on_disk(lambda: membership_of(node.store, federation, own_namespace(node), node.clock()))
     made = FederatedGrant(model, str(found.known.charter.id))
 
@@ -59,7 +57,7 @@ async def grant(node: Node, name: str, federation: str, tell: Tell) -> PrivateIn
 
 async def revoke(node: Node, name: str, federation: str, tell: Tell) -> PrivateInfo:
     """Take back what was granted to a federation; what its members were granted besides stays. Raises NotFound."""
-    model = granting.own_model(name)
+    model = (await granting.own_private(node, name)).model
     identifier = str((await on_disk(require, node, federation)).charter.id)
     given = await on_disk(_given, node)
     chosen = next((each for each in given if (each.model, each.federation) == (model, identifier)), None)

@@ -29,8 +29,8 @@ from .events import Tell
 from .identity import RecordMaker, own_identity, own_publisher
 from .names import find
 from .node import Node
+from .ownnames import own_model
 from .privatenews import announce
-from .publish import own_model
 from .receipts import identities_in, name_of, newest_identity, own_receipt, query_of, show_to_some
 from .resolve import own_namespace, resolve
 from .results import Accepted, GateInfo, ReceiptInfo
@@ -104,7 +104,7 @@ def _licence_in(node: Node, identity: Identity, model: str) -> tuple[str, str]:
 async def open_gate(node: Node, model: str, message: str) -> None:
     """Let everybody have the content of one's own `model` again. Raises NotFound if it has no gate."""
     identity = await on_disk(own_identity, node)
-    model = own_model(model, identity.namespace)
+    model = await own_model(node, model, identity.namespace)
     await _own_gate(node, identity, model)
 
     make = partial(OpenGate, namespace=identity.namespace, model=model, message=message)
@@ -120,7 +120,7 @@ async def decide(
     whom: a publisher, or the file that `gate accept --to` wrote. Raises NotFound if no receipt of his is here.
     """
     identity = await on_disk(own_identity, node)
-    model = own_model(model, identity.namespace)
+    model = await own_model(node, model, identity.namespace)
     gate = await _own_gate(node, identity, model)
     if Path(whom).is_absolute():
         namespace = await on_disk(_take_file, node, gate, Path(whom))
@@ -142,7 +142,7 @@ async def decide(
 
 
 async def _published(node: Node, identity: Identity, name: str) -> str:
-    model = own_model(name, identity.namespace)
+    model = await own_model(node, name, identity.namespace)
     if await on_disk(node.store.catalogue.kind, identity.namespace, model) is None:
         raise NotFound(f"you have published nothing as {model}")
     if await on_disk(node.store.private.is_private, Repository(identity.namespace, model)):

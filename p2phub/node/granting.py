@@ -14,12 +14,14 @@ from p2phub.core.records import Entry, Ungrant
 from .disk import on_disk
 from .events import Tell, ignore
 from .grants import append_grant
+from .identity import own_identity
 from .names import find
 from .node import Node
+from .ownnames import own_model
 from .privatenews import announce
 from .resolve import find_namespace
 from .results import GrantInfo, PrivateInfo
-from .visibility import append_record, require_own_private
+from .visibility import append_record
 
 
 async def grant(node: Node, name: str, who: str, days: int | None, tell: Tell = ignore) -> PrivateInfo:
@@ -28,7 +30,7 @@ async def grant(node: Node, name: str, who: str, days: int | None, tell: Tell = 
     days: until then; None: as long as the publisher's node runs, which renews it.
     Raises NotFound if there is no such repository or nobody is known by that name.
     """
-    repository = await on_disk(require_own_private, node, own_model(name))
+    repository = await own_private(node, name)
     grantee = await find_grantee(node, who, tell)
     if grantee.kind == "namespace" and grantee.id == repository.namespace:
         raise InvalidName("you may read your own repositories anyway")
@@ -41,7 +43,7 @@ async def grant(node: Node, name: str, who: str, days: int | None, tell: Tell = 
 
 async def revoke(node: Node, name: str, who: str, message: str, tell: Tell = ignore) -> PrivateInfo:
     """Take back what was granted. Raises NotFound if nothing was."""
-    repository = await on_disk(require_own_private, node, own_model(name))
+    repository = await own_private(node, name)
     grantee = await find_grantee(node, who, tell)
 
     make = partial(
@@ -107,12 +109,16 @@ def _is_only_a_node(node: Node, text: str) -> bool:
         return False
 
 
-def own_model(name: str) -> str:
-    """Return the model that `name` means, one's own. Raises InvalidName."""
-    reference = parse_reference(name)
-    if not isinstance(reference, NameRef) or reference.revision is not None:
-        raise InvalidName(f"'{name}' names no repository: expected MODEL")
-    return reference.model
+async def own_private(node: Node, name: str) -> Repository:
+    """Return the private repository of one's own that `name` means. Raises InvalidName, NotFound if there is none."""
+    identity = await on_disk(own_identity, node)
+    repository = Repository(identity.namespace, await own_model(node, name, identity.namespace))
+    if not await on_disk(node.store.private.is_private, repository):
+        raise NotFound(
+            f"you have no private repository {repository.model}",
+            hint="`p2phub publish --private` makes one; `p2phub grants` lists them",
+        )
+    return repository
 
 
 def _info(node: Node, repository: Repository, told: int = 0) -> PrivateInfo:

@@ -36,6 +36,7 @@ from .catchup import ready_to_publish
 from .disk import from_thread, on_disk
 from .events import Notice, Progress, Tell
 from .node import Node
+from .ownnames import own_version
 from .privatenews import announce
 from .results import PublishResult
 from .visibility import append_record, decide_visibility
@@ -92,7 +93,7 @@ async def publish(
 
     _check_origins(origin_urls)
     identity, _ = await ready_to_publish(node, tell)
-    model, version = _own_name(name, identity.namespace)
+    model, version = await own_version(node, name, identity.namespace)
     if not is_branch(branch):
         raise InvalidName(f"'{branch}' is no branch name")
     known_kind = await on_disk(node.store.catalogue.kind, identity.namespace, model)
@@ -221,31 +222,6 @@ def role_of(path: str, kind: Kind) -> Role:
     if name.endswith((".json", ".yaml", ".yml", ".toml", ".jinja")):
         return "config"
     return "data" if name.endswith(_DATA) and name not in ("license.txt", "notice.txt") else "other"
-
-
-def own_model(name: str, namespace: NamespaceId) -> str:
-    """Return which of one's own models `name` means. Raises InvalidName if it is another publisher's, or a version."""
-    model, version = _own_name(name, namespace)
-    if version:
-        raise InvalidName(f"'{name}' names a version; this is about all of {model}")
-    return model
-
-
-def _own_name(name: str, namespace: NamespaceId) -> tuple[str, str | None]:
-    reference = parse_reference(name)
-    if not isinstance(reference, NameRef):
-        raise InvalidName(f"'{name}' is a hash; a model is published as MODEL or MODEL@VERSION")
-    if reference.namespace not in (None, str(namespace)):
-        raise InvalidName(
-            f"'{reference.namespace}' is not your namespace",
-            hint=f"publish as {reference.model}; yours is {namespace}",
-        )
-    if reference.revision and not is_version(reference.revision):
-        raise InvalidName(
-            f"'{reference.revision}' is no version: expected something like 1.2.0",
-            hint="a branch is given with --branch",
-        )
-    return reference.model, reference.revision
 
 
 def _check_origins(urls: Sequence[str]) -> None:

@@ -37,6 +37,7 @@ from .identity import own_identity, own_recipient
 from .names import find
 from .node import Node
 from .opening import find_key_called, find_opened, recipients_of, sealing_key
+from .ownnames import own_model
 from .privatenews import announce
 from .publish import (
     SourceFile,
@@ -44,7 +45,6 @@ from .publish import (
     fitting_profile,
     known_base_models,
     known_datasets,
-    own_model,
     read_sources,
 )
 from .resolve import resolve
@@ -259,7 +259,7 @@ async def add_recipients(node: Node, model: str, whom: Sequence[str], tell: Tell
     Raises NotFound if it is not sealed or no key of a recipient is known, AccessDenied if its key is not here.
     """
     identity = await on_disk(own_identity, node)
-    name = own_model(model, identity.namespace)
+    name = await own_model(node, model, identity.namespace)
     wanted = await _recipients(node, identity, whom, tell)
     index = None
     for key in await on_disk(_own_keys, node, identity.namespace, name):
@@ -284,7 +284,7 @@ async def unseal(node: Node, model: str, message: str) -> SealResult:
     Raises NotFound if it is not sealed, AccessDenied if its key is not here.
     """
     identity = await on_disk(own_identity, node)
-    name = own_model(model, identity.namespace)
+    name = await own_model(node, model, identity.namespace)
 
     index = None
     for key in await on_disk(_own_keys, node, identity.namespace, name):

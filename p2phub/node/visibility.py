@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from p2phub.core.choices import Visibility
-from p2phub.core.errors import Conflict, NotFound
+from p2phub.core.errors import Conflict
 from p2phub.core.ids import NamespaceId
 from p2phub.core.private import Repository
 from p2phub.core.records import Entry
 
-from .identity import RecordMaker, own_identity, own_publisher, placed, publish_record
+from .identity import RecordMaker, own_publisher, placed, publish_record
 from .node import Node
 
 _OTHER_NAME = "publish it under another name"
@@ -51,14 +51,3 @@ def append_record(node: Node, model: str, make: RecordMaker, *, visibility: Visi
     entry = node.store.private.append_own(identity, key, model, placed(node, make), may_begin=True)
     assert entry is not None
     return entry
-
-
-def require_own_private(node: Node, model: str) -> Repository:
-    """Return a private repository of one's own. Raises NotFound if there is none of this name."""
-    repository = Repository(own_identity(node).namespace, model)
-    if not node.store.private.is_private(repository):
-        raise NotFound(
-            f"you have no private repository {model}",
-            hint="`p2phub publish --private` makes one; `p2phub grants` lists them",
-        )
-    return repository
