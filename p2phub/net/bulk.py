@@ -6,6 +6,7 @@ which they are hashed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import Sequence
@@ -16,9 +17,9 @@ from p2phub.core.encoding import encode
 from p2phub.core.errors import PeerUnreachable, PeerViolation
 from p2phub.core.ids import NodeId
 from p2phub.core.names import format_endpoint
-from p2phub.protocol.messages import ByteRange, SpansQuery
+from p2phub.protocol.messages import SIGN_AFTER_FIELD, ByteRange, SpansQuery
 
-from .connection import PeerConnection, Sink, WantedChunk
+from .connection import PeerConnection, Refused, Sink, WantedChunk
 from .pacing import Pacer
 from .signer import Signer
 from .tls import client_context
@@ -26,6 +27,10 @@ from .tls import client_context
 CONNECT_TIMEOUT_S = 5.0
 STALL_TIMEOUT_S = 10.0  # seconds without a byte
 HEAD_SIZE_MAX = 16 * 1024  # bytes of an answer's head
+
+
+class _SignedTooEarly(Refused):
+    """The peer was started just now, and wants what is signed later, which it gets from now on."""
 
 
 class BulkConnection(PeerConnection):
@@ -61,17 +66,16 @@ class BulkConnection(PeerConnection):
         query = SpansQuery(tuple(spans), first_copy, background)
         deadline = self._now() + deadline_s
         kept = self._socket is not None
+        size = sum(chunk.length for chunk in chunks)
         with self._blame():
             try:
-                self._request(query, deadline)
-                self._read_head(sum(chunk.length for chunk in chunks), deadline)
+                self._ask(query, size, deadline)
             except (OSError, PeerUnreachable):
                 # A kept connection may have been closed by the peer meanwhile: once more on a new one.
                 if not kept or self._aborted:
                     raise
                 self.close()
-                self._request(query, deadline)
-                self._read_head(sum(chunk.length for chunk in chunks), deadline)
+                self._ask(query, size, deadline)
             self._take_chunks(chunks, sink, deadline)
 
     def abort(self) -> None:
@@ -98,6 +102,14 @@ class BulkConnection(PeerConnection):
     def _check_not_aborted(self) -> None:
         if self._aborted:
             raise ConnectionAbortedError(errno.ECONNABORTED, "the request was given up")
+
+    def _ask(self, query: SpansQuery, size: int, deadline: float) -> None:
+        """Send a request and read the head of its answer, behind which `size` bytes of content follow."""
+        with contextlib.suppress(_SignedTooEarly):
+            self._request(query, deadline)
+            return self._read_head(size, deadline)
+        self._request(query, deadline)
+        self._read_head(size, deadline)
 
     def _request(self, query: SpansQuery, deadline: float) -> None:
         if self._socket is None:
@@ -166,7 +178,10 @@ class BulkConnection(PeerConnection):
             self.close()
         retry_after = headers.get(b"retry-after", b"1")
         wait_s = float(retry_after) if retry_after.isdigit() else 1.0
-        raise self._refusal(status, text[:200].decode("utf-8", "replace"), wait_s)
+        refusal = self._refusal(status, text[:200].decode("utf-8", "replace"), wait_s)
+        if status == 401 and self._signer and self._signer.sign_after(headers.get(SIGN_AFTER_FIELD.encode(), b"")):
+            raise _SignedTooEarly(refusal.error)
+        raise refusal
 
     def _fill(self, view: memoryview, deadline: float) -> None:
         """Fill `view` with the next bytes of the answer."""

@@ -43,6 +43,10 @@ class Answer(Struct, frozen=True):
     headers: dict[bytes, bytes]  # names in lower case
     body: bytes
 
+    def header(self, name: str) -> bytes:
+        """Return the value of a header field, given in lower case; nothing if there is none."""
+        return self.headers.get(name.encode(), b"")
+
 
 class HttpClient:
     """Questions to one endpoint. It connects when it is asked; `close` closes what is kept."""

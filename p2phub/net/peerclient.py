@@ -36,6 +36,7 @@ from p2phub.protocol.messages import (
     HAVE_ROOTS_MAX,
     SESSION_FIELD,
     SESSION_OVER,
+    SIGN_AFTER_FIELD,
     BucketsQuery,
     ByteRange,
     Consistency,
@@ -305,7 +306,10 @@ class PeerClient:
     async def _exchange(self, method: str, what: str, *, content: bytes | None, size_max: int) -> bytes | None:
         """Return the body of the answer, None if the peer has it not."""
         answer = await self._answer(method, what, content, CBOR, size_max=size_max)
-        is_over = answer.status == 401 and answer.headers.get(SESSION_FIELD.encode()) == SESSION_OVER.encode()
+        if answer.status == 401 and self._signer and self._signer.sign_after(answer.header(SIGN_AFTER_FIELD)):
+            # The peer was started just now, and cannot know any more what it was asked before.
+            answer = await self._answer(method, what, content, CBOR, size_max=size_max)
+        is_over = answer.status == 401 and answer.header(SESSION_FIELD) == SESSION_OVER.encode()
         if is_over and self._signer and self._signer.told and self._signer.session:
             # The peer began anew, or forgot us for others.
             await self.begin_session(self._signer.told)

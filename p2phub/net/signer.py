@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
-from p2phub.core.httpsig import NONCE_SIZE, Ask, sign_ask
+from p2phub.core.httpsig import NONCE_SIZE, SKEW_MAX_S, Ask, sign_ask
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.core.signing import SigningKey
 from p2phub.protocol.messages import SESSION_FIELD, SessionQuery
 
 LIFETIME_S = 30  # of a signature
+TIME_DIGITS_MAX = 16  # of a time that a peer names
 
 
 class Signer:
@@ -25,6 +26,22 @@ class Signer:
         self.session: bytes | None = None  # by which the peer remembers it
         self.until = 0.0  # seconds since 1970: when it is to be told again
         self.namespaces: frozenset[NamespaceId] = frozenset()  # for whom we act in its eyes
+        self._after = 0  # seconds since 1970: what was signed then or before, the peer refuses
+
+    def sign_after(self, said: bytes) -> bool:
+        """Date signatures later than the peer `said` from now on; False if that changes nothing.
+
+        A peer that was started just now refuses what came before, by its own clock.
+        """
+        after = int(said) if len(said) <= TIME_DIGITS_MAX and said.isdigit() else 0
+        # Nobody can make us sign for a time that is far ahead.
+        if not self._now() <= after < self._clock() + SKEW_MAX_S:
+            return False
+        self._after = after
+        return True
+
+    def _now(self) -> int:
+        return max(int(self._clock()), self._after + 1)
 
     def fields(self, method: str, target: str, body: bytes) -> dict[str, str]:
         """Return the header fields to send with a request: none, as long as the peer was told nothing."""
@@ -40,7 +57,7 @@ class Signer:
             Ask(method, path, query, body),
             self._key,
             self._audience,
-            created=int(self._clock()),
+            created=self._now(),
             lifetime_s=LIFETIME_S,
             nonce=secrets.token_bytes(NONCE_SIZE),
         )

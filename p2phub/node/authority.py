@@ -15,13 +15,14 @@ from dataclasses import replace
 from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.delegation import Delegation, check_is_by, is_by, open_delegation, publishes
 from p2phub.core.errors import HubError, InvalidData
-from p2phub.core.httpsig import SKEW_MAX_S, Ask, open_ask
+from p2phub.core.httpsig import SKEW_MAX_S, Ask, Signed, open_ask
 from p2phub.core.identity import Identity, PublishKeys, namespace_id, open_identity
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.net.door import Request
 from p2phub.protocol.messages import (
     SESSION_FIELD,
     SESSION_OVER,
+    SIGN_AFTER_FIELD,
     IdentityChain,
     SessionAnswer,
     SessionQuery,
@@ -70,9 +71,7 @@ class Authority:
             signed = open_ask(ask, request.headers, self._own, now=now)
             if signed is None:
                 return request
-            # Which requests came before, it does not know: one of them could come again.
-            if signed.created < self._began or signed.created <= self._before.get(signed.node, 0):
-                raise InvalidData("the request was signed before this node was started: sign it again")
+            self._check_not_of_before(signed)
             until, network = signed.expires + SKEW_MAX_S, cost_network(request.host)
             self._nonces.note(signed.node, signed.nonce, until, now, network=network)
         except InvalidData as exc:
@@ -85,6 +84,14 @@ class Authority:
             raise Unproven("this session is over: begin another", {SESSION_FIELD: SESSION_OVER})
         namespaces = session.namespaces(now) if session else frozenset()
         return replace(request, caller=Caller(signed.node, namespaces))
+
+    def _check_not_of_before(self, signed: Signed) -> None:
+        """Raise Unproven for what may have come before this node was started, and is remembered no more."""
+        # The second in which it was started is one of those: it may have been stopped in it.
+        after = max(self._began, self._before.get(signed.node, 0))
+        if signed.created <= after:
+            text = "the request was signed before this node was started: sign it again"
+            raise Unproven(text, {SIGN_AFTER_FIELD: str(after)})
 
     async def still(self, caller: Caller) -> Caller:
         """Return what is left now of what a caller proved before."""

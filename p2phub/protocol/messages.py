@@ -48,6 +48,7 @@ TICKET_TTL_S = 600  # seconds; spec/bulk.md §1
 DELEGATIONS_MAX = 16  # shown at once; spec/authority.md §3
 SESSION_FIELD = "p2phub-session"  # of a signed request, and of the answer to one whose session is over; ibid.
 SESSION_OVER = "over"
+SIGN_AFTER_FIELD = "p2phub-sign-after"  # of the answer to a request that was signed too early; ibid. §1
 TICKETS_PER_QUERY_MAX = 16  # spec/bulk.md §1
 
 EnvelopeBytes = Annotated[bytes, Meta(max_length=ENVELOPE_SIZE_MAX)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trio
 from authoritykit import Watched, publisher_home, rotated, watched
 
 from p2phub.core.access import ANYBODY, Caller
@@ -19,6 +20,7 @@ from p2phub.core.httpsig import NONCE_SIZE, Ask, sign_ask
 from p2phub.core.identity import next_document, open_identity, sign_document
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.core.private import PrivateHead
+from p2phub.net.bulk import BulkConnection
 from p2phub.net.door import Handler, Request, Response
 from p2phub.net.http import Answer, HttpClient
 from p2phub.net.peerclient import PeerClient
@@ -28,10 +30,19 @@ from p2phub.node import authority as module
 from p2phub.node import introduce as introducing
 from p2phub.node import neighbours
 from p2phub.node.authority import Authority, Unproven
+from p2phub.node.calls import Calls
 from p2phub.node.identity import own_identity, own_publisher
 from p2phub.node.introduce import delegate, delegations_of, introduce
 from p2phub.node.node import Node
-from p2phub.protocol.messages import SESSION_FIELD, HaveQuery, IdentityChain, ReceiptsQuery, SessionQuery
+from p2phub.protocol.messages import (
+    SESSION_FIELD,
+    SIGN_AFTER_FIELD,
+    ByteRange,
+    HaveQuery,
+    IdentityChain,
+    ReceiptsQuery,
+    SessionQuery,
+)
 from p2phub.protocol.privatetalk import PrivateNews
 from p2phub.protocol.tokens import Tokens
 from p2phub.testing import values
@@ -260,7 +271,7 @@ def signer_to(audience: NodeId, asker: Node, *, late_s: float = 0.0) -> Signer:
 
 async def test_a_request_that_was_seen_before_is_refused(tmp_path: Path) -> None:
     async with watched(tmp_path / "server") as server, open_home(tmp_path / "asker") as asker:
-        headers = signer_to(server.node.id, asker).signature("POST", "/v1/have", QUERY)
+        headers = signer_to(server.node.id, asker, late_s=-1).signature("POST", "/v1/have", QUERY)
 
         assert (await send(server, headers, QUERY)).status == 200
         again = await send(server, headers, QUERY)
@@ -272,12 +283,67 @@ async def test_a_request_that_was_seen_before_a_restart_is_refused(tmp_path: Pat
     async with open_home(tmp_path / "asker") as asker:
         async with watched(tmp_path / "server") as server:
             headers = signer_to(server.node.id, asker, late_s=1).signature("POST", "/v1/have", QUERY)
-            server.node.authority._began -= 1
+            server.node.authority._began -= 2
             assert (await send(server, headers, QUERY)).status == 200
         async with watched(tmp_path / "server") as server:
             again = await send(server, headers, QUERY)
 
     assert (again.status, b"before this node was started" in again.body) == (401, True)
+
+
+async def test_a_request_of_the_second_in_which_a_node_was_started_is_good_once(tmp_path: Path) -> None:
+    """It may have come before, to the node that was stopped in the same second."""
+    async with open_home(tmp_path / "server") as node, open_home(tmp_path / "asker") as asker:
+        time = [node.clock() // 1 - 5]
+        signer = Signer(asker.key, node.id, lambda: time[0])
+
+        def signed() -> Request:
+            headers = signer.signature("POST", "/v1/have", QUERY)
+            return Request("POST", "/v1/have", {}, QUERY, "192.0.2.1", headers=headers)
+
+        before = Authority(node.id, node.store, lambda: time[0])
+        time[0] += 5.1
+        seen = signed()
+        await before.identify(seen)
+        time[0] += 0.2
+        after = Authority(node.id, node.store, lambda: time[0])
+        with pytest.raises(Unproven, match="before this node was started") as caught:
+            await after.identify(seen)
+        assert signer.sign_after(caught.value.headers[SIGN_AFTER_FIELD].encode())
+
+        assert (await after.identify(signed())).caller.node == asker.id
+
+
+async def test_who_asks_a_node_that_was_started_just_now_is_answered(tmp_path: Path) -> None:
+    """Also if his clock is late: he signs once more, as late as the node says, and tells nobody of it."""
+    async with watched(tmp_path / "server") as server, publisher_home(tmp_path / "asker") as (asker, namespace):
+        asker.clock = lambda: server.node.authority._began - 20.0
+        asker.calls = Calls(asker.key, asker.clock)
+        client = server.client(asker)
+
+        assert await introduce(asker, client) == {namespace}
+        assert await server.callers(client) == [Caller(asker.id, frozenset({namespace}))]
+        # Over HTTPS content is asked for by another connection, whose signer may be new, too.
+        root = values.file_entry("x", b"x").root
+        spans = BulkConnection(
+            server.node.id,
+            server.address.host,
+            server.address.port,
+            signer=Signer(asker.key, server.node.id, asker.clock),
+        )
+        spans._signer.told = SessionQuery()  # type: ignore[union-attr]
+        with pytest.raises(PeerError, match="404"):
+            await trio.to_thread.run_sync(
+                lambda: spans.fetch([ByteRange(root, 0, 1)], [], lambda place, data: None, deadline_s=5)
+            )
+
+
+@pytest.mark.parametrize("said", [b"", b"soon", b"-5", b"9" * 40, b"100", b"99999"])
+def test_nobody_makes_us_sign_for_another_time(said: bytes) -> None:
+    signer = Signer(values.key("asker"), NodeId(values.key("server").public_key), lambda: 1000.5)
+
+    assert not signer.sign_after(said)
+    assert "created=1000;" in signer.signature("GET", "/v1/x", b"")["signature-input"]
 
 
 async def test_a_request_from_a_clock_ahead_is_good_once_also_over_a_restart(tmp_path: Path) -> None:
@@ -295,6 +361,7 @@ async def test_a_request_from_a_clock_ahead_is_good_once_also_over_a_restart(tmp
     async with open_home(tmp_path / "server") as node:
         began = node.clock()
         before = Authority(node.id, node.store, lambda: began)
+        before._began -= 1  # it runs for a while
         for later in (20, 50, 40):
             await before.identify(ask("ahead", began + later))
         await before.identify(ask("right", began))
@@ -303,7 +370,7 @@ async def test_a_request_from_a_clock_ahead_is_good_once_also_over_a_restart(tmp
         for seen in (ask("ahead", began + 20), ask("ahead", began + 50), ask("ahead", began + 45), ask("right", began)):
             with pytest.raises(Unproven, match="before this node was started"):
                 await after.identify(seen)
-        for new in (ask("ahead", began + 51), ask("right", began + 10), ask("another", began + 20)):
+        for new in (ask("ahead", began + 51), ask("right", began + 11), ask("another", began + 20)):
             assert (await after.identify(new)).caller.node is not None
 
 
@@ -393,6 +460,7 @@ async def test_a_peer_that_says_again_and_again_that_a_session_is_over_ends_noth
         publisher_home(tmp_path / "asker") as (asker, _),
         serving(server, wrap=over) as address,
     ):
+        server.authority._began -= 1  # what is asked twice because it is new is not counted
         client = PeerClient(server.id, address.host, address.port, signer=asker.calls.signer(server.id))
         with pytest.raises(PeerError, match="401"):
             await client.have([values.file_entry("x", b"x").root])
