@@ -24,11 +24,11 @@ from .disk import on_disk
 from .download import DownloadReport
 from .events import Notice, Tell
 from .hubcache import place_in_cache, references_of
-from .identity import own_namespace
 from .node import Node
 from .opening import OpenedContents, require_opened, scan_opened
 from .operations import exact_pattern
 from .origins import check_all, of_file, of_repository
+from .recalled import recall_of
 from .receipts import require_accepted
 from .remotecode import named_programs
 from .resolve import Target, load_manifest, resolve
@@ -75,8 +75,7 @@ async def fetch(
     target = await resolve(node, reference, tell, refresh=True)
     # Before more is asked for: those who know of a recall do not give even the manifest.
     revision = target.manifest or ManifestId(target.file or bytes(32))
-    own = await on_disk(own_namespace, node)
-    await on_disk(check_recalled, node.store, revision, target.asked_by, target.model, own, consent)
+    check_recalled(revision, await on_disk(recall_of, node, target), consent)
     if target.manifest is None:
         return await _fetch_file(
             node,

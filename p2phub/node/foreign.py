@@ -19,6 +19,7 @@ from p2phub.core.description import Card, Facts
 from p2phub.core.errors import AccessDenied, HubError, NotFound
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest
+from p2phub.core.rules import Consent
 from p2phub.core.upstream import Foreign, Info, Listing, UpstreamFile, is_commit
 
 from .arrivals import bring, find_here, may_share
@@ -26,7 +27,9 @@ from .disk import on_disk
 from .events import ignore
 from .mirroring import finish, trusted
 from .node import Node
+from .recalled import recall_of_mirror, vouchers_of
 from .resolve import load_manifest
+from .rules import check_recalled
 from .upstream import REFUSALS, is_asked, list_commit, look_up
 
 log = logging.getLogger(__name__)
@@ -123,7 +126,11 @@ async def find_commit(node: Node, repository: Foreign, revision: str) -> Foreign
             node.hub.listings[repository, commit] = listing
         except (*REFUSALS, AccessDenied) as exc:
             error = exc
-    manifest = await _vouched_manifest(node, repository, commit)
+    manifest = None
+    try:
+        manifest = await _vouched_manifest(node, repository, commit)
+    except AccessDenied as exc:
+        error = exc
     if listing is None and manifest is None:
         raise error
     return ForeignCommit(repository, commit, listing, manifest)
@@ -165,12 +172,15 @@ async def load_commit(node: Node, known: KnownMirror) -> ForeignCommit | None:
     return ForeignCommit(known.repository, known.commit, listing, manifest)
 
 
-async def known_manifest(node: Node, repository: Foreign, revision: str) -> ManifestId | None:
-    """Return the manifest that a revision stands for by what is known here; None if there is none."""
+async def known_manifest(
+    node: Node, repository: Foreign, revision: str
+) -> tuple[ManifestId, frozenset[NamespaceId]] | None:
+    """Return the manifest that a revision stands for by what is known here, and by whose word; None if none is."""
 
-    def look() -> ManifestId | None:
+    def look() -> tuple[ManifestId, frozenset[NamespaceId]] | None:
         commit = _known_commit(node, repository, revision)
-        return _manifest_of(node, repository, commit) if commit else None
+        manifest = _manifest_of(node, repository, commit) if commit else None
+        return (manifest, vouchers_of(node, repository, commit, manifest)) if commit and manifest else None
 
     return await on_disk(look)
 
@@ -227,10 +237,14 @@ async def _listing(node: Node, repository: Foreign, commit: str) -> Listing | No
 
 
 async def _vouched_manifest(node: Node, repository: Foreign, commit: str) -> Manifest | None:
-    """Return the manifest of a commit, if this node or somebody trusted says which it is and it can be had."""
+    """Return the manifest of a commit, if this node or somebody trusted says which it is and it can be had.
+
+    Raises AccessDenied if who said so took it back.
+    """
     revision = await on_disk(_manifest_of, node, repository, commit)
     if revision is None:
         return None
+    check_recalled(revision, await on_disk(recall_of_mirror, node, repository, commit, revision), Consent())
     manifests = node.hub.manifests
     with trio.move_on_after(MANIFEST_S):
         try:

@@ -18,6 +18,7 @@ from p2phub.core.choices import Kind, LinkMode
 from p2phub.core.errors import AccessDenied, Conflict
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest
+from p2phub.core.private import Repository
 from p2phub.core.rules import Consent
 from p2phub.store.disk import disk_errors, write_file
 from p2phub.store.store import Store
@@ -28,6 +29,7 @@ from .events import Notice, Tell
 from .identity import own_namespace
 from .node import Node
 from .opening import OpenedContents, find_opened, scan_opened
+from .recalled import recall_of_repository
 from .results import CachedRepository, CacheView
 from .rulefacts import vouched
 from .rules import Scanner, Selection, facts_of, scan_stored
@@ -90,7 +92,8 @@ async def view_store(node: Node, cache: Path, link: LinkMode, tell: Tell, *, con
                 continue
             for namespace, model in node.store.catalogue.publishers_of(revision):
                 name = f"{namespace}/{model}"
-                facts = facts_of(node.store, inner, revision, namespace, model, own)
+                recalled = recall_of_repository(node, Repository(namespace, model), revision)
+                facts = facts_of(node.store, inner, revision, namespace, recalled)
                 # A cache shows branches, too.
                 facts = vouched(node.store, rules, facts, model, own=own, now=node.clock(), moving=True)
                 selection = Selection(rules, facts, consent)

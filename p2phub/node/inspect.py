@@ -49,6 +49,7 @@ from .names import find, find_alone
 from .node import Node
 from .opened import Opened
 from .opening import open_sealed
+from .recalled import recall_of
 from .resolve import Target, find_namespace, load_manifest, resolve
 from .results import ConfirmedBy, FileInfo, FoundBy, LogLine, RepositoryInfo, Status
 from .visibility import visibility_of
@@ -130,7 +131,7 @@ def _info(node: Node, target: Target, kept: Manifest, opened: Opened | None, rev
 def _recalled(node: Node, target: Target) -> str | None:
     if target.manifest is None:
         return None
-    return node.store.recalls.message(target.manifest, target.asked_by, target.model, own_namespace(node))
+    return recall_of(node, target)
 
 
 def _gate_of(node: Node, target: Target) -> str | None:

@@ -24,7 +24,6 @@ from .bring import bring_files
 from .calling import ban_peer, call_peer
 from .disk import on_disk
 from .events import Tell, ignore
-from .identity import own_namespace
 from .inventory import learn_quietly
 from .node import Node
 from .origins import of_repository
@@ -137,8 +136,8 @@ async def _fetch_quietly(
 async def bring_whole(node: Node, manifest: ManifestId, tell: Tell) -> None:
     """Bring all files of a revision into the store; others go first. Raises as a fetch does."""
     known = await load_manifest(node, manifest, tell)
-    own = await on_disk(own_namespace, node)
-    facts = await on_disk(facts_of, node.store, known, manifest, None, None, own)
+    # That it was recalled changes nothing: what is pledged is kept all the same.
+    facts = await on_disk(facts_of, node.store, known, manifest, None, None)
     # What it is kept for is to be given to others: what must not be given is not kept (spec/rules.md §6).
     check(judge(await on_disk(node.rules.current), facts, KEPT))
     origins = of_repository(known.files, (), known.origin_urls)

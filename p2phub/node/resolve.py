@@ -45,6 +45,7 @@ class Target(Struct, frozen=True):
     file: ContentId | None = None
     version: str | None = None
     branch: str | None = None
+    vouchers: frozenset[NamespaceId] | None = None  # by whose word it is what the name of another hub stands for
 
     @property
     def asked_by(self) -> NamespaceId | None:
@@ -141,13 +142,14 @@ async def _resolve_mirror(node: Node, text: str) -> Target:
     from .foreign import known_manifest  # resolves names itself
 
     repository, revision = parse_foreign(text, node.hub.name)
-    manifest = await known_manifest(node, repository, revision)
-    if manifest is None:
+    known = await known_manifest(node, repository, revision)
+    if known is None:
         raise NotFound(
             f"no mirror of {repository}@{revision} is known whom you trust",
             hint=f"`p2phub mirror add {text}` makes one; `p2phub mirror trust` takes a publisher at his word",
         )
-    return Target(text, None, None, manifest)
+    manifest, vouchers = known
+    return Target(text, None, None, manifest, vouchers=vouchers)
 
 
 def _hash_target(node: Node, text: str, manifest: ManifestId) -> Target:

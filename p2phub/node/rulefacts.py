@@ -18,6 +18,7 @@ from p2phub.store.store import Store
 from .fresh import freshness_of, witnessed_by
 from .identity import own_namespace
 from .node import Node
+from .recalled import recall_of
 from .resolve import Target
 from .rules import check, facts_of
 
@@ -26,7 +27,7 @@ def facts_of_target(node: Node, rules: Rules, target: Target, manifest: Manifest
     """Return what rules go by of what a reference means. manifest: of the files that it shows."""
     assert target.manifest is not None
     own, moving = own_namespace(node), target.branch is not None
-    facts = facts_of(node.store, manifest, target.manifest, target.asked_by, target.model, own)
+    facts = facts_of(node.store, manifest, target.manifest, target.asked_by, recall_of(node, target))
     return vouched(node.store, rules, facts, target.model, own=own, now=node.clock(), moving=moving)
 
 

@@ -99,13 +99,12 @@ def facts_of(
     manifest: Manifest,
     revision: ManifestId,
     publisher: NamespaceId | None,
-    model: str | None,
-    own: NamespaceId | None,
+    recalled: str | None,
 ) -> Facts:
     """Return what rules go by of a revision.
 
-    publisher, model: the repository that it was asked for by; None: it was asked for by its hash.
-    own: as whom this home publishes.
+    publisher: by whose name it was asked for; None: by its hash, or as a mirror. recalled: why it was taken back,
+    as far as it counts for who asked.
     """
     files = tuple(File(file.path, file.root) for file in manifest.files)
     paths = {bytes(file.root): file.path for file in files}
@@ -118,7 +117,7 @@ def facts_of(
         files,
         licence=manifest.card.license if manifest.card else None,
         publisher=publisher,
-        recalled=store.recalls.message(revision, publisher, model, own),
+        recalled=recalled,
         found=found,
     )
 
@@ -174,16 +173,9 @@ def check(findings: Sequence[Finding]) -> None:
         raise AccessDenied(bad.text, hint=bad.hint)
 
 
-def check_recalled(
-    store: Store,
-    manifest: ManifestId,
-    publisher: NamespaceId | None,
-    model: str | None,
-    own: NamespaceId | None,
-    consent: Consent,
-) -> None:
-    """Raise AccessDenied if a revision was taken back. publisher, model, own: as for `facts_of`."""
-    facts = Facts(manifest, (), recalled=store.recalls.message(manifest, publisher, model, own))
+def check_recalled(manifest: ManifestId, recalled: str | None, consent: Consent) -> None:
+    """Raise AccessDenied if a revision was taken back. recalled: as for `facts_of`."""
+    facts = Facts(manifest, (), recalled=recalled)
     check([finding for finding in judge(Rules(), facts, consent) if finding.rule == "recall"])
 
 

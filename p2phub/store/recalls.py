@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 from sqlite3 import Connection
 
+from msgspec import Struct
+
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.private import Repository
 from p2phub.core.records import Recall
@@ -56,19 +58,26 @@ _TAKEN_BACK = (
 )
 
 
+class Voices(Struct, frozen=True):
+    """Whose recalls of a manifest count for the owner of this home, who asks for it, and whose reasons he is shown."""
+
+    repository: Repository | None = None  # by whose name he asks
+    vouchers: Collection[NamespaceId] | None = None  # who say that it is what another hub has, if he asks by its name
+    own: Callable[[], NamespaceId | None] = lambda: None  # as whom this home publishes
+    trusted: Callable[[], Collection[NamespaceId]] = tuple
+
+
 class Recalls:
     """What was taken back, as far as this node knows."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def message(
-        self, manifest: ManifestId, namespace: NamespaceId | None, model: str | None, own: NamespaceId | None = None
-    ) -> str | None:
-        """Return to the owner of this home why a manifest must not be used any more, None if nothing is known.
+    def message(self, manifest: ManifestId, voices: Voices) -> str | None:
+        """Return why a manifest must not be used any more, None if it may be; no characters for no reason.
 
-        namespace, model: the repository that it was asked for by; without one, all who stand behind it must agree.
-        own: as whom this home publishes.
+        Of what is asked for by its hash alone all who stand behind it must agree. Whoever published a copy is one of
+        them, and is not believed what he writes: the reason is that of somebody trusted.
         """
         with self._database.read() as connection:
             rows = connection.execute(
@@ -80,10 +89,17 @@ class Recalls:
             ).fetchall()
             if not rows:
                 return None
-            if namespace is not None:
-                there = [row for row in rows if (row["namespace"], row["model"]) == (namespace, model)]
-                return there[0]["message"] if there else None
-            return rows[0]["message"] if taken_back(connection, [manifest], lambda: own, ()) else None
+            if voices.repository is not None:
+                asked = voices.repository.namespace, voices.repository.model
+                said = [row["message"] for row in rows if (row["namespace"], row["model"]) == asked]
+            elif voices.vouchers is not None:
+                said = [row["message"] for row in rows if row["namespace"] in voices.vouchers]
+            elif taken_back(connection, [manifest], voices.own, ()):
+                trusted = voices.trusted()
+                said = [*(row["message"] for row in rows if row["namespace"] in trusted), ""]
+            else:
+                said = []
+            return said[0] if said else None
 
     def withheld(
         self,

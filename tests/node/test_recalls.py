@@ -19,12 +19,13 @@ from p2phub.core.rules import Consent
 from p2phub.core.search import Query
 from p2phub.core.upstream import Foreign, Listing
 from p2phub.core.upstream import Info as CommitInfo
-from p2phub.node import granting
+from p2phub.node import granting, mirroring
 from p2phub.node.calling import call_peer
 from p2phub.node.committing import publish_revision
 from p2phub.node.dispatch import run
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
+from p2phub.node.foreign import find_commit
 from p2phub.node.housekeeping import remove
 from p2phub.node.identity import create_identity, own_identity, publish_record
 from p2phub.node.node import Node
@@ -242,6 +243,63 @@ async def test_nobody_can_recall_what_this_node_mirrors_itself(tmp_path):
         with pytest.raises(AccessDenied, match="recalled"):
             await fetch(node, str(manifest), ignore)
         assert node.access.withheld(ANYBODY, [manifest]) == {manifest}
+
+
+async def copy_and_say(tmp_path: Path, node: Node, manifest: ManifestId, who: str, recall: str | None) -> NamespaceId:
+    """Have `who` publish a manifest, vouch for it as a mirror and perhaps take it back; returns his namespace."""
+    async with open_home(tmp_path / who) as other:
+        own = create_identity(other)
+        other.store.manifests.add(node.store.manifests.data(manifest))
+        attest_mirror(other, manifest)
+        await publish_revision(other, "small", "main", manifest, ignore, version="1.0.0")
+        if recall is not None:
+            other.clock = lambda: node.clock() + (60 if who == "stranger" else 0)  # his word is the last
+            await run(other, RecallRevision("small@1.0.0", recall), ignore)
+        (state,) = other.store.logs.states()
+        entries = other.store.logs.entries(state.log, 0, size_max=10**6)
+        node.store.logs.extend(own, parse_head(state.head), entries, now=node.clock())
+    return own.namespace
+
+
+async def test_a_mirror_is_recalled_by_whom_the_user_trusts_in_it(tmp_path):
+    async with open_home(tmp_path / "home") as node:
+        manifest = await mirror_of(tmp_path, node)
+        friend = await copy_and_say(tmp_path, node, manifest, "friend", None)
+        await copy_and_say(tmp_path, node, manifest, "stranger", "pay me")
+        await mirroring.trust(node, friend, is_trusted=True)
+        await fetch(node, "hf://org/small", ignore)
+
+    async with open_home(tmp_path / "home2") as node:
+        manifest = await mirror_of(tmp_path / "2", node)
+        friend = await copy_and_say(tmp_path / "2", node, manifest, "friend", "a back door")
+        # Whoever goes on standing by it does not matter to whom nobody trusts him.
+        await copy_and_say(tmp_path / "2", node, manifest, "stranger", None)
+        await mirroring.trust(node, friend, is_trusted=True)
+        with pytest.raises(AccessDenied, match="a back door"):
+            await fetch(node, "hf://org/small", ignore)
+        with pytest.raises(AccessDenied, match="a back door"):
+            await find_commit(node, Foreign("huggingface.co", "model", "org", "small"), "main")
+        await fetch(node, str(manifest), ignore)
+
+
+async def test_a_stranger_writes_no_reasons(tmp_path):
+    async with open_home(tmp_path / "home") as node:
+        manifest = await mirror_of(tmp_path, node)
+        friend = await copy_and_say(tmp_path, node, manifest, "friend", "a back door")
+        await copy_and_say(tmp_path, node, manifest, "stranger", "get the repaired one at evil.example")
+        reasons = []
+        for _ in range(2):
+            with pytest.raises(AccessDenied, match="recalled") as refusal:
+                await fetch(node, str(manifest), ignore)
+            reasons += [str(refusal.value), (await run(node, Info(str(manifest)), ignore)).recalled]
+            node.store.bindings.pin("friend", friend, "added", now=node.clock(), checked=False)
+
+    assert reasons == [
+        "it was recalled by its publisher",
+        "",
+        "it was recalled by its publisher: a back door",
+        "a back door",
+    ]
 
 
 @pytest.mark.parametrize("is_same", [True, False], ids=["the same manifest", "the same files"])

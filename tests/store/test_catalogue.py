@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from storekit import TIME, Writer, empty_catalogue, place_entry, revision, summary, two_keys_identity
 
 from p2phub.core.ids import LogId
+from p2phub.core.private import Repository
 from p2phub.core.records import Entry, Score, VariantSize
 from p2phub.core.search import SEARCH_LIMIT_MAX, Model, Query, Result, VariantInfo
 from p2phub.store.assessments import Assessments
 from p2phub.store.catalogue import Catalogue, Claim
 from p2phub.store.database import Database
-from p2phub.store.recalls import Recalls
+from p2phub.store.recalls import Recalls, Voices
 from p2phub.store.search import Search
 from p2phub.store.searchindex import SearchIndex
 from p2phub.testing import values
@@ -255,7 +256,7 @@ def answers(known: Known, logs: Sequence[Writer]) -> dict[str, Any]:
         "search": [msgspec.to_builtins(model) for model in known.search.find(Query(sort="name"))],
         "red": known.find("red", sort="name"),
         "publishers": {name: sorted(catalogue.publishers_of(revision(name))) for name in "abc"},
-        "recalled": [recalls.message(revision(name), None, None) for name in "abc"],
+        "recalled": [recalls.message(revision(name), Voices()) for name in "abc"],
         "withheld": sorted(recalls.withheld([revision(name) for name in "abc"], frozenset)),
         "found": Assessments(known.database).about([revision(name) for name in "abc"]),
         "refusals": [catalogue.refusals(writer.log) for writer in logs],
@@ -269,7 +270,7 @@ def answers(known: Known, logs: Sequence[Writer]) -> dict[str, Any]:
             [catalogue.version(namespace, model, name) for name in ("1.0.0", "2.0.0")],
             [catalogue.yanked(namespace, model, name) for name in ("1.0.0", "2.0.0")],
             sorted(catalogue.revisions(namespace, model, "")),
-            [recalls.message(revision(name), namespace, model) for name in "abc"],
+            [recalls.message(revision(name), Voices(Repository(namespace, model))) for name in "abc"],
         )
     return found
 
@@ -294,7 +295,7 @@ def test_a_recall_that_is_heard_before_the_release_hides_it(known: Known) -> Non
     known.apply(first.publish("a", version="1.0.0"))
 
     assert known.find("") == []
-    assert Recalls(known.database).message(revision("a"), first.namespace, "parrot") == "bad"
+    assert Recalls(known.database).message(revision("a"), Voices(Repository(first.namespace, "parrot"))) == "bad"
 
 
 # ── search: words ───────────────────────────────────────────────────────────

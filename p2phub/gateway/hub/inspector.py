@@ -11,6 +11,7 @@ from __future__ import annotations
 import trio
 from msgspec.structs import replace
 
+from p2phub.core import private
 from p2phub.core.errors import AccessDenied
 from p2phub.core.formats import format_of, may_be_pickled
 from p2phub.core.ids import ManifestId
@@ -22,6 +23,7 @@ from p2phub.node.identity import own_namespace
 from p2phub.node.node import Node
 from p2phub.node.opened import Opened
 from p2phub.node.reading import Reading, Readings
+from p2phub.node.recalled import recall_of_repository
 from p2phub.node.rulefacts import vouched
 from p2phub.node.rules import check, facts_of
 
@@ -59,7 +61,9 @@ class Inspector:
         # Not all of its files: clients ask for one after the other.
         shown = replace(commit.shown, files=(file,))
         own, now = own_namespace(node), node.clock()
-        facts = facts_of(node.store, shown, commit.revision, repository.namespace, repository.model, own)
+        named = private.Repository(repository.namespace, repository.model)
+        recalled = recall_of_repository(node, named, commit.revision)
+        facts = facts_of(node.store, shown, commit.revision, repository.namespace, recalled)
         facts = vouched(node.store, rules, facts, repository.model, own=own, now=now, moving=False)
         check([finding for finding in judge(rules, facts, _ASKED_FOR) if finding.path in (None, file.path)])
         self._check_file(rules, file)

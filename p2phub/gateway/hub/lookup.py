@@ -27,6 +27,7 @@ from p2phub.node.names import find_public
 from p2phub.node.node import Node
 from p2phub.node.opened import Opened
 from p2phub.node.opening import find_opened, require_opened
+from p2phub.node.recalled import recall_of_repository
 from p2phub.node.resolve import find_namespace, load_manifest, resolve
 from p2phub.node.rulefacts import check_freshness
 from p2phub.node.syncing import ask_for_news
@@ -345,11 +346,11 @@ class Lookup:
                 for name, claim in branches.items()
                 if name.startswith(TAG_PREFIX)
             }
-            recalled = self._node.store.recalls.message
+            asked = private.Repository(namespace, model)
             return {
                 name: manifest
                 for name, manifest in found.items()
-                if manifest and recalled(manifest, namespace, model) is None
+                if manifest and recall_of_repository(self._node, asked, manifest) is None
             }
 
         return await on_disk(look)
