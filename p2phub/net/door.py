@@ -19,7 +19,6 @@ import struct
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import h11
@@ -72,7 +71,7 @@ class Request:
 class FilePart:
     """`length` bytes from `offset` on of an open file, or of one that is opened when its turn comes."""
 
-    file: int | Path
+    file: int | Callable[[], int]  # or what opens it
     offset: int
     length: int
 
@@ -82,7 +81,7 @@ class FilePart:
         if isinstance(self.file, int):
             yield self.file
             return
-        file = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
+        file = self.file()
         try:
             yield file
         finally:

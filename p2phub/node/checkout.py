@@ -15,7 +15,7 @@ from p2phub.core.manifest import FileEntry
 from p2phub.store.blobs import Held
 from p2phub.store.disk import disk_errors
 from p2phub.store.ingest import Stamp, find_bad_chunks
-from p2phub.store.links import Placer, place
+from p2phub.store.links import Placer
 from p2phub.store.ownfiles import OwnFiles
 from p2phub.store.store import Store
 
@@ -58,7 +58,7 @@ class StoredContents:
         source = self._held.get(file.root)
         if source is None:
             raise NotFound(f"{file.path} is not in the store")
-        return self._placer.place(source.path, target, shared=source.is_object)
+        return place_held(self._store, self._placer, source, target)
 
 
 def check_out(
@@ -110,7 +110,20 @@ def place_file(store: Store, root: ContentId, target: Path, mode: LinkMode, *, f
         if target.exists() and not bad_chunks(store, root, target):
             return "kept"
         raise Conflict(f"{target} exists and holds something else", hint="--force replaces it")
-    return place(held.path, target, mode, shared=held.is_object)
+    return place_held(store, Placer(mode), held, target)
+
+
+def place_held(store: Store, placer: Placer, held: Held, target: Path) -> str:
+    """Put a file of the store at `target`; returns how. Raises NotFound if it is another by now, StoreError."""
+    if held.is_object:
+        return placer.place(held.path, target, shared=True)
+    readable = store.blobs.open_found(held.root, held)
+    if readable is None:
+        raise NotFound(f"{held.path} is another file than it was")
+    try:
+        return placer.place(held.path, target, shared=False, file=readable.file)
+    finally:
+        os.close(readable.file)
 
 
 def bad_chunks(store: Store, root: ContentId, path: Path) -> list[int]:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 
 from p2phub.core.description import CONFIG_SIZE_MAX
 from p2phub.core.manifest import FileEntry
-from p2phub.store.disk import disk_errors
 from p2phub.store.store import Store
 
 CONFIGURATIONS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
@@ -34,11 +33,9 @@ def named_programs(store: Store, files: Sequence[FileEntry]) -> list[str]:
 
 
 def _programs(store: Store, file: FileEntry) -> Iterator[str]:
-    held = store.blobs.find(file.root)
-    if held is None:
+    data = store.blobs.read_small(file.root, CONFIG_SIZE_MAX)
+    if data is None:
         return
-    with disk_errors(held.path):
-        data = held.path.read_bytes()
     try:
         config = json.loads(data)
     except (ValueError, RecursionError):

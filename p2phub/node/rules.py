@@ -203,9 +203,10 @@ def scan_stored(store: Store) -> Scanner:
 def scan_file(store: Store, path: str, root: ContentId) -> Scan:
     """Return what is in a file of the store: looked into if it may be anything by its name, else at a glance."""
     held = store.blobs.find(root)
-    if held is None:
+    readable = store.blobs.open_found(root, held) if held else None
+    if readable is None:
         raise StoreError(f"{path} is not in the store", path=path)
-    reader = LocalFile(held.path)
+    reader = LocalFile(readable.path, readable.file)
     try:
         return scan_named(path, reader, lambda look: scan_once(store, root, look))
     finally:
@@ -236,10 +237,11 @@ def scan_once(store: Store, root: ContentId, look: Callable[[], Scan]) -> Scan:
 class LocalFile:
     """A file on disk, read at any place."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: int | None = None) -> None:
+        """file: its descriptor, which `close` closes; None opens it."""
         self._path = path
         with disk_errors(path):
-            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._file = file if file is not None else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             self.size = os.fstat(self._file).st_size
 
     def read(self, offset: int, size: int) -> bytes:

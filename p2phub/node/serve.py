@@ -466,7 +466,7 @@ class PeerDoor:
             return _text(409, "some of this was given to another meanwhile")
         self._node.giving.note(query.spans, {root: file.size for root, file in found.items()}, now)
         self._node.uploaded += total
-        where = {root: files.get(root, readable.path) for root, readable in found.items()}
+        where = {root: files.get(root, readable.reopen) for root, readable in found.items()}
         parts = [FilePart(where[span.root], span.offset, span.length) for span in query.spans]
         return Response(
             200,

@@ -12,10 +12,10 @@ from p2phub.core.errors import NotFound
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
 from p2phub.core.manifest import FileEntry
-from p2phub.store.links import place
+from p2phub.store.links import Placer
 
 from .bring import bring_files
-from .checkout import bad_chunks
+from .checkout import bad_chunks, place_held
 from .disk import on_disk
 from .events import Progress, Tell
 from .node import Node, Running
@@ -181,7 +181,7 @@ def _place_again(node: Node, file: FileEntry, target: Path) -> None:
     if held is None:
         raise NotFound(f"{file.path} is not in the store")
     if not target.exists() or bad_chunks(node.store, file.root, target):
-        place(held.path, target, "auto", shared=held.is_object)
+        place_held(node.store, Placer("auto"), held, target)
 
 
 def _check_held(node: Node, file: FileEntry, meter: _Meter) -> Damage | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 import threading
@@ -25,6 +26,7 @@ from pathlib import Path
 from sqlite3 import Row
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from p2phub.core.choices import Profile
 from p2phub.core.errors import InvalidData, InvalidName, NotFound, StoreError
@@ -34,8 +36,10 @@ from p2phub.core.ids import ContentId
 from .database import Database
 from .disk import NEW_FILE, boot_id, disk_errors, new_name, sync_file_system, write_file
 from .ingest import Progress, Scan, Stamp, find_bad_chunks, scan
+from .inplace import open_foreign, open_same
 from .layout import FOLDERS, Layout
 from .links import link_read_only, reflink, reflink_range
+from .ownfiles import OwnFiles
 from .partial import Partial, saved_chunks
 from .unverified import Unverified
 
@@ -53,6 +57,7 @@ class Held(Struct, frozen=True):
     size: int  # bytes
     path: Path
     is_object: bool  # of the store, never written to; otherwise a file that somebody may change
+    stamp: Stamp | None = None  # of such a file, as it was verified
 
 
 class Ingested(Struct, frozen=True):
@@ -73,6 +78,7 @@ class Readable:
     size: int  # bytes of the whole file
     chunks: ChunkList | None  # None: the file is whole
     have: bytes  # a byte (0 or 1) for each chunk of a partial
+    reopen: Callable[[], int]  # opens the same file again, where that is the one that is there. Raises OSError
 
     def has(self, offset: int, length: int) -> bool:
         """Say whether all of these bytes are here."""
@@ -117,17 +123,31 @@ class Blobs:
         """Return the file `root`, listed in `row`, if it is here."""
         if row is None:
             return self._find_unlisted(root)
-        path = Path(row["path"]) if row["path"] else self._layout.object(root)
-        held = Held(root, row["size"], path, is_object=row["path"] is None)
+        if row["path"] is not None:
+            return self._find_in_place(root, row) or self._find_unlisted(root)
+        path = self._layout.object(root)
+        held = Held(root, row["size"], path, is_object=True)
         try:
             stamp = Stamp.of(os.stat(path))
         except OSError:
-            return None if held.is_object else self._find_unlisted(root)
-        same_inode = held.is_object or stamp.inode == row["inode"]
+            return None
         on_disk = row["boot"] is None or row["boot"] == boot_id()
-        if stamp.size == row["size"] and stamp.mtime_ns == row["mtime_ns"] and same_inode and on_disk:
+        if stamp.size == row["size"] and stamp.mtime_ns == row["mtime_ns"] and on_disk:
             return held
         return held if not self.bad_chunks(held) else None
+
+    def _find_in_place(self, root: ContentId, row: Row) -> Held | None:
+        path, known = Path(row["path"]), Stamp(row["size"], row["mtime_ns"], row["inode"])
+        held = Held(root, row["size"], path, is_object=False, stamp=known)
+        try:
+            # A link is another file than the one that was registered, whatever it leads to.
+            is_same = Stamp.of(os.lstat(path)) == known
+        except OSError:
+            return None
+        if is_same:
+            return held
+        bad, stamp = self._hash_again(held, None)
+        return None if bad else replace(held, stamp=stamp)
 
     def bad_chunks(self, held: Held, *, progress: Progress | None = None) -> list[int]:
         """Hash the file again; returns the indices of chunks that are not as they should be.
@@ -135,13 +155,20 @@ class Blobs:
         A file that is not as it should be is not held any more: an object of the store
         becomes a partial that keeps its good chunks, a file in place is forgotten.
         """
+        return self._hash_again(held, progress)[0]
+
+    def _hash_again(self, held: Held, progress: Progress | None) -> tuple[list[int], Stamp | None]:
+        """Do what `bad_chunks` does; returns what the file was then, too, if there is one."""
         chunks = self.chunk_list(held.root)
         if chunks is None:
             raise NotFound(f"the chunk list of {held.root} is not here")
         try:
-            with open(held.path, "rb") as file:
-                stamp = Stamp.of(os.fstat(file.fileno()))
-                bad = find_bad_chunks(file.fileno(), chunks, progress=progress)
+            file = self._open_again(held)
+            try:
+                stamp: Stamp | None = Stamp.of(os.fstat(file))
+                bad = find_bad_chunks(file, chunks, progress=progress)
+            finally:
+                os.close(file)
         except FileNotFoundError:
             stamp, bad = None, list(range(max(1, len(chunks))))
         except OSError as exc:
@@ -153,7 +180,13 @@ class Blobs:
             self._list(held.root, stamp, None, held.path if not held.is_object else None)
         else:
             self._demote(held)
-        return bad
+        return bad, stamp
+
+    def _open_again(self, held: Held) -> int:
+        """Open a file that is to be hashed again. Raises OSError."""
+        if held.is_object:
+            return os.open(held.path, os.O_RDONLY | os.O_CLOEXEC)
+        return open_foreign(held.path, OwnFiles(self._layout).has)
 
     def chunk_list(self, root: ContentId) -> ChunkList | None:
         """Return the chunk list of the file `root`, or None if it is not here."""
@@ -259,17 +292,28 @@ class Blobs:
         """Do what `open_readable` does for a file of which `find_all` has just told."""
         try:
             if held:
-                return Readable(held.path, os.open(held.path, os.O_RDONLY | os.O_CLOEXEC), held.size, None, b"")
+                reopen = functools.partial(_open_verified, held)
+                return Readable(held.path, reopen(), held.size, None, b"", reopen)
             chunks = self.chunk_list(root)
             path = self._layout.partial(root)
             if chunks is None or not path.exists():
                 return None
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            reopen = functools.partial(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+            file = reopen()
         except FileNotFoundError:
             return None
         except OSError as exc:
             raise StoreError(f"cannot read {root}: {exc.strerror}", path=str(root)) from exc
-        return Readable(path, file, chunks.size, chunks, bytes(saved_chunks(path, chunks)))
+        return Readable(path, file, chunks.size, chunks, bytes(saved_chunks(path, chunks)), reopen)
+
+    def read_small(self, root: ContentId, size_max: int) -> bytes | None:
+        """Return what the whole file `root` holds, None if it is not here or has more than `size_max` bytes."""
+        held = self.find(root)
+        readable = self.open_found(root, held) if held and held.size <= size_max else None
+        if readable is None:
+            return None
+        with disk_errors(readable.path), open(readable.file, "rb") as file:
+            return file.read(size_max)
 
     def open_source(self, root: ContentId) -> tuple[int, bool] | None:
         """Open a whole file whose chunks are to be copied, None if it is not here; the caller closes the descriptor.
@@ -683,6 +727,13 @@ class Blobs:
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (str(path), profile, stamp.size, stamp.mtime_ns, stamp.inode, result.root, result.sha256),
             )
+
+
+def _open_verified(held: Held) -> int:
+    """Open a file that was found just now; one in place only as it was verified. Raises OSError."""
+    if held.stamp is None:
+        return os.open(held.path, os.O_RDONLY | os.O_CLOEXEC)
+    return open_same(held.path, held.stamp)
 
 
 def _open_new(folder: str) -> tuple[str, int]:

@@ -34,11 +34,12 @@ class Placer:
         self._auto: tuple[LinkMode, ...] = ("reflink", "hard", "sym", "copy")
         self._folders: set[str] = set()  # known to be there
 
-    def place(self, source: Path, target: Path, *, shared: bool) -> LinkMode:
+    def place(self, source: Path, target: Path, *, shared: bool, file: int | None = None) -> LinkMode:
         """Put the content of `source` at `target`, replacing what is there; returns how it was done.
 
         shared: whether `source` is an object of the store, which nobody writes to. A file
-        that somebody may change is never linked to, only cloned or copied.
+        that somebody may change is never linked to, only cloned or copied; file: that file, open, as another may
+        stand in its place by now.
         """
         if not shared and self._mode == "hard":
             raise StoreError(
@@ -52,9 +53,10 @@ class Placer:
                 modes: tuple[LinkMode, ...] = (self._mode,)
             else:
                 modes = self._auto if shared else ("reflink", "copy")
+            opened = source if file is None else Path(f"/proc/self/fd/{file}")
             for mode in modes:
                 try:
-                    _WAYS[mode](source, target)
+                    _WAYS[mode](source if mode == "sym" else opened, target)
                 except OSError as exc:
                     if exc.errno not in _CANNOT:
                         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 import pytest
@@ -221,10 +222,14 @@ def test_the_peer_door_answers_with_bytes_with_files_and_with_refusals(tmp_path,
     file = tmp_path / "file"
     file.write_bytes(bytes(range(256)) * 4000)
 
+    def opened():
+        return os.open(file, os.O_RDONLY)
+
     async def answer(request):
         if request.path == "/short":
-            return Response(200, [FilePart(file, 2_000_000, 100)])
-        return Response(200, [FilePart(file, 5, 700_000), FilePart(file, 0, 5)] if request.path == "/file" else b"hi")
+            return Response(200, [FilePart(opened, 2_000_000, 100)])
+        parts = [FilePart(opened, 5, 700_000), FilePart(opened, 0, 5)]
+        return Response(200, parts if request.path == "/file" else b"hi")
 
     async def scenario(network, here, there, nursery):
         with on_host(there):

@@ -30,7 +30,7 @@ from p2phub.core.errors import NoSpace, NotFound, StoreError
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
 from p2phub.store.blobs import INLINE_SIZE_MAX, Blobs, Held, Ingested
-from p2phub.store.ingest import Progress, scan
+from p2phub.store.ingest import Progress, Stamp, scan
 from p2phub.store.layout import Layout
 from p2phub.store.links import place, reflink
 from p2phub.store.store import Store
@@ -470,7 +470,8 @@ def test_a_file_in_place_is_the_file_itself(store: Store, tmp_path: Path) -> Non
     path = write_old(tmp_path / "file", b"bytes")
     result = take_in(store, path, "in place")
 
-    assert store.blobs.find(result.root) == Held(result.root, 5, path, is_object=False)
+    held = store.blobs.find(result.root)
+    assert held == Held(result.root, 5, path, is_object=False, stamp=Stamp.of(path.stat()))
     assert objects(store) == {}
     assert store.blobs.in_place() == (1, 5)
 

@@ -365,8 +365,8 @@ class WritingRequests:
 
     def _git_id(self, entry: FileEntry) -> str | None:
         """Return the id that git gives to the content of a small file, None if that is not here."""
-        held = self._node.store.blobs.find(entry.root)
-        return gitobjects.blob_id(held.path.read_bytes()).hex() if held and held.size <= REGULAR_SIZE_MAX else None
+        data = self._node.store.blobs.read_small(entry.root, REGULAR_SIZE_MAX)
+        return gitobjects.blob_id(data).hex() if data is not None else None
 
     # ── branches and tags ───────────────────────────────────────────────────
 
