@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .delegate import delegate
-from .idkeys import recover, recovery, renew, revoke_key, rotate, threshold, use_agent
+from .idkeys import recover, recovery, renew, revoke_key, rotate, threshold, use_agent, yield_
 from .idmachines import add_key, export, import_, join, request, sign
 from .running import json_option, print_json, run
-from .secrets import change, key_option, proposal_option, with_node
+from .secrets import change, change_options, key_option, proposal_option, with_node
 from .text import human_time, say, show_reasons
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _check_domain(domain: str, as_json: bool) -> None:
 
 @identity.command("reopen")
 @click.option("--size", type=click.IntRange(0), help="Records of the history on this machine that count; default: all.")
-@key_option
+@change_options
 @proposal_option
 @json_option
 def reopen(size: int | None, keys: tuple[Path, ...], proposal: Path | None, as_json: bool) -> None:
@@ -130,7 +130,7 @@ def reopen(size: int | None, keys: tuple[Path, ...], proposal: Path | None, as_j
     _show(as_json)
 
 
-for _command in (renew, rotate, revoke_key, threshold, recovery, recover, use_agent):
+for _command in (renew, rotate, revoke_key, threshold, recovery, recover, use_agent, yield_):
     identity.add_command(_command)
 for _command in (request, add_key, join, sign, export, import_, delegate):
     identity.add_command(_command)
@@ -187,7 +187,9 @@ def _show(as_json: bool) -> None:
     if document.domains:
         say(f"  domains  {', '.join(document.domains)}")
     if is_split:
-        say("another document of one version was signed with your root keys: `p2phub trust conflicts`", err=True)
+        from p2phub.node.renewing import SPLIT_HINT
+
+        say(f"another machine signed a document of one version, too: {SPLIT_HINT}", err=True)
     _advise(found, ours)
 
 

@@ -10,7 +10,7 @@ import click
 from .running import json_option, peer_option, print_json
 from .secrets import (
     change,
-    key_option,
+    change_options,
     load_keys,
     new_file,
     new_passphrase,
@@ -33,7 +33,7 @@ ROLE = click.Choice(["root", "publish", "fresh"])
 
 
 @click.command("renew")
-@key_option
+@change_options
 @proposal_option
 @json_option
 def renew(keys: tuple[Path, ...], proposal: Path | None, as_json: bool) -> None:
@@ -48,7 +48,7 @@ def renew(keys: tuple[Path, ...], proposal: Path | None, as_json: bool) -> None:
 @click.option("--root", is_flag=True, help="Only the key that changes this identity.")
 @click.option("--fresh", is_flag=True, help="Only the key that says what is newest.")
 @click.option("--all", "everything", is_flag=True, help="The keys for other tools and for what is encrypted, too.")
-@key_option
+@change_options
 @proposal_option
 @json_option
 def rotate(
@@ -80,7 +80,7 @@ def rotate(
     metavar="N",
     help="Records of its log from number N on do not count; default: all that are known now count.",
 )
-@key_option
+@change_options
 @proposal_option
 @json_option
 def revoke_key(key: str, from_index: int | None, keys: tuple[Path, ...], proposal: Path | None, as_json: bool) -> None:
@@ -97,7 +97,7 @@ def revoke_key(key: str, from_index: int | None, keys: tuple[Path, ...], proposa
 @click.command("threshold")
 @click.argument("role", type=ROLE)
 @click.argument("count", metavar="N", type=click.IntRange(1, 16))
-@key_option
+@change_options
 @proposal_option
 @json_option
 def threshold(role: str, count: int, keys: tuple[Path, ...], proposal: Path | None, as_json: bool) -> None:
@@ -116,7 +116,7 @@ def recovery() -> None:
 @click.option("--to", "target", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The new file.")
 @click.option("--shared", is_flag=True, help="Let the keys of now change this identity, too; a thief of them then can.")
 @no_passphrase_option
-@key_option
+@change_options
 @json_option
 def recovery_new(target: Path, shared: bool, no_passphrase: bool, keys: tuple[Path, ...], as_json: bool) -> None:
     """Make a recovery key in FILE, which alone can change your identity from now on.
@@ -179,7 +179,7 @@ def recover(
 
 @click.command("use-agent")
 @click.argument("key", metavar="[KEY]", required=False)
-@key_option
+@change_options
 @proposal_option
 @json_option
 def use_agent(key: str | None, keys: tuple[Path, ...], proposal: Path | None, as_json: bool) -> None:
@@ -191,6 +191,21 @@ def use_agent(key: str | None, keys: tuple[Path, ...], proposal: Path | None, as
     from p2phub.node.machines import use_agent as work
 
     _change(lambda node, extra: work(node, key, extra=extra), keys, proposal, as_json)
+
+
+@click.command("yield")
+@json_option
+def yield_(as_json: bool) -> None:
+    """Take the other of two documents of one version that your root keys signed, in the place of that here.
+
+    That happens when two machines change the identity at the same time. What this machine changed is undone, and can
+    be done again. Nodes that heard of it first go on with it: so let the machine yield that fewer nodes heard.
+    """
+    from p2phub.node.renewing import yield_to_other
+
+    after = with_node(yield_to_other, learn="own")
+    tell_node()
+    _show_change(None, after, as_json)
 
 
 def _change(

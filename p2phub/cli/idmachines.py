@@ -11,6 +11,7 @@ import click
 from .running import json_option, peer_option, print_json
 from .secrets import (
     change,
+    change_options,
     key_option,
     load_keys,
     new_file,
@@ -57,7 +58,7 @@ def request(for_another: bool) -> None:
               help="Make a key in FILE that may publish, for a robot: P2PHUB_KEY_FILE names it there.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask whether it is the right key.")
 @no_passphrase_option
-@key_option
+@change_options
 @proposal_option
 @json_option
 def add_key(

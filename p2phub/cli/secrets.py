@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from p2phub.node.node import Node
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 LEARN_S = 5.0  # seconds that a command waits for peers that may know a newer document
+
+DESPITE_SPLIT = "despite-split"  # in the context of a command
 
 key_option = click.option(
     "--key",
@@ -35,6 +38,20 @@ key_option = click.option(
     type=click.Path(path_type=Path),
     help="A root key that is kept elsewhere, such as a recovery key; can be repeated.",
 )
+_despite_split = click.option(
+    "--despite-split",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda context, _, value: context.meta.__setitem__(DESPITE_SPLIT, value),
+    help="Go on with the document here, though your root keys signed another of the same version.",
+)
+
+
+def change_options(command: F) -> F:
+    """Let a command that calls `change` be given root keys, and go on after a split."""
+    return key_option(_despite_split(command))
+
+
 no_passphrase_option = click.option(
     "--no-passphrase", is_flag=True, help="Do not lock the file: who can read it has the key."
 )
@@ -79,15 +96,25 @@ def change(
 
     If others have to sign too, what they have to sign is written to a file, and the command ends.
     """
-    from p2phub.node.renewing import TooFewSignatures
+    from p2phub.node.renewing import TooFewSignatures, check_not_split
 
     extra = [key for path in keys for key in load_keys(path).signers]
+    despite = click.get_current_context().meta.get(DESPITE_SPLIT, False)
+
+    def do(node: Node) -> T:
+        if not despite:
+            check_not_split(node)
+        return work(node, extra)
+
     try:
-        result = with_node(lambda node: work(node, extra), learn="own")
+        result = with_node(do, learn="own")
     except TooFewSignatures as exc:
         say_proposal(exc.opened, write_proposal(exc.opened, proposal))
         click.get_current_context().exit(0)
     tell_node()
+    if not despite:
+        # Another machine may have signed at the same time: none of the two could know before.
+        with_node(check_not_split, learn="own")
     return result
 
 
@@ -187,10 +214,9 @@ def say_changes(before: Identity, after: Identity) -> None:
 
 
 async def _learn(node: Node, namespace: str) -> None:
-    import trio
-
     from p2phub.core.errors import HubError
     from p2phub.core.ids import NamespaceId
+    from p2phub.node.calling import usable_peers
     from p2phub.node.catchup import learn
     from p2phub.node.disk import on_disk
     from p2phub.node.events import ignore
@@ -200,5 +226,8 @@ async def _learn(node: Node, namespace: str) -> None:
         wanted = (await on_disk(own_identity, node)).namespace if namespace == "own" else NamespaceId.parse(namespace)
     except HubError:
         return  # what comes next says it better
-    with trio.move_on_after(LEARN_S):
-        await learn(node, wanted, ignore)
+    answers = await learn(node, wanted, ignore, timeout_s=LEARN_S)
+    peers = await on_disk(usable_peers, node)
+    if peers and not answers:
+        text = "no node could be asked whether another machine signs for you, too: two that do at once part for good"
+        say(f"p2phub: note: {text}", err=True)

@@ -8,12 +8,16 @@ give it a second history, and all nodes would freeze it.
 
 from __future__ import annotations
 
+import logging
+import math
+
 import trio
 
-from p2phub.core.errors import HubError
-from p2phub.core.identity import Identity
+from p2phub.core.errors import HubError, InvalidData
+from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import NamespaceId
 from p2phub.core.signing import Signer
+from p2phub.net.peerclient import PeerClient
 from p2phub.store.peers import Peer
 
 from .calling import call_peer, usable_peers
@@ -22,6 +26,8 @@ from .events import Notice, Tell
 from .identity import LogBehind, own_identity, own_publisher
 from .node import Node
 from .pulling import take_followed
+
+log = logging.getLogger(__name__)
 
 ASK_TIMEOUT_S = 30.0  # seconds that one peer may take
 ASKED_MAX = 8  # peers
@@ -40,8 +46,8 @@ async def ready_to_publish(node: Node, tell: Tell) -> tuple[Identity, Signer]:
     return await on_disk(own_publisher, node)
 
 
-async def learn(node: Node, namespace: NamespaceId, tell: Tell) -> int:
-    """Take over documents and logs of a publisher from peers; returns how many of them answered."""
+async def learn(node: Node, namespace: NamespaceId, tell: Tell, *, timeout_s: float = math.inf) -> int:
+    """Take over documents and logs of a publisher from peers; returns how many of them answered within `timeout_s`."""
     if node.settings.offline:
         return 0
     answers = 0
@@ -51,15 +57,31 @@ async def learn(node: Node, namespace: NamespaceId, tell: Tell) -> int:
         try:
             with trio.fail_after(ASK_TIMEOUT_S):
                 async with call_peer(node, peer) as client:
+                    await _take_documents(node, client, namespace)
                     await take_followed(node, client, [namespace])
             answers += 1
         except (HubError, trio.TooSlowError) as exc:
             tell(Notice(f"{peer.node} was asked in vain: {exc or 'too slow'}"))
 
-    async with trio.open_nursery() as nursery:
-        for peer in (await on_disk(usable_peers, node))[:ASKED_MAX]:
-            nursery.start_soon(ask, peer)
+    with trio.move_on_after(timeout_s):
+        async with trio.open_nursery() as nursery:
+            for peer in (await on_disk(usable_peers, node))[:ASKED_MAX]:
+                nursery.start_soon(ask, peer)
     return answers
+
+
+async def _take_documents(node: Node, client: PeerClient, namespace: NamespaceId) -> None:
+    """Take over the newest document of a publisher; another one than that here is noted."""
+    (chain,) = await client.identities([namespace])
+    if chain is None:
+        return
+    try:
+        identity = await on_disk(open_identity, chain.documents)
+        if identity.namespace == namespace:
+            await on_disk(node.store.logs.add_identity, identity)
+    except InvalidData as exc:
+        # Of two of one version the first goes on to count; what is wrong counts for nothing.
+        log.warning("%s has documents of %s that do not count here: %s", client, namespace, exc)
 
 
 async def _catch_up(node: Node, namespace: NamespaceId, behind: LogBehind, tell: Tell) -> None:

@@ -24,7 +24,7 @@ from .events import Notice, Tell
 from .identity import own_identity
 from .names import ask_domain, named_nodes
 from .node import Node
-from .renewing import Change, change_identity
+from .renewing import Change, change_identity, check_not_split
 from .results import DomainFile, Reason
 from .verdicts import bad, good, unknown
 
@@ -176,4 +176,5 @@ def _sign(node: Node, change: Change, extra: Iterable[Signer] = ()) -> Identity:
     identity = own_identity(node)
     if change(identity.current) == identity.current:
         return identity
+    check_not_split(node)
     return change_identity(node, change, extra=extra)

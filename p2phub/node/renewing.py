@@ -46,6 +46,10 @@ from p2phub.store.keyring import (
 from .identity import has_identity, keep_own_identity, own_identity, own_keys, own_signers, written_elsewhere
 from .node import Node
 
+SPLIT_HINT = (
+    "nodes go on with the one that they heard first: on the machine whose change fewer of them have, `p2phub id yield` "
+    "takes the other's; then do its change again"
+)
 PROPOSAL_KIND = "proposal"  # spec/identity.md §7
 
 Change = Callable[[IdentityDocument], IdentityDocument]
@@ -256,6 +260,25 @@ def sign_for_others(node: Node, opened: OpenProposal, *, extra: Iterable[Signer]
         return Signed(signed, is_signed, None)
     is_own = has_identity(node) and own_identity(node).namespace == namespace
     return Signed(signed, is_signed, _take_effect(node, signed, is_own=is_own))
+
+
+# ── two documents of one version ────────────────────────────────────────────
+
+
+def check_not_split(node: Node) -> None:
+    """Raise Conflict if the root keys of this home are known to have signed two documents of one version."""
+    if has_identity(node) and (split := node.store.splits.of(own_identity(node).namespace)) is not None:
+        raise Conflict(f"another machine signed a version {split.version} of this identity, too", hint=SPLIT_HINT)
+
+
+def yield_to_other(node: Node) -> Identity:
+    """Go on with the other of two documents of one version, which another machine signed; returns the identity then.
+
+    What this machine changed is to be done again. Raises NotFound if there are not two.
+    """
+    other = node.store.logs.yield_to_other(own_identity(node).namespace)
+    keep_own_identity(node, other)
+    return other
 
 
 # ── helpers ─────────────────────────────────────────────────────────────────

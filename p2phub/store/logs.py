@@ -127,6 +127,14 @@ class Logs:
         with self._database.write() as connection, self._batch(connection) as batch:
             return [put(identity) for identity in identities]
 
+    def yield_to_other(self, namespace: NamespaceId) -> Identity:
+        """Let the other of two documents of one version count here, in the place of that which came first.
+
+        Returns the identity then: up to that document. For one's own alone. Raises NotFound if there are not two.
+        """
+        with self._database.write() as connection:
+            return self._writer.yield_to_other(connection, namespace)
+
     # ── reading ─────────────────────────────────────────────────────────────
 
     def state(self, log: LogId, *, private: bool = False) -> LogState | None:

@@ -22,8 +22,8 @@ from p2phub.core import merkle
 from p2phub.core.checkpoint import Head, parse_head
 from p2phub.core.encoding import decode, encode
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX
-from p2phub.core.errors import ForkedLog, HashMismatch, InvalidData, SplitIdentity, StoreError
-from p2phub.core.identity import Identity, open_identity
+from p2phub.core.errors import ForkedLog, HashMismatch, InvalidData, NotFound, SplitIdentity, StoreError
+from p2phub.core.identity import Identity, SignedDocument, open_identity
 from p2phub.core.ids import ID_SIZE, LogId, NamespaceId, PublicKey
 from p2phub.core.merkle import LOG_TREE, Frontier
 from p2phub.core.records import NO_PREVIOUS, Entry, check_follows, open_signed_entry, read_entry
@@ -37,7 +37,7 @@ from .forks import note_closed, size_max
 from .journals import ENTRY, HEAD, IDENTITY, IDENTITY_SIZE_MAX, Batch, Journals, Place
 from .layout import Layout
 from .privateindex import private_logs_of
-from .splits import differ_at, note_split
+from .splits import differ_at, note_split, split_of
 
 OWN_FILE = 0  # as the number of a journal: the log has a file of its own
 
@@ -89,6 +89,22 @@ class LogWriter:
         if row is not None:
             self.recount(connection, identity)
         return identity, True
+
+    def yield_to_other(self, connection: Connection, namespace: NamespaceId) -> Identity:
+        """Do what `Logs.yield_to_other` does."""
+        split = split_of(connection, namespace)
+        if split is None:
+            raise NotFound(f"no two documents of one version of {namespace} are known here")
+        row = connection.execute("SELECT chain FROM identities WHERE namespace = ?", (namespace,)).fetchone()
+        known = unpack_identity(row["chain"])
+        theirs = decode(split.theirs, SignedDocument, size_max=IDENTITY_SIZE_MAX)
+        other = open_identity([*known.chain[: split.version - 1], theirs])
+        chain = encode(IdentityChain(other.chain))
+        write_file(self._layout.identity(namespace), chain)
+        self.index_identity(connection, other, chain)
+        connection.execute("DELETE FROM identity_splits WHERE namespace = ?", (namespace,))
+        self.recount(connection, other)
+        return other
 
     def index_identity(self, connection: Connection, identity: Identity, chain: bytes) -> None:
         """Note an identity in the index only."""

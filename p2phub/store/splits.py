@@ -7,7 +7,7 @@ round, and no peer is to blame for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from sqlite3 import Connection
+from sqlite3 import Connection, Row
 
 from msgspec import Struct
 
@@ -35,13 +35,20 @@ class Splits:
 
     def of(self, namespace: NamespaceId) -> KnownSplit | None:
         """Return what is known of one namespace, None if it did not split."""
-        return next((split for split in self.all() if split.namespace == namespace), None)
+        with self._database.read() as connection:
+            return split_of(connection, namespace)
 
     def all(self) -> list[KnownSplit]:
         """Return what is known, sorted by namespace."""
         with self._database.read() as connection:
             rows = connection.execute("SELECT * FROM identity_splits ORDER BY namespace").fetchall()
-        return [KnownSplit(NamespaceId(row["namespace"]), row["version"], row["ours"], row["theirs"]) for row in rows]
+        return [_split(row) for row in rows]
+
+
+def split_of(connection: Connection, namespace: NamespaceId) -> KnownSplit | None:
+    """Return what is known of one namespace, None if it did not split."""
+    row = connection.execute("SELECT * FROM identity_splits WHERE namespace = ?", (namespace,)).fetchone()
+    return _split(row) if row else None
 
 
 def differ_at(ours: Sequence[SignedDocument], theirs: Sequence[SignedDocument]) -> int | None:
@@ -56,3 +63,7 @@ def note_split(connection: Connection, ours: Identity, theirs: Identity, at: int
         "INSERT OR IGNORE INTO identity_splits (namespace, version, ours, theirs) VALUES (?, ?, ?, ?)",
         (ours.namespace, at + 1, encode(ours.chain[at]), encode(theirs.chain[at])),
     )
+
+
+def _split(row: Row) -> KnownSplit:
+    return KnownSplit(NamespaceId(row["namespace"]), row["version"], row["ours"], row["theirs"])

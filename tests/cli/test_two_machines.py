@@ -1,0 +1,120 @@
+"""Two machines that sign for one publisher at the same time learn of it at once, and one of them yields."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from p2phub.cli import secrets
+from p2phub.core.errors import SplitIdentity
+from p2phub.core.identity import Identity
+from p2phub.core.ids import NamespaceId
+from p2phub.store.layout import Layout
+from p2phub.store.store import Store
+from p2phub.testing.processes import Home
+
+pytestmark = pytest.mark.timeout(120)
+
+OFFLINE = {"P2PHUB_OFFLINE": "1"}
+
+
+def recovery(home: Home, name: str) -> tuple[str, ...]:
+    """Return the command that lets one more root key sign."""
+    return "id", "recovery", "new", "--shared", "--no-passphrase", "--to", str(home.folder.parent / name)
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "laptop", {"P2PHUB_LAN": "off"})
+    home.call("id", "new")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "README.md").write_text("# One\n")
+    home.call("publish", str(tmp_path / "model"), "one")
+    return home
+
+
+@pytest.fixture
+def desktop(laptop: Home, tmp_path: Path) -> Home:
+    shutil.copytree(laptop.folder, tmp_path / "desktop")
+    (tmp_path / "desktop" / "keys" / "node.key").unlink()
+    return Home(tmp_path / "desktop", {"P2PHUB_LAN": "off"})
+
+
+@contextlib.contextmanager
+def opened(home: Home) -> Iterator[Store]:
+    store = Store(Layout(home.folder, home.folder / "store"))
+    try:
+        yield store
+    finally:
+        store.database.close()
+
+
+def known(home: Home) -> Identity:
+    """Return the identity that counts in a home, as it is kept for others."""
+    with opened(home) as store:
+        found = store.logs.identity(NamespaceId.parse(home.ask("id")["namespace"]))
+    assert found
+    return found
+
+
+def test_the_second_machine_is_stopped_and_yields(laptop: Home, desktop: Home) -> None:
+    laptop.call(*recovery(laptop, "one.keys"))
+    desktop.call(*recovery(desktop, "two.keys"), env=OFFLINE)
+    with laptop.node() as node:
+        desktop.call("peers", "add", node.address)
+        stopped = desktop.call(*recovery(desktop, "three.keys"), code=1)
+        shown = desktop.call("id")
+        theirs = laptop.ask("id")["root"]
+        assert desktop.ask("id")["root"] != theirs
+        desktop.call("id", "yield")
+        assert desktop.ask("id")["root"] == theirs
+        again = desktop.call(*recovery(desktop, "two again.keys"))
+
+    assert "another machine signed a version 2 of this identity, too" in stopped.err
+    assert "p2phub id yield" in stopped.err
+    assert "p2phub id yield" in shown.err
+    assert not (desktop.folder.parent / "three.keys").exists()
+    assert "version 3" in again.out
+    assert "no two documents" in desktop.call("id", "yield", code=3).err
+    # The laptop goes on with what the desktop signed since.
+    with opened(laptop) as store:
+        assert store.logs.add_identity(known(desktop))
+
+
+def test_who_has_to_can_go_on_despite_it(laptop: Home, desktop: Home) -> None:
+    """As when the other was a thief."""
+    laptop.call(*recovery(laptop, "one.keys"))
+    desktop.call(*recovery(desktop, "two.keys"), env=OFFLINE)
+    with laptop.node() as node:
+        desktop.call("peers", "add", node.address)
+        desktop.call(*recovery(desktop, "three.keys"), code=1)
+
+        assert "version 3" in desktop.call(*recovery(desktop, "three.keys"), "--despite-split").out
+
+
+def test_two_that_sign_in_the_same_moment_are_told(
+    laptop: Home, desktop: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them could know: the other's document comes between the look for it and the end."""
+    laptop.call(*recovery(laptop, "one.keys"))
+    theirs = known(laptop)
+
+    def hear() -> None:
+        with opened(desktop) as store, pytest.raises(SplitIdentity):
+            store.logs.add_identity(theirs)
+
+    monkeypatch.setattr(secrets, "tell_node", hear)
+
+    assert "another machine signed a version 2" in desktop.call(*recovery(desktop, "two.keys"), code=1).err
+
+
+def test_who_can_ask_nobody_is_told_so(laptop: Home) -> None:
+    with Home(laptop.folder.parent / "other").node() as node:
+        laptop.call("peers", "add", node.address)
+        assert "no node could be asked" not in laptop.call(*recovery(laptop, "one.keys")).err
+
+    assert "no node could be asked" in laptop.call(*recovery(laptop, "two.keys")).err
