@@ -25,7 +25,8 @@ from p2phub.core.upstream import Foreign, Info, Listing, UpstreamFile, is_commit
 from .arrivals import bring, find_here, may_share
 from .disk import on_disk
 from .events import ignore
-from .mirroring import finish, trusted
+from .mirroring import finish
+from .mirrortrust import trusted
 from .node import Node
 from .recalled import recall_of_mirror, vouchers_of
 from .resolve import load_manifest

@@ -16,7 +16,7 @@ import trio
 from p2phub.core import manifest as manifests
 from p2phub.core.choices import Kind
 from p2phub.core.errors import HubError, NotFound
-from p2phub.core.ids import ManifestId, NamespaceId
+from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import FileEntry, Manifest, Origin
 from p2phub.core.records import Attest, Entry
 from p2phub.core.rules import Consent, Facts, Rules, judge
@@ -28,12 +28,11 @@ from .events import Event, Notice, Progress, Tell
 from .identity import own_namespace, publish_record
 from .node import Node
 from .publish import SourceFile, describe
-from .results import MirrorInfo, TrustedMirrors
+from .results import MirrorInfo
 from .rules import check
 from .smallfiles import SMALL_SIZE_MAX, groups
 from .upstream import list_commit, look_up
 
-TRUST_SETTING = "mirror-trust"  # name in the index
 TICK_S = 0.1  # seconds between reports of how far it is
 TASKS_MAX = 64  # files that are waited for at once
 EVERY_S = 3600.0  # seconds, about, from one look at the hub of what is mirrored to the next; spec/mirrors.md §4
@@ -106,28 +105,6 @@ async def remove(node: Node, text: str, kind: Kind | None) -> MirrorInfo:
 async def show(node: Node) -> list[MirrorInfo]:
     """Return the mirrors that this node keeps."""
     return [await _info(node, m.repository, m.revision) for m in await on_disk(node.store.mirrors.tracked)]
-
-
-async def trust(node: Node, namespace: NamespaceId | None, *, is_trusted: bool) -> TrustedMirrors:
-    """Take the publisher `namespace` at his word about mirrors, or no longer (None: change nothing)."""
-
-    def change(old: list[str] | None) -> list[str]:
-        names = set(old or ())
-        if namespace is not None:
-            names = names | {str(namespace)} if is_trusted else names - {str(namespace)}
-        return sorted(names)
-
-    def work() -> TrustedMirrors:
-        return TrustedMirrors(node.store.settings.change(TRUST_SETTING, list[str], change))
-
-    return await on_disk(work)
-
-
-def trusted(node: Node) -> set[NamespaceId]:
-    """Return the publishers whose attestations count here: one's own, and those whom the owner trusts."""
-    names = node.store.settings.get(TRUST_SETTING, list[str]) or []
-    own = own_namespace(node)
-    return {NamespaceId.parse(name) for name in names} | ({own} if own else set())
 
 
 # ── one commit ──────────────────────────────────────────────────────────────

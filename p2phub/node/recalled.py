@@ -13,7 +13,7 @@ from p2phub.core.upstream import Foreign
 from p2phub.store.recalls import Voices
 
 from .identity import own_namespace
-from .mirroring import trusted
+from .mirrortrust import trusted
 from .node import Node
 from .resolve import Target
 

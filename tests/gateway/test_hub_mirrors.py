@@ -17,7 +17,7 @@ from doorkit import open_door
 from p2phub.core.upstream import Foreign
 from p2phub.gateway.hub import foreign as foreign_module
 from p2phub.node import foreign as arrivals_module
-from p2phub.node import mirroring
+from p2phub.node import mirroring, mirrortrust
 from p2phub.node import upstream as upstream_module
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity, own_identity
@@ -206,11 +206,11 @@ async def test_those_who_are_trusted_stand_for_a_hub_that_is_gone(hub, node, tmp
             await sync_all(other, timeout_s=20)
             door = await stack.enter_async_context(open_door(other))
             stranger = await door.get(f"/api/models/{NAME}")
-            await mirroring.trust(other, namespace, is_trusted=True)
+            await mirrortrust.trust(other, namespace, is_trusted=True)
             info = (await door.get(f"/api/models/{NAME}")).json()
             whole = (await door.get(URL)).content
             by_commit = (await door.get(f"/{NAME}/resolve/{commit}/config.json")).content
-            await mirroring.trust(other, namespace, is_trusted=False)
+            await mirrortrust.trust(other, namespace, is_trusted=False)
             again = await door.get(f"/api/models/{NAME}")
 
             assert stranger.status_code == again.status_code == (504 if "upstream" in settings else 404)
@@ -227,7 +227,7 @@ async def test_with_the_hub_up_peers_give_what_they_vouch_for(hub, node, tmp_pat
     async with serving(node) as address, open_home(tmp_path / "other", upstream=hub.url) as other:
         other.store.peers.add(address)
         await sync_all(other, timeout_s=20)
-        await mirroring.trust(other, own_identity(node).namespace, is_trusted=True)
+        await mirrortrust.trust(other, own_identity(node).namespace, is_trusted=True)
         async with open_door(other) as door:
             assert (await door.get(URL)).content == FILES[WEIGHTS]
 
@@ -243,7 +243,7 @@ async def test_who_vouches_and_has_nothing_is_passed_over(hub, node, door, monke
         async with serving(gone) as address:
             node.store.peers.add(address)
             await sync_all(node, timeout_s=20)
-            await mirroring.trust(node, own_identity(gone).namespace, is_trusted=True)
+            await mirrortrust.trust(node, own_identity(gone).namespace, is_trusted=True)
             # The manifest comes, and then its peer goes.
             await door.get(f"/api/models/{NAME}")
 

@@ -19,7 +19,7 @@ from p2phub.core.rules import Consent
 from p2phub.core.search import Query
 from p2phub.core.upstream import Foreign, Listing
 from p2phub.core.upstream import Info as CommitInfo
-from p2phub.node import granting, mirroring
+from p2phub.node import granting, mirrortrust
 from p2phub.node.calling import call_peer
 from p2phub.node.committing import publish_revision
 from p2phub.node.dispatch import run
@@ -266,7 +266,7 @@ async def test_a_mirror_is_recalled_by_whom_the_user_trusts_in_it(tmp_path):
         manifest = await mirror_of(tmp_path, node)
         friend = await copy_and_say(tmp_path, node, manifest, "friend", None)
         await copy_and_say(tmp_path, node, manifest, "stranger", "pay me")
-        await mirroring.trust(node, friend, is_trusted=True)
+        await mirrortrust.trust(node, friend, is_trusted=True)
         await fetch(node, "hf://org/small", ignore)
 
     async with open_home(tmp_path / "home2") as node:
@@ -274,7 +274,7 @@ async def test_a_mirror_is_recalled_by_whom_the_user_trusts_in_it(tmp_path):
         friend = await copy_and_say(tmp_path / "2", node, manifest, "friend", "a back door")
         # Whoever goes on standing by it does not matter to whom nobody trusts him.
         await copy_and_say(tmp_path / "2", node, manifest, "stranger", None)
-        await mirroring.trust(node, friend, is_trusted=True)
+        await mirrortrust.trust(node, friend, is_trusted=True)
         with pytest.raises(AccessDenied, match="a back door"):
             await fetch(node, "hf://org/small", ignore)
         with pytest.raises(AccessDenied, match="a back door"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from p2phub.core.rules import Consent
 
-from .. import housekeeping
+from .. import housekeeping, mirrortrust
 from ..disk import on_disk
 from ..events import Notice, Tell
 from ..handlers import Handlers
@@ -111,10 +111,8 @@ async def _mirror_remove(node: Node, op: MirrorRemove, tell: Tell) -> MirrorInfo
 
 
 async def _mirror_trust(node: Node, op: MirrorTrust, tell: Tell) -> TrustedMirrors:
-    from .. import mirroring
-
     namespace = await find(node, op.namespace, tell) if op.namespace else None
-    return await mirroring.trust(node, namespace, is_trusted=op.trusted)
+    return await mirrortrust.trust(node, namespace, is_trusted=op.trusted)
 
 
 HANDLERS: Handlers = {
