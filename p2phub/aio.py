@@ -27,6 +27,7 @@ from p2phub.net.threads import run_abortable
 from p2phub.node.disk import from_thread, on_disk
 from p2phub.node.dispatch import run_alone
 from p2phub.node.events import Event, ignore
+from p2phub.node.given import check_given
 from p2phub.node.operations import (
     AddPeers,
     Fetch,
@@ -113,6 +114,7 @@ async def publish(
     origin_urls: Sequence[str] = (),
     sealed: bool = False,
     sealed_for: Sequence[str] = (),
+    allow_secrets: bool = False,
     home: PathLike | None = None,
     on_event: Tell = ignore,
 ) -> PublishResult:
@@ -120,6 +122,7 @@ async def publish(
 
     origin_urls: where else the files can be fetched; `{path}` in one stands for the path of a file.
     sealed, sealed_for: so that its keepers cannot read it, but the publisher and who is named can.
+    allow_secrets: publish private keys that are no keys of p2phub.
     Raises Conflict if the version exists with other content, NotFound if the home has no
     identity, StoreError, InvalidData.
     """
@@ -134,6 +137,7 @@ async def publish(
         origin_urls=tuple(origin_urls),
         sealed=sealed,
         sealed_for=tuple(sealed_for),
+        allow_secrets=allow_secrets,
     )
     result: PublishResult = await _run(operation, home, False, on_event, ())
     return result
@@ -327,6 +331,8 @@ async def _run(operation: Operation, home: PathLike | None, offline: bool, on_ev
     settings = Settings.from_environment(environment)
     settings = replace(settings, offline=settings.offline or offline)
     operations = [*([AddPeers(tuple(peers), news=False)] if peers else []), operation]
+    for each in operations:
+        check_given(each)
     # The daemon may use the network; who wants none does without it.
     daemon = None if settings.offline else await on_disk(find_daemon, settings.layout)
     if daemon is None:

@@ -54,15 +54,15 @@ def run(
     Raises InvalidName if a value is outside its limits, HubError, KeyboardInterrupt.
     """
     from p2phub.gateway.client import Call, find_daemon
+    from p2phub.node.given import as_argument, check_given
     from p2phub.node.operations import AddPeers
 
-    from .given import check_given
     from .progress import show_progress
 
     chosen = settings(offline=offline)
     operations = [*([AddPeers(tuple(peers), news)] if peers else []), operation]
     for each in operations:
-        check_given(each)
+        check_given(each, as_argument)
     with show_progress(quiet=quiet) as tell:
         # The daemon may use the network; who wants none does without it.
         daemon = None if chosen.offline else find_daemon(chosen.layout)

@@ -49,6 +49,7 @@ LEFT_OUT_SHOWN = 10  # files
 @click.option(
     "--private", "visibility", flag_value="private", help="For you alone, and those you `p2phub grant` it to."
 )
+@click.option("--allow-secrets", is_flag=True, help="Also private keys that are found in it.")
 @click.option("--unlisted", "visibility", flag_value="unlisted", help="For everybody who knows its name.")
 @peer_option
 @json_option
@@ -66,6 +67,7 @@ def publish(
     sealed: bool,
     sealed_for: tuple[str, ...],
     is_open: bool,
+    allow_secrets: bool,
     visibility: str | None,
     as_json: bool,
 ) -> None:
@@ -88,6 +90,7 @@ def publish(
         sealed=sealed,
         sealed_for=sealed_for,
         is_open=is_open,
+        allow_secrets=allow_secrets,
         visibility=visibility,  # type: ignore[arg-type]
     )
     if wait and visibility == "private":

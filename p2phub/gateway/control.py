@@ -20,12 +20,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from p2phub.core.errors import HubError, InvalidData
-from p2phub.core.jsonform import from_json, to_json
+from p2phub.core.errors import HubError, InvalidData, InvalidName
+from p2phub.core.jsonform import to_json
 from p2phub.node.dispatch import run
 from p2phub.node.events import Event, Progress
+from p2phub.node.given import read_given
 from p2phub.node.node import Node
-from p2phub.node.operations import AnyOperation
 
 from .guard import Barred, Guard
 
@@ -71,9 +71,9 @@ class _Control:
             if len(body) > BODY_SIZE_MAX:
                 return _refuse(413, f"an operation has at most {BODY_SIZE_MAX} bytes")
         try:
-            operation: Any = from_json(body, AnyOperation)  # type: ignore[arg-type]
-        except InvalidData as exc:
-            return _refuse(400, str(exc))
+            operation: Any = read_given(body)
+        except (InvalidData, InvalidName) as exc:
+            return JSONResponse({"error": error_fields(exc)}, 400)
         return _RunningOperation(self._node, operation)
 
 

@@ -26,7 +26,16 @@ from .events import Tell
 from .node import Node
 from .opening import sealing_key
 from .privatenews import announce
-from .publish import SourceFile, append_release, describe_files, ingest_sources, keep_manifest, refuse_keys, role_of
+from .publish import (
+    SourceFile,
+    append_release,
+    describe_files,
+    ingest_sources,
+    keep_manifest,
+    refuse_keys,
+    refuse_leaks,
+    role_of,
+)
 from .resolve import load_manifest
 from .visibility import decide_visibility
 
@@ -177,6 +186,7 @@ def _find_sources(
         source = SourceFile(change.path, location, size)
         try:
             refuse_keys(source)
+            refuse_leaks([source], allow_secrets=True)
         except InvalidData:
             if upload is not None:
                 # All who read the store would find it there.

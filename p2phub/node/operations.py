@@ -112,6 +112,7 @@ class PublishFolder(Operation, tag="publish", frozen=True):
     sealed: bool = False  # so that keepers cannot read it
     sealed_for: Namespaces = ()  # who can, beside the publisher
     is_open: bool = False  # everybody can, though the revision before is sealed
+    allow_secrets: bool = False  # also private keys that are no keys of p2phub
     visibility: Visibility | None = None  # None: as it is, or public
 
 

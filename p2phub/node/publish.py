@@ -30,6 +30,7 @@ from p2phub.store.blobs import Ingested
 from p2phub.store.disk import disk_errors
 from p2phub.store.ingest import Progress as Advance
 from p2phub.store.keyring import HEAD_SIZE, begins_as_keys
+from p2phub.store.leaks import find_leak
 from p2phub.store.ownfiles import OwnFiles
 
 from .catchup import ready_to_publish
@@ -79,6 +80,7 @@ async def publish(
     sealed_for: Sequence[str] = (),
     is_open: bool = False,
     visibility: Visibility | None = None,
+    allow_secrets: bool = False,
 ) -> PublishResult:
     """Publish the files of `folder` as `name` (`MODEL` or `MODEL@VERSION`, in one's own namespace).
 
@@ -86,6 +88,7 @@ async def publish(
     is_open: let everybody read it, though the tip is sealed.
     origin_urls: where else the files can be fetched; if there are none and the files did not change, those
     of the branch's tip stay. visibility: None for what the repository has, or public.
+    allow_secrets: publish private keys that are no keys of p2phub, as of a data set about them.
     Raises Conflict if the version exists with other content, or the repository is for others, StoreError if a file
     cannot be read or changes meanwhile, InvalidData if a path cannot be published.
     """
@@ -108,6 +111,7 @@ async def publish(
         raise InvalidName("what is sealed is another file than lies in the folder or at an origin")
     own = await on_disk(OwnFiles, node.store.layout)
     sources = await on_disk(find_files, folder, own, from_thread(tell))
+    await on_disk(refuse_leaks, sources, allow_secrets)
     place = node, identity.namespace, model, branch, kind, sources
     if seal:
         manifest, written = await seal_sources(*place, seal.key, tell, profile=profile)
@@ -327,6 +331,24 @@ def fitting_profile(source: SourceFile, profile: Profile | None) -> Profile:
     return "cdc-1m" if used == "tensor-1m" and fitting != "tensor-1m" else used
 
 
+def refuse_leaks(sources: Iterable[SourceFile], allow_secrets: bool) -> None:
+    """Raise InvalidData if secret keys are found somewhere in these files.
+
+    allow_secrets: not for private keys that are no keys of p2phub.
+    """
+    for source in sources:
+        leak = find_leak(source.location, source.path)
+        if leak is None or (leak.kind == "pem" and allow_secrets):
+            continue
+        where = f"{source.path} holds" if leak.member is None else f"{leak.member} in {source.path} holds"
+        if leak.kind == "p2phub":
+            raise _keys_found(where)
+        raise InvalidData(
+            f"{where} a private key, which everybody could use who fetches it",
+            hint="take it away from there, or say --allow-secrets if it is meant to be published",
+        )
+
+
 def refuse_keys(source: SourceFile) -> None:
     """Raise InvalidData if a file holds keys of p2phub, which nobody means to publish."""
     with disk_errors(source.location), open(source.location, "rb") as file:
@@ -337,11 +359,14 @@ def _refuse_keys(source: SourceFile, head: bytes) -> None:
     if begins_as_keys(head):
         # An upload lies under a name that tells nobody anything.
         is_telling = source.location.name == source.path.rsplit("/", 1)[-1]
-        raise InvalidData(
-            f"{source.location if is_telling else source.path} holds secret keys of p2phub: whoever has them publishes "
-            "in their owner's name",
-            hint="take it away from there; what is published cannot be taken back",
-        )
+        raise _keys_found(f"{source.location if is_telling else source.path} holds")
+
+
+def _keys_found(where: str) -> InvalidData:
+    return InvalidData(
+        f"{where} secret keys of p2phub: whoever has them publishes in their owner's name",
+        hint="take it away from there; what is published cannot be taken back",
+    )
 
 
 def _ingest_file(

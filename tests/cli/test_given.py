@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from p2phub.cli.given import check_given
-from p2phub.core.errors import InvalidName
+from p2phub import aio
+from p2phub.core.errors import InvalidData, InvalidName
+from p2phub.node.given import as_argument, check_given, read_given
 from p2phub.node.operations import AddPeers, Fetch, GrantAccess, PledgeAdd, SetRange
 
 pytestmark = pytest.mark.timeout(180)
@@ -69,10 +70,35 @@ def test_an_empty_word_of_another_machine_is_called_empty(home, arguments):
 )
 def test_each_limit_is_said_in_words(operation, text):
     with pytest.raises(InvalidName) as caught:
-        check_given(operation)
+        check_given(operation, as_argument)
 
     assert str(caught.value) == text
 
 
 def test_what_is_within_the_limits_passes():
     check_given(Fetch("m@1.0.0", origins=("https://a.example/{path}",)))
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b'{"operation": "info", "reference": ""}', "reference is empty"),
+        (b'{"operation": "grant", "name": "draft", "who": ""}', "who is empty"),
+        (b'{"operation": "peers-add", "addresses": [""]}', "one of addresses is empty"),
+        (b'{"operation": "pledge-add", "reference": "a", "days": 0}', "days is at least 1"),
+        (b'{"operation": "info"}', "not what was expected: Object missing required field `reference`"),
+        (b'{"operation": "bake"}', "not what was expected: Invalid value 'bake'"),
+        (b"{", "no operation"),
+    ],
+)
+def test_a_client_of_the_local_door_reads_what_is_wrong(body, text):
+    with pytest.raises((InvalidName, InvalidData)) as caught:
+        read_given(body)
+
+    assert str(caught.value).startswith(text)
+
+
+async def test_a_program_of_python_reads_what_is_wrong(tmp_path):
+    with pytest.raises(InvalidName, match="reference is empty"):
+        await aio.info("", home=tmp_path)
+    assert list(tmp_path.iterdir()) == []

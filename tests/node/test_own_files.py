@@ -268,3 +268,31 @@ async def test_a_fetch_beside_the_home_is_as_ever(tmp_path: Path) -> None:
         await fetch(node, "mine", ignore, to=tmp_path)
 
     assert (tmp_path / "weights.bin").read_bytes() == b"x"
+
+
+def write_leaky(folder: Path, name: str, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "README.md").write_text("# A model\n")
+    (folder / name).write_text(text)
+    return folder
+
+
+async def test_a_private_key_in_a_folder_is_refused_unless_it_is_meant(tmp_path: Path) -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\n" + "MC4CAQAwBQYDK2VwBCIEIJ" * 3 + "\n-----END PRIVATE KEY-----\n"
+    folder = write_leaky(tmp_path / "model", "deploy.sh", f"cat <<END >key\n{pem}END\n")
+    async with open_home(tmp_path / "home") as node:
+        create_identity(node)
+        with pytest.raises(InvalidData, match=r"deploy\.sh holds a private key") as refusal:
+            await publish(node, folder, "model", ignore)
+        assert "--allow-secrets" in (refusal.value.hint or "")
+        assert paths_in(node.store.layout.store / "objects") == []
+        assert (await publish(node, folder, "model", ignore, allow_secrets=True)).files == 2
+
+
+async def test_keys_of_p2phub_are_refused_wherever_they_stand(tmp_path: Path) -> None:
+    folder = write_leaky(tmp_path / "model", ".env", f"P2PHUB_KEY='p2phub-key-1 {'0f' * 32}'\n")
+    async with open_home(tmp_path / "home") as node:
+        create_identity(node)
+        for allow in (False, True):
+            with pytest.raises(InvalidData, match=r"\.env holds secret keys of p2phub"):
+                await publish(node, folder, "model", ignore, allow_secrets=allow)

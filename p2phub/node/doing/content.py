@@ -34,6 +34,7 @@ async def _publish(node: Node, op: PublishFolder, tell: Tell) -> PublishResult:
         sealed_for=op.sealed_for,
         is_open=op.is_open,
         visibility=op.visibility,
+        allow_secrets=op.allow_secrets,
     )
     if op.wait and result.visibility == "private":
         tell(Notice("nobody is waited for: a private repository is not told of to everybody"))
