@@ -14,8 +14,10 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from p2phub.core.errors import NoSpace, StoreError
+from p2phub.core.errors import InvalidData, NoSpace, StoreError
 
+from . import kept as keeping
+from .disk import disk_errors, write_file
 from .migrations import MIGRATIONS
 
 WAL_PAGES = 8192  # of 4 KiB, in the log of SQLite before they are brought to their places
@@ -42,9 +44,13 @@ class _Open:
 class Database:
     """The index file. Safe to use from several threads and processes at once."""
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`, make it if it is missing, and bring it up to the newest version."""
+    def __init__(self, path: Path, kept: Path | None = None) -> None:
+        """Open `path`, make it if it is missing, and bring it up to the newest version.
+
+        kept: the file of what the index alone knows, from which a new one is filled; None: there is none.
+        """
         self.path = path
+        self._kept = kept
         self._local = threading.local()
         # Weak: what a thread has open goes with the thread.
         self._open: weakref.WeakSet[_Open] = weakref.WeakSet()
@@ -70,6 +76,7 @@ class Database:
             try:
                 yield connection
                 self._before_commit(connection)
+                self._write_kept(connection)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -80,6 +87,7 @@ class Database:
                     # It was committed in the middle, to keep what its error is about.
                     connection.execute("BEGIN IMMEDIATE")
                     self._before_commit(connection)
+                    self._write_kept(connection)
                     connection.execute("COMMIT")
                 raise
             finally:
@@ -92,6 +100,26 @@ class Database:
     def _before_commit(self, connection: sqlite3.Connection) -> None:
         for commit, _ in self._endings():
             commit(connection)
+
+    def _write_kept(self, connection: sqlite3.Connection) -> None:
+        """Write what the index alone knows, if it changed: inside the transaction, so that nobody writes older."""
+        if self._kept is not None and keeping.is_due(connection):
+            write_file(self._kept, keeping.gather(connection), mode=0o600)
+
+    def _put_back(self, connection: sqlite3.Connection) -> None:
+        """Fill a new index with what the one before alone knew."""
+        if self._kept is None or not self._kept.exists():
+            return
+        with disk_errors(self._kept):
+            data = self._kept.read_bytes()
+        try:
+            keeping.put_back(connection, data)
+        except InvalidData as exc:
+            raise StoreError(
+                f"{self._kept}, from which a new index is filled, is damaged: {exc}",
+                path=str(self._kept),
+                hint="move it away; names, pins, settings, federations and what is not for others are lost then",
+            ) from exc
 
     def keep_pages(self, size: int) -> None:
         """Let the connection of this thread keep `size` bytes of pages in memory: it writes much."""
@@ -139,6 +167,9 @@ class Database:
             for step in MIGRATIONS[version:]:
                 for statement in _statements(step):
                     connection.execute(statement)
+            if version == 0:
+                self._put_back(connection)
+                keeping.note_written(connection)
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     @contextlib.contextmanager

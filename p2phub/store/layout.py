@@ -45,6 +45,11 @@ class Layout(Struct, frozen=True):
         return self.home / "index.sqlite"
 
     @property
+    def kept(self) -> Path:
+        """What the index alone knows, for the day on which it is lost."""
+        return self.home / "kept.cbor"
+
+    @property
     def journals(self) -> Path:
         """Records that came from others, many logs in a file; known to this home's index alone."""
         return self.home / "journals"

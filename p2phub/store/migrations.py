@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+# Of the step that made kept_state; other tables get theirs in steps of their own.
+_KEPT_TRIGGERS = "\n    ".join(
+    f"CREATE TRIGGER kept_{table}_{what} AFTER {what} ON {table}"
+    " BEGIN UPDATE kept_state SET changes = changes + 1; END;"
+    for table in (
+        "bindings", "settings", "pins", "mirrors", "witnesses", "federations", "agreements", "invitations", "receipts",
+        "delegations", "publisher_keys", "identity_splits", "withheld", "private_ids", "private_shared",
+    )
+    for what in ("insert", "update", "delete")
+)  # fmt: skip
+
 # Each step brings the index one version up. A landed step is never changed.
 MIGRATIONS = (
     """
@@ -888,5 +899,20 @@ MIGRATIONS = (
         created    INTEGER NOT NULL    -- the latest time that one bore, seconds since 1970
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX signed_ahead_by_time ON signed_ahead (created);
+    """,
+    f"""
+    CREATE TABLE kept_state (          -- of what the index alone knows; store/kept.py
+        changes    INTEGER NOT NULL,   -- that were made to it
+        written    INTEGER NOT NULL    -- of these, which are in the file beside the index
+    ) STRICT;
+    INSERT INTO kept_state (changes, written) VALUES (1, 0);
+    {_KEPT_TRIGGERS}
+    -- What is told of other peers changes all the time.
+    CREATE TRIGGER kept_peers_insert AFTER INSERT ON peers WHEN new.added = 1
+    BEGIN UPDATE kept_state SET changes = changes + 1; END;
+    CREATE TRIGGER kept_peers_update AFTER UPDATE OF typed, added ON peers WHEN new.added = 1 OR old.added = 1
+    BEGIN UPDATE kept_state SET changes = changes + 1; END;
+    CREATE TRIGGER kept_peers_delete AFTER DELETE ON peers WHEN old.added = 1
+    BEGIN UPDATE kept_state SET changes = changes + 1; END;
     """,
 )

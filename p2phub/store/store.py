@@ -53,7 +53,7 @@ class Store:
         """Open the store, made now if it is not there. Raises StoreError."""
         layout.create()
         self.layout = layout
-        self.database = Database(layout.index)
+        self.database = Database(layout.index, layout.kept)
         self.blobs = Blobs(layout, self.database)
         self.manifests = Manifests(layout, self.database)
         self.index = SearchIndex(self.database, self._entry)
