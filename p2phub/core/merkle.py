@@ -12,7 +12,7 @@ served in pages.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from blake3 import blake3
@@ -43,6 +43,10 @@ FILE_TREE = TreeHash(
     node=lambda left, right: blake3(left + right, derive_key_context=_NODE_CONTEXT).digest(),
     empty=blake3(b"", derive_key_context=_NODE_CONTEXT).digest(),
 )
+
+
+# Gives the root of 2^level leaves: those from index << level on.
+Block = Callable[[int, int], bytes]
 
 
 @dataclass
@@ -129,12 +133,47 @@ def consistency_proof(tree: TreeHash, leaf_hashes: Sequence[bytes], old_count: i
 
     Empty if `old_count` is 0 or all. Source: RFC 9162 §2.1.4.1.
     """
-    count = len(leaf_hashes)
+
+    def block(level: int, index: int) -> bytes:
+        return root(tree, leaf_hashes[index << level : index + 1 << level])
+
+    return consistency_of_blocks(tree, block, old_count, len(leaf_hashes))
+
+
+def root_of_blocks(tree: TreeHash, block: Block, count: int) -> bytes:
+    """Return the root of a tree of `count` leaves, of which one need not have the leaves."""
+    return _range_root(tree, block, 0, count)
+
+
+def peaks_of_blocks(block: Block, count: int) -> list[bytes]:
+    """Return the peaks of a `Frontier` of `count` leaves."""
+    return [block(level, index) for level, index in _blocks(0, count)]
+
+
+def consistency_of_blocks(tree: TreeHash, block: Block, old_count: int, count: int) -> tuple[bytes, ...]:
+    """Return what `consistency_proof` does, of a tree of which one need not have the leaves.
+
+    It takes at most one block for each bit of `count` and of what the proof has, at most 64 hashes.
+    """
     if not 0 <= old_count <= count:
         raise IndexError(f"no prefix of {old_count} in a tree of {count}")
     if old_count in (0, count):
         return ()
-    return _subproof(tree, leaf_hashes, old_count, complete=True)
+    begin, end = 0, count
+    proof: list[bytes] = []
+    # From the root down to the right edge of the old tree: what stands beside the way.
+    while begin < old_count < end:
+        split = begin + _split(end - begin)
+        if old_count <= split:
+            proof.append(_range_root(tree, block, split, end))
+            end = split
+        else:
+            proof.append(_range_root(tree, block, begin, split))
+            begin = split
+    if begin:
+        # Where the edge is a block, its root is not the old one, which whoever checks has.
+        proof.append(_range_root(tree, block, begin, end))
+    return tuple(reversed(proof))
 
 
 def check_consistency(
@@ -178,20 +217,18 @@ def check_consistency(
         raise HashMismatch("the new tree does not extend the old one")
 
 
-def _subproof(tree: TreeHash, leaf_hashes: Sequence[bytes], old_count: int, *, complete: bool) -> tuple[bytes, ...]:
-    count = len(leaf_hashes)
-    if old_count == count:
-        return () if complete else (root(tree, leaf_hashes),)
-    split = _split(count)
-    if old_count <= split:
-        return (
-            *_subproof(tree, leaf_hashes[:split], old_count, complete=complete),
-            root(tree, leaf_hashes[split:]),
-        )
-    return (
-        *_subproof(tree, leaf_hashes[split:], old_count - split, complete=False),
-        root(tree, leaf_hashes[:split]),
-    )
+def _range_root(tree: TreeHash, block: Block, begin: int, end: int) -> bytes:
+    """Return the root over the leaves from `begin`, which is 0 or a multiple of more than they are, up to `end`."""
+    peaks = [block(level, index) for level, index in _blocks(begin, end)]
+    return Frontier(tree, end - begin, peaks).root()
+
+
+def _blocks(begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield level and index of the largest blocks that make up the leaves from `begin` up to `end`."""
+    while begin < end:
+        level = (end - begin).bit_length() - 1
+        yield level, begin >> level
+        begin += 1 << level
 
 
 def _split(count: int) -> int:

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from p2phub.core.errors import Conflict
 from p2phub.core.identity import Epoch
 from p2phub.core.ids import LogId, NamespaceId
-from p2phub.core.merkle import LOG_TREE, root
 from p2phub.core.signing import Signer
 from p2phub.store.conflicts import Disagreement
 from p2phub.store.forks import KnownFork
@@ -83,11 +82,13 @@ def reopen_log(node: Node, size: int | None = None, *, extra: Iterable[Signer] =
     size = held if size is None else size
     if size > held:
         raise Conflict(f"there are {held} records of log {log} here, not {size}")
+    root = node.store.logs.root(log, size)
+    assert root is not None, "so many records are here"
     end = Epoch(
         key=key.public_key,
         number=sum(epoch.key == key.public_key for epoch in identity.current.epochs) + 1,
         size=size,
-        root=root(LOG_TREE, node.store.logs.leaves(log, size)),
+        root=root,
     )
     change_identity(node, lambda document: replace(document, epochs=_sorted((*document.epochs, end))), extra=extra)
     return log

@@ -16,12 +16,10 @@ from collections.abc import Sequence
 import trio
 from msgspec import Struct
 
-from p2phub.core import merkle
 from p2phub.core.checkpoint import Head, open_head, parse_head, with_lines
 from p2phub.core.errors import HubError, InvalidData, PeerError
 from p2phub.core.fresh import RENEW_S
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
-from p2phub.core.merkle import LOG_TREE
 from p2phub.core.names import parse_address
 from p2phub.core.notes import NoteKey, NoteLine, parse_lines
 from p2phub.core.origins import parse_url
@@ -57,7 +55,6 @@ class OwnHead(Struct, frozen=True):
     namespace: NamespaceId
     key: PublicKey
     head: Head
-    leaves: Sequence[bytes]
     vouched: dict[NoteKey, tuple[int, int]]  # records that each witness vouched for, and when
 
 
@@ -127,7 +124,6 @@ def _own_head(node: Node) -> OwnHead | None:
         identity.namespace,
         key.public_key,
         parse_head(state.head),
-        node.store.logs.leaves(state.log, state.size),
         vouched_sizes(node.store, state.log, witnesses),
     )
 
@@ -164,7 +160,8 @@ async def _ask(node: Node, witness: KnownWitness, own: OwnHead) -> NoteLine:
     old = min(own.vouched.get(witness.key, NEVER)[0], own.head.size)
     is_introduced = False
     for _ in range(TRIES):
-        proof = await on_disk(merkle.consistency_proof, LOG_TREE, own.leaves, old)
+        proof = await on_disk(node.store.logs.consistency, own.head.log, old, own.head.size)
+        assert proof is not None, "the head covers what is here"
         answer = await _send(node, witness, format_request(AddCheckpoint(old, proof, own.head.text)))
         if answer.status == 200:
             return _line(witness, own.head, answer)

@@ -13,7 +13,6 @@ from p2phub.core.errors import InvalidData
 from p2phub.core.forks import ForkedHeads, ForkProof, prove_by_entries
 from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId
-from p2phub.core.merkle import LOG_TREE, consistency_proof, root
 from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.messages import LogRange
 from p2phub.store.store import Store
@@ -88,9 +87,7 @@ async def _by_heads(node: Node, client: PeerClient, head: Head) -> ForkProof | N
     return await on_disk(prove_by_own_log, node.store, ours, head)
 
 
-def prove_by_own_log(store: Store, ours: Head, head: Head) -> ForkedHeads:
-    """Return what the records that `ours` covers say against `head`, which is not larger."""
-    leaves = store.logs.leaves(head.log, ours.size)
-    return ForkedHeads(
-        ours.text, head.text, root(LOG_TREE, leaves[: head.size]), consistency_proof(LOG_TREE, leaves, head.size)
-    )
+def prove_by_own_log(store: Store, ours: Head, head: Head) -> ForkedHeads | None:
+    """Return what the records that `ours` covers say against `head`, which is not larger; None if they are gone."""
+    root, proof = store.logs.root(head.log, head.size), store.logs.consistency(head.log, head.size, ours.size)
+    return ForkedHeads(ours.text, head.text, root, proof) if root is not None and proof is not None else None

@@ -33,7 +33,7 @@ from p2phub.core.ids import LogId, NamespaceId
 from p2phub.core.notes import NoteKey
 from p2phub.core.witness import cosigned_by
 from p2phub.net.peerclient import PeerClient
-from p2phub.protocol.messages import IDENTITIES_MAX, PROVEN_MAX, FreshQuery, Statements
+from p2phub.protocol.messages import IDENTITIES_MAX, FreshQuery, Statements
 from p2phub.store.logs import LogState
 from p2phub.store.store import Store
 
@@ -133,17 +133,11 @@ def take(store: Store, namespace: NamespaceId, signed: SignedFresh, *, now: floa
         log.warning("log %s of %s was signed with two histories", one.log, namespace)
         store.forks.add(identity, one.log, ForkedHeads(one.text, other.text, one.root, ()))
     for head in opened.heads if is_news else ():
-        if head.size > before.get(head.log, 0) and _is_cheap(store, head):
+        if head.size > before.get(head.log, 0):
             # The publisher's fault, and kept as such.
             with contextlib.suppress(ForkedLog):
                 store.logs.check_head(head)
     return is_news
-
-
-def _is_cheap(store: Store, head: Head) -> bool:
-    """Say whether comparing a head with the log costs little: a publisher may state something every second."""
-    state = store.logs.state(head.log)
-    return state is not None and (head.size == state.size or head.size < state.size <= PROVEN_MAX)
 
 
 def _forget_what_is_wrong(store: Store, identity: Identity, now: float) -> None:

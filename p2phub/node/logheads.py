@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from p2phub.core import merkle
 from p2phub.core.checkpoint import Head
-from p2phub.core.merkle import LOG_TREE
 from p2phub.store.logs import LogState
 from p2phub.store.store import Store
 
@@ -16,6 +14,6 @@ def is_history(store: Store, state: LogState, head: Head) -> bool:
     # The root says what all roots before it were.
     question = (state.root, head.size, head.root)
     if question not in store.fresh.proven:
-        is_one = merkle.root(LOG_TREE, store.logs.leaves(state.log, head.size)) == head.root
+        is_one = store.logs.root(state.log, head.size) == head.root
         store.fresh.note_proven(question, is_one)
     return store.fresh.proven[question]

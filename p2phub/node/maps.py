@@ -10,15 +10,12 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from p2phub.core import merkle
 from p2phub.core.checkpoint import parse_head
 from p2phub.core.encoding import encode
 from p2phub.core.fingerprints import SHORT_SIZE, range_of, short_item
 from p2phub.core.ids import LogId
-from p2phub.core.merkle import LOG_TREE
 from p2phub.protocol.messages import (
     HEADS_ANSWER_SIZE,
-    PROVEN_MAX,
     RECORDS_ANSWER_SIZE,
     Bucket,
     BucketsQuery,
@@ -149,14 +146,11 @@ def records_of(store: Store, query: RecordsQuery, *, private: Collection[LogId] 
 
 
 def consistency_of(store: Store, query: ConsistencyQuery) -> Consistency | None:
-    """Return what proves that a log goes on from what it was; None if it is not here so far, or too long."""
-    if not query.old <= query.new <= PROVEN_MAX:
+    """Return what proves that a log goes on from what it was; None if it is not here so far."""
+    if query.old > query.new:
         return None
-    leaves = store.logs.leaves(query.log, query.new)
-    if len(leaves) < query.new:
-        return None
-    proof = merkle.consistency_proof(LOG_TREE, leaves, query.old)
-    return Consistency(merkle.root(LOG_TREE, leaves[: query.old]), proof)
+    root, proof = store.logs.root(query.log, query.old), store.logs.consistency(query.log, query.old, query.new)
+    return Consistency(root, proof) if root is not None and proof is not None else None
 
 
 def have_of(

@@ -20,7 +20,6 @@ from p2phub.core.errors import AccessDenied, Conflict, NotFound
 from p2phub.core.identity import Identity, IdentityDocument, next_document
 from p2phub.core.ids import PublicKey
 from p2phub.core.keybundle import KeyBundle
-from p2phub.core.merkle import LOG_TREE, root
 from p2phub.core.proposal import (
     PROPOSAL_SIZE_MAX,
     OpenProposal,
@@ -306,8 +305,7 @@ def end_of(node: Node, identity: Identity, key: PublicKey, size: int | None = No
     """Return where the last log of `key` ends after `size` records; None: after all that are known."""
     log = identity.last_log_of(key)
     size = records_of(node, identity, key) if size is None else size
-    leaves = node.store.logs.leaves(log, size)
-    return rotation.End(size, root(LOG_TREE, leaves) if len(leaves) == size else None)
+    return rotation.End(size, node.store.logs.root(log, size))
 
 
 def _check_is_known(node: Node, identity: Identity, keys: Iterable[PublicKey]) -> None:

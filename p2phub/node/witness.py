@@ -22,7 +22,6 @@ from p2phub.core.ids import LogId
 from p2phub.core.notes import COSIGNATURE, NoteKey, split_note
 from p2phub.core.signing import SigningKey
 from p2phub.core.witness import AddCheckpoint, Checkpoint, cosign, parse_checkpoint, parse_request
-from p2phub.protocol.messages import PROVEN_MAX
 from p2phub.protocol.witnessing import SIZE_TYPE, Cosigned, Refusal, check_request
 from p2phub.store.cosigned import CosignedHeads, open_witness
 from p2phub.store.layout import Layout
@@ -126,14 +125,9 @@ def _check_head(store: Store, identity: Identity, head: Head) -> Refusal | None:
 
 
 def _contradicts(store: Store, head: Head) -> bool:
-    """Say whether the records that are here are of another history than a signed head.
-
-    Old heads anybody can send again: each is looked up once, and in a very long log only the newest.
-    """
+    """Say whether the records that are here are of another history than a signed head."""
     state = store.logs.state(head.log)
-    if state is None or head.size > state.size or (head.size < state.size and state.size > PROVEN_MAX):
-        return False
-    return not is_history(store, state, head)
+    return state is not None and head.size <= state.size and not is_history(store, state, head)
 
 
 def _keep_proof(store: Store, identity: Identity, head: Head, proof: ForkedHeads | None) -> None:

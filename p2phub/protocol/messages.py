@@ -28,7 +28,6 @@ NODES_MAX = 64  # node records in one answer; §3
 HEADS_ANSWER_SIZE = 256 * 1024  # bytes of heads, or of node records, in one answer, about; spec/replication.md §2
 IDENTITIES_MAX = 256  # namespaces asked about at once; §4
 PROOF_HASHES_MAX = 64  # in a proof of consistency; spec/forks.md §5
-PROVEN_MAX = 100_000  # records of a log of which proofs of consistency are made; spec/forks.md §5
 RANGES_MAX = 512  # logs asked for records of at once; §4
 RECORDS_ANSWER_SIZE = 1024 * 1024  # bytes of entries, or of identities, in one answer, about; §4
 INVENTORY_PAGE = 1_000  # repositories in one answer; spec/gossip.md §9

@@ -32,6 +32,7 @@ from .chains import unpack_chain, unpack_identity
 from .database import Database
 from .journals import IDENTITY_SIZE_MAX, Batch, Journals
 from .layout import Layout
+from .logtrees import LogTree
 from .logwriter import Listener, LogWriter, frontier_of
 from .rebuild import Rebuild, left_behind
 from .takeover import Takeover
@@ -182,20 +183,33 @@ class Logs:
         except HubError:
             return None
 
-    def leaves(self, log: LogId, size: int) -> list[bytes]:
-        """Return the leaf hashes of the first `size` entries of `log`."""
-        with self._database.read() as connection:
-            rows = connection.execute(
-                f"SELECT leaf FROM entries WHERE log = ? AND idx < ? AND {_shown(False, 'entries')} ORDER BY idx",
-                (log, size),
-            ).fetchall()
-        return [row["leaf"] for row in rows]
+    def root(self, log: LogId, size: int) -> bytes | None:
+        """Return the root that `log` had with its first `size` entries; None if they are not all here."""
+        with self._tree(log, size) as tree:
+            return tree.root(size) if tree else None
+
+    def consistency(self, log: LogId, old: int, new: int) -> tuple[bytes, ...] | None:
+        """Return the proof that the tree of the first `new` entries of `log` goes on from that of the first `old`.
+
+        None if they are not all here.
+        """
+        with self._tree(log, new) as tree:
+            return tree.consistency(old, new) if tree else None
 
     def fork(self, log: LogId) -> tuple[bytes, bytes] | None:
         """Return the two heads that prove `log` to be forked, None if it is not known to be."""
         with self._database.read() as connection:
             row = connection.execute("SELECT ours, theirs FROM forks WHERE log = ?", (log,)).fetchone()
         return (row["ours"], row["theirs"]) if row else None
+
+    @contextmanager
+    def _tree(self, log: LogId, size: int) -> Iterator[LogTree | None]:
+        """Give the tree of a log of which at least `size` entries are here."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                f"SELECT number FROM logs WHERE log = ? AND size >= ? AND {_shown(False)}", (log, size)
+            ).fetchone()
+            yield LogTree(connection, row["number"]) if row else None
 
     def _read(self, log: LogId, start: int, end: int, *, private: bool) -> Iterator[bytes]:
         with self._database.read() as connection:
@@ -337,9 +351,9 @@ class Logs:
             return exc
 
 
-def _shown(private: bool, table: str = "logs") -> str:
+def _shown(private: bool) -> str:
     """Return the condition that a log may be shown. private: all may."""
-    return "1" if private else f"NOT EXISTS (SELECT 1 FROM private_logs AS p WHERE p.log = {table}.log)"
+    return "1" if private else "NOT EXISTS (SELECT 1 FROM private_logs AS p WHERE p.log = logs.log)"
 
 
 def _state(row: Row) -> LogState:

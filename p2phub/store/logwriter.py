@@ -18,7 +18,6 @@ from pathlib import Path
 from sqlite3 import Connection, Row
 from typing import Protocol
 
-from p2phub.core import merkle
 from p2phub.core.checkpoint import Head, parse_head
 from p2phub.core.encoding import decode, encode
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX
@@ -36,6 +35,7 @@ from .disk import disk_errors, write_file
 from .forks import note_closed, size_max
 from .journals import ENTRY, HEAD, IDENTITY, IDENTITY_SIZE_MAX, Batch, Journals, Place
 from .layout import Layout
+from .logtrees import LogTree
 from .privateindex import private_logs_of
 from .splits import differ_at, note_split, split_of
 
@@ -249,6 +249,7 @@ class LogWriter:
             ],
         )
         if entries:
+            LogTree(connection, numbers.log).grow(entries[-1].record.index + 1)
             self._listener.apply(connection, entries[0].record.log, entries, numbers)
 
     def forget(self, connection: Connection, namespace: NamespaceId, publisher: int) -> None:
@@ -296,9 +297,7 @@ class LogWriter:
 
     def root_at(self, connection: Connection, row: Row, size: int) -> bytes:
         """Return the root that the log of `row` had when it had `size` records."""
-        if size == row["size"]:
-            return frontier_of(row).root()
-        return merkle.root(LOG_TREE, _leaves(connection, row, size))
+        return LogTree(connection, row["number"]).root(size)
 
     def leaf(self, connection: Connection, row: Row | None, index: int) -> bytes:
         """Return the leaf hash at `index` of the log of `row`; that before index 0 if there is none."""
@@ -506,9 +505,9 @@ class LogWriter:
 
     def _cut(self, connection: Connection, row: Row, size: int) -> None:
         """Forget all but the first `size` entries of the log of `row`; what they said is told again by the caller."""
-        frontier = Frontier(LOG_TREE)
-        for leaf in _leaves(connection, row, size):
-            frontier.append(leaf)
+        tree = LogTree(connection, row["number"])
+        frontier = tree.frontier(size)
+        tree.cut(size)
         last = connection.execute(
             "SELECT offset + length AS end FROM entry_rows WHERE log_number = ? AND idx = ?", (row["number"], size - 1)
         ).fetchone()
@@ -524,13 +523,6 @@ class LogWriter:
                 row["log"],
             ),
         )
-
-
-def _leaves(connection: Connection, row: Row, size: int) -> Iterator[bytes]:
-    leaves = connection.execute(
-        "SELECT leaf FROM entry_rows WHERE log_number = ? AND idx < ? ORDER BY idx", (row["number"], size)
-    )
-    return (leaf["leaf"] for leaf in leaves)
 
 
 def check_identity(chain: bytes) -> Identity:

@@ -915,4 +915,17 @@ MIGRATIONS = (
     CREATE TRIGGER kept_peers_delete AFTER DELETE ON peers WHEN old.added = 1
     BEGIN UPDATE kept_state SET changes = changes + 1; END;
     """,
+    """
+    CREATE TABLE log_blocks (          -- of the trees of logs, what stands above 256 records, above 256 of these, …
+        log_number INTEGER NOT NULL,   -- in logs
+        level      INTEGER NOT NULL,   -- 1: above records
+        idx        INTEGER NOT NULL,
+        hash       BLOB NOT NULL,
+        PRIMARY KEY (log_number, level, idx)
+    ) STRICT, WITHOUT ROWID;
+    -- The number of a log may be given again.
+    CREATE TRIGGER log_gone AFTER DELETE ON logs BEGIN
+        DELETE FROM log_blocks WHERE log_number = old.number;
+    END;
+    """,
 )

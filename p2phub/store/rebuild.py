@@ -34,6 +34,7 @@ from .chains import unpack_chain, unpack_identity
 from .database import Database
 from .journals import ENTRY, HEAD, IDENTITY, IDENTITY_SIZE_MAX, Frame, Journals, Place
 from .layout import Layout
+from .logtrees import LogTree
 from .logwriter import OWN_FILE, LogWriter, check_identity, own_file_entries
 from .privateindex import private_logs_of
 from .takeover import VERIFYING_THREADS
@@ -304,6 +305,8 @@ class Rebuild:
         row = self._writer.row(connection, log.log)
         frontier = Frontier(LOG_TREE)
         numbers = self._writer.index_log(connection, identity.namespace, log.log, log.key, frontier, 0, b"")
+        # Made again from what is found.
+        LogTree(connection, numbers.log).cut(0)
         head, previous, size = b"", NO_PREVIOUS, 0
         pending: list[Good] = []
         entries = [log.entries]

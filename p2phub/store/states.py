@@ -6,29 +6,28 @@ from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from sqlite3 import Connection, Row
 
-from p2phub.core import merkle
 from p2phub.core.errors import InvalidData
 from p2phub.core.fingerprints import forked_digest, log_digest, node_digest
 from p2phub.core.ids import LogId, NamespaceId
-from p2phub.core.merkle import LOG_TREE
 from p2phub.core.noderecord import expiry_of
 from p2phub.protocol.messages import LogHead, StoppedLog
 
 from .database import Database
 from .digests import Digest
+from .logtrees import LogTree
 
 _KEYS_AT_ONCE = 500  # parameters of one statement
 
 _LOGS = (
-    "SELECT logs.log, logs.namespace, logs.size, logs.head, coalesce(identities.version, 1) AS version,"
+    "SELECT logs.log, logs.number, logs.namespace, logs.size, logs.head, coalesce(identities.version, 1) AS version,"
     " common, closed_logs.size AS end, closed_logs.root AS end_root"
     " FROM logs LEFT JOIN identities ON identities.namespace = logs.namespace"
     " LEFT JOIN fork_proofs ON fork_proofs.log = logs.log LEFT JOIN closed_logs ON closed_logs.log = logs.log"
 )
 # Forks of logs of which no record is here.
 _FORKS = (
-    "SELECT fork_proofs.log, fork_proofs.namespace, 0 AS size, x'' AS head, coalesce(identities.version, 1) AS version,"
-    " common, NULL AS end, NULL AS end_root"
+    "SELECT fork_proofs.log, NULL AS number, fork_proofs.namespace, 0 AS size, x'' AS head,"
+    " coalesce(identities.version, 1) AS version, common, NULL AS end, NULL AS end_root"
     " FROM fork_proofs LEFT JOIN identities ON identities.namespace = fork_proofs.namespace"
 )
 
@@ -108,7 +107,9 @@ def _digest(connection: Connection, row: Row) -> bytes | None:
     """Return the digest of a log, None if it cannot be passed on."""
     version: int = row["version"]
     if row["end"] is not None:
-        is_whole = row["size"] >= row["end"] and _root_at(connection, row["log"], row["end"]) == row["end_root"]
+        is_whole = row["size"] >= row["end"] and (
+            LogTree(connection, row["number"]).root(row["end"]) == row["end_root"]
+        )
         return log_digest(version, row["end"], row["end_root"]) if is_whole else None
     if row["common"] is not None:
         return forked_digest(version, row["common"], min(row["size"], row["common"]))
@@ -126,11 +127,6 @@ def _shown(row: Row) -> LogHead | StoppedLog:
     end = row["common"] if row["end"] is None else row["end"]
     common = row["common"] if row["end"] is None else None
     return StoppedLog(namespace, version, LogId(row["log"]), min(row["size"], end), common)
-
-
-def _root_at(connection: Connection, log: bytes, size: int) -> bytes:
-    leaves = connection.execute("SELECT leaf FROM entries WHERE log = ? AND idx < ? ORDER BY idx", (log, size))
-    return merkle.root(LOG_TREE, (row["leaf"] for row in leaves))
 
 
 def _rows(connection: Connection, select: str, column: str, keys: Sequence[bytes]) -> Iterator[Row]:
