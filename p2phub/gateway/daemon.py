@@ -22,6 +22,7 @@ from p2phub.core.encoding import prepare_types
 from p2phub.core.errors import HubError, Offline
 from p2phub.core.names import Address
 from p2phub.net.localdoor import bind_local, check_loopback, serve_local
+from p2phub.node.compacting import compact_journals
 from p2phub.node.cosigning import vouch
 from p2phub.node.disk import on_disk
 from p2phub.node.federatedgrants import keep_grants
@@ -125,6 +126,7 @@ async def run_daemon(
                         nursery.start_soon(keep_grants, node)
                         nursery.start_soon(discover, node, *bound)
                         nursery.start_soon(keep_up, node)
+                        nursery.start_soon(compact_journals, node)
                         ready(node, f"http://{endpoint}", f"http://{public_endpoint}" if public_endpoint else None)
                         async for number in signals:
                             log.info("stopping on %s", signal.Signals(number).name)

@@ -120,6 +120,7 @@ async def collect_garbage(node: Node, *, unpinned: bool, tell: Tell = ignore) ->
         size += node.store.blobs.remove_leftovers(age_s=GC_AGE_S)
         size += node.store.uploads.remove_old(age_s=GC_AGE_S)
         size += node.store.parts.remove_old(age_s=GC_AGE_S)
+        size += sum(node.store.logs.compact(time.time()))
         return Freed(count, size), kept
 
     freed, kept = await on_disk(work)

@@ -93,6 +93,18 @@ class Database:
             finally:
                 self._local.endings = []
 
+    @contextlib.contextmanager
+    def write_through(self) -> Iterator[sqlite3.Connection]:
+        """Do what `write` does; when it ends, all that was ever committed outlives a crash of the machine too."""
+        with self._errors():
+            connection = self._connection()
+            connection.execute("PRAGMA synchronous = FULL")
+        try:
+            with self.write() as connection:
+                yield connection
+        finally:
+            connection.execute("PRAGMA synchronous = NORMAL")
+
     def _endings(self) -> list[Ending]:
         endings: list[Ending] = getattr(self._local, "endings", [])
         return endings

@@ -35,6 +35,7 @@ MARK = b"\np2phub batch 1\n"  # before each batch; spec/store.md §4
 IDENTITY_SIZE_MAX = 4 * 1024 * 1024  # bytes of a chain; spec/peer-protocol.md §4
 
 _FRAME = struct.Struct(">cI")
+FRAME_SIZE = _FRAME.size  # bytes before the data of a frame
 _SIZES_MAX = {ENTRY: ENVELOPE_SIZE_MAX, HEAD: HEAD_SIZE_MAX, IDENTITY: IDENTITY_SIZE_MAX}
 _NAME = re.compile(r"[0-9]{8}")
 READ_SIZE = 4 * 1024 * 1024  # bytes read at once
@@ -79,12 +80,28 @@ class Batch:
         return b"".join(self._pieces) if len(self._pieces) > 1 else b""
 
 
+class _Open:
+    """A file that is open for reading until nobody reads it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def is_deleted(self) -> bool:
+        return os.fstat(self.file).st_nlink == 0
+
+    def __del__(self) -> None:
+        # Not if there was no such file.
+        if hasattr(self, "file"):
+            os.close(self.file)
+
+
 class Journals:
     """The journal files of one home. Safe to use from several threads and processes at once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._files: dict[int, int] = {}  # descriptors for reading, by number
+        self._files: dict[int, _Open] = {}  # by number
         self._lock = threading.Lock()
 
     # ── writing, inside a write transaction of the index ────────────────────
@@ -124,6 +141,24 @@ class Journals:
         """Let the index know a file, up to its first `size` bytes."""
         connection.execute("INSERT OR IGNORE INTO journals (number, bytes) VALUES (?, ?)", (number, size))
 
+    def delete(self, number: int) -> int:
+        """Delete a file of which nothing is needed any more; returns the bytes freed."""
+        path = self.path(number)
+        with self._lock:
+            self._files.pop(number, None)
+        with disk_errors(path):
+            try:
+                size = path.stat().st_blocks * 512
+                path.unlink()
+            except FileNotFoundError:
+                return 0
+        return size
+
+    def usable(self, connection: Connection) -> set[int]:
+        """Return the numbers of the files that the index may speak of: those that are there, and stay."""
+        emptied = connection.execute("SELECT number FROM journals WHERE emptied IS NOT NULL").fetchall()
+        return set(self.numbers()) - {row["number"] for row in emptied}
+
     # ── reading ─────────────────────────────────────────────────────────────
 
     def path(self, number: int) -> Path:
@@ -146,7 +181,7 @@ class Journals:
                 file = self._reader(place.journal)
             except FileNotFoundError:
                 return b""
-            return os.pread(file, place.length, place.offset)
+            return os.pread(file.file, place.length, place.offset)
 
     def frames(self, number: int, start: int = 0) -> Iterator[Frame]:
         """Yield what the file `number` holds from byte `start` on; what is damaged is passed over."""
@@ -161,8 +196,6 @@ class Journals:
     def close(self) -> None:
         """Close the files that are open for reading."""
         with self._lock:
-            for file in self._files.values():
-                os.close(file)
             self._files.clear()
 
     # ── helpers ─────────────────────────────────────────────────────────────
@@ -191,11 +224,13 @@ class Journals:
         except OSError as exc:
             raise StoreError(f"cannot use {self.path(number)}: {exc.strerror}", path=str(self.path(number))) from exc
 
-    def _reader(self, number: int) -> int:
+    def _reader(self, number: int) -> _Open:
         with self._lock:
             file = self._files.get(number)
             if file is None:
-                file = self._files[number] = os.open(self.path(number), os.O_RDONLY | os.O_CLOEXEC)
+                # Another process may have deleted some, and an open file keeps its room.
+                self._files = {each: known for each, known in self._files.items() if not known.is_deleted}
+                file = self._files[number] = _Open(self.path(number))
             return file
 
 

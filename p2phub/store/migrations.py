@@ -928,4 +928,8 @@ MIGRATIONS = (
         DELETE FROM log_blocks WHERE log_number = old.number;
     END;
     """,
+    """
+    ALTER TABLE journals ADD COLUMN looked INTEGER;   -- when it was last looked how much counts, seconds since 1970
+    ALTER TABLE journals ADD COLUMN emptied INTEGER;  -- since when nothing in it counts, seconds since 1970
+    """,
 )

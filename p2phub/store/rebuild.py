@@ -123,22 +123,27 @@ class Rebuild:
         found.row_factory = sqlite3.Row
         try:
             found.executescript(_FOUND)
-            self._scan(found)
+            sizes = self._scan(found)
             with ThreadPoolExecutor(VERIFYING_THREADS, "rebuild") as pool:
                 self._replace_all(found, pool)
         finally:
             found.close()
         with self._database.write() as connection:
+            # Only now: of what the index does not speak of in a journal that it knows, nobody has need.
+            for number, size in sizes.items():
+                self._journals.adopt(connection, number, size)
             _drop_orphans(connection)
             (count,) = connection.execute("SELECT count(*) FROM entry_rows").fetchone()
         return int(count)
 
     # ── finding ─────────────────────────────────────────────────────────────
 
-    def _scan(self, found: Connection) -> None:
-        """Note where what stands in the journals."""
+    def _scan(self, found: Connection) -> dict[int, int]:
+        """Note where what stands in the journals; returns how many bytes each has."""
+        with self._database.read() as connection:
+            numbers = sorted(self._journals.usable(connection))
         sizes: dict[int, int] = {}
-        for number in self._journals.numbers():
+        for number in numbers:
             sizes[number] = self._journals.path(number).stat().st_size
             found.execute("BEGIN")
             for frame in self._journals.frames(number):
@@ -148,9 +153,7 @@ class Rebuild:
             found.execute("COMMIT")
         found.execute("CREATE INDEX heads_by_log ON heads (log)")
         found.execute("CREATE INDEX chains_by_namespace ON chains (namespace)")
-        with self._database.write() as connection:
-            for number, size in sizes.items():
-                self._journals.adopt(connection, number, size)
+        return sizes
 
     def _namespaces(self, found: Connection) -> list[NamespaceId]:
         """Return all namespaces that the files or the index speak of, sorted."""
@@ -271,10 +274,12 @@ class Rebuild:
 
     def _replace(self, group: Sequence[_Namespace]) -> None:
         with self._database.write() as connection:
+            # Others may have emptied some since they were read; then the index says where the entries are now.
+            usable = self._journals.usable(connection) | {OWN_FILE}
             for member in group:
-                self._replace_namespace(connection, member)
+                self._replace_namespace(connection, member, usable)
 
-    def _replace_namespace(self, connection: Connection, member: _Namespace) -> None:
+    def _replace_namespace(self, connection: Connection, member: _Namespace, usable: set[int]) -> None:
         row = connection.execute(
             "SELECT number, chain FROM identities WHERE namespace = ?", (member.namespace,)
         ).fetchone()
@@ -293,7 +298,7 @@ class Rebuild:
         ).fetchone()
         self._writer.forget(connection, member.namespace, publisher)
         for log in member.logs:
-            self._replace_log(connection, identity, log)
+            self._replace_log(connection, identity, log, usable)
         known = {log.log for log in member.logs}
         for (log_id,) in connection.execute("SELECT log FROM logs WHERE namespace = ?", (member.namespace,)).fetchall():
             if log_id not in known:
@@ -301,7 +306,7 @@ class Rebuild:
         # Forks and ends limit what counts.
         self._writer.recount(connection, identity)
 
-    def _replace_log(self, connection: Connection, identity: Identity, log: _Log) -> None:
+    def _replace_log(self, connection: Connection, identity: Identity, log: _Log, usable: set[int]) -> None:
         row = self._writer.row(connection, log.log)
         frontier = Frontier(LOG_TREE)
         numbers = self._writer.index_log(connection, identity.namespace, log.log, log.key, frontier, 0, b"")
@@ -316,6 +321,8 @@ class Rebuild:
             for entry, place in good:
                 if frontier.size == log.size_max:
                     break
+                if place.journal not in usable:
+                    continue
                 if entry.record.index != frontier.size or entry.record.previous != previous:
                     continue
                 frontier.append(entry.leaf)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -193,3 +195,31 @@ def test_a_journal_that_cannot_be_written_is_said(home: Home) -> None:
 
     assert caught.value.path == str(path)
     home.close()
+
+
+def test_the_room_of_a_deleted_journal_is_given_back_though_others_had_it_open(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "JOURNAL_SIZE", 100)
+    (first,) = home.write((ENTRY, bytes(200)))
+    (second,) = home.write((ENTRY, bytes(200)))
+    other = Journals(home.folder / "journals")
+    assert other.read(first) == bytes(200)
+    path = home.journals.path(first.journal)
+    assert home.journals.delete(first.journal) >= 200
+    assert home.journals.delete(first.journal) == 0
+
+    assert str(path) in " ".join(open_files())
+    assert other.read(second) == bytes(200)
+    assert str(path) not in " ".join(open_files())
+    assert other.read(first) == b""
+    home.close()
+
+
+def open_files() -> list[str]:
+    """Return what this process has open, by name."""
+    names = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            names.append(os.readlink(link))
+    return names

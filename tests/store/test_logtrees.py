@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from sqlite3 import Connection
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,9 +14,11 @@ from storekit import Writer
 
 from p2phub.core import merkle
 from p2phub.core.errors import NotFound
+from p2phub.core.identity import Epoch, next_document, open_identity, sign_document
 from p2phub.core.merkle import LOG_TREE, Frontier
 from p2phub.store import logtrees
 from p2phub.store.database import Database
+from p2phub.store.logs import LogPart
 from p2phub.store.logtrees import LogTree
 from p2phub.store.store import Store
 from p2phub.testing import values
@@ -139,3 +142,18 @@ def test_a_rebuild_makes_the_trees_again(store: Store) -> None:
     assert store.logs.root(writer.log, 16) == writer.head(16).root
     with store.database.read() as connection:
         assert kept(connection) == before
+
+
+def test_a_history_that_the_publisher_did_not_choose_leaves_nothing_behind(store: Store) -> None:
+    one = Writer().grow(20)
+    other = one.fork(0).grow(18)
+    one.give(store)
+    end = Epoch(one.key.public_key, 1, 18, other.head().root)
+    document = msgspec.structs.replace(next_document(one.identity, created=values.TIME), epochs=(end,))
+    closed = open_identity([*one.identity.chain, sign_document(document, [one.key])])
+    store.logs.add_identity(closed)
+    assert store.logs.root(one.log, 1) is None
+    part = LogPart(closed, one.log, None, 0, tuple(other.data()))
+    assert store.logs.extend_many([part], now=4e9) == [18]
+
+    assert store.logs.root(one.log, 18) == other.head().root
