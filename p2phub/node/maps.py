@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
+import trio
 from msgspec import Struct
 
 from p2phub.core.checkpoint import parse_head
@@ -35,12 +36,13 @@ from p2phub.protocol.messages import (
     StoppedLog,
 )
 from p2phub.protocol.reconcile import told
-from p2phub.store.digests import Digests
+from p2phub.store.digests import BATCH, Digests
 from p2phub.store.store import Store
 
 from .disk import on_disk
 from .node import Node
 
+BREAK_S = 0.01  # seconds between steps in which maps are brought up to date
 REFRESHED_MAX = 8192  # keys that are brought up to date for one question of a peer
 ENTRIES_MAX = 10_000  # entries of one log in an answer
 _ITEMS_AT_ONCE = 256  # items of a bucket that are read at once
@@ -52,17 +54,27 @@ M = TypeVar("M", bound=Struct)
 async def refresh_maps(node: Node, *, keys_max: int | None = None) -> None:
     """Bring the maps up to date.
 
-    keys_max: stop after so many keys of each; the next call goes on. None: take them all.
+    keys_max: stop after so many keys of each; the next call goes on. None: take them all, in steps that let
+    others have the disk: after an upgrade of a large catalogue that takes a minute.
     """
     if node.endpoints and (record := node.record()) is not node.noted_record:
         await on_disk(node.store.node_states.note_own, node.id, record)
         node.noted_record = record
-    await on_disk(_refresh, node.store, node.clock(), keys_max)
+    if keys_max is not None:
+        await on_disk(_refresh, node.store, node.clock(), keys_max)
+        return
+    # One at a time: whoever waits finds that all is done.
+    async with node.refreshing:
+        while True:
+            if await on_disk(_refresh, node.store, node.clock(), BATCH):
+                return
+            await trio.sleep(BREAK_S)
 
 
-def _refresh(store: Store, now: float, keys_max: int | None) -> None:
-    store.node_digests.refresh(now, keys_max=keys_max)
-    store.log_digests.refresh(now, keys_max=keys_max)
+def _refresh(store: Store, now: float, keys_max: int) -> bool:
+    """Take in some of what changed in each map; returns whether that was all."""
+    nodes = store.node_digests.refresh(now, keys_max=keys_max)
+    return store.log_digests.refresh(now, keys_max=keys_max) and nodes
 
 
 def compare(store: Store, query: ReconcileQuery) -> Reconciled:

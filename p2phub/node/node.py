@@ -121,6 +121,7 @@ class Node:
     caught_up: set[LogId] = field(default_factory=set)  # own logs that were written elsewhere, and are here now
     rules: Rulebook = field(init=False)
     uploaded: int = 0  # bytes of content sent since the start
+    refreshing: trio.Lock = field(default_factory=trio.Lock)  # held by who brings the maps up to date
     noted_record: bytes = b""  # the own record as the store has it
     delegation_problem: str = ""  # why it could not say that it acts for its publisher, when it last tried
     _record: SignedNodeRecord | None = None

@@ -21,6 +21,7 @@ from .calling import ban_peer, call_peer
 from .disk import on_disk
 from .fresh import learn_of_interest
 from .gossip import tell_forever, tend
+from .maps import refresh_maps
 from .node import Node
 from .privatelogs import pull_quietly
 from .privatenews import tell
@@ -96,6 +97,8 @@ async def _pull_quietly(node: Node, chosen: NodeId, turns: trio.CapacityLimiter)
         if peer is None or peer.banned_until > node.clock():
             return
         try:
+            # Before the peer is called: it is not to blame for how long that takes.
+            await refresh_maps(node)
             with trio.fail_after(SYNC_TIMEOUT_S):
                 async with call_peer(node, peer) as client:
                     await pull(node, client)

@@ -14,6 +14,7 @@ from .calling import ban_peer, call_peer, usable_peers
 from .disk import on_disk
 from .events import Notice, Tell
 from .fresh import learn_quietly
+from .maps import refresh_maps
 from .node import Node
 from .privatelogs import pull_quietly
 from .pulling import pull
@@ -27,9 +28,21 @@ async def ask_for_news(node: Node, tell: Tell, *, timeout_s: float, about: Seque
 
     about: publishers of whom to learn what they stated to be newest.
     """
-    if not node.settings.offline:
+    if not node.settings.offline and await _sum_up(node, tell, timeout_s):
         for failure in await sync_all(node, timeout_s=timeout_s, about=about):
             tell(Notice(failure))
+
+
+async def _sum_up(node: Node, tell: Tell, timeout_s: float) -> bool:
+    """Bring the maps up to date with which peers are asked; returns whether that is done.
+
+    Here, so that no peer is blamed for the time it takes.
+    """
+    with trio.move_on_after(timeout_s) as waiting:
+        await refresh_maps(node)
+    if waiting.cancelled_caught:
+        tell(Notice("peers are not asked for news yet: this node has to sum up first what is here, and is at it"))
+    return not waiting.cancelled_caught
 
 
 async def sync_all(node: Node, *, timeout_s: float, about: Sequence[NamespaceId] = ()) -> list[str]:

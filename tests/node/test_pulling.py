@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
 from p2phub.core.checkpoint import sign_head
 from p2phub.core.encoding import decode, encode
@@ -17,9 +18,11 @@ from p2phub.core.merkle import LOG_TREE, root
 from p2phub.net.peerclient import PeerClient
 from p2phub.node import maps, serve
 from p2phub.node.calling import call_peer
+from p2phub.node.events import Event, Notice
 from p2phub.node.maps import refresh_maps
 from p2phub.node.node import Node
 from p2phub.node.pulling import pull
+from p2phub.node.syncing import ask_for_news
 from p2phub.protocol import messages
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, FRAME_SIZE_MAX, BucketsQuery, Heads, Records
 from p2phub.store import digests
@@ -191,6 +194,40 @@ async def test_nodes_learn_of_nodes_that_they_never_met(tmp_path: Path, monkeypa
         known = {peer.node for peer in nodes[0].store.peers.all()}
 
     assert known == {node.id for node in nodes[1:]}
+
+
+async def test_who_has_much_to_sum_up_asks_nobody_yet_and_blames_nobody(
+    pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an upgrade or a rebuild of a large catalogue."""
+    node, other = pair
+    made = [make_log(number, 1, seed=5) for number in range(40)]
+    for log in made:
+        give(node, log)
+    give(other, make_log(50, 1, seed=5))
+    monkeypatch.setattr(maps, "BATCH", 1)
+    monkeypatch.setattr(digests, "BATCH", 1)
+    monkeypatch.setattr(maps, "BREAK_S", 0.02)
+    told: list[Event] = []
+    async with serving(other) as address:
+        node.store.peers.add(address)
+        begun = trio.current_time()
+        await ask_for_news(node, told.append, timeout_s=0.1)
+
+        assert trio.current_time() - begun < 30
+        assert [event.text for event in told if isinstance(event, Notice)] == [
+            "peers are not asked for news yet: this node has to sum up first what is here, and is at it"
+        ]
+        peer = node.store.peers.get(other.id)
+        assert peer is not None
+        assert (peer.failures, peer.last_seen) == (0, None)
+        # What was done stays done.
+        summed_up = node.store.log_digests.root().count
+        assert 0 < summed_up < len(made)
+        told.clear()
+        await ask_for_news(node, told.append, timeout_s=30)
+    assert told == []
+    assert len(sizes(node)) == len(made) + 1
 
 
 async def test_questions_fit_their_frame_and_answers_their_limit_whatever_is_in_the_maps(
