@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 from collections.abc import Iterator
 from typing import Annotated, Literal, get_args
 
@@ -33,14 +34,16 @@ VALUE_LENGTH_MAX = 400  # characters of a condition; spec/search.md §3
 Value = Annotated[str, Meta(min_length=1, max_length=VALUE_LENGTH_MAX)]
 Values = Annotated[tuple[Value, ...], Meta(max_length=CONDITIONS_MAX)]
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+# JSON has no infinity, and nothing is greater or less than what is no number.
+Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 
 
 class MetricBound(Struct, frozen=True, forbid_unknown_fields=True):
     """A result that the card has to claim: of `metric`, from `low` to `high`, both included."""
 
     metric: Value  # METRIC, DATASET/METRIC or TASK/DATASET/METRIC
-    low: float | None = None
-    high: float | None = None
+    low: Finite | None = None
+    high: Finite | None = None
 
 
 class Query(Struct, frozen=True, forbid_unknown_fields=True):

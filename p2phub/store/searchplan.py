@@ -110,7 +110,8 @@ def make_plan(connection: Connection, query: Query) -> Plan | None:
     text, publishers = _take_namespaces(query)
     if not _add_facets(connection, plan, query, publishers):
         return None
-    _add_numbers(plan, query)
+    if not _add_numbers(plan, query):
+        return None
     if query.gated is not None:
         plan.conditions.append(_IS_GATED if query.gated else f"NOT {_IS_GATED}")
     if not _add_metrics(connection, plan, query.metrics):
@@ -201,16 +202,20 @@ def _limits(bound: MetricBound) -> tuple[float, float]:
 # ── numbers ─────────────────────────────────────────────────────────────────
 
 
-def _add_numbers(plan: Plan, query: Query) -> None:
+def _add_numbers(plan: Plan, query: Query) -> bool:
+    low, high = query.parameters_min or 0, query.parameters_max
+    if high is not None and high < low:
+        return False
+
     def add(condition: str, value: int | None) -> None:
         if value is not None:
             plan.conditions.append(condition)
             plan.values.append(value)
 
     if query.parameters_max is not None or query.parameters_min is not None:
-        add("m.parameters >= ?", query.parameters_min or 0)
-        add("m.parameters <= ?", query.parameters_max)
-        _add_bits(plan, "p", query.parameters_min or 0, query.parameters_max)
+        add("m.parameters >= ?", low)
+        add("m.parameters <= ?", high)
+        _add_bits(plan, "p", low, high)
     add("m.size >= ?", query.size_min)
     add("m.size <= ?", query.size_max)
     add("m.needs <= ?", query.fits)
@@ -218,6 +223,7 @@ def _add_numbers(plan: Plan, query: Query) -> None:
     limits = [limit for limit in (query.size_max, query.fits) if limit is not None]
     if limits:
         _add_bits(plan, "z", 0, min(limits))
+    return True
 
 
 def _add_bits(plan: Plan, letter: str, low: int, high: int | None) -> None:
