@@ -159,4 +159,4 @@ def test_the_foreground_keeps_most_of_its_rate_whoever_came_first(site: Site) ->
 
 
 def test_a_link_that_nobody_else_uses_is_used(site: Site) -> None:
-    assert site.fetch("--background").end() > 0.35 * RATE
+    assert site.fetch("--background").end() > 0.5 * RATE

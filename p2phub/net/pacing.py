@@ -22,6 +22,8 @@ PIECE_MAX = 2 * 1024 * 1024  # bytes
 class RateLimit:
     """So many bytes a second over all that passes here. Safe to use from any thread."""
 
+    piece_s = PIECE_S  # seconds of the rate that pass at once
+
     def __init__(self, rate: int | None = None) -> None:
         """rate: bytes a second; None is no limit."""
         self._condition = threading.Condition()
@@ -104,7 +106,7 @@ class Pacer:
         for limit in self._limits:
             rate = limit.rate
             if rate is not None:
-                size = min(size, max(PIECE_MIN, int(rate * PIECE_S)))
+                size = min(size, max(PIECE_MIN, int(rate * limit.piece_s)))
         return size
 
     def wait(self, size: int) -> float:

@@ -18,6 +18,7 @@ from p2phub.protocol.ledbat import RATE_MAX, RATE_START, STEP_S, Ledbat, Sample
 
 from .pacing import Pacer, RateLimit
 
+PIECE_S = 0.01  # seconds of the rate that pass at once: short beside a step, in which is counted what arrives
 IS_SUPPORTED = sys.platform == "linux"
 DSCP_LOWER_EFFORT = 1 << 2  # as the byte that holds it; RFC 8622
 # The kernel spreads what passes here over time, a little faster, so that it rather fills than holds back.
@@ -36,6 +37,8 @@ _RECOVERY = 3  # of tcpi_ca_state; from it on packets were lost, and not only la
 
 class YieldingLimit(RateLimit):
     """The rate of one connection while it yields. `begin` and `end` stand around each answer."""
+
+    piece_s = PIECE_S
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__()

@@ -31,13 +31,22 @@ class Bucket:
     def __init__(self, rate: int, now: float) -> None:
         """rate: bytes a second."""
         self.rate = rate
-        self._queues = (_Queue(), _Queue())
+        # As if nobody had been in the foreground for long: else what it could save up were missing to the background.
+        self._queues = (_Queue(allowed=self._burst), _Queue())
         self._now = now
 
     def set_rate(self, rate: int, now: float) -> None:
         """Keep another rate from `now` on; what waits keeps its turn."""
         self._advance(now)
-        self.rate = rate
+        before, self.rate = self._burst, rate
+        for queue in self._queues:
+            # Who had saved up all that may pass at once still has: to save up more would be at the other's cost.
+            queue.allowed += max(0.0, queue.allowed - queue.taken) * (self._burst / before - 1)
+
+    @property
+    def _burst(self) -> float:
+        """Bytes that may pass at once after a pause."""
+        return max(self.rate * BURST_S, BURST_MIN)
 
     def take(self, size: int, now: float, *, background: bool = False) -> float:
         """Take `size` bytes; returns the mark to wait for."""
@@ -66,7 +75,7 @@ class Bucket:
         """Let pass what the time since the last call allows."""
         elapsed_s = max(0.0, now - self._now)
         self._now = max(now, self._now)
-        burst = max(self.rate * BURST_S, BURST_MIN)
+        burst = self._burst
         over = 0.0
         for background, queue in enumerate(self._queues):
             queue.allowed += self._share(bool(background)) * elapsed_s

@@ -1,6 +1,6 @@
 """Decide how fast a background answer may be sent, so that others hardly notice it (spec/links.md §5).
 
-    what the kernel says of the connection, every 100 ms ──▶ Ledbat ──▶ bytes a second
+    what the kernel says of the connection, every 50 ms ──▶ Ledbat ──▶ bytes a second
 
 As in LEDBAT (RFC 6817), packets that wait in a queue on the way tell of others who want
 the link, long before any is lost: the time a packet takes beyond the shortest time seen
@@ -13,25 +13,27 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-TARGET_S = 0.04  # seconds that packets may wait for each other; spec/links.md §5
+TARGET_S = 0.025  # seconds that packets may wait for each other; spec/links.md §5
 TARGET_MIN_S = 0.005  # the same where queues are short; spec/links.md §5
-STEP_S = 0.1  # seconds between two steps, about; spec/links.md §5
-RATE_START = 128 * 1024  # bytes a second, of a new connection; spec/links.md §5
+STEP_S = 0.05  # seconds between two steps, about; spec/links.md §5
+RATE_START = 256 * 1024  # bytes a second, of a new connection; spec/links.md §5
 RATE_MAX = 2**32 - 2  # bytes a second; the kernel takes 32 bits
-GROWTH = 0.1  # of the rate, in one step, below the target; spec/links.md §5
+GROWTH = 0.05  # of the rate, in one step, below the target; spec/links.md §5
 RAMP = 0.35  # of the rate, in one step, while there is hardly a queue; spec/links.md §5
 CUT, CUT_SQUARE = 0.1, 0.1  # of the rate, in one step, by targets above the target and their square; spec/links.md §5
 LOSS_FACTOR = 0.5  # of the rate, when packets were lost
 CUT_S = 0.2  # seconds, and two round trips: from one cut to the next; spec/links.md §5
 SHARE_NEAR = (0.6, 1.25)  # times the share of the link that was last had; there the rate grows slowly
 CUT_MAX = 0.5  # of the rate, in one step
+OTHERS_JAM_S = 0.5  # seconds after which a queue that is still there is taken for that of others; spec/links.md §5
+OTHERS_CUT = 0.4  # of the rate, in one step, from then on at least; spec/links.md §5
 CALM_S = 0.5  # seconds without loss or a long queue until the rate may ramp up
 TARGET_GROWTH = 0.01  # of a shortened target, in a second
 LONGEST_S = 2.0  # seconds until the longest queue is forgotten
 OWN_JAM_S = 2.0  # seconds after which a queue must be gone if nobody else makes it; spec/links.md §5
 OWN_SHARE = 0.8  # of what arrived then, once it is gone; spec/links.md §5
-USED = 0.7  # of the rate has to arrive, or something else is slower than the pace
-SMOOTHING_S = 0.1  # seconds over which what arrives is averaged
+USED = 0.6  # of the rate has to arrive, or something else is slower than the pace
+SMOOTHING_S = 0.05  # seconds over which what arrives is averaged
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,11 @@ class Ledbat:
             return self.rate  # what the last cut does will show
         self._cut_at = now
         excess = queue_s / self._target_s - 1
-        return min(self.rate, self._arriving) * (1 - min(CUT * excess + CUT_SQUARE * excess**2, CUT_MAX))
+        cut = min(CUT * excess + CUT_SQUARE * excess**2, CUT_MAX)
+        if self._jam_since is not None and now - self._jam_since > OTHERS_JAM_S:
+            # A queue of our own would be gone by now. Whoever else makes it should not wait for many small cuts.
+            cut = max(cut, OTHERS_CUT)
+        return min(self.rate, self._arriving) * (1 - cut)
 
     def _after_loss(self) -> float:
         if self._longest_s < self._target_s:

@@ -49,10 +49,27 @@ def test_one_sender_gets_the_rate_and_no_more(background: bool) -> None:
 
 def test_senders_share_alike() -> None:
     bucket = Bucket(RATE, 0.0)
-    sent = run([Sender(bucket) for _ in range(4)], 0.0, 10.0)
+    senders = [Sender(bucket) for _ in range(4)]
+    run(senders, 0.0, 1.0)  # what passes at once at first is whose who comes first
+    sent = run(senders, 1.0, 11.0)
 
     assert sum(sent) == pytest.approx(10 * RATE, rel=0.03)
     assert max(sent) - min(sent) <= 2 * PIECE
+
+
+def test_the_background_alone_has_all_of_the_rate_from_the_beginning_and_while_it_grows() -> None:
+    bucket = Bucket(RATE, 0.0)
+    sender = Sender(bucket, background=True)
+    (first,) = run([sender], 0.0, 0.1)
+    sent, wanted, rate = 0, 0.0, float(RATE)
+    for tenth in range(1, 11):
+        rate *= 1.5
+        bucket.set_rate(int(rate), tenth / 10)
+        wanted += rate / 10
+        sent += run([sender], tenth / 10, (tenth + 1) / 10)[0]
+
+    assert first >= 0.8 * RATE / 10
+    assert sent == pytest.approx(wanted, rel=0.05)
 
 
 def test_the_background_gets_a_small_share_beside_the_foreground_and_all_without() -> None:

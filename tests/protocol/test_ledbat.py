@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2phub.protocol.ledbat import RATE_MAX, RATE_START, TARGET_MIN_S, TARGET_S, Ledbat, Sample
+from p2phub.protocol.ledbat import RATE_MAX, RATE_START, STEP_S, TARGET_MIN_S, TARGET_S, Ledbat, Sample
 
 FLOOR = 24 * 1024  # bytes a second
 PACKET = 1448  # bytes
@@ -83,7 +83,7 @@ class Path:
         self._carry(tick_s, rtt_s)
         for flow in self.yielding if self.now >= self.begin else ():
             if self.now >= flow.next_step:
-                flow.next_step = self.now + 0.1 + self._random.random() * 0.03
+                flow.next_step = self.now + STEP_S * (1 + 0.3 * self._random.random())
                 flow.step(self.now)
 
     def _tick_tcp(self, tcp: Tcp, tick_s: float, rtt_s: float) -> None:
@@ -128,6 +128,24 @@ def test_an_idle_link_is_used_and_its_queue_kept_short(count: int, rate: float, 
 
     assert share > 0.85
     assert path.longest_s < delay_s + 3 * TARGET_S
+
+
+@pytest.mark.parametrize("rate", [2.5e6, 10e6, 100e6])
+@pytest.mark.parametrize("delay_s", [0.001, 0.02])
+def test_an_idle_link_is_used_soon(rate: float, delay_s: float) -> None:
+    path = Path([Yielding() for _ in range(3)], rate=rate, delay_s=delay_s)
+    share, _ = carried(path, 5.0)
+
+    assert share > 0.75
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_foreground_flow_gets_all_but_a_little_once_it_fills_the_queue(count: int) -> None:
+    path = Path([Yielding() for _ in range(count)], Tcp(6.0, 16.0))
+    path.run(8.0)
+    behind, _ = carried(path, 16.0)
+
+    assert behind < 0.1
 
 
 @pytest.mark.parametrize("count", [1, 3])
