@@ -46,10 +46,32 @@ def fetch(
     serving = [node.pid for node in providers]
 
     def run() -> Sample:
-        sample = run_command(command, environment, output=place.output, serving=serving)
-        result = json.loads(place.output.read_text())
-        if result["here_before"] + result["copied"] + result["received"] < result["size"]:
-            raise Failure("p2phub fetch did not fetch everything")
-        return {**sample, "received": result["received"], "fetch_seconds": result["seconds"]}
+        return _with_result(place, run_command(command, environment, output=place.output, serving=serving))
 
     return run
+
+
+def fetch_through_node(
+    place: Workplace, revision: str, providers: Sequence[Node], *, transport: str = "frames"
+) -> Callable[[], Sample]:
+    """Return what fetches `revision` by a command to a node of the home `place.target`, which holds nothing yet."""
+
+    def run() -> Sample:
+        with ExitStack() as stack:
+            own = start_node(
+                stack, place.target, peers=[node.address for node in providers], transport=transport
+            )
+            command = own.command("fetch", revision, "--json")
+            working = [own.pid, *(node.pid for node in providers)]
+            sample = run_command(command, own.environment, output=place.output, serving=working)
+        return _with_result(place, sample)
+
+    return run
+
+
+def _with_result(place: Workplace, sample: Sample) -> Sample:
+    """Return what was measured of a fetch, and what it printed. Raises Failure if it did not fetch everything."""
+    result = json.loads(place.output.read_text())
+    if result["here_before"] + result["copied"] + result["received"] < result["size"]:
+        raise Failure("p2phub fetch did not fetch everything")
+    return {**sample, "received": result["received"], "fetch_seconds": result["seconds"]}

@@ -30,6 +30,8 @@ def rows(place: Workplace) -> list[Row]:
             nodes = fetching.serve(place, place.stack, publisher, 1, transport=kind)
             fetch = fetching.fetch(place, revision, nodes, transport=kind)
             found.append(Row(CASE, f"p2phub {kind}, {count} files", fetch, targets=targets))
+            through = fetching.fetch_through_node(place, revision, nodes, transport=kind)
+            found.append(Row(CASE, f"p2phub {kind} through a node, {count} files", through, targets=targets))
         found += other_rows(place, source, count)
     for row in found:
         row.amount = int(row.name.split()[-2]) * FILE_SIZE
