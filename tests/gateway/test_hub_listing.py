@@ -60,6 +60,8 @@ async def test_all_come_once_and_the_newest_first(door, sort):
         ({"filter": "language:fr"}, lambda n: n % 3 == 0),
         ({"filter": "n%3"}, lambda n: False),
         ({"num_parameters": "min:0.1B,max:150M"}, lambda n: 100 <= n <= 150),
+        ({"num_parameters": "min:999999999999T"}, lambda n: False),
+        ({"num_parameters": "max:999999999999T"}, lambda n: True),
         ({"search": "model 77"}, lambda n: ("77" in str(n) and f"{n:04}".startswith("77")) or str(n).startswith("77")),
         ({"search": "nothing like it"}, lambda n: False),
         ({"gated": "true"}, lambda n: False),

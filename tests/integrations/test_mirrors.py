@@ -25,6 +25,12 @@ LOAD = """
     print(AutoModelForCausalLM.from_pretrained(sys.argv[1]).config.model_type)
 """
 
+LIST = """
+    from huggingface_hub import HfApi
+    (one,), (other,) = HfApi().list_models(author="Lab"), HfApi().list_models(search="parrot", full=True)
+    print(one.id, other.id, len(other.siblings), list(HfApi().list_models(author="Nobody")))
+"""
+
 
 @pytest.fixture
 def hub(shelf) -> Iterator[FakeHub]:
@@ -73,9 +79,11 @@ def test_a_mirror_that_is_trusted_stands_for_the_hub(hub, shelf, tmp_path):
         with other.node("--upstream", hub.url, peers=(node.address,)) as cold:
             told = run_client(LOAD, tmp_path / "client", NAME, HF_ENDPOINT=cold.local_url)
             folder = snapshot(tmp_path / "client", cold.local_url)
+            listed = run_client(LIST, tmp_path / "client", HF_ENDPOINT=cold.local_url)
 
     assert told.splitlines()[-1] == "llama"
     assert tree(folder) == tree(shelf.folders["parrot"])
+    assert listed.splitlines()[-1] == f"{NAME} {NAME} {len(tree(folder))} []"
 
 
 def test_the_hub_s_refusals_raise_the_client_s_own_errors(hub, tmp_path):

@@ -101,6 +101,12 @@ def test_everything_a_client_can_do_to_a_repository(writer, tmp_path):
         assert {ref.name: ref.target_commit for ref in refs.tags}["stable"] == first, refs
         assert "x" in api.list_repo_files(name, revision="dev/x")
         assert "x" not in api.list_repo_files(name)
+        api.upload_file(path_or_fileobj=b"Be kind.", path_in_repo="LICENSE", repo_id=name)
+        api.update_repo_settings(name, gated="manual")
+        assert api.model_info(name).gated == "manual"
+        assert [model.id for model in api.list_models(gated=True)] == [name]
+        api.update_repo_settings(name, gated=False)
+        assert (api.model_info(name).gated, list(api.list_models(gated=True))) == (False, [])
         api.delete_file("new.bin", name)
         api.delete_branch(name, branch="dev/x")
         api.delete_tag(name, tag="stable")

@@ -46,6 +46,7 @@ from .requests import is_true, next_page, number, query_fields, value, values
 
 MANIFESTS_AT_ONCE = 8  # asked of peers for one page
 MANIFESTS_TIMEOUT_S = 6.0  # for those of one page; what did not come is shown by its summary
+PARAMETERS_MAX = 2**63 - 1  # no model has as many
 PAGE_FULL_MAX = 100  # repositories in a page that shows their files
 # What we keep no count of: all are 0, so that the newest come first.
 _ORDERS: dict[str, Sort] = {
@@ -312,7 +313,8 @@ def _parameters(text: str | None) -> tuple[int | None, int | None]:
         match = re.fullmatch(r"(min|max):([0-9]{1,12})(\.[0-9]{1,6})?([KMBT]?)", part.strip())
         if match is None:
             raise Refusal(400, f"'{part}' is no bound of parameters: expected min:3B or max:12B")
-        bounds[match[1]] = int(float(match[2] + (match[3] or "")) * _UNITS[match[4]])
+        wanted = int(float(match[2] + (match[3] or "")) * _UNITS[match[4]])
+        bounds[match[1]] = min(wanted, PARAMETERS_MAX)
     return bounds["min"], bounds["max"]
 
 
