@@ -13,6 +13,7 @@ import pytest
 from doorkit import open_door
 
 from p2phub.gateway.hub import inspector
+from p2phub.node import reading
 from p2phub.node.branches import recall
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
@@ -117,6 +118,32 @@ async def test_what_is_elsewhere_is_looked_into_before_its_first_byte_is_sent(tm
 
     assert bad.status_code == 403
     assert good.content == FILES["pytorch_model.bin"]
+
+
+async def test_both_ends_of_what_may_be_a_pickle_are_asked_for_at_once(tmp_path, monkeypatch):
+    data = bytes(8) + os.urandom(3_000_000)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "large.bin").write_bytes(data)
+    asked: list[list[int]] = []
+    bring = reading.bring_files
+
+    async def noted(node, files, *args, **kwargs):
+        asked.append(list(node.readers[files[0].root].values()))
+        return await bring(node, files, *args, **kwargs)
+
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(tmp_path / "seed"))
+        create_identity(seed)
+        result = await publish(seed, tmp_path / "model", "large", ignore)
+        address = await stack.enter_async_context(serving(seed))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        node.store.peers.add(address)
+        client = await stack.enter_async_context(open_door(node))
+        monkeypatch.setattr(reading, "bring_files", noted)
+        came = await client.get(f"/{result.namespace}/large/resolve/main/large.bin")
+
+    assert came.content == data
+    assert asked == [[len(data) - 65_536, 0]]
 
 
 async def test_who_comes_again_is_told_when_a_scan_takes_long(door, monkeypatch):

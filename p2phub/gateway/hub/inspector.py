@@ -32,6 +32,7 @@ from .lookup import Commit
 
 PATIENCE_S = 8.0  # seconds that clients which come again wait for a scan: they give up after ten
 RETRY_S = 2  # after which they are told to do so
+END_SIZE = 64 * 1024  # bytes at the end of a file, where a zip has its list; spec/hub-api.md §4
 SCANS_MAX = 4  # that wait for content at once, each in a thread
 
 _COMES_AGAIN = ("hf_hub/", "p2phub")  # in the User-Agent of clients that do so when they are told
@@ -111,7 +112,10 @@ class Inspector:
         patience_s = PATIENCE_S if any(name in agent for name in _COMES_AGAIN) else float("inf")
         found: Scan | None = None
         with trio.move_on_after(patience_s):
-            async with self._readings.open(file, content) as reading:
+            async with self._readings.open(file, content) as end, self._readings.open(file, content) as reading:
+                # Both ends tell what it is. Asked for when the beginning is here, the other one would come behind all
+                # that peers were asked for by then.
+                end.note_place(max(0, file.size - END_SIZE))
                 source = _Arriving(reading, file.size)
                 found = await trio.to_thread.run_sync(scan, source, limiter=self._scanners)
         if found is None:
