@@ -109,9 +109,11 @@ def search(
     if found.counts:
         _show_counts(found.counts)
     if not found.models and query.limit:
-        say("nothing found" if found.complete else "nothing found among the newest", err=True)
+        say(
+            "nothing found" if found.complete else "nothing found among what was looked at, which was not all", err=True
+        )
     elif not found.complete:
-        say("only the newest matches were put in this order", err=True)
+        say("not all that matches was looked at; the newest was", err=True)
     if found.cursor:
         say(f"more with --cursor {found.cursor}", err=True)
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import cbor2
 import msgspec
+from msgspec.structs import replace
 
 from p2phub.core.choices import GateApproval
 from p2phub.core.errors import InvalidData
@@ -95,9 +96,11 @@ class Search:
         with self._database.read() as connection:
             connection.execute("BEGIN")  # all statements see one state of the index
             try:
-                return self._find(connection, query, after)
+                page = self._find(connection, query, after)
+                (is_filled,) = connection.execute("SELECT filled FROM search_state").fetchone()
             finally:
                 connection.execute("COMMIT")
+        return page if is_filled else _incomplete(page)
 
     def _find(self, connection: Connection, query: Query, after: Place | None) -> Page:
         plan = make_plan(connection, query)
@@ -417,6 +420,12 @@ def _all_counts(connection: Connection) -> FacetCounts:
         if rows:
             facets[facet] = [FacetCount(row["value"], row["count"]) for row in rows]
     return FacetCounts(facets, sum(item.count for item in facets.get("kind", [])), True)
+
+
+def _incomplete(page: Page) -> Page:
+    """Return a page as it is while not all repositories are in the index yet."""
+    counts = replace(page.counts, complete=False) if page.counts else None
+    return replace(page, complete=False, counts=counts)
 
 
 def _counts(connection: Connection, packed: bytes, counted: int, complete: bool) -> FacetCounts:

@@ -113,11 +113,15 @@ class Store:
         with self.database.write() as connection:
             for table in REBUILT:
                 connection.execute(f"DELETE FROM {table}")
-            self.index.clear(connection)
+            (had_search,) = connection.execute("SELECT EXISTS (SELECT 1 FROM models)").fetchone()
         progress("reading manifests")
         manifests = self.manifests.list_again()
         progress("reading logs")
         records = self.logs.rebuild()
+        # What was there may be wrong. Not before: searches go on, and what is cleared comes back piece by piece.
+        if had_search:
+            with self.database.write() as connection:
+                self.index.clear(connection)
         self.index.refill()
         progress("hashing objects")
         objects, damaged = self.blobs.list_again(self.manifests.profiles())

@@ -14,7 +14,7 @@ from p2phub.core import manifest as manifests
 from p2phub.core.errors import ForkedLog
 from p2phub.core.ids import ContentId, ManifestId
 from p2phub.core.manifest import FileEntry, Manifest
-from p2phub.core.search import Query
+from p2phub.core.search import Page, Query
 from p2phub.store.store import Store
 from p2phub.testing import values
 from p2phub.testing.processes import flip_byte
@@ -236,3 +236,32 @@ def test_a_store_that_is_closed_can_be_opened_again(tmp_path: Path) -> None:
             store.keeping.pin(revision("a"), "kept")
     with open_store(tmp_path) as store:
         assert store.keeping.pins() == {revision("a"): "kept"}
+
+
+def test_searches_find_what_they_found_while_a_store_is_rebuilt(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    Writer().grow(3).give(store)
+    everything = Query(facets=True)
+    before = store.search.find(everything)
+    assert len(before) == 1
+    during: list[Page] = []
+    logs, refill = store.logs.rebuild, store.index.refill
+
+    def rebuild_logs() -> int:
+        count = logs()
+        during.append(store.search.find(everything))
+        return count
+
+    def rebuild_search() -> None:
+        during.append(store.search.find(everything))
+        refill()
+
+    monkeypatch.setattr(store.logs, "rebuild", rebuild_logs)
+    monkeypatch.setattr(store.index, "refill", rebuild_search)
+    rebuild(store)
+    first, second = during
+
+    assert first == before
+    # It says so while it cannot know.
+    assert second.counts is not None
+    assert (second.models, second.complete, second.counts.complete) == ([], False, False)
+    assert store.search.find(everything) == before
