@@ -70,12 +70,10 @@ class Following:
         is_agreed = namespace in self.members and str(namespace) not in policy.blocked
         if not is_agreed and not policy.names(namespace):
             return True
-        if policy.records_max is None and policy.bytes_max is None:
-            return False
-        records, size_here = self._store.policy_use.of(namespace, without=log)
-        if policy.records_max is not None and records + size > policy.records_max:
+        use = self._store.policy_use
+        if policy.records_max is not None and use.records(namespace, without=log) + size > policy.records_max:
             return True
-        return policy.bytes_max is not None and size_here >= policy.bytes_max
+        return policy.bytes_max is not None and use.size(namespace) >= policy.bytes_max
 
     def note_refused(self, log: LogId, digest: bytes) -> None:
         """Remember what was refused, as it is called when maps are compared."""

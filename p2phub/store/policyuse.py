@@ -13,18 +13,23 @@ class PolicyUse:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def of(self, namespace: NamespaceId, *, without: LogId) -> tuple[int, int]:
-        """Return the records of a publisher that are here but for one log, and the bytes of all of them."""
+    def records(self, namespace: NamespaceId, *, without: LogId) -> int:
+        """Return how many records of a publisher are here but for one log."""
         with self._database.read() as connection:
             (records,) = connection.execute(
                 "SELECT coalesce(sum(size), 0) FROM logs WHERE namespace = ? AND log <> ?", (namespace, without)
             ).fetchone()
+        return int(records)
+
+    def size(self, namespace: NamespaceId) -> int:
+        """Return the bytes of all records of a publisher that are here: the longer his logs, the longer it takes."""
+        with self._database.read() as connection:
             (size,) = connection.execute(
                 "SELECT coalesce(sum(e.length), 0) FROM logs JOIN entry_rows AS e ON e.log_number = logs.number"
                 " WHERE logs.namespace = ?",
                 (namespace,),
             ).fetchone()
-        return records, size
+        return int(size)
 
     def of_log(self, log: LogId) -> int:
         """Return the bytes of the records of a log that are here."""
