@@ -13,7 +13,6 @@ import pytest
 from p2phub.core.errors import StoreError
 from p2phub.store import kept
 from p2phub.store.layout import Layout
-from p2phub.store.migrations import MIGRATIONS
 from p2phub.store.store import Store
 
 # What goes with the index: it can be asked for again, or only makes things faster; spec/store.md §5.
@@ -147,4 +146,3 @@ def test_nobody_forgets_to_say_what_becomes_of_a_new_table(tmp_path: Path) -> No
     unknown = {name for name in names if not name.startswith(("search", "sqlite_"))} - set(kept.KEPT) - set(REBUILT)
 
     assert unknown - LOST - followed == set()
-    assert MIGRATIONS
