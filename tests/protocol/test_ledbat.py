@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, field
 
@@ -39,6 +40,7 @@ class Tcp:
     begin: float
     end: float
     window: float = 64 * 1024.0  # bytes
+    window_max: float = math.inf  # bytes, as a small buffer of its sender has it
     queued: float = 0.0
     delivered: float = 0.0
     lost_at: float = -9.0
@@ -93,7 +95,7 @@ class Path:
             tcp.lost_at = self.now
         tcp.queued += min(wanted, self.room - self.queued)
         if tcp.queued > 0.9 * tcp.window:
-            tcp.window += PACKET * tick_s / rtt_s
+            tcp.window = min(tcp.window + PACKET * tick_s / rtt_s, tcp.window_max)
 
     def _carry(self, tick_s: float, rtt_s: float) -> None:
         queued, carried = self.queued, min(self.queued, self.rate * tick_s)
@@ -159,6 +161,16 @@ def test_a_foreground_flow_gets_most_of_the_link_and_the_rest_comes_back_after_i
     assert before > 0.8
     assert behind > 0
     assert again > 0.8
+
+
+def test_a_foreground_flow_that_fills_little_of_the_queue_is_soon_given_way_too() -> None:
+    # What it has under way waits twice as long as the target at most.
+    window = 2.5e6 * 2 * TARGET_S
+    path = Path([Yielding() for _ in range(3)], Tcp(6.0, 16.0, window, window))
+    path.run(7.0)
+    behind, _ = carried(path, 9.0)
+
+    assert behind < 0.09
 
 
 @pytest.mark.parametrize("count", [1, 3])
