@@ -27,6 +27,7 @@ from p2phub.core.errors import (
     PeerViolation,
     StoreError,
 )
+from p2phub.core.filetree import CHUNK_SIZE_MAX
 from p2phub.core.ids import NodeId
 from p2phub.net.bulk import BulkConnection
 from p2phub.net.connection import ContentConnection
@@ -241,7 +242,9 @@ class Crowd:
         offers = provider.offers
         has = 1.0 if offers is None else offers.count(1) / len(offers) if offers else 0.0
         state = "busy" if provider.is_busy else report.state
-        rate = report.rate if provider.running else 0.0
+        # While nothing comes from it, it gives less than a chunk on each connection in that time; spec/transfer.md §6.
+        silent_s = trio.current_time() - max(report.last_arrival, provider.since)
+        rate = min(report.rate, provider.running * CHUNK_SIZE_MAX / silent_s) if silent_s > 0 else report.rate
         return SwarmProvider(report.name, state, has, rate, report.received, report.reason)
 
     def note_mate(self, node: NodeId) -> None:

@@ -9,6 +9,7 @@ import trio
 
 from p2phub.core.errors import NotFound
 from p2phub.net.door import Response
+from p2phub.node import providers
 from p2phub.node.calling import ban_peer
 from p2phub.node.dispatch import run
 from p2phub.node.events import Event, Progress, ignore
@@ -123,6 +124,27 @@ async def test_a_stalled_download_says_what_it_waits_for(published, copy_of, tmp
 
     assert "busy" in (waiting[-1].waiting_for or "")
     assert by_name(waiting[-1])[str(seed.id)].state == "busy"
+
+
+async def test_who_gave_fast_and_gives_nothing_any_more_is_shown_with_no_rate_of_before(
+    published, copy_of, tmp_path, impatient, monkeypatch
+):
+    monkeypatch.setattr(providers, "CHUNK_SIZE_MAX", 1000)  # so that it shows at once
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(copy_of("seed")))
+        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher"))
+        link = await stack.enter_async_context(open_linked(seed, rate=20e6))
+        link.stall_at = published.size // 2
+        fetcher.store.peers.add(link.address(seed))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: fetch(fetcher, published.revision, ignore, to=tmp_path / "out"))
+            await wait_for(lambda: link.carried >= link.stall_at, "the stall")
+            await trio.sleep(0.5)
+            info = await swarm_info(fetcher, published.revision, ignore)
+            nursery.cancel_scope.cancel()
+
+    assert by_name(info)[str(seed.id)].received > 0
+    assert by_name(info)[str(seed.id)].rate < 1e6
 
 
 async def test_what_nobody_knows_has_no_swarm(tmp_path):
