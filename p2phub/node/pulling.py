@@ -378,7 +378,7 @@ async def _prove(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
         chains = await client.identities(asked)
         is_known = is_known and None not in chains
         shown = [(namespace, chain) for namespace, chain in zip(asked, chains, strict=False) if chain is not None]
-        opened, problem = await on_disk(_open_identities, shown)
+        opened, problem = await on_disk(_open_identities, node, shown)
         versions.update((identity.namespace, identity.current.version) for identity in opened)
         for newest in await on_disk(node.store.logs.add_identities, opened) if opened else ():
             if isinstance(newest, SplitIdentity):
@@ -401,17 +401,16 @@ async def _prove(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
 
 
 def _open_identities(
-    shown: Sequence[tuple[NamespaceId, IdentityChain]],
+    node: Node, shown: Sequence[tuple[NamespaceId, IdentityChain]]
 ) -> tuple[list[Identity], InvalidData | None]:
     """Return the identities that chains prove, up to the first that is wrong, and what is wrong with that one."""
     opened: list[Identity] = []
-    for namespace, chain in shown:
-        try:
-            identity = open_identity(chain.documents)
-            if identity.namespace != namespace:
-                raise InvalidData("the identity is of another namespace")
-        except InvalidData as exc:
-            return opened, exc
+    found = node.store.logs.open_identities([chain for _, chain in shown])
+    for (namespace, _), identity in zip(shown, found, strict=True):
+        if isinstance(identity, InvalidData):
+            return opened, identity
+        if identity.namespace != namespace:
+            return opened, InvalidData("the identity is of another namespace")
         opened.append(identity)
     return opened, None
 

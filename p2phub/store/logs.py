@@ -115,6 +115,10 @@ class Logs:
             raise outcome
         return outcome
 
+    def open_identities(self, chains: Sequence[IdentityChain]) -> list[Identity | InvalidData]:
+        """Return the identity that each chain proves, as `open_identity` does, or what is wrong with it."""
+        return self._takeover.open_identities([chain.documents for chain in chains])
+
     def add_identities(self, identities: Sequence[Identity]) -> list[Identity | SplitIdentity]:
         """Keep checked identities of others, all in one transaction.
 

@@ -9,6 +9,7 @@ others verify what comes next, by themselves or, when much comes, by asking proc
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -18,9 +19,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 
 from p2phub.core.errors import InvalidData
+from p2phub.core.identity import Identity, SignedDocument, open_identity, read_identity
 
-from .arrivals import Arrival, LogPart, Outcome, PartCheck, start_checks
-from .verifier import Question, Verdict, Verifier
+from .arrivals import PART_COST, Arrival, LogPart, Outcome, PartCheck, start_checks
+from .verifier import Gone, Question, Verdict, Verifier
+
+log = logging.getLogger(__name__)
 
 VERIFYING_THREADS = max(1, min(4, os.cpu_count() or 1))
 WINDOW_ENTRIES = 1024  # checked and written together, if they come together
@@ -80,6 +84,25 @@ class Takeover:
         for window in waiting:
             outcomes += window.outcomes.result()
         return outcomes
+
+    def open_identities(self, chains: Sequence[tuple[SignedDocument, ...]]) -> list[Identity | InvalidData]:
+        """Return the identity that each chain proves, or what is wrong with it."""
+        proven = [False] * len(chains)
+        with self._lock:
+            is_much = self._is_much(len(chains) * PART_COST)
+        if is_much:
+            verifier = self._idle.get()
+            try:
+                proven = verifier.check_identities(list(chains))
+            except Gone as exc:
+                log.info("identities are checked without a process of their own: %s", exc)
+            finally:
+                self._idle.put(verifier)
+        # What is wrong is looked at again, to say what is.
+        return [
+            read_identity(chain) if is_proven else _open(chain)
+            for chain, is_proven in zip(chains, proven, strict=True)
+        ]
 
     def close(self) -> None:
         """End the threads, once they have done what was asked of them."""
@@ -147,6 +170,13 @@ class Takeover:
             del outcomes[:count]
         if entry_count >= WINDOW_ENTRIES:
             time.sleep(BREAK_S)
+
+
+def _open(chain: tuple[SignedDocument, ...]) -> Identity | InvalidData:
+    try:
+        return open_identity(chain)
+    except InvalidData as exc:
+        return exc
 
 
 def _windows(parts: Sequence[LogPart], sizes: Callable[[LogPart], int]) -> Iterator[list[PartCheck]]:

@@ -28,6 +28,7 @@ from msgspec import Struct
 from p2phub.core.checkpoint import open_head
 from p2phub.core.encoding import to_id
 from p2phub.core.errors import InvalidData
+from p2phub.core.identity import SignedDocument, open_identity
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
 from p2phub.core.records import SKEW_MAX_S, Publish, Record, open_signed_entry
 
@@ -52,6 +53,7 @@ class Questions(Struct, frozen=True, array_like=True):
     """What is asked at once."""
 
     questions: list[Question]
+    chains: list[tuple[SignedDocument, ...]]  # each says that it proves an identity
     now: float  # seconds since 1970
 
 
@@ -63,6 +65,13 @@ class Verified(Struct, frozen=True, array_like=True):
     tokens: str | None  # by which a release is found but for its facets
 
 
+class Answers(Struct, frozen=True, array_like=True):
+    """What was found of all that was asked, in its order."""
+
+    verdicts: list[Verdict]
+    are_identities: list[bool]
+
+
 class Verdict(Struct, frozen=True, array_like=True):
     """What was found of one question."""
 
@@ -70,7 +79,8 @@ class Verdict(Struct, frozen=True, array_like=True):
     good: list[Verified]  # entries, up to the first that is wrong
 
 
-_VERDICTS = msgspec.msgpack.Decoder(list[Verdict], dec_hook=to_id)
+_QUESTIONS = msgspec.msgpack.Decoder(Questions, dec_hook=to_id)
+_ANSWERS = msgspec.msgpack.Decoder(Answers, dec_hook=to_id)
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=bytes)
 
 
@@ -87,7 +97,14 @@ class Verifier:
 
     def ask(self, questions: list[Question], now: float) -> list[Verdict]:
         """Return what the process finds of each question. Raises Gone; the next question starts a new one."""
-        data = msgspec.msgpack.encode(Questions(questions, now))
+        return self._ask(Questions(questions, [], now)).verdicts
+
+    def check_identities(self, chains: list[tuple[SignedDocument, ...]]) -> list[bool]:
+        """Return which chains prove an identity. Raises Gone."""
+        return self._ask(Questions([], chains, 0.0)).are_identities
+
+    def _ask(self, questions: Questions) -> Answers:
+        data = _ENCODER.encode(questions)
         with self._lock:
             try:
                 process = self._running()
@@ -95,13 +112,13 @@ class Verifier:
                 assert process.stdout is not None
                 process.stdin.write(_LENGTH.pack(len(data)) + data)
                 process.stdin.flush()
-                verdicts = _VERDICTS.decode(_receive(process.stdout))
+                answers = _ANSWERS.decode(_receive(process.stdout))
             except (OSError, EOFError, msgspec.DecodeError) as exc:
                 self._end()
                 raise Gone(str(exc)) from exc
-        if len(verdicts) != len(questions):
+        if (len(answers.verdicts), len(answers.are_identities)) != (len(questions.questions), len(questions.chains)):
             raise Gone("it answered another question")
-        return verdicts
+        return answers
 
     def close(self) -> None:
         """End the process, if it runs."""
@@ -157,6 +174,14 @@ def verify(question: Question, now: float) -> Verdict:
     return Verdict(True, good)
 
 
+def _is_identity(chain: tuple[SignedDocument, ...]) -> bool:
+    try:
+        open_identity(chain)
+    except InvalidData:
+        return False
+    return True
+
+
 def _receive(pipe: IO[bytes]) -> bytes:
     (length,) = _LENGTH.unpack(_read_whole(pipe, _LENGTH.size))
     return _read_whole(pipe, length)
@@ -181,11 +206,12 @@ def _main() -> None:
     answers = os.fdopen(1, "wb")
     while select.select([asked], [], [], IDLE_S)[0]:
         try:
-            questions = msgspec.msgpack.decode(_receive(asked), type=Questions)
+            questions = _QUESTIONS.decode(_receive(asked))
         except EOFError:
             return
-        verdicts = _ENCODER.encode([verify(question, questions.now) for question in questions.questions])
-        answers.write(_LENGTH.pack(len(verdicts)) + verdicts)
+        verdicts = [verify(question, questions.now) for question in questions.questions]
+        data = _ENCODER.encode(Answers(verdicts, [_is_identity(chain) for chain in questions.chains]))
+        answers.write(_LENGTH.pack(len(data)) + data)
         answers.flush()
 
 

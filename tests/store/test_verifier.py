@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from storekit import TIME, Writer, finish, open_store, start
 
 from p2phub.core.checkpoint import sign_head
-from p2phub.core.errors import HashMismatch, InvalidSignature, TooEarly
+from p2phub.core.errors import HashMismatch, InvalidData, InvalidSignature, TooEarly
 from p2phub.core.records import Publish, read_entry
+from p2phub.protocol.messages import IdentityChain
 from p2phub.store import takeover
 from p2phub.store.logs import LogPart
 from p2phub.store.searchtokens import release_tokens
@@ -83,6 +85,28 @@ def test_a_process_answers_what_it_is_asked(verifier: Verifier) -> None:
     for _ in range(3):
         assert verifier.ask([asked for asked, _ in cases], NOW) == [verdict for _, verdict in cases]
     assert verifier.ask([], NOW) == []
+
+
+def test_a_process_says_which_chains_prove_an_identity(verifier: Verifier) -> None:
+    good, other = values.identity("good").chain, values.identity("other").chain
+    forged = (replace(good[0], signatures=other[0].signatures),)
+
+    assert verifier.check_identities([good, forged, other]) == [True, False, True]
+    assert verifier.check_identities([]) == []
+
+
+def test_identities_are_opened_alike_with_and_without_a_process(store: Store, asks: list[int]) -> None:
+    good, other = values.identity("good"), values.identity("other")
+    forged = (replace(good.chain[0], signatures=other.chain[0].signatures),)
+    chains = [IdentityChain(good.chain), IdentityChain(forged), IdentityChain(other.chain)]
+    with_process = store.logs.open_identities(chains)
+    takeover.BURST_ENTRIES = 10**9
+    without = store.logs.open_identities(chains)
+
+    assert any(made._process for made in store.logs._takeover._verifiers)
+    for found in (with_process, without):
+        assert [found[0], found[2]] == [good, other]
+        assert isinstance(found[1], InvalidData)
 
 
 def test_a_process_that_died_is_replaced(verifier: Verifier) -> None:

@@ -189,8 +189,8 @@ class Kinds:
 
 
 def _releases(file: Path) -> Iterator[Release]:
-    for part in program.read([file]):
-        for data in part.entries:
+    for _, _, entries in program.read(file):
+        for data in entries:
             record = read_entry(data).record
             if isinstance(record, Publish):
                 text = f"{record.model} {record.summary.title} {record.summary.excerpt}"

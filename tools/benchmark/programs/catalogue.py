@@ -25,7 +25,6 @@ import msgspec
 from p2phub.cli.main import tune_process
 from p2phub.core.checkpoint import parse_head
 from p2phub.core.encoding import decode, encode, prepare_types
-from p2phub.core.identity import open_identity
 from p2phub.protocol.messages import IdentityChain
 from p2phub.store.layout import Layout
 from p2phub.store.logs import IDENTITY_SIZE_MAX, LogPart
@@ -62,24 +61,20 @@ def make(path: Path, records: int, seed: int, part: int, parts: int) -> None:
     path.with_suffix(".part").rename(path)
 
 
-def read(paths: Sequence[Path]) -> Iterator[LogPart]:
-    """Yield the logs in these files as a pull has them: the identity is checked, the rest is not."""
-    for path in paths:
-        with open(path, "rb") as file:
-            while head := file.read(LENGTH.size):
-                chain, note, entries = msgspec.msgpack.decode(file.read(*LENGTH.unpack(head)), type=Packed)
-                documents = decode(chain, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents
-                head_there = parse_head(note)
-                yield LogPart(open_identity(documents), head_there.log, head_there, 0, tuple(entries))
+def read(path: Path) -> Iterator[Packed]:
+    """Yield the logs in a file."""
+    with open(path, "rb") as file:
+        while head := file.read(LENGTH.size):
+            yield msgspec.msgpack.decode(file.read(*LENGTH.unpack(head)), type=Packed)
 
 
-def batches(parts: Iterator[LogPart], size: int) -> Iterator[list[LogPart]]:
-    """Yield parts that together have about `size` records."""
-    batch: list[LogPart] = []
+def batches(logs: Iterator[Packed], size: int) -> Iterator[list[Packed]]:
+    """Yield logs that together have about `size` records."""
+    batch: list[Packed] = []
     count = 0
-    for part in parts:
-        batch.append(part)
-        count += len(part.entries)
+    for log in logs:
+        batch.append(log)
+        count += len(log[2])
         if count >= size:
             yield batch
             batch, count = [], 0
@@ -94,7 +89,7 @@ def take(home: Path, files: Sequence[Path]) -> dict[str, float]:
     with Store(layout(home)) as store, ThreadPoolExecutor(len(files)) as pool:
 
         def take_file(file: Path) -> int:
-            return sum(taken(store, batch) for batch in batches(read([file]), RECORDS_AT_ONCE))
+            return sum(taken(store, batch) for batch in batches(read(file), RECORDS_AT_ONCE))
 
         start = time.monotonic()
         records = sum(pool.map(take_file, files))
@@ -108,13 +103,21 @@ def feed(home: Path, file: Path, rate: float) -> None:
     """Take logs over at a steady rate, until there are no more."""
     with Store(layout(home)) as store:
         start, records = time.monotonic(), 0
-        for batch in batches(read([file]), max(1, int(rate / 2))):
+        for batch in batches(read(file), max(1, int(rate / 2))):
             records += taken(store, batch)
             time.sleep(max(0.0, start + records / rate - time.monotonic()))
 
 
-def taken(store: Store, batch: list[LogPart]) -> int:
-    outcomes = store.logs.extend_many(batch, now=time.time())
+def taken(store: Store, batch: list[Packed]) -> int:
+    """Take logs over as a pull does: first the identities are checked, then what they prove."""
+    chains = [decode(chain, IdentityChain, size_max=IDENTITY_SIZE_MAX) for chain, _, _ in batch]
+    parts = []
+    for identity, (_, note, entries) in zip(store.logs.open_identities(chains), batch, strict=True):
+        if isinstance(identity, Exception):
+            raise identity
+        head = parse_head(note)
+        parts.append(LogPart(identity, head.log, head, 0, tuple(entries)))
+    outcomes = store.logs.extend_many(parts, now=time.time())
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             raise outcome
