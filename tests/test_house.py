@@ -27,7 +27,9 @@ def test_the_style_is_that_of_ruff() -> None:
 
 def test_the_types_hold() -> None:
     run(sys.executable, "-m", "mypy")
-    run(sys.executable, "-m", "mypy", "tools/make-vectors")  # a script, which mypy does not find by itself
+    # Scripts, which mypy does not find by itself.
+    run(sys.executable, "-m", "mypy", "tools/make-vectors")
+    run(sys.executable, "-m", "mypy", "tools/make-schema")
 
 
 def named_tests() -> set[tuple[str, str]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from p2phub.core.errors import InvalidData, NoSpace, StoreError
 
 from . import kept as keeping
+from . import schema
 from .disk import disk_errors, write_file
 from .migrations import MIGRATIONS
 
@@ -176,9 +177,13 @@ class Database:
                     path=str(self.path),
                     hint="upgrade p2phub, or move the index away and run `p2phub store rebuild`",
                 )
-            for step in MIGRATIONS[version:]:
-                for statement in _statements(step):
+            if version == 0:
+                for statement in schema.statements():
                     connection.execute(statement)
+            else:
+                for step in MIGRATIONS[version:]:
+                    for statement in _statements(step):
+                        connection.execute(statement)
             if version == 0:
                 self._put_back(connection)
                 keeping.note_written(connection)

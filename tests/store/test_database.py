@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
 import threading
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import pytest
 from storekit import finish, open_files, open_store, run_at_once, run_read_only, start, wait_for_the_others
 
 from p2phub.core.errors import StoreError
+from p2phub.store import schema
 from p2phub.store.database import REBUILT, Database
 from p2phub.store.migrations import MIGRATIONS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -47,6 +51,25 @@ def test_a_new_index_has_all_tables_and_the_newest_version(path: Path) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
     assert set(REBUILT) | {"peers", "pins", "views", "settings", "forks"} <= tables(path)
+
+
+def test_a_new_index_is_what_all_steps_come_to(path: Path, tmp_path: Path) -> None:
+    made = tmp_path / "schema.sql"
+    subprocess.run([ROOT / "tools/make-schema", made], check=True, cwd="/")
+    assert made.read_text() == schema.FILE.read_text(), "run ./tools/make-schema"
+    Database(path).close()
+    stepped = sqlite3.connect(":memory:")
+    for step in MIGRATIONS:
+        stepped.executescript(step)
+    with sqlite3.connect(path) as new:
+        found = [
+            set(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall())
+            for connection in (new, stepped)
+        ]
+    new.close()
+    stepped.close()
+
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("version", range(len(MIGRATIONS) + 1))
