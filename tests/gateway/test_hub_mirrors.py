@@ -481,7 +481,7 @@ async def test_what_a_trusted_publisher_mirrored_is_listed_before_anything_of_it
         await sync_all(other, timeout_s=30)
         door = await stack.enter_async_context(open_door(other))
         assert await listed(door) == []
-        await mirroring.trust(other, own_identity(keeper).namespace, is_trusted=True)
+        await mirrortrust.trust(other, own_identity(keeper).namespace, is_trusted=True)
         (bare,) = (await door.get("/api/models?author=Org")).json()
         (whole,) = (await door.get("/api/models?author=Org&full=true")).json()
         (then,) = (await door.get("/api/models?author=Org")).json()
@@ -491,7 +491,7 @@ async def test_what_a_trusted_publisher_mirrored_is_listed_before_anything_of_it
             "text-generation", ["README.md"]
         )  # fmt: skip
         assert (then["sha"], then["pipeline_tag"], "siblings" in then) == (commit, "text-generation", False)
-        await mirroring.trust(other, own_identity(keeper).namespace, is_trusted=False)
+        await mirrortrust.trust(other, own_identity(keeper).namespace, is_trusted=False)
         assert await listed(door) == []
 
 
