@@ -202,6 +202,11 @@ class Logs:
         with self._tree(log, new) as tree:
             return tree.consistency(old, new) if tree else None
 
+    def entries_at(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        """Return entries by the number of their log and their index, of private logs too; those that can be read."""
+        with self._database.read() as connection:
+            return self._writer.entries_at(connection, keys)
+
     def fork(self, log: LogId) -> tuple[bytes, bytes] | None:
         """Return the two heads that prove `log` to be forked, None if it is not known to be."""
         with self._database.read() as connection:

@@ -29,6 +29,7 @@ from p2phub.core.records import NO_PREVIOUS, Entry, check_follows, open_signed_e
 from p2phub.protocol.messages import IdentityChain
 
 from .arrivals import Arrival
+from .atonce import as_list, fetch_at_once
 from .catalogue import Numbers
 from .chains import pack_chain, unpack_chain, unpack_identity
 from .disk import disk_errors, write_file
@@ -454,6 +455,33 @@ class LogWriter:
         finally:
             if own is not None:
                 os.close(own)
+
+    def entries_at(self, connection: Connection, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        """Return entries by the number of their log and their index, those that are on the disk as they came."""
+        rows = fetch_at_once(
+            connection,
+            "SELECT e.*, l.log AS log FROM json_each(?) AS k CROSS JOIN entry_rows AS e"
+            " ON e.log_number = json_extract(k.value, '$[0]') AND e.idx = json_extract(k.value, '$[1]')"
+            " CROSS JOIN logs AS l ON l.number = e.log_number",
+            (as_list(keys),),
+            ("log_number", "idx", "leaf", "journal", "offset", "length", "log"),
+            blobs=("leaf", "log"),
+        )
+        found = {}
+        for row in rows:
+            place = Place(row["journal"], row["offset"], row["length"])
+            try:
+                data = self._journals.read(place) if place.journal != OWN_FILE else self._read_own(row["log"], place)
+            except StoreError:
+                continue
+            if LOG_TREE.leaf(data) == row["leaf"]:
+                found[row["log_number"], row["idx"]] = data
+        return found
+
+    def _read_own(self, log: bytes, place: Place) -> bytes:
+        path = self._layout.log(LogId(log))
+        with disk_errors(path), open(path, "rb") as file:
+            return os.pread(file.fileno(), place.length, place.offset)
 
     # ── helpers ─────────────────────────────────────────────────────────────
 

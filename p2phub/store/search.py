@@ -13,10 +13,10 @@ newest MATCHES_MAX matches are sorted.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from sqlite3 import Connection, Row
+from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 import cbor2
@@ -43,9 +43,10 @@ from p2phub.core.search import (
     encode_cursor,
 )
 
+from .atonce import Columns, as_list, fetch_at_once
 from .database import Database
 from .gates import APPROVAL
-from .searchindex import FACET_NUMBERS, ReadEntry, facet_code, facet_of, read_release
+from .searchindex import FACET_NUMBERS, facet_code, facet_of
 from .searchplan import ANYWHERE, IN_NAME, IS_HERE, PARTS, WHOLE_NAME, Plan, Step, make_plan
 from .searchtokens import release_tokens
 
@@ -54,6 +55,14 @@ COUNTED_MAX = 1000  # newest matches whose facets are counted; spec/search.md §
 FEW_MAX = 50  # matches that are ranked by their names, without asking the index for each tier
 SCANNED_MAX = 10_000  # rows that one page looks at; spec/search.md §4
 LAST_ID = 2**63 - 1
+ROWS_AT_FIRST, ROWS_AT_ONCE = 32, 512  # that are fetched together: first, and more and more of what follows
+
+_COLUMNS = (
+    "id", "repository", "model", "log_number", "idx", "created", "size", "needs", "parameters", "replicas", "facets",
+)  # fmt: skip
+
+# Returns entries by the number of their log and their index, those that can be read.
+ReadEntries = Callable[[Sequence[tuple[int, int]]], dict[tuple[int, int], bytes]]
 
 
 @dataclass(frozen=True)
@@ -76,9 +85,9 @@ _ORDERS = {
 class Search:
     """Answers queries."""
 
-    def __init__(self, database: Database, read_entry: ReadEntry) -> None:
+    def __init__(self, database: Database, read_entries: ReadEntries) -> None:
         self._database = database
-        self._read_entry = read_entry
+        self._read_entries = read_entries
 
     def count(self) -> int:
         """Return how many repositories there are."""
@@ -106,7 +115,7 @@ class Search:
         plan = make_plan(connection, query)
         if plan is None:
             return Page([], counts=FacetCounts({}, 0, True) if query.facets else None)
-        source = _Source(connection, plan, self._read_entry)
+        source = _Source(connection, plan, self._read_entries)
         counts = source.counts() if query.facets else None
         if not query.limit:
             return Page([], complete=source.complete, counts=counts)
@@ -115,27 +124,42 @@ class Search:
         models = self._models(connection, [item.row for item in found[: query.limit]])
         return Page(models, encode_cursor(query, last) if last is not None else None, source.complete, counts)
 
-    def _models(self, connection: Connection, rows: list[Row]) -> list[Model]:
+    def _models(self, connection: Connection, rows: list[Columns]) -> list[Model]:
         """Return repositories as they are shown; what their releases say is in the logs."""
-        read = ((row, read_release(connection, self._read_entry, row["log_number"], row["idx"])) for row in rows)
+        read = self._read_entries([_key_of(row) for row in rows])
         # Checked when they came in.
-        found = [(row, cbor2.loads(cbor2.loads(data)["payload"])) for row, data in read if data is not None]
+        found = [(row, cbor2.loads(cbor2.loads(read[_key_of(row)])["payload"])) for row in rows if _key_of(row) in read]
         here = _here(connection, [record["manifest"] for _, record in found])
-        kinds: dict[int, str] = {}
-        return [self._model(connection, row, record, here, kinds) for row, record in found]
+        gates = _gates(connection, [row["repository"] for row, _ in found])
+        kinds = _values(connection, {_kind_of(row) for row, _ in found})
+        return [
+            self._model(
+                connection,
+                row,
+                record,
+                kind=kinds[_kind_of(row)],
+                is_here=record["manifest"] in here,
+                gate=gates[row["repository"]],
+            )
+            for row, record in found
+        ]
 
     def _model(
-        self, connection: Connection, row: Row, record: dict[str, Any], here: set[bytes], kinds: dict[int, str]
+        self,
+        connection: Connection,
+        row: Columns,
+        record: dict[str, Any],
+        *,
+        kind: str,
+        is_here: bool,
+        gate: GateApproval | None,
     ) -> Model:
         summary = record["summary"]
         manifest = ManifestId(record["manifest"])
-        kind = next(number for number in array("I", row["facets"]) if facet_of(number) == "kind")
-        if kind not in kinds:
-            kinds[kind] = _value(connection, kind)
         return Model(
             namespace=str(NamespaceId(record["namespace"])),
             model=record["model"],
-            kind=kinds[kind],
+            kind=kind,
             revision=str(manifest),
             version=record.get("version"),
             time=record["time"],
@@ -161,25 +185,35 @@ class Search:
             ],
             replicas=row["replicas"],
             replicas_seen=_seen(connection, manifest) if row["replicas"] else None,
-            here=record["manifest"] in here,
-            gate=_gate(connection, row["repository"]),
+            here=is_here,
+            gate=gate,
         )
+
+
+def _key_of(row: Columns) -> tuple[int, int]:
+    """Return where the release stands that describes a repository."""
+    return row["log_number"], row["idx"]
+
+
+def _kind_of(row: Columns) -> int:
+    """Return the number of the value of the facet `kind` that a repository has."""
+    return next(number for number in array("I", row["facets"]) if facet_of(number) == "kind")
 
 
 class _Found(NamedTuple):
     """A row of models, and its place in the order."""
 
-    row: Row
+    row: Columns
     place: Place
 
 
 class _Source:
     """The rows that a plan finds, in its order. Afterwards says whether it found all."""
 
-    def __init__(self, connection: Connection, plan: Plan, read_entry: ReadEntry) -> None:
+    def __init__(self, connection: Connection, plan: Plan, read_entries: ReadEntries) -> None:
         self._connection = connection
         self._plan = plan
-        self._read_entry = read_entry
+        self._read_entries = read_entries
         self.complete = plan.complete
         self.stopped_at: Place | None = None  # where looking was cut short, for the next page
 
@@ -207,7 +241,7 @@ class _Source:
             blobs = [row["facets"] for _, row in self._small(plan.small)]
             return _counts(self._connection, b"".join(blobs), len(blobs), plan.complete)
         most = COUNTED_MAX if not plan.conditions else 2 * COUNTED_MAX
-        # In one statement: each row that is fetched lets another thread in, which may keep the processor for long.
+        # All facets of all of them in one text: not even a list of rows is made.
         rows, values = self._newest_sql(plan.anywhere(exact=True), LAST_ID, "m.facets")
         seen, counted, facets = self._connection.execute(
             "SELECT count(*), coalesce(sum(ok), 0),"
@@ -222,7 +256,7 @@ class _Source:
     def _ranked(self, after: Place | None) -> Iterator[_Found]:
         """Yield one tier after the other."""
         tier, below = after or (WHOLE_NAME, LAST_ID)
-        few = list(islice(self._newest(self._plan.anywhere()), FEW_MAX))
+        few = self._page(self._plan.anywhere(), LAST_ID, FEW_MAX)
         if len(few) == FEW_MAX:
             for each in (WHOLE_NAME, IN_NAME, ANYWHERE):
                 if each >= tier:  # type: ignore[operator]
@@ -263,12 +297,26 @@ class _Source:
                 self.complete, self.stopped_at = False, (0, row["id"])
                 return
 
-    def _holds(self, row: Row) -> bool:
+    def _holds(self, row: Columns) -> bool:
         return row["ok"] and (len(self._plan.sparse) == len(self._plan.facets) or self._has_facets(row))
 
-    def _newest(self, step: Step, below: int = LAST_ID) -> Iterator[Row]:
+    def _newest(self, step: Step, below: int = LAST_ID) -> Iterator[Columns]:
         """Yield what a step finds, the newest first, with `ok`: whether the conditions hold."""
-        return self._connection.execute(*self._newest_sql(step, below, "m.*"))
+        most = ROWS_AT_FIRST
+        while True:
+            rows = self._page(step, below, most)
+            yield from rows
+            if len(rows) < most:
+                return
+            below, most = rows[-1]["id"], min(2 * most, ROWS_AT_ONCE)
+
+    def _page(self, step: Step, below: int, most: int) -> list[Columns]:
+        """Return the first `most` of what a step finds before the id `below`, the newest first."""
+        statement, values = self._newest_sql(step, below, "m.*")
+        rows = fetch_at_once(
+            self._connection, f"{statement} LIMIT ?", (*values, most), (*_COLUMNS, "ok"), blobs=("facets",)
+        )
+        return sorted(rows, key=lambda row: -row["id"])
 
     def _newest_sql(self, step: Step, below: int, columns: str) -> tuple[str, tuple[object, ...]]:
         ok = " AND ".join(["m.repository > 0", *self._plan.conditions])
@@ -283,7 +331,7 @@ class _Source:
 
     # ── other orders ────────────────────────────────────────────────────────
 
-    def _in_order(self, rows: Iterable[tuple[int, Row]], after: Place | None) -> Iterator[_Found]:
+    def _in_order(self, rows: Iterable[tuple[int, Columns]], after: Place | None) -> Iterator[_Found]:
         """Sort rows, each with its tier, and yield those after a place."""
         found = [_Found(row, self._key(step, row)) for step, row in rows if row["ok"]]
         descending = self._plan.sort != "name"
@@ -297,7 +345,7 @@ class _Source:
         step, *rest = item.place
         return (-step, *rest) if self._plan.sort == "relevance" else item.place  # type: ignore[operator]
 
-    def _key(self, step: int, row: Row) -> Place:
+    def _key(self, step: int, row: Columns) -> Place:
         match self._plan.sort:
             case "relevance" | "newest":
                 return (step, row["id"])
@@ -311,7 +359,7 @@ class _Source:
             case column:
                 return (row[column], row["id"])
 
-    def _newest_matches(self) -> Iterator[Row]:
+    def _newest_matches(self) -> Iterator[Columns]:
         for number, row in enumerate(self._newest(self._plan.anywhere(exact=True))):
             if number >= MATCHES_MAX:
                 self.complete = False
@@ -342,7 +390,7 @@ class _Source:
         )
         return self._walked(rows)
 
-    def _walked(self, rows: Iterable[Row]) -> Iterator[_Found]:
+    def _walked(self, rows: Iterable[Columns]) -> Iterator[_Found]:
         for scanned, row in enumerate(rows, start=1):
             if row["ok"] and self._has_facets(row):
                 yield _Found(row, self._key(0, row))
@@ -352,25 +400,28 @@ class _Source:
 
     # ── few rows, one by one ────────────────────────────────────────────────
 
-    def _small(self, ids: Iterable[int]) -> Iterator[tuple[int, Row]]:
+    def _small(self, ids: Iterable[int]) -> Iterator[tuple[int, Columns]]:
         """Yield those of the rows `ids` that match, each with its tier."""
         ok = " AND ".join(["m.repository > 0", *self._plan.conditions])
-        for number in sorted(ids, reverse=True):
-            row = self._connection.execute(
-                f"SELECT m.*, ({ok}) AS ok FROM models AS m WHERE id = ?", (*self._plan.values, number)
-            ).fetchone()
-            if row is None or not row["ok"] or not self._has_facets(row):
-                continue
-            tier = self._tier_of(row)
+        rows = fetch_at_once(
+            self._connection,
+            f"SELECT m.*, ({ok}) AS ok FROM json_each(?) AS k CROSS JOIN models AS m ON m.id = k.value",
+            (*self._plan.values, as_list(ids)),
+            (*_COLUMNS, "ok"),
+            blobs=("facets",),
+        )
+        fitting = [row for row in rows if row["ok"] and self._has_facets(row)]
+        read = self._read_entries([_key_of(row) for row in fitting]) if self._plan.has_words else {}
+        for row in sorted(fitting, key=lambda row: -row["id"]):
+            tier = self._tier_of(row, read.get(_key_of(row)))
             if tier is not None:
                 yield tier, row
 
-    def _tier_of(self, row: Row) -> int | None:
-        """Return the tier of a row by what its release says, None if it does not match."""
+    def _tier_of(self, row: Columns, data: bytes | None) -> int | None:
+        """Return the tier of a row by what its release, the entry `data`, says; None if it does not match."""
         plan = self._plan
         if not plan.has_words:
             return 0
-        data = read_release(self._connection, self._read_entry, row["log_number"], row["idx"])
         if data is None:
             return None
         summary = msgspec.convert(cbor2.loads(cbor2.loads(data)["payload"])["summary"], type=Summary)
@@ -383,7 +434,7 @@ class _Source:
             return plan.tier_of(row["model"]) if plan.is_ranked else 0
         return None
 
-    def _has_facets(self, row: Row) -> bool:
+    def _has_facets(self, row: Columns) -> bool:
         if not self._plan.facets:
             return True
         has = set(array("I", row["facets"]))
@@ -433,19 +484,29 @@ def _counts(connection: Connection, packed: bytes, counted: int, complete: bool)
     import numpy as np  # slow to import, and most searches count nothing
 
     numbers, found = np.unique(np.frombuffer(packed, np.uint32), return_counts=True)
-    facets: dict[str, list[FacetCount]] = {}
+    shown: dict[str, list[tuple[int, int]]] = {}
     for facet in FACETS:
         places = np.flatnonzero(numbers % FACET_NUMBERS == facet_code(facet))
         # The frequent first, and of equals those with the lower number.
         best = places[np.argsort(-found[places], kind="stable")[:COUNTS_MAX]]
         if len(best):
-            facets[facet] = [FacetCount(_value(connection, int(numbers[at])), int(found[at])) for at in best]
+            shown[facet] = [(int(numbers[at]), int(found[at])) for at in best]
+    values = _values(connection, {number for counts in shown.values() for number, _ in counts})
+    facets = {
+        facet: [FacetCount(values[number], count) for number, count in counts] for facet, counts in shown.items()
+    }
     return FacetCounts(facets, counted, complete)
 
 
-def _value(connection: Connection, number: int) -> str:
-    value: str = connection.execute("SELECT value FROM facets WHERE id = ?", (number,)).fetchone()[0]
-    return value
+def _values(connection: Connection, numbers: Iterable[int]) -> dict[int, str]:
+    """Return the values of facets that numbers stand for."""
+    rows = fetch_at_once(
+        connection,
+        "SELECT f.id, f.value AS value FROM json_each(?) AS k CROSS JOIN facets AS f ON f.id = k.value",
+        (as_list(numbers),),
+        ("id", "value"),
+    )
+    return {row["id"]: row["value"] for row in rows}
 
 
 # ── what a row leads to ─────────────────────────────────────────────────────
@@ -456,10 +517,15 @@ def _seen(connection: Connection, manifest: ManifestId) -> int | None:
     return int(time) if time is not None else None
 
 
-def _gate(connection: Connection, repository: int) -> GateApproval | None:
-    """Return what the gate of a repository asks for besides that its licence is accepted; None: it has none."""
-    approval: GateApproval | None = connection.execute(f"SELECT {APPROVAL.format('?')}", (repository,)).fetchone()[0]
-    return approval
+def _gates(connection: Connection, repositories: Sequence[int]) -> dict[int, GateApproval | None]:
+    """Return what the gates of repositories ask for besides that a licence is accepted; None: there is no gate."""
+    rows = fetch_at_once(
+        connection,
+        f"SELECT k.value AS repository, {APPROVAL.format('k.value')} AS approval FROM json_each(?) AS k",
+        (as_list(repositories),),
+        ("repository", "approval"),
+    )
+    return {row["repository"]: row["approval"] for row in rows}
 
 
 def _here(connection: Connection, manifests: list[bytes]) -> set[bytes]:

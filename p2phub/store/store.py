@@ -58,7 +58,7 @@ class Store:
         self.manifests = Manifests(layout, self.database)
         self.index = SearchIndex(self.database, self._entry)
         self.catalogue = Catalogue(self.database, self.index)
-        self.search = Search(self.database, self._entry)
+        self.search = Search(self.database, lambda keys: self.logs.entries_at(keys))
         self.listing = Listing(self.database)
         self.logs = Logs(layout, self.database, self.catalogue)
         self.private = Private(layout, self.database, self.logs)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from sqlite3 import Connection
@@ -33,6 +33,7 @@ from p2phub.core.records import (
 )
 from p2phub.core.signing import SigningKey
 from p2phub.store.catalogue import Numbers
+from p2phub.store.database import Database
 from p2phub.store.layout import Layout
 from p2phub.store.store import Store
 from p2phub.testing import values
@@ -134,6 +135,16 @@ class Writer:
 
 
 # ── the index alone ─────────────────────────────────────────────────────────
+
+
+def read_entries(
+    database: Database, entries: Mapping[tuple[LogId, int], bytes], keys: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], bytes]:
+    """Return those of `entries` whose logs have these numbers in the index."""
+    with database.read() as connection:
+        logs = {row["number"]: LogId(row["log"]) for row in connection.execute("SELECT number, log FROM logs")}
+    found = {(number, index): entries.get((logs[number], index)) for number, index in keys}
+    return {key: data for key, data in found.items() if data is not None}
 
 
 def place_entry(connection: Connection, entry: Entry) -> Numbers:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storekit import TIME, Writer, empty_catalogue, place_entry, revision, summary, two_keys_identity
+from storekit import TIME, Writer, empty_catalogue, place_entry, read_entries, revision, summary, two_keys_identity
 
 from p2phub.core.ids import LogId
 from p2phub.core.private import Repository
@@ -34,7 +34,7 @@ class Known:
         self.entries: dict[tuple[LogId, int], bytes] = {}
         self.index = SearchIndex(self.database, self.entry)
         self.catalogue = Catalogue(self.database, self.index)
-        self.search = Search(self.database, self.entry)
+        self.search = Search(self.database, lambda keys: read_entries(self.database, self.entries, keys))
 
     def entry(self, log: LogId, index: int) -> bytes | None:
         return self.entries.get((log, index))

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storekit import TIME, Writer, empty_catalogue, open_store, place_entry, revision, summary, write_old
+from storekit import TIME, Writer, empty_catalogue, open_store, place_entry, read_entries, revision, summary, write_old
 
 from p2phub.core.errors import InvalidData
 from p2phub.core.ids import LogId, NodeId
@@ -39,7 +39,7 @@ class Known:
         self.entries: dict[tuple[LogId, int], bytes] = {}
         self.index = SearchIndex(self.database, lambda log, index: self.entries.get((log, index)))
         self.catalogue = Catalogue(self.database, self.index)
-        self.search = Search(self.database, lambda log, index: self.entries.get((log, index)))
+        self.search = Search(self.database, lambda keys: read_entries(self.database, self.entries, keys))
 
     def apply(self, *entries: Entry) -> Known:
         with self.database.write() as connection:
