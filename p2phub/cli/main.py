@@ -59,7 +59,6 @@ _COMMANDS = {
 }
 _ALIASES = {"pull": "fetch", "download": "fetch"}
 
-SWITCH_S = 0.0005  # seconds that a thread computes while another waits to; Python's default is 0.005
 GC_THRESHOLD = 50_000  # new objects until Python looks for garbage; its default is 700
 
 EXIT_FAILED = 1
@@ -113,8 +112,6 @@ def tune_process() -> None:
     # Loading code makes many objects and no garbage: to look through them again and again takes a
     # tenth of a short command, and to look through them once more at the end another one.
     gc.set_threshold(GC_THRESHOLD)
-    # A thread that comes back from SQLite or the disk would wait so long for one that computes, each time.
-    sys.setswitchinterval(SWITCH_S)
 
 
 def main() -> None:
