@@ -29,15 +29,15 @@ class Signer:
         self._after = 0  # seconds since 1970: what was signed then or before, the peer refuses
 
     def sign_after(self, said: bytes) -> bool:
-        """Date signatures later than the peer `said` from now on; False if that changes nothing.
+        """Date signatures later than the peer `said` from now on; False if nothing that counts was dated so early.
 
-        A peer that was started just now refuses what came before, by its own clock.
+        A peer that was started just now refuses what came before, by its own clock. Ours may have gone on since.
         """
         after = int(said) if len(said) <= TIME_DIGITS_MAX and said.isdigit() else 0
         # Nobody can make us sign for a time that is far ahead.
-        if not self._now() <= after < self._clock() + SKEW_MAX_S:
+        if not self._clock() - LIFETIME_S <= after < self._clock() + SKEW_MAX_S:
             return False
-        self._after = after
+        self._after = max(self._after, after)
         return True
 
     def _now(self) -> int:

@@ -346,6 +346,16 @@ def test_nobody_makes_us_sign_for_another_time(said: bytes) -> None:
     assert "created=1000;" in signer.signature("GET", "/v1/x", b"")["signature-input"]
 
 
+def test_what_was_signed_a_moment_ago_is_signed_again_though_the_clock_went_on_since() -> None:
+    time = [1000.9]
+    signer = Signer(values.key("asker"), NodeId(values.key("server").public_key), lambda: time[0])
+    assert "created=1000;" in signer.signature("GET", "/v1/x", b"")["signature-input"]
+    time[0] += 0.2
+
+    assert signer.sign_after(b"1000")
+    assert "created=1001;" in signer.signature("GET", "/v1/x", b"")["signature-input"]
+
+
 async def test_a_request_from_a_clock_ahead_is_good_once_also_over_a_restart(tmp_path: Path) -> None:
     def ask(name: str, created: float) -> Request:
         signed = sign_ask(
