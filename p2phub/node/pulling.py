@@ -27,7 +27,7 @@ from p2phub.core.errors import (
     UnknownForm,
 )
 from p2phub.core.fingerprints import SALT_SIZE, forked_digest, log_digest, range_of
-from p2phub.core.identity import Identity, open_identity
+from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId, NamespaceId, NodeId
 from p2phub.core.noderecord import open_node_record
 from p2phub.net.peerclient import PeerClient
@@ -219,16 +219,11 @@ async def take_followed(node: Node, client: PeerClient, followed: Sequence[Names
     while wanted:
         asked = wanted[:IDENTITIES_MAX]
         chains = await client.identities(asked)
+        opened, problem = await on_disk(_open_identities, node, _shown(asked, chains))
+        if problem is not None:
+            raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from problem
         heads: list[LogHead] = []
-        for namespace, chain in zip(asked, chains, strict=False):
-            if chain is None:
-                continue
-            try:
-                identity = await on_disk(open_identity, chain.documents)
-                if identity.namespace != namespace:
-                    raise InvalidData("the identity is of another namespace")
-            except InvalidData as exc:
-                raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from exc
+        for identity in opened:
             heads += [head for log_id in sorted(identity.logs) if (head := await client.head(log_id)) is not None]
         count += await take_heads(node, client, heads)
         wanted = wanted[len(chains) :]
@@ -377,8 +372,7 @@ async def _prove(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
         asked = wanted[:IDENTITIES_MAX]
         chains = await client.identities(asked)
         is_known = is_known and None not in chains
-        shown = [(namespace, chain) for namespace, chain in zip(asked, chains, strict=False) if chain is not None]
-        opened, problem = await on_disk(_open_identities, node, shown)
+        opened, problem = await on_disk(_open_identities, node, _shown(asked, chains))
         versions.update((identity.namespace, identity.current.version) for identity in opened)
         for newest in await on_disk(node.store.logs.add_identities, opened) if opened else ():
             if isinstance(newest, SplitIdentity):
@@ -398,6 +392,13 @@ async def _prove(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
         if goal.identity is None and (known := found.get(goal.namespace)) and goal.log in known.logs:
             goal.identity = known
     return [goal for goal in goals if goal.identity is not None], is_known
+
+
+def _shown(
+    asked: Sequence[NamespaceId], chains: Sequence[IdentityChain | None]
+) -> list[tuple[NamespaceId, IdentityChain]]:
+    """Return the chains that a peer sent, with what they were asked for as; it may have sent fewer."""
+    return [(namespace, chain) for namespace, chain in zip(asked, chains, strict=False) if chain is not None]
 
 
 def _open_identities(

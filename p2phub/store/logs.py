@@ -113,7 +113,8 @@ class Logs:
         # Only now: what proves it is committed.
         if isinstance(outcome, SplitIdentity):
             raise outcome
-        return outcome
+        _, is_new = outcome
+        return is_new
 
     def open_identities(self, chains: Sequence[IdentityChain]) -> list[Identity | InvalidData]:
         """Return the identity that each chain proves, as `open_identity` does, or what is wrong with it."""
@@ -124,15 +125,9 @@ class Logs:
 
         Returns the newest that is here of each, or why one disagrees with what was here.
         """
-
-        def put(identity: Identity) -> Identity | SplitIdentity:
-            try:
-                return self._writer.put_identity(connection, identity, batch)[0]
-            except SplitIdentity as exc:
-                return exc
-
         with self._database.write() as connection, self._batch(connection) as batch:
-            return [put(identity) for identity in identities]
+            outcomes = [self._put(connection, identity, batch) for identity in identities]
+        return [outcome if isinstance(outcome, SplitIdentity) else outcome[0] for outcome in outcomes]
 
     def yield_to_other(self, namespace: NamespaceId) -> Identity:
         """Let the other of two documents of one version count here, in the place of that which came first.
@@ -317,10 +312,12 @@ class Logs:
 
     # ── helpers ─────────────────────────────────────────────────────────────
 
-    def _put(self, connection: Connection, identity: Identity, batch: Batch | None) -> bool | SplitIdentity:
-        """Return whether an identity is newer than what was here, or what is wrong with it."""
+    def _put(
+        self, connection: Connection, identity: Identity, batch: Batch | None
+    ) -> tuple[Identity, bool] | SplitIdentity:
+        """Return the newest identity that is here, and whether it is new, or why one disagrees with what was here."""
         try:
-            return self._writer.put_identity(connection, identity, batch)[1]
+            return self._writer.put_identity(connection, identity, batch)
         except SplitIdentity as exc:
             return exc
 

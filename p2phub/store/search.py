@@ -13,7 +13,7 @@ newest MATCHES_MAX matches are sorted.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from sqlite3 import Connection
@@ -46,7 +46,7 @@ from p2phub.core.search import (
 from .atonce import Columns, as_list, fetch_at_once
 from .database import Database
 from .gates import APPROVAL
-from .searchindex import FACET_NUMBERS, facet_code, facet_of
+from .searchindex import FACET_NUMBERS, ReadEntries, facet_code, facet_of
 from .searchplan import ANYWHERE, IN_NAME, IS_HERE, PARTS, WHOLE_NAME, Plan, Step, make_plan
 from .searchtokens import release_tokens
 
@@ -60,9 +60,6 @@ ROWS_AT_FIRST, ROWS_AT_ONCE = 32, 512  # that are fetched together: first, and m
 _COLUMNS = (
     "id", "repository", "model", "log_number", "idx", "created", "size", "needs", "parameters", "replicas", "facets",
 )  # fmt: skip
-
-# Returns entries by the number of their log and their index, those that can be read.
-ReadEntries = Callable[[Sequence[tuple[int, int]]], dict[tuple[int, int], bytes]]
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ import math
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from sqlite3 import Connection, Row
 
 import cbor2
 import msgspec
 from msgspec import Struct
 
-from p2phub.core.ids import LogId, NamespaceId
+from p2phub.core.ids import NamespaceId
 from p2phub.core.records import Publish, Score, Summary
 from p2phub.core.search import FACETS, Facet
 
@@ -38,15 +38,16 @@ REFILLED_AT_ONCE = 500  # repositories in a transaction, when all of them are lo
 
 ANY_VARIANT = "*"  # a value of the facet `variant`: there are some
 
-ReadEntry = Callable[[LogId, int], bytes | None]  # the entry of a log at an index; None: it cannot be read
+# Returns entries by the number of their log and their index, those that can be read.
+ReadEntries = Callable[[Sequence[tuple[int, int]]], dict[tuple[int, int], bytes]]
 
 
 class SearchIndex:
     """The tables of search, as far as they are written."""
 
-    def __init__(self, database: Database, read_entry: ReadEntry) -> None:
+    def __init__(self, database: Database, read_entries: ReadEntries) -> None:
         self._database = database
-        self._read_entry = read_entry
+        self._read_entries = read_entries
         self._local = threading.local()
         self._facets = FacetValues()
         self._vocabulary: set[str] = set()  # tokens of words that are in the table, some of them
@@ -163,7 +164,7 @@ class SearchIndex:
         self._add(connection, batch, shown)
 
     def _add(self, connection: Connection, batch: _Batch, shown: _Shown) -> None:
-        known = self._description(connection, batch, shown.log_number, shown.index, shown.model)
+        known = self._description(batch, shown.log_number, shown.index, shown.model)
         if known is None:
             return
         summary, found_by = known
@@ -187,7 +188,7 @@ class SearchIndex:
                     batch.scores.append((number, self._facets.number(connection, "metric", metric), value))
 
     def _remove(self, connection: Connection, batch: _Batch, row: Row) -> None:
-        known = self._description(connection, batch, row["log_number"], row["idx"], row["model"])
+        known = self._description(batch, row["log_number"], row["idx"], row["model"])
         ids = array("I", row["facets"]).tolist()
         batch.counts.subtract(ids)
         connection.execute("DELETE FROM scores WHERE id = ?", (row["id"],))
@@ -210,15 +211,13 @@ class SearchIndex:
             batch.publishers[publisher] = number
         return number
 
-    def _description(
-        self, connection: Connection, batch: _Batch, log_number: int, index: int, model: str
-    ) -> tuple[Summary, str] | None:
+    def _description(self, batch: _Batch, log_number: int, index: int, model: str) -> tuple[Summary, str] | None:
         """Return what a release says of itself, and the tokens of that; None if it cannot be read."""
         known = batch.releases.get((log_number, index))
         if known is not None:
             summary = known.record.summary
             return summary, known.tokens if known.tokens is not None else release_tokens(model, summary)
-        data = read_release(connection, self._read_entry, log_number, index)
+        data = self._read_entries([(log_number, index)]).get((log_number, index))
         record = cbor2.loads(cbor2.loads(data)["payload"]) if data is not None else {}
         # Files may hold something else than what the index knows, if it is wrong or they are damaged.
         if record.get("type") != "publish" or record["model"] != model:
@@ -334,12 +333,6 @@ class _Batch:
             "UPDATE facets SET count = count + ? WHERE id = ?",
             [(change, number) for number, change in self.counts.items() if change],
         )
-
-
-def read_release(connection: Connection, read_entry: ReadEntry, log_number: int, index: int) -> bytes | None:
-    """Return the entry of a release that the index knows, None if it cannot be read."""
-    row = connection.execute("SELECT log FROM logs WHERE number = ?", (log_number,)).fetchone()
-    return read_entry(LogId(row["log"]), index) if row else None
 
 
 # ── what a release is found by ──────────────────────────────────────────────

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from p2phub.core.ids import LogId
+from collections.abc import Callable, Sequence
 
 from .ahead import Ahead
 from .assessments import Assessments
@@ -56,9 +54,9 @@ class Store:
         self.database = Database(layout.index, layout.kept)
         self.blobs = Blobs(layout, self.database)
         self.manifests = Manifests(layout, self.database)
-        self.index = SearchIndex(self.database, self._entry)
+        self.index = SearchIndex(self.database, self._entries)
         self.catalogue = Catalogue(self.database, self.index)
-        self.search = Search(self.database, lambda keys: self.logs.entries_at(keys))
+        self.search = Search(self.database, self._entries)
         self.listing = Listing(self.database)
         self.logs = Logs(layout, self.database, self.catalogue)
         self.private = Private(layout, self.database, self.logs)
@@ -127,5 +125,5 @@ class Store:
         objects, damaged = self.blobs.list_again(self.manifests.profiles())
         return {"manifests": manifests, "records": records, "objects": objects, "damaged": damaged}
 
-    def _entry(self, log: LogId, index: int) -> bytes | None:
-        return self.logs.entry(log, index)
+    def _entries(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        return self.logs.entries_at(keys)

@@ -95,13 +95,11 @@ class Takeover:
         with self._lock:
             is_much = self._is_much(len(chains) * PART_COST)
         if is_much:
-            verifier = self._idle.get()
             try:
-                proven = verifier.check_identities(list(chains))
+                with self._verifier() as verifier:
+                    proven = verifier.check_identities(list(chains))
             except Gone as exc:
                 log.info("identities are checked without a process of their own: %s", exc)
-            finally:
-                self._idle.put(verifier)
         # What is wrong is looked at again, to say what is.
         return [
             read_identity(chain) if is_proven else _open(chain)
@@ -145,9 +143,15 @@ class Takeover:
         return self._burst >= BURST_ENTRIES
 
     def _ask(self, questions: list[Question], now: float) -> list[Verdict]:
+        with self._verifier() as verifier:
+            return verifier.ask(questions, now)
+
+    @contextmanager
+    def _verifier(self) -> Iterator[Verifier]:
+        """Give a process that nobody asks meanwhile, as soon as there is one."""
         verifier = self._idle.get()
         try:
-            return verifier.ask(questions, now)
+            yield verifier
         finally:
             self._idle.put(verifier)
 

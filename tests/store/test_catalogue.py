@@ -32,12 +32,12 @@ class Known:
     def __init__(self, path: Path) -> None:
         self.database = Database(path)
         self.entries: dict[tuple[LogId, int], bytes] = {}
-        self.index = SearchIndex(self.database, self.entry)
+        self.index = SearchIndex(self.database, self.read)
         self.catalogue = Catalogue(self.database, self.index)
-        self.search = Search(self.database, lambda keys: read_entries(self.database, self.entries, keys))
+        self.search = Search(self.database, self.read)
 
-    def entry(self, log: LogId, index: int) -> bytes | None:
-        return self.entries.get((log, index))
+    def read(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        return read_entries(self.database, self.entries, keys)
 
     def apply(self, *entries: Entry) -> Known:
         with self.database.write() as connection:

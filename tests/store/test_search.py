@@ -37,9 +37,12 @@ class Known:
     def __init__(self, path: Path) -> None:
         self.database = Database(path)
         self.entries: dict[tuple[LogId, int], bytes] = {}
-        self.index = SearchIndex(self.database, lambda log, index: self.entries.get((log, index)))
+        self.index = SearchIndex(self.database, self.read)
         self.catalogue = Catalogue(self.database, self.index)
-        self.search = Search(self.database, lambda keys: read_entries(self.database, self.entries, keys))
+        self.search = Search(self.database, self.read)
+
+    def read(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        return read_entries(self.database, self.entries, keys)
 
     def apply(self, *entries: Entry) -> Known:
         with self.database.write() as connection:
