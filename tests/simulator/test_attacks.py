@@ -26,7 +26,8 @@ def test_old_heads_bring_nobody_back_and_are_not_passed_on():
 
 
 def test_a_node_all_of_whose_neighbours_are_hostile_hears_of_news_all_the_same():
-    measures = run(attacks.eclipsed, 12, releases=1)
+    # Of the first five worlds three begin so that all its neighbours are hostile; this is one of them.
+    measures = run(attacks.eclipsed, 12, seed=2, releases=1)
 
     assert measures["hostile neighbours at the start"].value == ACTIVE_MAX
 
