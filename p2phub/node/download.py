@@ -115,6 +115,7 @@ class Download:
         ]
         self.picker: Picker[str] = Picker(self._sizes, missing, rng=random.Random())
         self._left = [flags.count(0) for flags in have]  # missing chunks of each file
+        self._areas: dict[int, list[int]] = {}  # as `_areas_in` gave them
         self.total = sum(self._sizes)  # bytes
         self.done = self.total - sum(self._sizes[chunk] for chunk in missing)  # bytes
         self.received = 0  # bytes
@@ -276,13 +277,17 @@ class Download:
         """
         row = bytearray(len(self._sizes))
         for place, given in zip(places, areas, strict=True):
-            chunks = self.files[place].chunks
-            flags = _flags(given, -(-chunks.size // AREA_SIZE))
+            flags = _flags(given, -(-self.files[place].chunks.size // AREA_SIZE))
             if 1 in flags:
-                first = self._first[place]
-                for index in range(len(chunks)):
-                    row[first + index] = flags[chunks.offset(index) // AREA_SIZE]
+                row[self._first[place] : self._first[place + 1]] = bytes(map(flags.__getitem__, self._areas_in(place)))
         return bytes(row) if 1 in row else None
+
+    def _areas_in(self, place: int) -> list[int]:
+        """Return the number of the area in which each chunk of a file begins."""
+        if place not in self._areas:
+            chunks = self.files[place].chunks
+            self._areas[place] = [chunks.offset(index) // AREA_SIZE for index in range(len(chunks))]
+        return self._areas[place]
 
     def areas(self) -> list[Area]:
         """Return the area of each chunk, as a site shares them out."""

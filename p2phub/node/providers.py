@@ -53,7 +53,7 @@ IDLE_S = 0.25  # seconds until a connection with nothing to do looks again
 # Seconds between questions to a provider that has not everything: a share of the time that is left and of the
 # time that has passed, so that what comes early and late in a download spreads fast, and the questions of a long
 # one cost little; spec/transfer.md §5.
-OFFER_MIN_S, OFFER_MAX_S, OFFER_SHARE_LEFT, OFFER_SHARE_PASSED = 0.25, 3.0, 1 / 16, 1 / 4
+OFFER_MIN_S, OFFER_MAX_S, OFFER_SHARE_LEFT, OFFER_SHARE_PASSED = 0.25, 3.0, 1 / 8, 1 / 4
 OFFER_RATE = 256 * 1024  # bytes a second of questions and answers to one provider, at most about
 WHOLE_OFFER_S = 1.0  # seconds between questions to a provider of everything, about what it gave to others
 PEERS_S = 5.0  # seconds between looks for new peers
@@ -208,6 +208,7 @@ class Crowd:
         self._next_try: dict[NodeId, float] = {}
         self._mates: dict[NodeId, float] = {}  # who said that it fetches the same, and when it was last visited for it
         self._called = trio.Event()
+        self._shared = trio.Event()  # set when the connections are shared out among other providers
         self._knows_peers = True
         self._origins = 0  # that may give something yet
         self._begun = trio.current_time()
@@ -353,8 +354,8 @@ class Crowd:
         self._share_connections()
         try:
             async with trio.open_nursery() as nursery:
-                for _ in range(CONNECTIONS_ALONE):
-                    nursery.start_soon(self._run_connection, provider, nursery.cancel_scope)
+                for number in range(CONNECTIONS_ALONE):
+                    nursery.start_soon(self._run_connection, provider, number, nursery.cancel_scope)
                 await self._follow(provider, nursery.cancel_scope)
         finally:
             del self.providers[provider.name]
@@ -439,20 +440,28 @@ class Crowd:
     def _share_connections(self) -> None:
         for provider in self.providers.values():
             self._set_offer(provider)
+        self._shared.set()
+        self._shared = trio.Event()
 
     def wake_all(self) -> None:
         """Let every provider look at once for something to fetch."""
         for provider in self.providers.values():
             provider.wake()
 
-    async def _run_connection(self, provider: Provider, scope: trio.CancelScope) -> None:
-        """Keep one connection busy; ends them all through `scope` when the provider is to be given up."""
+    async def _run_connection(self, provider: Provider, number: int, scope: trio.CancelScope) -> None:
+        """Keep one connection busy; ends them all through `scope` when the provider is to be given up.
+
+        number: of the connections to this provider, from 0.
+        """
         connection: ContentConnection | None = None
         failures = 0
         try:
             while True:
+                if number >= self._connections():
+                    await self._shared.wait()
+                    continue
                 request = None
-                if provider.running < self._connections() and not self._node.is_held(self._own):
+                if not self._node.is_held(self._own):
                     request = self._picker.next_request(provider.name, trio.current_time())
                 if request is None:
                     with trio.move_on_after(IDLE_S):

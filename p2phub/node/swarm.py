@@ -30,6 +30,7 @@ from .partials import DownloadPartials, WantedFile
 from .providers import Crowd
 
 TICK_S = 0.1  # seconds between looks at what arrived
+TELL_S = 0.25  # seconds between words on how far it is
 RATE_S = 0.5  # seconds over which the rate that people see is measured
 SAVE_S = 1.0  # seconds between saves of the bitmaps
 PATIENCE_S = 20.0  # seconds without a provider for what is missing, until the download gives up
@@ -152,8 +153,9 @@ class _Swarm:
 
     async def _watch(self) -> None:
         """Take note of what arrives, tell how far it is, and return when the download is over."""
-        last_save = last_rate = trio.current_time()
+        last_save = last_rate = last_told = trio.current_time()
         last_done = self._download.done
+        self._tell(self._progress())
         while self._unfinished and not self._failure and not self._crowd.failure:
             with trio.move_on_after(TICK_S):
                 await self._over.wait()
@@ -169,7 +171,9 @@ class _Swarm:
                 await self._save()
                 await self._node.links.refresh()
                 last_save = trio.current_time()
-            self._tell(self._progress())
+            if now - last_told >= TELL_S or not self._unfinished:
+                self._tell(self._progress())
+                last_told = now
             if self._is_hopeless(now):
                 break
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 def both(first: bytes, second: bytes) -> bytes:
@@ -18,3 +18,12 @@ def any_of(rows: Iterable[bytes | None]) -> bytes | None:
             return None
         size, found = len(row), found | int.from_bytes(row, "big")
     return found.to_bytes(size, "big")
+
+
+def changes(before: bytes, after: bytes) -> Iterator[int]:
+    """Yield the places at which two rows of one length differ."""
+    difference = (int.from_bytes(before, "big") ^ int.from_bytes(after, "big")).to_bytes(len(before), "big")
+    place = difference.find(1)
+    while place >= 0:
+        yield place
+        place = difference.find(1, place + 1)

@@ -23,7 +23,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from .flags import both
+from .flags import both, changes
 
 REQUEST_SIZE_MAX = 16 * 1024 * 1024  # bytes; spec/transfer.md §3.2
 REQUEST_SIZE_MIN = 1024 * 1024  # bytes, less only where less is missing; spec/transfer.md §3.2
@@ -208,16 +208,14 @@ class Picker(Generic[P]):
         known.connections = connections
         known.runs = runs
         if known.offers != offers:
-            self._count(known.offers, -1)
-            self._count(offers, 1)
+            self._recount(known.offers, offers)
             known.offers = offers
         reach = _both(offers, allowed)
         if known.reach != reach:
             known.reach = reach
             known.order = self._whole_order if reach is None else _Order()
         if known.given != given:
-            self._count(known.given, -1)
-            self._count(given, 1)
+            self._recount(known.given, given)
             known.given = given
 
     def remove_provider(self, provider: P) -> None:
@@ -227,8 +225,8 @@ class Picker(Generic[P]):
             return
         for number in list(known.requests):
             self._end(number)
-        self._count(known.offers, -1)
-        self._count(known.given, -1)
+        self._recount(known.offers, None)
+        self._recount(known.given, None)
         del self._providers[provider]
 
     def next_request(self, provider: P, now: float) -> Request[P] | None:
@@ -352,22 +350,21 @@ class Picker(Generic[P]):
             self._missing_count -= 1
         self._state[chunk] = state
 
-    def _count(self, offers: bytes | None, by: int) -> None:
-        """Count offers in (1) or out (-1)."""
-        if offers is None or 1 not in offers:
+    def _recount(self, before: bytes | None, after: bytes | None) -> None:
+        """Count what a provider offers or gave now instead of what it did before; None counts for nothing."""
+        before, after = (row or bytes(len(self._sizes)) for row in (before, after))
+        if before == after:
             return
         if self._rarity is None:
             self._rarity = array("i", [0]) * len(self._sizes)
         if len(self._sizes) < NUMPY_CHUNKS:
-            chunk = offers.find(1)
-            while chunk >= 0:
-                self._rarity[chunk] += by
-                chunk = offers.find(1, chunk + 1)
+            for chunk in changes(before, after):
+                self._rarity[chunk] += after[chunk] - before[chunk]
         else:
             import numpy as np
 
             rarity = np.frombuffer(self._rarity, dtype=np.int32)
-            rarity += by * np.frombuffer(offers, dtype=np.uint8).astype(np.int32)
+            rarity += np.frombuffer(after, dtype=np.int8) - np.frombuffer(before, dtype=np.int8)
         self._epoch += 1
 
     def _rarity_of(self, chunk: int) -> int:

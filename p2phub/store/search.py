@@ -489,9 +489,7 @@ def _counts(connection: Connection, packed: bytes, counted: int, complete: bool)
         if len(best):
             shown[facet] = [(int(numbers[at]), int(found[at])) for at in best]
     values = _values(connection, {number for counts in shown.values() for number, _ in counts})
-    facets = {
-        facet: [FacetCount(values[number], count) for number, count in counts] for facet, counts in shown.items()
-    }
+    facets = {facet: [FacetCount(values[number], count) for number, count in counts] for facet, counts in shown.items()}
     return FacetCounts(facets, counted, complete)
 
 

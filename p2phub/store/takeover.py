@@ -102,8 +102,7 @@ class Takeover:
                 log.info("identities are checked without a process of their own: %s", exc)
         # What is wrong is looked at again, to say what is.
         return [
-            read_identity(chain) if is_proven else _open(chain)
-            for chain, is_proven in zip(chains, proven, strict=True)
+            read_identity(chain) if is_proven else _open(chain) for chain, is_proven in zip(chains, proven, strict=True)
         ]
 
     def close(self) -> None:
