@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import lz4.frame
-import numpy as np
 
 from .errors import InvalidData
 
@@ -120,11 +119,10 @@ def _unpack(packed: bytes, scheme: int, size: int) -> bytes:
 
 def _ungroup(chunk: bytes) -> bytes:
     """Undo the grouping by 4: all first bytes of four, then all second ones, and so on."""
-    grouped = np.frombuffer(chunk, dtype=np.uint8)
-    plain = np.empty_like(grouped)
+    plain = bytearray(len(chunk))
     at = 0
     for place in range(4):
-        part = plain[place::4]
-        part[:] = grouped[at : at + len(part)]
-        at += len(part)
-    return plain.tobytes()
+        end = at + len(range(place, len(chunk), 4))
+        plain[place::4] = chunk[at:end]
+        at = end
+    return bytes(plain)
