@@ -29,7 +29,7 @@ from p2phub.core.records import NO_PREVIOUS, Entry, check_follows, open_signed_e
 from p2phub.protocol.messages import IdentityChain
 
 from .arrivals import Arrival
-from .atonce import as_list, fetch_at_once
+from .atonce import Columns, as_list, fetch_at_once
 from .catalogue import Numbers
 from .chains import pack_chain, unpack_chain, unpack_identity
 from .disk import disk_errors, write_file
@@ -431,34 +431,21 @@ class LogWriter:
 
         It ends early at one that is not on the disk as it was written.
         """
-        log = LogId(row["log"])
-        own: int | None = None
-        try:
-            for place in connection.execute(
-                "SELECT leaf, journal, offset, length FROM entry_rows WHERE log_number = ? AND idx >= ? AND idx < ?"
-                " ORDER BY idx",
-                (row["number"], start, end if end is not None else row["size"]),
-            ):
-                where = Place(place["journal"], place["offset"], place["length"])
-                if where.journal != OWN_FILE:
-                    data = self._journals.read(where)
-                else:
-                    path = self._layout.log(log)
-                    with disk_errors(path):
-                        if own is None:
-                            own = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                        data = os.pread(own, where.length, where.offset)
-                # A disk may give back other bytes than it was given.
-                if LOG_TREE.leaf(data) != place["leaf"]:
+        places = connection.execute(
+            "SELECT leaf, journal, offset, length FROM entry_rows WHERE log_number = ? AND idx >= ? AND idx < ?"
+            " ORDER BY idx",
+            (row["number"], start, end if end is not None else row["size"]),
+        )
+        with _EntryReader(self._layout, self._journals) as reader:
+            for place in places:
+                data = reader.read(row["log"], place)
+                if data is None:
                     return
                 yield data
-        finally:
-            if own is not None:
-                os.close(own)
 
     def entries_at(self, connection: Connection, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
         """Return entries by the number of their log and their index, those that are on the disk as they came."""
-        rows = fetch_at_once(
+        places = fetch_at_once(
             connection,
             "SELECT e.*, l.log AS log FROM json_each(?) AS k CROSS JOIN entry_rows AS e"
             " ON e.log_number = json_extract(k.value, '$[0]') AND e.idx = json_extract(k.value, '$[1]')"
@@ -468,20 +455,13 @@ class LogWriter:
             blobs=("leaf", "log"),
         )
         found = {}
-        for row in rows:
-            place = Place(row["journal"], row["offset"], row["length"])
-            try:
-                data = self._journals.read(place) if place.journal != OWN_FILE else self._read_own(row["log"], place)
-            except StoreError:
-                continue
-            if LOG_TREE.leaf(data) == row["leaf"]:
-                found[row["log_number"], row["idx"]] = data
+        with _EntryReader(self._layout, self._journals) as reader:
+            for place in places:
+                with contextlib.suppress(StoreError):
+                    data = reader.read(place["log"], place)
+                    if data is not None:
+                        found[place["log_number"], place["idx"]] = data
         return found
-
-    def _read_own(self, log: bytes, place: Place) -> bytes:
-        path = self._layout.log(LogId(log))
-        with disk_errors(path), open(path, "rb") as file:
-            return os.pread(file.fileno(), place.length, place.offset)
 
     # ── helpers ─────────────────────────────────────────────────────────────
 
@@ -551,6 +531,38 @@ class LogWriter:
                 row["log"],
             ),
         )
+
+
+class _EntryReader:
+    """Reads entries where they lie, and keeps the own files of logs open until it is left."""
+
+    def __init__(self, layout: Layout, journals: Journals) -> None:
+        self._layout = layout
+        self._journals = journals
+        self._own: dict[bytes, int] = {}  # descriptors by log
+
+    def __enter__(self) -> _EntryReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._own.values():
+            os.close(file)
+
+    def read(self, log: bytes, row: Row | Columns) -> bytes | None:
+        """Return the entry of `log` that `row` gives the place and the leaf of. Raises StoreError.
+
+        None: the disk gives back other bytes than it was given.
+        """
+        place = Place(row["journal"], row["offset"], row["length"])
+        data = self._journals.read(place) if place.journal != OWN_FILE else self._read_own(log, place)
+        return data if LOG_TREE.leaf(data) == row["leaf"] else None
+
+    def _read_own(self, log: bytes, place: Place) -> bytes:
+        path = self._layout.log(LogId(log))
+        with disk_errors(path):
+            if log not in self._own:
+                self._own[log] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            return os.pread(self._own[log], place.length, place.offset)
 
 
 def check_identity(chain: bytes) -> Identity:
