@@ -33,6 +33,7 @@ from p2phub.store.layout import Layout
 from p2phub.store.logs import LogPart
 from p2phub.store.store import Store
 from p2phub.testing import values
+from p2phub.testing.processes import flip_byte
 
 MIB = 1024 * 1024
 
@@ -614,6 +615,26 @@ def test_a_page_has_at_least_one_record_and_then_as_many_as_fit(store: Store) ->
     assert store.logs.entries(writer.log, 5, size_max=10**9) == []
     assert store.logs.entries(writer.log, 2**53, size_max=10**9) == []
     assert store.logs.entries(LogId(bytes(32)), 0, size_max=10**9) == []
+
+
+@pytest.mark.parametrize("is_own", [False, True])
+def test_a_record_that_the_disk_changed_is_not_given(store: Store, is_own: bool) -> None:
+    if is_own:
+        for number in range(4):
+            append(store, f"revision {number}")
+    else:
+        Writer().grow(4).give(store)
+    (state,) = store.logs.states()
+    data = store.logs.entries(state.log, 0, size_max=10**9)
+    path = store.layout.log(state.log) if is_own else store.layout.journals / f"{1:08}"
+    flip_byte(path, path.read_bytes().index(data[2]) + len(data[2]) // 2)
+
+    assert store.logs.entries(state.log, 0, size_max=10**9) == data[:2]
+    assert store.logs.entries(state.log, 3, size_max=10**9) == data[3:]
+    assert store.logs.entry(state.log, 2) is None
+    number = 1  # of the only log
+    found = store.logs.entries_at([(number, index) for index in range(5)])
+    assert found == {(number, index): data[index] for index in (0, 1, 3)}
 
 
 def test_all_logs_can_be_paged_through(store: Store) -> None:
