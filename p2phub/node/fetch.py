@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from p2phub.core.choices import LINK_CLASSES, Kind, LinkClass, LinkMode
@@ -20,11 +21,12 @@ from p2phub.store.disk import disk_errors
 
 from .bring import bring_file, bring_files
 from .checkout import Contents, StoredContents, check_out, place_file
-from .disk import on_disk
+from .disk import from_thread, on_disk
 from .download import DownloadReport
 from .events import Notice, Tell
 from .hubcache import place_in_cache, references_of
 from .node import Node
+from .opened import Opened
 from .opening import OpenedContents, require_opened, scan_opened
 from .operations import exact_pattern
 from .origins import check_all, of_file, of_repository
@@ -32,9 +34,9 @@ from .recalled import recall_of
 from .receipts import require_accepted
 from .remotecode import named_programs
 from .resolve import Target, load_manifest, resolve
-from .results import FetchResult, FileResult, LinkShare, ProviderSummary
+from .results import FetchResult, FileResult, LeftOut, LinkShare, ProviderSummary
 from .rulefacts import facts_of_target
-from .rules import Selection, check, check_recalled, check_single, scan_stored
+from .rules import Scanner, Selection, check, check_recalled, check_single, scan_stored
 
 NO_CONSENT = Consent()
 ASKED_FOR = Consent(pickles=True, code=True)  # by its name: what is in it is looked at all the same
@@ -93,58 +95,104 @@ async def fetch(
     if kind is not None and manifest.kind != kind:
         raise NotFound(f"{reference} is a {manifest.kind}, not a {kind}")
     await _require_accepted(node, target, target.manifest, manifest, tell)
-    contents: Contents = StoredContents(node.store, link)
-    is_opened = manifest.sealed is not None and check_out_files and not keep_sealed
-    is_secret = False  # on this machine too
-    inner, look = manifest, scan_stored(node.store)
-    if is_opened:
-        sealed = of_repository(manifest.files, origins, manifest.origin_urls)
-        opened, _ = await require_opened(node, target.manifest, manifest, tell, origins=sealed, refresh=True)
-        contents, is_secret = OpenedContents(node.store, opened), not opened.is_public
-        inner, look = opened.manifest, scan_opened(node.store, opened)
-    rules = await on_disk(node.rules.current)
-    selection = Selection(rules, await on_disk(facts_of_target, node, rules, target, inner), consent)
-    shown = select(inner, include, exclude)
-    # What is kept sealed says nothing by its names, and is opened by nobody here.
-    shown = selection.by_name(shown, as_a_whole=manifest.sealed is not None and not is_opened)
-    files = [each.sealed for each in opened.of(shown)] if is_opened else shown
-    sources = of_repository(files, origins, manifest.origin_urls)
-    report, here_before = await bring_files(node, files, tell, origins=sources, dry_run=dry_run, background=background)
-    if not dry_run and (is_opened or manifest.sealed is None):
-        shown = await on_disk(selection.by_content, shown, look)
-        if not is_opened:
-            for text in await on_disk(named_programs, node.store, shown):
-                tell(Notice(text))
-    folder: Path | None = None
-    linked = None
-    if in_cache and not dry_run:
-        folder, linked = await on_disk(_show_in_cache, node, target, manifest.kind, shown, to, contents)
-    elif not dry_run and check_out_files and (is_opened or manifest.sealed is None):
-        place = to
-        if place is None:
-            place = await on_disk(_view, node, target, target.manifest, is_secret)
-        linked = await on_disk(check_out, node.store, place, target.manifest, shown, contents, force=force)
-        folder = place
-    return FetchResult(
-        reference=reference,
-        revision=str(target.manifest),
-        path=str(folder) if folder else None,
-        files=len(shown),
-        size=sum(file.size for file in files),
+    if manifest.sealed is not None and check_out_files and not keep_sealed:
+        found = await _found_opened(node, target.manifest, manifest, tell, origins)
+    else:
+        found = _found_as_kept(node, manifest, link)
+    selection = await on_disk(_selection, node, target, found.manifest, consent)
+    files = selection.by_name(select(found.manifest, include, exclude), as_a_whole=found.is_unreadable)
+    kept = found.kept(files)
+    sources = of_repository(kept, origins, manifest.origin_urls)
+    report, here_before = await bring_files(node, kept, tell, origins=sources, dry_run=dry_run, background=background)
+    folder, linked = None, None
+    if not dry_run:
+        if not found.is_unreadable:
+            files = await on_disk(_look_into, node, found, selection, files, from_thread(tell))
+        if in_cache:
+            folder, linked = await on_disk(_show_in_cache, node, target, manifest.kind, files, to, found.contents)
+        elif check_out_files and not found.is_unreadable:
+            folder, linked = await on_disk(_place, node, target, target.manifest, found, files, to, force=force)
+    return _result(
+        reference,
+        report,
+        revision=target.manifest,
+        path=folder,
+        files=len(files),
+        size=sum(file.size for file in kept),
         here_before=here_before,
-        copied=report.copied,
-        shared=report.shared,
-        received=report.received,
-        duplicates=report.duplicates,
-        seconds=report.seconds,
         linked=linked,
-        providers=_providers(report),
         dry_run=dry_run,
-        links=_links(report),
-        unoffered=report.forecast.unoffered if report.forecast else 0,
-        expected_s=report.forecast.seconds if report.forecast else None,
         left_out=selection.left_out,
     )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A revision as it is shown: what its files are for whoever fetches it, and how they are read and placed."""
+
+    manifest: Manifest  # of the files that are shown
+    contents: Contents
+    look: Scanner
+    opened: Opened | None = None  # how it was opened; None: the files are shown as they are kept
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Say that it is sealed and stays so: its names say nothing, and nobody here looks into it."""
+        return self.opened is None and self.manifest.sealed is not None
+
+    @property
+    def is_secret(self) -> bool:
+        """Say that it is not for others on this machine."""
+        return self.opened is not None and not self.opened.is_public
+
+    def kept(self, files: Sequence[FileEntry]) -> list[FileEntry]:
+        """Return what each of `files` is in the store and for peers."""
+        return [each.sealed for each in self.opened.of(files)] if self.opened else list(files)
+
+
+def _found_as_kept(node: Node, manifest: Manifest, link: LinkMode) -> _Found:
+    return _Found(manifest, StoredContents(node.store, link), scan_stored(node.store))
+
+
+async def _found_opened(
+    node: Node, revision: ManifestId, manifest: Manifest, tell: Tell, origins: Sequence[str]
+) -> _Found:
+    """Return a sealed revision opened. Raises AccessDenied if it is sealed for others."""
+    sources = of_repository(manifest.files, origins, manifest.origin_urls)
+    opened, _ = await require_opened(node, revision, manifest, tell, origins=sources, refresh=True)
+    return _Found(opened.manifest, OpenedContents(node.store, opened), scan_opened(node.store, opened), opened)
+
+
+def _selection(node: Node, target: Target, manifest: Manifest, consent: Consent) -> Selection:
+    """Return what the policy file lets through. manifest: of the files that are shown."""
+    rules = node.rules.current()
+    return Selection(rules, facts_of_target(node, rules, target, manifest), consent)
+
+
+def _look_into(
+    node: Node, found: _Found, selection: Selection, files: Sequence[FileEntry], tell: Tell
+) -> list[FileEntry]:
+    """Return those of `files`, all of them here, that the policy lets through by what is in them."""
+    passed = selection.by_content(files, found.look)
+    if found.opened is None:
+        for text in named_programs(node.store, passed):
+            tell(Notice(text))
+    return passed
+
+
+def _place(
+    node: Node,
+    target: Target,
+    revision: ManifestId,
+    found: _Found,
+    files: Sequence[FileEntry],
+    to: Path | None,
+    *,
+    force: bool,
+) -> tuple[Path, str]:
+    """Check the files out; returns the folder, and how they were placed. to: None takes one in the store's views."""
+    folder = to if to is not None else _view(node, target, revision, found.is_secret)
+    return folder, check_out(node.store, folder, revision, files, found.contents, force=force)
 
 
 async def _require_accepted(node: Node, target: Target, revision: ManifestId, manifest: Manifest, tell: Tell) -> None:
@@ -253,13 +301,39 @@ async def _fetch_file(
         path = to or (found.path if found else None)
         if to is not None:
             linked = await on_disk(place_file, node.store, root, to, link, force=force)
-    return FetchResult(
-        reference=target.reference,
+    return _result(
+        target.reference,
+        report,
         revision=None,
-        path=str(path) if path else None,
+        path=path,
         files=1,
         size=size,
         here_before=size if held else report.here_before,
+        linked=linked,
+        dry_run=dry_run,
+    )
+
+
+def _result(
+    reference: str,
+    report: DownloadReport,
+    *,
+    revision: ManifestId | None,
+    path: Path | None,
+    files: int,
+    size: int,
+    here_before: int,
+    linked: str | None,
+    dry_run: bool,
+    left_out: Sequence[LeftOut] = (),
+) -> FetchResult:
+    return FetchResult(
+        reference=reference,
+        revision=str(revision) if revision else None,
+        path=str(path) if path else None,
+        files=files,
+        size=size,
+        here_before=here_before,
         copied=report.copied,
         shared=report.shared,
         received=report.received,
@@ -271,6 +345,7 @@ async def _fetch_file(
         links=_links(report),
         unoffered=report.forecast.unoffered if report.forecast else 0,
         expected_s=report.forecast.seconds if report.forecast else None,
+        left_out=list(left_out),
     )
 
 
