@@ -13,31 +13,26 @@ from pathlib import Path
 import msgspec
 
 from p2phub.core.choices import Kind, Visibility
-from p2phub.core.errors import Conflict, InvalidData, InvalidName, NotFound
+from p2phub.core.errors import Conflict, InvalidData, NotFound
 from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import FileEntry, Manifest
-from p2phub.core.names import is_branch
 from p2phub.core.paths import check_paths
-from p2phub.core.private import Repository
 
 from .catchup import ready_to_publish
 from .disk import from_thread, on_disk
 from .events import Tell
 from .node import Node
 from .opening import sealing_key
-from .privatenews import announce
 from .publish import (
     SourceFile,
-    append_release,
     describe_files,
     ingest_sources,
-    keep_manifest,
     refuse_keys,
     refuse_leaks,
     role_of,
 )
+from .releasing import destination_of, keep_manifest, release
 from .resolve import load_manifest
-from .visibility import decide_visibility
 
 
 @dataclass(frozen=True)
@@ -80,13 +75,7 @@ async def commit(
     InvalidData if what comes out is no manifest, or a file holds keys.
     """
     identity, _ = await ready_to_publish(node, tell)
-    if not is_branch(branch):
-        raise InvalidName(f"'{branch}' is no branch name")
-    known_kind = await on_disk(node.store.catalogue.kind, identity.namespace, model)
-    if known_kind and known_kind != kind:
-        raise Conflict(f"{model} is a {known_kind}; a name has one kind for ever")
-    decided = await on_disk(decide_visibility, node, identity.namespace, model, visibility)
-    only_in = Repository(identity.namespace, model) if decided == "private" else None
+    destination = await on_disk(destination_of, node, identity.namespace, model, kind, branch, visibility)
     claim = await on_disk(node.store.catalogue.branch, identity.namespace, model, branch)
     tip = claim.manifest if claim else None
     if not is_parent(tip):
@@ -101,26 +90,20 @@ async def commit(
     sources, taken = await on_disk(_find_sources, node, before, kind, changes)
     paths = sorted({*kept, *taken, *(source.path for source in sources)})
     check_paths(paths)
-    new, _ = await ingest_sources(node, sources, tell, in_place=False, profile=None, kind=kind, only_in=only_in)
+    new, _ = await ingest_sources(
+        node, sources, tell, in_place=False, profile=None, kind=kind, only_in=destination.only_in
+    )
     entries = sorted({**kept, **taken, **{entry.path: entry for entry in new}}.values(), key=lambda entry: entry.path)
     # Before anything is signed: what was published must not be lost.
     await on_disk(node.store.blobs.sync)
     readable = await on_disk(_readable, node, entries)
     # What these servers have of the new files, they keep on having; of the others they are asked in vain.
     origin_urls = before.origin_urls if before else ()
-    manifest = await on_disk(
-        describe_files, node, identity.namespace, model, branch, kind, readable, entries, origin_urls,
-        from_thread(tell),
-        is_private=only_in is not None,
-    )  # fmt: skip
+    manifest = await on_disk(describe_files, node, destination, readable, entries, origin_urls, from_thread(tell))
     if before is not None and len(readable) < len(entries) and manifest.facts is None:
         manifest = msgspec.structs.replace(manifest, facts=before.facts)
-    revision = await on_disk(keep_manifest, node, manifest, only_in)
-    entry = await on_disk(
-        append_release, node, identity.namespace, model, None, branch, message, kind, manifest, revision, decided
-    )
-    if entry is not None:
-        await announce(node, entry)
+    revision = await on_disk(keep_manifest, node, destination, manifest)
+    await release(node, destination, manifest, revision, version=None, message=message)
     return revision
 
 
@@ -130,18 +113,14 @@ async def publish_revision(
 ) -> None:  # fmt: skip
     """Publish a revision that is known already: as the tip of `branch` of one's own `model`, and perhaps as a version.
 
-    visibility: None for what the repository has. Raises Conflict if the version stands for another one.
+    visibility: None for what the repository has. Raises Conflict if the version stands for another one, or the name is
+    of another kind or for others.
     """
     identity, _ = await ready_to_publish(node, tell)
-    decided = await on_disk(decide_visibility, node, identity.namespace, model, visibility)
     manifest = await load_manifest(node, revision, tell)
+    destination = await on_disk(destination_of, node, identity.namespace, model, manifest.kind, branch, visibility)
     await on_disk(node.store.keeping.pin, revision, "published")
-    entry = await on_disk(
-        append_release, node, identity.namespace, model, version, branch, message, manifest.kind, manifest, revision,
-        decided,
-    )  # fmt: skip
-    if entry is not None:
-        await announce(node, entry)
+    await release(node, destination, manifest, revision, version=version, message=message)
 
 
 def _kept(before: Manifest | None, changes: Sequence[Change]) -> dict[str, FileEntry]:

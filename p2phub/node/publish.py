@@ -1,4 +1,4 @@
-"""Publish a folder: files become content, content a manifest, the manifest a signed record (spec/store.md §2)."""
+"""Publish a folder: files become content, content a manifest, which is released (spec/store.md §2)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from p2phub.core import manifest as manifests
 from p2phub.core.choices import DEFAULT_BRANCH, Kind, Profile, Visibility
 from p2phub.core.chunking import profile_for
 from p2phub.core.description import Card, Facts
-from p2phub.core.errors import Conflict, HubError, InvalidData, InvalidName, StoreError
+from p2phub.core.errors import HubError, InvalidData, InvalidName, StoreError
 from p2phub.core.facts import derive
-from p2phub.core.ids import LogId, ManifestId, NamespaceId
+from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import BaseModel, FileEntry, Manifest, Relation, Role, Variant
 from p2phub.core.modelcard import parse_card
-from p2phub.core.names import NameRef, is_branch, is_domain, is_namespace_id, is_version, parse_reference
+from p2phub.core.names import NameRef, is_domain, is_namespace_id, is_version, parse_reference
 from p2phub.core.origins import ORIGIN_URLS_MAX, check_published
 from p2phub.core.paths import check_paths
 from p2phub.core.private import Repository
-from p2phub.core.records import Entry, Publish, Record, Score, Summary, VariantSize
 from p2phub.store.blobs import Ingested
 from p2phub.store.disk import disk_errors
 from p2phub.store.ingest import Progress as Advance
@@ -38,9 +37,8 @@ from .disk import from_thread, on_disk
 from .events import Notice, Progress, Tell
 from .node import Node
 from .ownnames import own_version
-from .privatenews import announce
+from .releasing import Destination, check_version, destination_of, keep_manifest, release
 from .results import PublishResult
-from .visibility import append_record, decide_visibility
 
 TICK_S = 0.1  # seconds between looks at how far hashing is
 INGEST_TASKS = 2  # files hashed at the same time
@@ -97,46 +95,31 @@ async def publish(
     _check_origins(origin_urls)
     identity, _ = await ready_to_publish(node, tell)
     model, version = await own_version(node, name, identity.namespace)
-    if not is_branch(branch):
-        raise InvalidName(f"'{branch}' is no branch name")
-    known_kind = await on_disk(node.store.catalogue.kind, identity.namespace, model)
-    if known_kind and known_kind != kind:
-        raise Conflict(f"{model} is a {known_kind}; a name has one kind for ever", hint=f"use --kind {known_kind}")
-    decided = await on_disk(decide_visibility, node, identity.namespace, model, visibility)
-    only_in = Repository(identity.namespace, model) if decided == "private" else None
+    destination = await on_disk(destination_of, node, identity.namespace, model, kind, branch, visibility)
     seal = None
     if not is_open:
         seal = await choose_sealing(node, identity, model, branch, tell, sealed=sealed, sealed_for=sealed_for)
     if seal and (in_place or origin_urls):
         raise InvalidName("what is sealed is another file than lies in the folder or at an origin")
-    own = await on_disk(OwnFiles, node.store.layout)
-    sources = await on_disk(find_files, folder, own, from_thread(tell))
-    await on_disk(refuse_leaks, sources, allow_secrets)
-    place = node, identity.namespace, model, branch, kind, sources
+    sources = await on_disk(_sources, node, folder, from_thread(tell), allow_secrets)
     if seal:
-        manifest, written = await seal_sources(*place, seal.key, tell, profile=profile)
+        manifest, written = await seal_sources(node, destination, sources, seal.key, tell, profile=profile)
     else:
         entries, written = await ingest_sources(
-            node, sources, tell, in_place=in_place, profile=profile, kind=kind, only_in=only_in
+            node, sources, tell, in_place=in_place, profile=profile, kind=kind, only_in=destination.only_in
         )
-        manifest = await on_disk(
-            describe_files, *place, entries, origin_urls, from_thread(tell), is_private=only_in is not None
-        )
+        manifest = await on_disk(describe_files, node, destination, sources, entries, origin_urls, from_thread(tell))
     # Before anything is signed: what was published must not be lost.
     await on_disk(node.store.blobs.sync)
     if version:
         # Before the manifest: what may not be published is not kept either.
         revision = manifests.manifest_id(manifests.encode(manifest))
-        await on_disk(_check_version, node, identity.namespace, model, version, revision)
-    revision = await on_disk(keep_manifest, node, manifest, only_in)
+        await on_disk(check_version, node, destination, version, revision)
+    revision = await on_disk(keep_manifest, node, destination, manifest)
     if seal:
         # Before the release, so that nobody finds it and cannot open it.
-        await publish_seal(node, identity.namespace, model, seal, visibility=decided)
-    entry = await on_disk(
-        append_release, node, identity.namespace, model, version, branch, message, kind, manifest, revision, decided
-    )
-    if entry is not None:
-        await announce(node, entry)
+        await publish_seal(node, identity.namespace, model, seal, visibility=destination.visibility)
+    entry = await release(node, destination, manifest, revision, version=version, message=message)
     return PublishResult(
         namespace=str(identity.namespace),
         model=model,
@@ -149,21 +132,18 @@ async def publish(
         new=entry is not None,
         log_index=entry.record.index if entry else None,
         sealed=seal is not None,
-        visibility=decided,
+        visibility=destination.visibility,
     )
 
 
-def keep_manifest(node: Node, manifest: Manifest, only_in: Repository | None) -> ManifestId:
-    """Keep and pin a manifest that is about to be published; returns its id.
+def _sources(node: Node, folder: Path, tell: Tell, allow_secrets: bool) -> list[SourceFile]:
+    """Return the files to publish of `folder`, looked through for keys.
 
-    only_in: the private repository that it is for, so that it is kept from others before it is here.
+    Raises as `find_files` and `refuse_leaks` do.
     """
-    data = manifests.encode(manifest)
-    if only_in is not None:
-        node.store.private.mark(only_in, [manifests.manifest_id(data), *(file.root for file in manifest.files)])
-    revision = node.store.manifests.add(data)
-    node.store.keeping.pin(revision, "published")
-    return revision
+    sources = find_files(folder, OwnFiles(node.store.layout), tell)
+    refuse_leaks(sources, allow_secrets)
+    return sources
 
 
 def find_files(folder: Path, own: OwnFiles, tell: Tell) -> list[SourceFile]:
@@ -398,23 +378,18 @@ class _Readable:
 
 def describe_files(
     node: Node,
-    namespace: NamespaceId,
-    model: str,
-    branch: str,
-    kind: Kind,
+    destination: Destination,
     sources: list[SourceFile],
     entries: list[FileEntry],
     origin_urls: Sequence[str],
     tell: Tell,
-    *,
-    is_private: bool = False,
 ) -> Manifest:
-    """Return the manifest of the files; the branch's tip itself if nothing changed since.
-
-    is_private: it may name what is private, too.
-    """
+    """Return the manifest of the files; the tip of the branch that it is for itself if nothing changed since."""
+    kind = destination.kind
+    # What is private may name what is private, too.
+    is_private = destination.only_in is not None
     card, facts, variants = describe(sources, entries, tell)
-    tip_claim = node.store.catalogue.branch(namespace, model, branch)
+    tip_claim = node.store.catalogue.branch(destination.namespace, destination.model, destination.branch)
     parents: tuple[ManifestId, ...] = ()
     depth = 1
     if tip_claim and tip_claim.manifest:
@@ -520,108 +495,6 @@ def _variants(entries: list[FileEntry]) -> tuple[Variant, ...]:
     if len(groups) < 2:
         return ()
     return tuple(Variant(name, tuple(paths)) for name, paths in sorted(groups.items()))[: manifests.REFERENCES_MAX]
-
-
-def _check_version(node: Node, namespace: NamespaceId, model: str, version: str, revision: ManifestId) -> None:
-    claim = node.store.catalogue.version(namespace, model, version)
-    if claim and claim.manifest != revision:
-        raise Conflict(
-            f"{model}@{version} was published before with other content ({claim.manifest})",
-            hint="a version never changes its meaning: publish under a new one",
-        )
-
-
-def append_release(
-    node: Node,
-    namespace: NamespaceId,
-    model: str,
-    version: str | None,
-    branch: str,
-    message: str,
-    kind: Kind,
-    manifest: Manifest,
-    revision: ManifestId,
-    visibility: Visibility,
-) -> Entry | None:
-    """Sign the record and return it, None if the catalogue says all of it already."""
-    ids = [revision, *(file.root for file in manifest.files)]
-    if visibility != "private":
-        # Whoever publishes says that all may have it. Of what is published for some, `Restricted` goes by who asks.
-        node.store.mirrors.release(ids)
-        node.store.private.share(ids)
-    catalogue = node.store.catalogue
-    tip = catalogue.branch(namespace, model, branch)
-    named = version is None or catalogue.version(namespace, model, version) is not None
-    if tip and tip.manifest == revision and named:
-        return None
-
-    def make(*, log: LogId, index: int, previous: bytes, time: int) -> Record:
-        # Inside the transaction: another process may have published meanwhile.
-        if version:
-            _check_version(node, namespace, model, version, revision)
-        return Publish(
-            namespace=namespace,
-            log=log,
-            index=index,
-            previous=previous,
-            time=time,
-            model=model,
-            kind=kind,
-            manifest=revision,
-            depth=manifest.depth,
-            branch=branch,
-            version=version,
-            message=message,
-            summary=summarize(manifest),
-            listed=visibility != "unlisted",
-        )
-
-    return append_record(node, model, make, visibility=visibility)
-
-
-def summarize(manifest: Manifest) -> Summary:
-    """Return what search needs to know of `manifest`."""
-    card = manifest.card or Card()
-    facts = manifest.facts or Facts()
-    scores = tuple(
-        Score(result.task or "unknown", result.dataset or "unknown", result.metric, result.value)
-        for result in card.results[:32]
-        if result.metric
-        and result.value is not None
-        and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", result.value)
-        and len(result.value) <= 40
-    )
-    return Summary(
-        files=len(manifest.files),
-        size=manifest.size,
-        title=(card.title or "")[:256],
-        excerpt=(card.excerpt or "")[:500],
-        task=_word(card.task),
-        library=_word(card.library),
-        license=_word(card.license),
-        languages=_words(card.languages),
-        tags=("sealed",) if manifest.sealed else _words(card.tags),
-        base_models=_words(card.base_models),
-        datasets=_words(card.datasets),
-        scores=scores,
-        architecture=_word(facts.architecture),
-        parameters=facts.parameters,
-        tensor_types=_words(tuple(count.dtype for count in facts.tensor_types)),
-        variants=tuple(_variant_size(manifest, variant) for variant in manifest.variants),
-    )
-
-
-def _variant_size(manifest: Manifest, variant: Variant) -> VariantSize:
-    paths = set(variant.paths)
-    return VariantSize(variant.name[:128], sum(file.size for file in manifest.files if file.path in paths))
-
-
-def _word(text: str | None) -> str | None:
-    return text[:128] if text else None
-
-
-def _words(texts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(text[:128] for text in texts if text)[:64]
 
 
 def _raise(error: OSError) -> None:

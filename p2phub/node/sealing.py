@@ -16,7 +16,7 @@ from functools import partial
 
 from p2phub.core import manifest as manifests
 from p2phub.core import sealing
-from p2phub.core.choices import Kind, Profile, Visibility
+from p2phub.core.choices import Profile, Visibility
 from p2phub.core.errors import AccessDenied, InvalidData, NotFound, PeerViolation
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import NamespaceId
@@ -47,6 +47,7 @@ from .publish import (
     known_datasets,
     read_sources,
 )
+from .releasing import Destination
 from .resolve import resolve
 from .results import SealResult
 from .visibility import append_record
@@ -99,10 +100,7 @@ async def choose_sealing(
 
 async def seal_sources(
     node: Node,
-    namespace: NamespaceId,
-    model: str,
-    branch: str,
-    kind: Kind,
+    destination: Destination,
     sources: list[SourceFile],
     key: RepositoryKey,
     tell: Tell,
@@ -115,7 +113,8 @@ async def seal_sources(
     """
     if len(sources) > sealing.FILES_MAX:
         raise InvalidData(f"a sealed repository has at most {sealing.FILES_MAX} files, not {len(sources)}")
-    claim = await on_disk(node.store.catalogue.branch, namespace, model, branch)
+    kind = destination.kind
+    claim = await on_disk(node.store.catalogue.branch, destination.namespace, destination.model, destination.branch)
     tip = claim.manifest if claim else None
     before = await on_disk(node.store.manifests.get, tip) if tip else None
     kept = {file.path: file for file in before.files} if before and before.sealed else {}

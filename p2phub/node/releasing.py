@@ -1,0 +1,188 @@
+"""Release a revision: where it goes, who may have it, and the signed record that says so (spec/records.md §2.3).
+
+    Destination ──▶ manifest is kept ──▶ record in the log of the publisher ──▶ told to others
+
+Whatever makes a manifest of one's own, from a folder, from single changes or sealed, releases it here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from p2phub.core import manifest as manifests
+from p2phub.core.choices import Kind, Visibility
+from p2phub.core.description import Card, Facts
+from p2phub.core.errors import Conflict, InvalidName
+from p2phub.core.ids import LogId, ManifestId, NamespaceId
+from p2phub.core.manifest import Manifest, Variant
+from p2phub.core.names import is_branch
+from p2phub.core.private import Repository
+from p2phub.core.records import Entry, Publish, Record, Score, Summary, VariantSize
+
+from .disk import on_disk
+from .node import Node
+from .privatenews import announce
+from .visibility import append_record, decide_visibility
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where in one's own namespace a revision is published, and for whom."""
+
+    namespace: NamespaceId
+    model: str
+    kind: Kind
+    branch: str
+    visibility: Visibility
+
+    @property
+    def only_in(self) -> Repository | None:
+        """Return the private repository that all of it is for; None if it is for everybody."""
+        return Repository(self.namespace, self.model) if self.visibility == "private" else None
+
+
+def destination_of(
+    node: Node, namespace: NamespaceId, model: str, kind: Kind, branch: str, visibility: Visibility | None
+) -> Destination:
+    """Return where a revision of one's own `model` goes. visibility: None for what the repository has, or public.
+
+    Raises InvalidName for what is no branch, Conflict if the repository is of another kind or for others.
+    """
+    if not is_branch(branch):
+        raise InvalidName(f"'{branch}' is no branch name")
+    known = node.store.catalogue.kind(namespace, model)
+    if known and known != kind:
+        raise Conflict(f"{model} is a {known}; a name has one kind for ever", hint=f"publish it as a {known}")
+    return Destination(namespace, model, kind, branch, decide_visibility(node, namespace, model, visibility))
+
+
+def check_version(node: Node, destination: Destination, version: str, revision: ManifestId) -> None:
+    """Raise Conflict if `version` stands for another revision already."""
+    model = destination.model
+    claim = node.store.catalogue.version(destination.namespace, model, version)
+    if claim and claim.manifest != revision:
+        raise Conflict(
+            f"{model}@{version} was published before with other content ({claim.manifest})",
+            hint="a version never changes its meaning: publish under a new one",
+        )
+
+
+def keep_manifest(node: Node, destination: Destination, manifest: Manifest) -> ManifestId:
+    """Keep and pin a manifest that is about to be released; returns its id."""
+    data = manifests.encode(manifest)
+    only_in = destination.only_in
+    if only_in is not None:
+        # It is kept from others before it is here.
+        node.store.private.mark(only_in, [manifests.manifest_id(data), *(file.root for file in manifest.files)])
+    revision = node.store.manifests.add(data)
+    node.store.keeping.pin(revision, "published")
+    return revision
+
+
+async def release(
+    node: Node,
+    destination: Destination,
+    manifest: Manifest,
+    revision: ManifestId,
+    *,
+    version: str | None,
+    message: str,
+) -> Entry | None:
+    """Sign that `manifest` is the newest revision, and the version if one is named, and let others hear of it.
+
+    Returns None if the catalogue says all of it already. Raises Conflict if the version stands for another revision.
+    """
+    entry = await on_disk(_append_release, node, destination, manifest, revision, version, message)
+    if entry is not None:
+        await announce(node, entry)
+    return entry
+
+
+def _append_release(
+    node: Node,
+    destination: Destination,
+    manifest: Manifest,
+    revision: ManifestId,
+    version: str | None,
+    message: str,
+) -> Entry | None:
+    namespace, model, branch = destination.namespace, destination.model, destination.branch
+    ids = [revision, *(file.root for file in manifest.files)]
+    if destination.visibility != "private":
+        # Whoever publishes says that all may have it. Of what is published for some, `Restricted` goes by who asks.
+        node.store.mirrors.release(ids)
+        node.store.private.share(ids)
+    catalogue = node.store.catalogue
+    tip = catalogue.branch(namespace, model, branch)
+    named = version is None or catalogue.version(namespace, model, version) is not None
+    if tip and tip.manifest == revision and named:
+        return None
+
+    def make(*, log: LogId, index: int, previous: bytes, time: int) -> Record:
+        # Inside the transaction: another process may have published meanwhile.
+        if version:
+            check_version(node, destination, version, revision)
+        return Publish(
+            namespace=namespace,
+            log=log,
+            index=index,
+            previous=previous,
+            time=time,
+            model=model,
+            kind=destination.kind,
+            manifest=revision,
+            depth=manifest.depth,
+            branch=branch,
+            version=version,
+            message=message,
+            summary=summarize(manifest),
+            listed=destination.visibility != "unlisted",
+        )
+
+    return append_record(node, model, make, visibility=destination.visibility)
+
+
+def summarize(manifest: Manifest) -> Summary:
+    """Return what search needs to know of `manifest`."""
+    card = manifest.card or Card()
+    facts = manifest.facts or Facts()
+    scores = tuple(
+        Score(result.task or "unknown", result.dataset or "unknown", result.metric, result.value)
+        for result in card.results[:32]
+        if result.metric
+        and result.value is not None
+        and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", result.value)
+        and len(result.value) <= 40
+    )
+    return Summary(
+        files=len(manifest.files),
+        size=manifest.size,
+        title=(card.title or "")[:256],
+        excerpt=(card.excerpt or "")[:500],
+        task=_word(card.task),
+        library=_word(card.library),
+        license=_word(card.license),
+        languages=_words(card.languages),
+        tags=("sealed",) if manifest.sealed else _words(card.tags),
+        base_models=_words(card.base_models),
+        datasets=_words(card.datasets),
+        scores=scores,
+        architecture=_word(facts.architecture),
+        parameters=facts.parameters,
+        tensor_types=_words(tuple(count.dtype for count in facts.tensor_types)),
+        variants=tuple(_variant_size(manifest, variant) for variant in manifest.variants),
+    )
+
+
+def _variant_size(manifest: Manifest, variant: Variant) -> VariantSize:
+    paths = set(variant.paths)
+    return VariantSize(variant.name[:128], sum(file.size for file in manifest.files if file.path in paths))
+
+
+def _word(text: str | None) -> str | None:
+    return text[:128] if text else None
+
+
+def _words(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(text[:128] for text in texts if text)[:64]
