@@ -13,6 +13,7 @@ from p2phub.core import fingerprints
 from p2phub.core.checkpoint import Head
 from p2phub.core.errors import ForkedLog
 from p2phub.protocol import reconcile
+from p2phub.protocol.membership import ACTIVE_MAX
 
 from .liars import (
     Bystander,
@@ -66,25 +67,39 @@ async def replayed(world: World, count: int) -> list[Measure]:
 
 
 async def eclipsed(world: World, count: int, *, releases: int = 3) -> list[Measure]:
-    """One node meets hostile ones first, three times as many as there are others; it hears of news all the same."""
+    """One node has hostile neighbours alone, and was told of one honest node; it hears of news all the same."""
     few = max(4, count // 4)
-    await world.add(few)
-    await world.add(count - few - 1, Eclipser)
+    publishers = await world.add(few)
+    hostile = await world.add(count - few - 1, Eclipser)
     await world.run(SETTLE_S)
-    hostile = [node for node in world.nodes if isinstance(node, Eclipser)]
-    (victim,) = await world.add(1, knows=0, told=[*world.rng.sample(hostile, 6), world.nodes[0]])
-    await world.run(60)
-    hostile_ids = {node.id for node in hostile}
-    around = len(hostile_ids & set(victim.node.neighbours.members.active))
+    victim = await _begin_among(world, hostile, publishers)
     times = []
     for number in range(releases):
-        head = world.nodes[1 + number % (few - 1)].publish(f"model-{number}")
+        head = publishers[1 + number % (few - 1)].publish(f"model-{number}")
         times.append(await world.wait_until(partial(victim.has, head), 1800, "that the victim has the release"))
         await world.run(60)
-    return [
-        Measure("hostile neighbours at the start", around),
-        Measure("the victim knows a release after", max(times), "s", 600.0),
-    ]
+    return [Measure("the victim knows a release after", max(times), "s", 600.0)]
+
+
+async def _begin_among(
+    world: World, hostile: Sequence[SimulatedNode], others: Sequence[SimulatedNode]
+) -> SimulatedNode:
+    """Return a new node all of whose neighbours are `hostile`; of `others` it was told of the first, and knows none.
+
+    It begins where it reaches hostile ones alone: whom it meets first is not left to chance.
+    """
+    world.cut(hostile, others)
+    victim: SimulatedNode
+    (victim,) = await world.add(1, knows=0, told=[*world.rng.sample(hostile, ACTIVE_MAX), others[0]])
+    ids = {node.id for node in hostile}
+
+    def is_surrounded() -> bool:
+        active = victim.node.neighbours.members.active
+        return len(active) == ACTIVE_MAX and ids.issuperset(active)
+
+    await world.wait_until(is_surrounded, 300, "that all neighbours of the victim are hostile")
+    world.heal()
+    return victim
 
 
 async def collisions(world: World, count: int, *, logs: Sequence[int] = (200, 1, 10, 3)) -> list[Measure]:
