@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
 
@@ -98,42 +99,53 @@ async def run_daemon(
         if settings.witness:
             node.witness = await on_disk(Witness.open, settings.layout)
         with contextlib.ExitStack() as listeners:
-            listener, endpoint = _bind(listeners, *local)
-            public_listener, public_endpoint = _bind(listeners, public.host, public.port) if public else (None, None)
+            here = _bind(listeners, *local)
+            there = _bind(listeners, public.host, public.port) if public else None
             listeners.callback(_forget_here, settings, ready_file)
             async with trio.open_nursery() as nursery:
                 with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                     try:
                         bound = await open_peer_door(node, *listen, nursery)
-                        token = secrets.token_urlsafe(32)
-                        hosts = frozenset({endpoint})
-                        app = local_app(control_app(node, token, hosts), HubDoor(node, token, hosts, nursery))
-                        await nursery.start(serve_local, app, listener)
-                        if public_listener is not None:
+                        token = await _open_local_door(node, here, nursery)
+                        if there is not None:
                             door = PublicDoor(node, Readings(node, nursery, may_fetch=False), names)
-                            await nursery.start(partial(serve_local, door, public_listener, stall_s=STALL_S))
-                        await on_disk(_announce_here, node, endpoint, token, ready_file)
+                            await nursery.start(partial(serve_local, door, there.listener, stall_s=STALL_S))
+                        await on_disk(_announce_here, node, here.endpoint, token, ready_file)
                     except HubError as exc:
                         failure = exc
                         nursery.cancel_scope.cancel()
                     else:
-                        nursery.start_soon(on_disk, node.store.index.refill)
-                        nursery.start_soon(replicate, node)
-                        nursery.start_soon(recheck, node)
-                        nursery.start_soon(vouch, node)
-                        nursery.start_soon(keep_promises, node)
-                        nursery.start_soon(tend_federations, node)
-                        nursery.start_soon(keep_grants, node)
-                        nursery.start_soon(discover, node, *bound)
-                        nursery.start_soon(keep_up, node)
-                        nursery.start_soon(compact_journals, node)
-                        ready(node, f"http://{endpoint}", f"http://{public_endpoint}" if public_endpoint else None)
+                        _begin_what_goes_on(node, bound, nursery)
+                        ready(node, f"http://{here.endpoint}", f"http://{there.endpoint}" if there else None)
                         async for number in signals:
                             log.info("stopping on %s", signal.Signals(number).name)
                             break
                         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
+
+
+async def _open_local_door(node: Node, here: _Bound, nursery: trio.Nursery) -> str:
+    """Serve people and programs of this machine; returns the token of the control API."""
+    token = secrets.token_urlsafe(32)
+    hosts = frozenset({here.endpoint})
+    app = local_app(control_app(node, token, hosts), HubDoor(node, token, hosts, nursery))
+    await nursery.start(serve_local, app, here.listener)
+    return token
+
+
+def _begin_what_goes_on(node: Node, bound: tuple[str, int], nursery: trio.Nursery) -> None:
+    """Begin all that a node does by itself. bound: where peers reach it."""
+    nursery.start_soon(on_disk, node.store.index.refill)
+    nursery.start_soon(replicate, node)
+    nursery.start_soon(recheck, node)
+    nursery.start_soon(vouch, node)
+    nursery.start_soon(keep_promises, node)
+    nursery.start_soon(tend_federations, node)
+    nursery.start_soon(keep_grants, node)
+    nursery.start_soon(discover, node, *bound)
+    nursery.start_soon(keep_up, node)
+    nursery.start_soon(compact_journals, node)
 
 
 def _allow_many_connections() -> None:
@@ -164,7 +176,14 @@ def _forget_here(settings: Settings, ready_file: Path | None) -> None:
                 os.unlink(path)
 
 
-def _bind(listeners: contextlib.ExitStack, host: str, port: int) -> tuple[socket.socket, str]:
+class _Bound(NamedTuple):
+    """A door of HTTP that listens, but is not served yet."""
+
+    listener: socket.socket
+    endpoint: str  # host and port
+
+
+def _bind(listeners: contextlib.ExitStack, host: str, port: int) -> _Bound:
     listener, endpoint = bind_local(host, port)
     listeners.callback(listener.close)
-    return listener, endpoint
+    return _Bound(listener, endpoint)
