@@ -8,7 +8,7 @@ The manifest follows from the commit alone, so that all who mirror it make the s
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import trio
@@ -178,73 +178,90 @@ def _check_licence(rules: Rules, info: Info) -> None:
 
 async def _bring_all(node: Node, repository: Foreign, listing: Listing, tell: Tell) -> None:
     """Bring all files of a commit into the store."""
-    shared = may_share(node, listing)
-    here = await find_here(node, repository, listing.files, shared=shared)
-    missing = {file.path: file for file in listing.files if file.path not in here}
-    total = sum({file.id: file.size for file in missing.values()}.values())
-    failure: HubError | None = None
-    tasks = trio.CapacityLimiter(TASKS_MAX)
+    work = _Bringing(node, repository, listing, tell)
+    await work.note_here(listing.files)
+    missing = list(work.missing.values())
+    async with wanting(node, missing if work.shared else ()), trio.open_nursery() as beside:
+        beside.start_soon(work.report)
+        if work.shared and missing and not node.settings.offline:
+            await bring_from_peers(node, missing, tell)
+            await work.note_here(missing)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work.bring_all_small)
+            for file in list(work.missing.values()):
+                if file.size > SMALL_SIZE_MAX:
+                    nursery.start_soon(work.bring_one, file)
+        beside.cancel_scope.cancel()
+    await on_disk(node.store.blobs.sync)
+    if work.failure is not None:
+        raise work.failure
 
-    async def note_here(files: Sequence[UpstreamFile]) -> None:
-        for path in await find_here(node, repository, files, shared=shared):
-            del missing[path]
 
-    async def one(path: str) -> None:
-        nonlocal failure
-        async with tasks:
-            if failure is not None:
+class _Bringing:
+    """What is missing of a commit while its files come, and how it comes. After the first failure nothing is begun."""
+
+    def __init__(self, node: Node, repository: Foreign, listing: Listing, tell: Tell) -> None:
+        self.shared = may_share(node, listing)
+        self.missing = {file.path: file for file in listing.files}
+        self.failure: HubError | None = None
+        self._node = node
+        self._repository = repository
+        self._listing = listing
+        self._tell = tell
+        self._tasks = trio.CapacityLimiter(TASKS_MAX)
+
+    async def note_here(self, files: Sequence[UpstreamFile]) -> None:
+        """Look which of `files` are here by now."""
+        for path in await find_here(self._node, self._repository, files, shared=self.shared):
+            self.missing.pop(path, None)
+
+    async def bring_one(self, file: UpstreamFile) -> None:
+        """Bring a file, when it is its turn."""
+        async with self._tasks:
+            if self.failure is not None:
                 return
             try:
-                await bring(node, repository, listing, missing[path], tell)
+                await bring(self._node, self._repository, self._listing, file, self._tell)
             except HubError as exc:
-                failure = failure or exc
+                self.failure = self.failure or exc
             else:
-                del missing[path]
+                self.missing.pop(file.path, None)
 
-    async def some(files: Sequence[UpstreamFile]) -> None:
-        nonlocal failure
-        if failure is not None:
-            return
-        try:
-            await bring_small(node, repository, listing, files, tell)
-        except HubError as exc:
-            failure = failure or exc
-        await note_here(files)
-
-    async def all_small() -> None:
-        small = [file for file in missing.values() if file.size <= SMALL_SIZE_MAX]
+    async def bring_all_small(self) -> None:
+        """Bring the small files, many with a request, and then each that did not come so."""
+        small = [file for file in self.missing.values() if file.size <= SMALL_SIZE_MAX]
         async with trio.open_nursery() as nursery:
             for group in groups(small):
-                nursery.start_soon(some, group)
+                nursery.start_soon(self._bring_group, group)
         async with trio.open_nursery() as nursery:
             # What others fetch, and what came under another name.
             for file in small:
-                if file.path in missing:
-                    nursery.start_soon(one, file.path)
+                if file.path in self.missing:
+                    nursery.start_soon(self.bring_one, file)
 
-    async def report() -> None:
+    async def _bring_group(self, files: Sequence[UpstreamFile]) -> None:
+        if self.failure is not None:
+            return
+        try:
+            await bring_small(self._node, self._repository, self._listing, files, self._tell)
+        except HubError as exc:
+            self.failure = self.failure or exc
+        await self.note_here(files)
+
+    async def report(self) -> None:
+        """Tell how far it is; until cancelled."""
         start = trio.current_time()
+        total = _size(self.missing.values())
         while True:
-            left = sum({file.id: file.size for file in missing.values()}.values())
-            part = sum(arriving.size for file, arriving in node.hub.arriving.items())
-            done = min(total, total - left + part)
-            tell(Progress("fetching", done, total, rate=done / max(trio.current_time() - start, 1e-6)))
+            part = sum(arriving.size for arriving in self._node.hub.arriving.values())
+            done = min(total, total - _size(self.missing.values()) + part)
+            self._tell(Progress("fetching", done, total, rate=done / max(trio.current_time() - start, 1e-6)))
             await trio.sleep(TICK_S)
 
-    async with wanting(node, missing.values() if shared else ()), trio.open_nursery() as beside:
-        beside.start_soon(report)
-        if shared and missing and not node.settings.offline:
-            await bring_from_peers(node, list(missing.values()), tell)
-            await note_here(list(missing.values()))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(all_small)
-            for file in missing.values():
-                if file.size > SMALL_SIZE_MAX:
-                    nursery.start_soon(one, file.path)
-        beside.cancel_scope.cancel()
-    await on_disk(node.store.blobs.sync)
-    if failure is not None:
-        raise failure
+
+def _size(files: Iterable[UpstreamFile]) -> int:
+    """Return the bytes of `files`, each content once."""
+    return sum({file.id: file.size for file in files}.values())
 
 
 async def _unpin(node: Node, manifest: ManifestId) -> None:

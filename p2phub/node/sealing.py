@@ -16,7 +16,7 @@ from functools import partial
 
 from p2phub.core import manifest as manifests
 from p2phub.core import sealing
-from p2phub.core.choices import Profile, Visibility
+from p2phub.core.choices import Kind, Profile, Visibility
 from p2phub.core.errors import AccessDenied, InvalidData, NotFound, PeerViolation
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import NamespaceId
@@ -129,39 +129,35 @@ async def seal_sources(
         if opened and opened.manifest.files == tuple(entries):
             return before, written
 
-    say = from_thread(tell)
+    index = await on_disk(_index_of, node, kind, sources, entries, from_thread(tell))
+    seal = sealing.seal_manifest(key, manifests.encode(index))
+    index_file = await on_disk(_seal_index, node, manifests.encode(index), key, seal.index)
+    manifest = Manifest(
+        schema=1,
+        kind=kind,
+        created=index.created,
+        files=tuple(sorted([*outer.values(), index_file], key=lambda file: file.path)),
+        depth=claim.depth + 1 if claim and tip else 1,
+        parents=(tip,) if tip else (),
+        sealed=seal,
+    )
+    return manifest, written + index_file.size
 
-    def finish() -> tuple[Manifest, int]:
-        card, facts, variants = describe(sources, entries, say)
-        created = int(node.clock())
-        index = manifests.encode(
-            Manifest(
-                schema=1,
-                kind=kind,
-                created=created,
-                files=tuple(entries),
-                base_models=known_base_models(node, card),
-                datasets=known_datasets(node, card),
-                variants=variants,
-                card=card,
-                facts=facts,
-            )
-        )
-        seal = sealing.seal_manifest(key, index)
-        outer[sealing.INDEX_PATH] = _seal_index(node, index, key, seal.index)
-        files = sorted(outer.values(), key=lambda file: file.path)
-        return Manifest(
-            schema=1,
-            kind=kind,
-            created=created,
-            files=tuple(files),
-            depth=claim.depth + 1 if claim and tip else 1,
-            parents=(tip,) if tip else (),
-            sealed=seal,
-        ), outer[sealing.INDEX_PATH].size
 
-    manifest, index_size = await on_disk(finish)
-    return manifest, written + index_size
+def _index_of(node: Node, kind: Kind, sources: list[SourceFile], entries: list[FileEntry], tell: Tell) -> Manifest:
+    """Return the manifest of the files as they are, which those alone see who can open them."""
+    card, facts, variants = describe(sources, entries, tell)
+    return Manifest(
+        schema=1,
+        kind=kind,
+        created=int(node.clock()),
+        files=tuple(entries),
+        base_models=known_base_models(node, card),
+        datasets=known_datasets(node, card),
+        variants=variants,
+        card=card,
+        facts=facts,
+    )
 
 
 def _seal_file(
