@@ -51,11 +51,10 @@ from .searchplan import ANYWHERE, IN_NAME, IS_HERE, PARTS, WHOLE_NAME, Plan, Ste
 from .searchtokens import release_tokens
 
 MATCHES_MAX = 5000  # newest matches that are sorted by a number; spec/search.md §4
-COUNTED_MAX = 1000  # newest matches whose facets are counted; spec/search.md §5
-FEW_MAX = 50  # matches that are ranked by their names, without asking the index for each tier
+COUNTED_MAX = 1000  # newest that may match, whose facets are counted; spec/search.md §5
 SCANNED_MAX = 10_000  # rows that one page looks at; spec/search.md §4
 LAST_ID = 2**63 - 1
-ROWS_AT_FIRST, ROWS_AT_ONCE = 32, 512  # that are fetched together: first, and more and more of what follows
+ROWS_AT_ONCE = 512  # that are fetched together: first what a page needs, and more and more of what follows
 
 _COLUMNS = (
     "id", "repository", "model", "log_number", "idx", "created", "size", "needs", "parameters", "replicas", "facets",
@@ -112,7 +111,7 @@ class Search:
         plan = make_plan(connection, query)
         if plan is None:
             return Page([], counts=FacetCounts({}, 0, True) if query.facets else None)
-        source = _Source(connection, plan, self._read_entries)
+        source = _Source(connection, plan, self._read_entries, query.limit)
         counts = source.counts() if query.facets else None
         if not query.limit:
             return Page([], complete=source.complete, counts=counts)
@@ -207,10 +206,13 @@ class _Found(NamedTuple):
 class _Source:
     """The rows that a plan finds, in its order. Afterwards says whether it found all."""
 
-    def __init__(self, connection: Connection, plan: Plan, read_entries: ReadEntries) -> None:
+    def __init__(self, connection: Connection, plan: Plan, read_entries: ReadEntries, wanted: int) -> None:
+        """wanted: rows that a page shows; more can be read."""
         self._connection = connection
         self._plan = plan
         self._read_entries = read_entries
+        # One more tells whether there is another page; and of those looked at, many do not have what is dense.
+        self._at_first = min(wanted + 1 + (wanted // 2 if plan.dense else 0), ROWS_AT_ONCE)
         self.complete = plan.complete
         self.stopped_at: Place | None = None  # where looking was cut short, for the next page
 
@@ -236,42 +238,31 @@ class _Source:
             return _all_counts(self._connection)
         if plan.small is not None:
             blobs = [row["facets"] for _, row in self._small(plan.small)]
-            return _counts(self._connection, b"".join(blobs), len(blobs), plan.complete)
+            return _counts(self._connection, _BETWEEN.join(blobs), [], plan.complete)
         most = COUNTED_MAX if not plan.conditions else 2 * COUNTED_MAX
         # All facets of all of them in one text: not even a list of rows is made.
-        rows, values = self._newest_sql(plan.anywhere(exact=True), LAST_ID, "m.facets")
-        seen, counted, facets = self._connection.execute(
-            "SELECT count(*), coalesce(sum(ok), 0),"
-            " coalesce(group_concat(CASE WHEN ok THEN hex(facets) ELSE '' END, ''), '')"
-            f" FROM ({rows} LIMIT ?)",
-            (*values, most),
+        rows, values = self._newest_sql(plan.anywhere(), LAST_ID, "m.facets")
+        seen, facets = self._connection.execute(
+            f"SELECT count(*), coalesce(group_concat(CASE WHEN ok THEN hex(facets) END, ?), '') FROM ({rows} LIMIT ?)",
+            (_BETWEEN.hex(), *values, most),
         ).fetchone()
-        return _counts(self._connection, bytes.fromhex(facets), counted, seen < most)
+        return _counts(self._connection, bytes.fromhex(facets), plan.dense, seen < most)
 
     # ── newest first ────────────────────────────────────────────────────────
 
     def _ranked(self, after: Place | None) -> Iterator[_Found]:
         """Yield one tier after the other."""
         tier, below = after or (WHOLE_NAME, LAST_ID)
-        few = self._page(self._plan.anywhere(), LAST_ID, FEW_MAX)
-        if len(few) == FEW_MAX:
-            for each in (WHOLE_NAME, IN_NAME, ANYWHERE):
-                if each >= tier:  # type: ignore[operator]
-                    yield from self._tier(each, below if each == tier else LAST_ID)  # type: ignore[arg-type]
-                if self.stopped_at is not None:
-                    return
-            return
-        # So few that the name of each tells its tier, and the index need not be asked again.
-        by_id = {row["id"]: row for row in (*self._newest(self._plan.step(WHOLE_NAME)), *few)}
-        found = [
-            _Found(row, (self._plan.tier_of(row["model"]), number)) for number, row in by_id.items() if self._holds(row)
-        ]
-        found.sort(key=self._rank, reverse=True)
-        if found or tier != WHOLE_NAME:
-            yield from (
-                each for each in found if after is None or self._rank(each) < self._rank(_Found(each.row, after))
-            )
-        if not found and self._plan.parts and tier in (WHOLE_NAME, PARTS):
+        found = after is not None and tier != PARTS
+        # Names have few words, so a page that they fill is found soon.
+        for each in (WHOLE_NAME, IN_NAME, ANYWHERE):
+            if each >= tier:  # type: ignore[operator]
+                for item in self._tier(each, below if each == tier else LAST_ID):  # type: ignore[arg-type]
+                    found = True
+                    yield item
+            if self.stopped_at is not None:
+                return
+        if self._plan.parts and not found:
             yield from self._tier(PARTS, below if tier == PARTS else LAST_ID)  # type: ignore[arg-type]
 
     def _tier(self, tier: int, below: int) -> Iterator[_Found]:
@@ -295,11 +286,11 @@ class _Source:
                 return
 
     def _holds(self, row: Columns) -> bool:
-        return row["ok"] and (len(self._plan.sparse) == len(self._plan.facets) or self._has_facets(row))
+        return row["ok"] and (not self._plan.dense or self._has_facets(row))
 
     def _newest(self, step: Step, below: int = LAST_ID) -> Iterator[Columns]:
         """Yield what a step finds, the newest first, with `ok`: whether the conditions hold."""
-        most = ROWS_AT_FIRST
+        most = self._at_first
         while True:
             rows = self._page(step, below, most)
             yield from rows
@@ -476,11 +467,26 @@ def _incomplete(page: Page) -> Page:
     return replace(page, complete=False, counts=counts)
 
 
-def _counts(connection: Connection, packed: bytes, counted: int, complete: bool) -> FacetCounts:
-    """Return the counts of the numbers of values in `packed`, those of `counted` repositories."""
+_BETWEEN = b"\xff" * 4  # stands between what repositories have; no value has this number
+
+
+def _counts(connection: Connection, packed: bytes, wanted: Sequence[tuple[int, ...]], complete: bool) -> FacetCounts:
+    """Return the counts of the values that some repositories have.
+
+    packed: the numbers of values of one repository after the other, with _BETWEEN them. wanted: of each of these,
+    a repository must have one to be counted.
+    """
     import numpy as np  # slow to import, and most searches count nothing
 
-    numbers, found = np.unique(np.frombuffer(packed, np.uint32), return_counts=True)
+    numbers = np.frombuffer(packed, np.uint32)
+    is_between = numbers == np.frombuffer(_BETWEEN, np.uint32)
+    of_repository = np.cumsum(is_between)
+    counted = np.ones(of_repository[-1] + 1 if len(numbers) else 0, bool)
+    for some in wanted:
+        has = np.zeros_like(counted)
+        has[of_repository[np.isin(numbers, some)]] = True
+        counted &= has
+    numbers, found = np.unique(numbers[counted[of_repository] & ~is_between], return_counts=True)
     shown: dict[str, list[tuple[int, int]]] = {}
     for facet in FACETS:
         places = np.flatnonzero(numbers % FACET_NUMBERS == facet_code(facet))
@@ -490,7 +496,7 @@ def _counts(connection: Connection, packed: bytes, counted: int, complete: bool)
             shown[facet] = [(int(numbers[at]), int(found[at])) for at in best]
     values = _values(connection, {number for counts in shown.values() for number, _ in counts})
     facets = {facet: [FacetCount(values[number], count) for number, count in counts] for facet, counts in shown.items()}
-    return FacetCounts(facets, counted, complete)
+    return FacetCounts(facets, int(counted.sum()), complete)
 
 
 def _values(connection: Connection, numbers: Iterable[int]) -> dict[int, str]:

@@ -15,8 +15,9 @@ from p2phub.core.ids import NamespaceId
 from p2phub.core.search import Facet, MetricBound, Query, Sort
 from p2phub.core.words import distinct, squeeze, trigrams, words
 
+from .atonce import as_list, fetch_at_once
 from .gates import APPROVAL
-from .searchindex import find_facet
+from .searchindex import facet_code
 
 WORDS_MAX = 16  # different words that are looked for; spec/search.md §2
 BEGINNINGS_MAX = 8  # words that the last one may be the beginning of; spec/search.md §2
@@ -26,6 +27,10 @@ PARTS_MAX = 32  # of a name that are looked up; the rest is compared
 SMALL_MAX = 2000  # repositories in a set that is gone through one by one
 SMALL_WITH_WORDS_MAX = 300  # the same, where it can be helped and each has to be read from its log
 DENSE_PART = 3  # a value that more than this part of all repositories have is looked for in their rows
+NESTED_MAX = 8  # clauses, after the rarest, that are only asked where those before hold; FTS5 goes 256 levels deep
+FREQUENCY = 4  # about 1/n of this part of all repositories have the n-th word of the vocabulary
+COUNTED_IN_NAMES_MAX = 1000  # repositories whose names have a word
+_NOTHING = '"0"'  # matches nothing: no token begins with a digit
 _USUAL_BITS = range(28, 37)  # of sizes and counts of parameters; a range over all of them excludes little
 
 WHOLE_NAME, IN_NAME, ANYWHERE, PARTS = range(4)  # the tiers, the best first; spec/search.md §2
@@ -58,6 +63,7 @@ class Plan:
     numbers: list[Clause] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)  # on a row of models, called m
     values: list[int | float] = field(default_factory=list)  # of the conditions
+    counts: dict[Clause, int] = field(default_factory=dict)  # about how many repositories have a clause; else: few
     small: set[int] | None = None  # the ids of all that can be found, if they are few
     metrics: tuple[int, ...] = ()  # by whose values it can be sorted
     rarest: int | None = None  # repositories that have the rarest of the facets
@@ -99,25 +105,33 @@ class Plan:
         name = squeeze(model)
         return all(part in name for part in self.parts)
 
+    @property
+    def dense(self) -> list[tuple[int, ...]]:
+        """Those of `facets` that are looked for in rows."""
+        return [some for some in self.facets if some not in self.sparse]
+
     def _match(self, tier: list[Clause], numbers: Sequence[tuple[int, ...]]) -> str:
-        facets = (tuple(f"f{number}" for number in some) for some in numbers)
-        return _conjunction([*tier, *self.numbers, *facets])
+        clauses = [*tier, *self.numbers, *map(_facet_clause, numbers)]
+        return _conjunction(sorted(clauses, key=lambda clause: self.counts.get(clause, 0)))
 
 
 def make_plan(connection: Connection, query: Query) -> Plan | None:
     """Return how to find what `query` asks for; None if nothing can match."""
     plan = Plan(query.sort)
     text, publishers = _take_namespaces(query)
-    if not _add_facets(connection, plan, query, publishers):
+    known = _Known(connection, _values_of(query, publishers))
+    if not _add_facets(known, plan, query, publishers):
         return None
     if not _add_numbers(plan, query):
         return None
     if query.gated is not None:
         plan.conditions.append(_IS_GATED if query.gated else f"NOT {_IS_GATED}")
-    if not _add_metrics(connection, plan, query.metrics):
+    if not _add_metrics(known, plan, query.metrics):
         return None
-    _add_words(connection, plan, text)
-    _set_sparse(connection, plan)
+    _add_words(connection, plan, text, known.total)
+    _set_sparse(known, plan)
+    if plan.has_words and (plan.sparse or plan.numbers):
+        _count_in_names(connection, plan)
     _add_small(connection, plan, query)
     return plan
 
@@ -136,7 +150,41 @@ def _take_namespaces(query: Query) -> tuple[str, list[str]]:
     return (_NAMESPACE.sub(" ", query.text) if publishers else query.text), publishers
 
 
-def _add_facets(connection: Connection, plan: Plan, query: Query, publishers: Sequence[str]) -> bool:
+class _Known:
+    """What the index knows of values of facets: the number of each, and how many repositories have it."""
+
+    def __init__(self, connection: Connection, asked: Sequence[tuple[Facet, str]]) -> None:
+        # SQLite cuts a text in JSON at a NUL.
+        wanted = [(facet, value) for facet, value in asked if "\0" not in value]
+        rows = fetch_at_once(
+            connection,
+            "SELECT k.key AS at, f.id AS id, f.count AS count FROM json_each(?) AS k CROSS JOIN facets AS f"
+            " ON f.facet = json_extract(k.value, '$[0]') AND f.value = json_extract(k.value, '$[1]')"
+            " UNION ALL SELECT NULL, id, count FROM facets WHERE facet = ?",
+            (as_list([facet_code(facet), value] for facet, value in wanted), facet_code("kind")),
+            ("at", "id", "count"),
+        )
+        self._numbers = {wanted[row["at"]]: row["id"] for row in rows if row["at"] is not None}
+        self._counts = {row["id"]: row["count"] for row in rows}
+        # Each repository has one kind.
+        self.total = sum(row["count"] for row in rows if row["at"] is None)
+
+    def number(self, facet: Facet, value: str) -> int | None:
+        """Return the number of a value, in whatever case it is written; None if nothing has it."""
+        return self._numbers.get((facet, value))
+
+    def count(self, numbers: Iterable[int]) -> int:
+        return sum(self._counts[number] for number in numbers)
+
+
+def _values_of(query: Query, publishers: Sequence[str]) -> list[tuple[Facet, str]]:
+    """Return the values of facets of which `query` asks for each, or for some."""
+    some = [(facet, value) for value in query.filters for facet in _ANY_FACETS]
+    metrics: list[tuple[Facet, str]] = [("metric", bound.metric) for bound in query.metrics]
+    return [*_each_of(query, publishers), *some, *metrics]
+
+
+def _each_of(query: Query, publishers: Sequence[str]) -> list[tuple[Facet, str]]:
     single: tuple[tuple[Facet, str | None], ...] = (
         ("kind", query.kind), ("task", query.task), ("library", query.library), ("license", query.license),
         ("architecture", query.architecture),
@@ -147,39 +195,41 @@ def _add_facets(connection: Connection, plan: Plan, query: Query, publishers: Se
         ("variant", query.variants),
     )  # fmt: skip
     wanted = [(facet, value) for facet, value in single if value is not None]
-    wanted += [(facet, value) for facet, values in several for value in values]
-    for facet, value in wanted:
-        number = find_facet(connection, facet, value)
+    return wanted + [(facet, value) for facet, values in several for value in values]
+
+
+def _add_facets(known: _Known, plan: Plan, query: Query, publishers: Sequence[str]) -> bool:
+    for facet, value in _each_of(query, publishers):
+        number = known.number(facet, value)
         if number is None:
             return False
         plan.facets.append((number,))
     for value in query.filters:
-        numbers = [number for facet in _ANY_FACETS if (number := find_facet(connection, facet, value)) is not None]
+        numbers = [number for facet in _ANY_FACETS if (number := known.number(facet, value)) is not None]
         if not numbers:
             return False
         plan.facets.append(tuple(numbers))
     return True
 
 
-def _set_sparse(connection: Connection, plan: Plan) -> None:
-    counts = {some: _count(connection, some) for some in plan.facets}
-    (total,) = connection.execute("SELECT coalesce(sum(count), 0) FROM facets WHERE facet = 0").fetchone()
-    plan.sparse = [some for some in plan.facets if counts[some] * DENSE_PART < total]
+def _set_sparse(known: _Known, plan: Plan) -> None:
+    counts = {some: known.count(some) for some in plan.facets}
+    plan.sparse = [some for some in plan.facets if counts[some] * DENSE_PART < known.total]
     if not (plan.sparse or plan.has_words or plan.numbers):
         # One at least leads to rows; the rarest.
         plan.sparse = sorted(plan.facets, key=counts.__getitem__)[:1]
     plan.rarest = min(counts.values(), default=None)
+    plan.counts |= {_facet_clause(some): count for some, count in counts.items()}
+    plan.counts |= dict.fromkeys(plan.numbers, known.total)
 
 
-def _count(connection: Connection, numbers: tuple[int, ...]) -> int:
-    marks = ", ".join("?" * len(numbers))
-    (count,) = connection.execute(f"SELECT sum(count) FROM facets WHERE id IN ({marks})", numbers).fetchone()
-    return int(count)
+def _facet_clause(numbers: tuple[int, ...]) -> Clause:
+    return tuple(f"f{number}" for number in numbers)
 
 
-def _add_metrics(connection: Connection, plan: Plan, bounds: Sequence[MetricBound]) -> bool:
+def _add_metrics(known: _Known, plan: Plan, bounds: Sequence[MetricBound]) -> bool:
     for bound in bounds:
-        number = find_facet(connection, "metric", bound.metric)
+        number = known.number("metric", bound.metric)
         if number is None:
             return False
         plan.facets.append((number,))
@@ -236,17 +286,22 @@ def _add_bits(plan: Plan, letter: str, low: int, high: int | None) -> None:
 # ── words ───────────────────────────────────────────────────────────────────
 
 
-def _add_words(connection: Connection, plan: Plan, text: str) -> None:
+def _add_words(connection: Connection, plan: Plan, text: str, total: int) -> None:
+    """Add tiers of words; there are `total` repositories."""
     found = distinct(words(text), WORDS_MAX)
     if not found:
         return
     whole, last = found[:-1], found[-1]
-    endings = _beginning_with(connection, last)
+    places, endings = _vocabulary(connection, whole, last)
+    choices = [*([word] for word in whole), endings]
 
     def tier(letters: str) -> list[Clause]:
         """Return what has all words in places of these letters."""
-        choices = [*([word] for word in whole), endings]
-        return [tuple(letter + word for word in choice for letter in letters) for choice in choices]
+        clauses = [tuple(letter + word for word in choice for letter in letters) for choice in choices]
+        for clause, choice in zip(clauses, choices, strict=True):
+            known = [places[word] for word in choice if word in places]
+            plan.counts[clause] = sum(min(total, FREQUENCY * total // place) for place in known)
+        return clauses
 
     plan.tiers = [[("x" + squeeze(text),)], tier("n"), tier("nw")]
     parts = [word for word in found if len(word) >= PART_LENGTH_MIN and word.isascii()]
@@ -256,18 +311,47 @@ def _add_words(connection: Connection, plan: Plan, text: str) -> None:
         plan.parts = tuple(found)
 
 
-def _beginning_with(connection: Connection, beginning: str) -> list[str]:
-    """Return the word itself and the most frequent of those that begin with it."""
-    found = connection.execute(
-        "SELECT word FROM (SELECT id, word FROM vocabulary WHERE word > ?1 AND word < ?2 ORDER BY word LIMIT ?3)"
-        " ORDER BY id LIMIT ?4",
-        (beginning, beginning + "\U0010ffff", BEGINNINGS_LOOKED_AT_MAX, BEGINNINGS_MAX),
-    ).fetchall()
-    return [beginning, *(row["word"] for row in found)]
+def _vocabulary(connection: Connection, whole: Sequence[str], last: str) -> tuple[dict[str, int], list[str]]:
+    """Return the places of words in the vocabulary, and what the last word may stand for.
+
+    That is the word itself, and the most frequent of those that begin with it.
+    """
+    rows = fetch_at_once(
+        connection,
+        "SELECT id, word, 0 AS begins FROM vocabulary WHERE word IN (SELECT value FROM json_each(?))"
+        " UNION ALL SELECT * FROM (SELECT id, word, 1 FROM (SELECT id, word FROM vocabulary"
+        " WHERE word > ? AND word < ? ORDER BY word LIMIT ?) ORDER BY id LIMIT ?)",
+        (as_list([*whole, last]), last, last + "\U0010ffff", BEGINNINGS_LOOKED_AT_MAX, BEGINNINGS_MAX),
+        ("id", "word", "begins"),
+    )
+    return {row["word"]: row["id"] for row in rows}, [last, *(row["word"] for row in rows if row["begins"])]
 
 
-def _conjunction(clauses: Iterable[Clause]) -> str:
-    return " AND ".join(_disjunction(clause) for clause in clauses)
+def _count_in_names(connection: Connection, plan: Plan) -> None:
+    """Note of the words of names which few names have, or a rare one would come behind facets that many have."""
+    clauses = plan.tiers[IN_NAME]
+    rows = fetch_at_once(
+        connection,
+        "SELECT k.key AS at, (SELECT count(*) FROM (SELECT 1 FROM search WHERE search MATCH k.value LIMIT ?)) AS count"
+        " FROM json_each(?) AS k",
+        (COUNTED_IN_NAMES_MAX, as_list(map(_disjunction, clauses))),
+        ("at", "count"),
+    )
+    plan.counts |= {clauses[row["at"]]: row["count"] for row in rows if row["count"] < COUNTED_IN_NAMES_MAX}
+
+
+def _conjunction(clauses: Sequence[Clause]) -> str:
+    """Return an expression for what has all clauses, the rarest of which come first; empty if there are none.
+
+    FTS5 moves on in the list of each clause of an AND, whether or not the ones before it hold there; and a step
+    through a long list takes microseconds. It would take ANDs in each other for one, were there no OR between.
+    """
+    if not clauses:
+        return ""
+    found, *others = map(_disjunction, clauses)
+    for other in others[:-1][:NESTED_MAX]:
+        found = f"(({found} AND {other}) OR {_NOTHING})"
+    return " AND ".join([found, *(others[:-1][NESTED_MAX:]), *others[-1:]])
 
 
 def _disjunction(clause: Clause) -> str:

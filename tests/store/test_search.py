@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,16 +127,63 @@ def test_the_name_counts_most_then_any_other_words_and_parts_of_names_at_last(kn
     assert known.find("am") == known.find("ama", sort="newest") == []
 
 
-@pytest.mark.parametrize("few", [0, 1, 3, 100])
-def test_the_order_is_the_same_however_many_match(crowd: Known, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
-    texts = ("llama", "llama 7b", "model", "the model", "bert-base", "fine tun", "transf")
-    expected = [crowd.every(text, limit=1000) for text in texts]
-    assert all(expected)
-    monkeypatch.setattr(searching, "FEW_MAX", few)
+def said(model: Model) -> set[str]:
+    """Return the words by which a repository is found."""
+    single = (model.model, model.title, model.excerpt, model.task or "", model.library or "", model.architecture or "")
+    variants = (variant.name for variant in model.variants)
+    lists = (*model.languages, *model.tags, *model.base_models, *model.datasets, *variants)
+    return set(words(" ".join((*single, *lists))))
 
-    assert [
-        crowd.every(text, limit=limit) for text, limit in zip(texts, (3, 7, 50, 90, 1, 5, 400), strict=True)
-    ] == expected
+
+def in_tiers(models: Sequence[tuple[Model, set[str]]], text: str) -> list[str]:
+    """Return what a text finds among models, of which each comes with its words, if it is looked for in each."""
+    *whole, last = words(text)
+    tiers: list[list[Model]] = [[], [], []]
+    for model, found in models:
+        name = words(model.model)
+        where = [
+            "".join(name) == "".join(words(text)),
+            *(
+                places.issuperset(whole) and any(word.startswith(last) for word in places)
+                for places in (set(name), found)
+            ),
+        ]
+        if any(where):
+            tiers[where.index(True)].append(model)
+    return [f"{model.namespace}/{model.model}" for tier in tiers for model in tier]
+
+
+@pytest.mark.parametrize(("limit", "counted"), [(3, 1000), (400, 1)])
+def test_words_and_facets_find_what_a_look_at_each_repository_finds(
+    crowd: Known, monkeypatch: pytest.MonkeyPatch, limit: int, counted: int
+) -> None:
+    monkeypatch.setattr(searchplan, "COUNTED_IN_NAMES_MAX", counted)
+    models = [(model, said(model)) for model in everything(crowd)]
+    seen = set().union(*(found for _, found in models))
+    rng = random.Random(3)
+
+    for model, found in rng.sample(models, 8):
+        texts = [model.model, *(" ".join(rng.sample(sorted(found), count)) for count in (1, 2, 3))]
+        for text in texts:
+            if sum(word.startswith(words(text)[-1]) for word in seen) > searchplan.BEGINNINGS_MAX:
+                continue
+            for asked in ((), ("kind",), ("kind", "task", "license")):
+                fields = {name: value for name in asked if (value := getattr(model, name))}
+                fitting = [each for each in models if all(getattr(each[0], name) == fields[name] for name in fields)]
+                assert crowd.every(text, limit=limit, **fields) == in_tiers(fitting, text), (text, fields)
+
+
+def test_as_much_can_be_asked_for_as_a_query_holds(known: Known, writer: Writer) -> None:
+    many = tuple(f"t{number}" for number in range(16))
+    letters = [f"w{number}" for number in range(16)]
+    asked = summary(excerpt=" ".join(letters), tags=many, languages=many, base_models=many, datasets=many)
+    known.apply(writer.publish("a", summary=asked), writer.publish("b", model="other", summary=summary()))
+    # Every value is rare, as most are in a large catalogue.
+    known.apply(*(writer.publish(f"v{number}", model=f"m{number}", summary=summary()) for number in range(3)))
+
+    assert known.find(
+        " ".join(letters), tags=many, languages=many, base_models=many, datasets=many, filters=many, size_max=2**40
+    ) == ["parrot"]
 
 
 def test_the_last_word_may_begin_any_of_many_words(known: Known, writer: Writer) -> None:
@@ -364,6 +412,30 @@ def test_counts_of_what_matches_are_of_the_newest(crowd: Known, monkeypatch: pyt
     assert {item.value: item.count for item in some.facets["kind"]} == {
         kind: sum(model.kind == kind for model in newest) for kind in {model.kind for model in newest}
     }
+
+
+@pytest.mark.parametrize("fields", [{"kind": "model"}, {"kind": "model", "license": "Apache-2.0"}])
+def test_what_nearly_all_have_is_counted_among_the_newest_that_have_the_rest(
+    crowd: Known, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(searchplan, "DENSE_PART", 10)
+    whole = crowd.page("model", facets=True, limit=0, **fields).counts
+    matching = crowd.page("model", sort="newest", limit=1000, **fields)
+    assert whole is not None
+
+    assert (whole.of, whole.complete, matching.cursor) == (len(matching), True, None)
+    assert {item.value: item.count for item in whole.facets["task"]} == dict(
+        Counter(model.task for model in matching if model.task).most_common(20)
+    )
+    monkeypatch.setattr(searching, "COUNTED_MAX", 40)
+    some = crowd.page("model", facets=True, limit=0, **fields).counts
+    newest = crowd.page("model", sort="newest", limit=40)
+    assert some is not None
+
+    assert (some.of, some.complete) == (
+        sum(all(getattr(model, key) == fields[key] for key in fields) for model in newest),
+        False,
+    )
 
 
 # ── replicas, and what is here ──────────────────────────────────────────────
