@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import trio
+from msgspec.structs import replace
 
 from p2phub.core.choices import DEFAULT_BRANCH, Kind, LinkMode, Profile
 from p2phub.core.errors import InvalidName, NotFound

@@ -6,7 +6,6 @@ other, before a peer that lies: a switch that comes later is tried without anybo
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -82,7 +81,7 @@ def test_nothing_is_called_as_if_it_switched_verification_off() -> None:
     names = {
         *(option for option in options(cli) if option not in HARMLESS),
         *variables(),
-        *(field.name for field in dataclasses.fields(Settings)),
+        *(field.name for field in msgspec.structs.fields(Settings)),
         *(name for each in every_operation for name in fields(each, "")),
         *fields(Rules, ""),
     }
@@ -102,7 +101,7 @@ def test_every_variable_is_in_the_spec() -> None:
 # ── deeds ───────────────────────────────────────────────────────────────────
 
 SETTINGS = [
-    field.name for field in dataclasses.fields(Settings) if field.type in (bool, "bool") and field.name != "offline"
+    field.name for field in msgspec.structs.fields(Settings) if field.type in (bool, "bool") and field.name != "offline"
 ]
 FLAGS = [field.name for field in msgspec.structs.fields(Fetch) if field.type is bool and field.name != "dry_run"]
 PERMISSIVE = """

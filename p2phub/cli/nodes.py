@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +65,8 @@ def node(
     ready_file: Path | None,
 ) -> None:
     """Run a node: serve what is here, replicate the catalogue, answer on this machine."""
+    from msgspec.structs import replace
+
     from p2phub.core.labels import check_label
     from p2phub.core.names import parse_address, parse_endpoint
     from p2phub.gateway.daemon import Public, run_daemon

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,6 +33,8 @@ def settings(*, offline: bool = False, plain: bool = False, more: Mapping[str, s
 
     more: what options say of variables in the environment.
     """
+    from msgspec.structs import replace
+
     from p2phub.node.settings import Settings
 
     chosen = Settings.from_environment({**os.environ, **(more or {})})

@@ -97,8 +97,9 @@ def prepare_types() -> None:
                 seen.add(type_)
                 todo.append(type_)
                 # A value that is never read from bytes may name a type that only the type checker loads.
-                # Of some a field's type is loaded only where it is used: they are built here, never read from bytes.
-                with contextlib.suppress(NameError):
+                # Of some a field's type is loaded only where it is used, or is none that bytes can hold, such as a
+                # function: they are built here, never read from bytes.
+                with contextlib.suppress(NameError, TypeError):
                     msgspec.json.Decoder(type_)
 
 

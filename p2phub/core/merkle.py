@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from blake3 import blake3
-from msgspec import Struct
+from msgspec import Struct, field
 
 from .errors import HashMismatch
 
@@ -49,8 +48,7 @@ FILE_TREE = TreeHash(
 Block = Callable[[int, int], bytes]
 
 
-@dataclass
-class Frontier:
+class Frontier(Struct):
     """The right edge of a growing tree: enough to append leaves and to give the root.
 
     peaks: the roots of the complete subtrees, largest first; one for each set bit of `size`.

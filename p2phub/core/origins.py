@@ -10,7 +10,6 @@ What is shown of a URL is its host alone: the rest may be a secret.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv6Address
 from urllib.parse import quote
 
@@ -53,8 +52,7 @@ class Url(Struct, frozen=True):
         return f"{self.scheme}://{user}{self.endpoint}{self.target}"
 
 
-@dataclass(frozen=True)
-class OriginFile:
+class OriginFile(Struct, frozen=True):
     """A file as an origin has it."""
 
     url: Url

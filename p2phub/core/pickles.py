@@ -21,10 +21,12 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from io import RawIOBase
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from .facts import ReadableFile
 from .picklenames import NO_PICKLE, Scan
+
+if TYPE_CHECKING:
+    from .facts import ReadableFile
 
 OPCODES_MAX = 2_000_000  # of one file; spec/rules.md §4
 GLOBALS_MAX = 1000  # different ones of one file; spec/rules.md §4

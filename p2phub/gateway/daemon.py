@@ -39,6 +39,7 @@ from p2phub.node.serve import open_peer_door
 from p2phub.node.settings import Settings
 from p2phub.node.witness import Witness
 from p2phub.store.disk import write_file
+from p2phub.store.lazily import make_all
 
 from .client import find_daemon
 from .control import control_app
@@ -90,10 +91,12 @@ async def run_daemon(
     check_loopback(local[0])
     names = public_hosts(public.host, public.names) if public else frozenset()
     _allow_many_connections()
-    prepare_types()
     sys.setswitchinterval(SWITCH_S)
     failure: HubError | None = None
     async with open_node(settings) as node:
+        make_all(node.store)
+        make_all(node)
+        prepare_types()
         for address in peers:
             await on_disk(node.store.peers.add, address)
         if settings.witness:

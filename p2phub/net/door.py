@@ -17,12 +17,12 @@ import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import h11
 import trio
+from msgspec import Struct, field
 
 from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.errors import HubError
@@ -52,8 +52,7 @@ _SENDFILE_SIZE = 8 * 1024 * 1024  # bytes in one call of sendfile
 _STREAM_SIZE = 256 * 1024  # bytes read at once for a stream
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Struct, frozen=True):
     """One request of a peer, read whole."""
 
     method: str
@@ -62,13 +61,12 @@ class Request:
     body: bytes
     host: str  # the peer's address
     caller: Caller = ANYBODY  # who asks, as far as it was proved
-    raw_query: str = field(default="", compare=False)  # as it came, without the question mark
+    raw_query: str = ""  # as it came, without the question mark
     # By name in lower case; what came several times is joined as in RFC 9110 §5.3.
-    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class FilePart:
+class FilePart(Struct, frozen=True):
     """`length` bytes from `offset` on of an open file, or of one that is opened when its turn comes."""
 
     file: int | Callable[[], int]  # or what opens it
@@ -91,8 +89,7 @@ class FilePart:
 Guard = Callable[[trio.CancelScope], contextlib.AbstractContextManager[None]]
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(Struct, frozen=True):
     """What is answered: bytes, or parts of open files one after the other."""
 
     status: int

@@ -8,17 +8,16 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import trio
+from msgspec import Struct
 
 from .pacing import Pacer, RateLimit
 from .threads import run_abortable
 from .yielding import YieldingLimit
 
 
-@dataclass(frozen=True)
-class Sending:
+class Sending(Struct, frozen=True):
     """How one answer is sent."""
 
     limits: tuple[RateLimit, ...] = ()

@@ -17,7 +17,6 @@ from p2phub.store.peers import Peer
 from .calling import ban_peer, call_peer, usable_peers
 from .disk import on_disk
 from .node import Node
-from .privatelogs import pull_private
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +53,8 @@ async def _meet(node: Node) -> None:
         return
     now = node.clock()
     peers = [peer for peer in await on_disk(usable_peers, node) if node.acting.met.get(peer.node, -MET_S) + MET_S < now]
+
+    from .privatelogs import pull_private
 
     async def meet(peer: Peer) -> None:
         try:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.delegation import Delegation, check_is_by, is_by, open_delegation, publishes
@@ -49,12 +50,13 @@ class Unproven(HubError):
 class Authority:
     """Says of requests who asks, and remembers for whom nodes act."""
 
-    def __init__(self, own: NodeId, store: Store, clock: Callable[[], float]) -> None:
+    def __init__(self, own: NodeId, store: Store, clock: Callable[[], float], *, began: float) -> None:
+        """clock: says the time, in seconds since 1970. began: when this node was started."""
         self._own = own
         self._store = store
         self._clock = clock
         self._nonces = Nonces()
-        self._began = int(clock())  # whole seconds, as requests have them
+        self._began = int(began)  # whole seconds, as requests have them
         # Up to which time requests came before, of nodes whose clocks are ahead.
         self._before = store.ahead.after(self._began)
         self._ahead: dict[NodeId, int] = {}  # the same of those that came since, as far as it is on disk

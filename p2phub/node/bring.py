@@ -7,7 +7,8 @@ roots ──▶ chunk lists ──▶ swarm ──▶ objects
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from p2phub.core.errors import InvalidData, NoSpace, Offline
 from p2phub.core.filetree import ChunkList

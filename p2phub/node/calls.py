@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import trio
+from msgspec import Struct
 
 from p2phub.core.errors import PeerUnreachable, PeerViolation
 from p2phub.core.ids import NodeId
@@ -25,8 +25,7 @@ KEPT_MAX = 64  # clients kept unused
 SIGNERS_MAX = 4096  # peers of which it is remembered what they were told of us
 
 
-@dataclass
-class Call:
+class Call(Struct):
     """A client whose peer has answered a hello."""
 
     client: PeerClient

@@ -14,10 +14,10 @@ import random
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
+from msgspec import Struct, field
 
 from p2phub.core.choices import LINK_CLASSES, LinkClass
 from p2phub.core.errors import InvalidData, PeerError
@@ -39,8 +39,7 @@ HURRY_CHUNKS = 32  # ahead of a reader, that are fetched before others; spec/tra
 THREADS_MAX = 64  # requests under way at once, of all providers together
 
 
-@dataclass
-class ProviderReport:
+class ProviderReport(Struct):
     """What one provider did for a download."""
 
     name: str  # node id, or host and port of an origin
@@ -58,8 +57,7 @@ class ProviderReport:
         return self.name if self.is_origin else f"{self.name[:12]}…"
 
 
-@dataclass
-class DownloadReport:
+class DownloadReport(Struct):
     """How a download went."""
 
     received: int = 0  # bytes, verified

@@ -10,7 +10,8 @@ takes effect with the next question.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from p2phub.core.choices import LinkClass
 from p2phub.core.errors import Conflict, InvalidData, NotFound
@@ -23,9 +24,10 @@ from p2phub.store.federations import Known
 from p2phub.store.pledges import Release
 from p2phub.store.store import Store
 
+from .links import Agreed
 
-@dataclass(frozen=True)
-class Membership:
+
+class Membership(Struct, frozen=True):
     """A federation that this home is a member of now, with all whose word stands."""
 
     known: Known
@@ -44,15 +46,6 @@ class Membership:
     def nodes(self) -> dict[NodeId, NamespaceId]:
         """The nodes that act for members, and for whom."""
         return {node: each.namespace for each in self.members.values() for node in each.nodes}
-
-
-@dataclass(frozen=True)
-class Agreed:
-    """What all memberships together say of links."""
-
-    links: Mapping[NodeId, LinkClass]  # of nodes that other members named
-    members: Mapping[NamespaceId, LinkClass]  # of nodes that prove to act for them
-    rates: Mapping[LinkClass, tuple[int | None, int | None]]  # bytes a second up and down, at most; None: no limit
 
 
 def members_in_force(store: Store, known: Known, now: float) -> dict[NamespaceId, Agreement]:

@@ -8,7 +8,8 @@ The seed remembers areas of files and not chunks, for which it would need chunk 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from p2phub.core.ids import ContentId
 from p2phub.protocol.messages import AREA_SIZE, ByteRange
@@ -17,8 +18,7 @@ FORGET_S = 10.0  # seconds without a request for a file until what was given of 
 FILES_MAX = 20_000  # files that are remembered
 
 
-@dataclass
-class _File:
+class _File(Struct):
     """What was given of one file in this round."""
 
     areas: bytearray  # a byte each, 1: given

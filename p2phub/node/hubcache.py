@@ -28,7 +28,6 @@ from .disk import from_thread, on_disk
 from .events import Notice, Tell
 from .identity import own_namespace
 from .node import Node
-from .opening import OpenedContents, find_opened, scan_opened
 from .recalled import recall_of_repository
 from .results import CachedRepository, CacheView
 from .rulefacts import vouched
@@ -129,6 +128,8 @@ def _contents(
     stored = scan_stored(node.store)
     if manifest.sealed is None:
         return manifest, StoredContents(node.store, link), stored
+    from .opening import OpenedContents, find_opened, scan_opened
+
     opened = find_opened(node, revision, manifest)
     if opened is None:
         return manifest, None, stored

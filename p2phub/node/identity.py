@@ -14,20 +14,20 @@ from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import AccessDenied, Conflict, HubError, NotFound, StoreError
 from p2phub.core.identity import Identity, Role, new_document, open_identity, sign_document
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
-from p2phub.core.keybundle import KeyBundle
 from p2phub.core.recipient import RecipientKey
 from p2phub.core.records import Entry, Record
 from p2phub.core.signing import Signer
 from p2phub.protocol.messages import IdentityChain
 from p2phub.store.disk import disk_errors, write_file
-from p2phub.store.keyring import companions, read_bundle, recipients, signers
+from p2phub.store.journals import IDENTITY_SIZE_MAX
 from p2phub.store.keys import load_or_create_companion, load_or_create_key, load_or_create_recipient
-from p2phub.store.logs import IDENTITY_SIZE_MAX, MakeRecord
 
 from .disk import on_disk
-from .passphrase import read_passphrase
 
 if TYPE_CHECKING:
+    from p2phub.core.keybundle import KeyBundle
+    from p2phub.store.logs import MakeRecord
+
     from .node import Node
 
 logger = logging.getLogger(__name__)
@@ -109,6 +109,8 @@ def own_keys(node: Node) -> dict[PublicKey, Signer]:
     """Return all that this home can sign with, by public key. Raises StoreError if a file is damaged."""
     if (bundle := _given(node)) is not None:
         return {key.public_key: key for key in bundle.signers}
+    from p2phub.store.keyring import signers
+
     return signers(node.settings.layout.keys)
 
 
@@ -142,6 +144,8 @@ def own_publisher(node: Node) -> tuple[Identity, Signer]:
 
 def own_companion(node: Node) -> CompanionKey:
     """Return the companion key that the own identity names. Raises NotFound if it names none, or that is not here."""
+    from p2phub.store.keyring import companions
+
     named = own_identity(node).current.companion
     return _named(companions(node.settings.layout.keys), named, "companion")
 
@@ -154,6 +158,8 @@ def own_recipient(node: Node) -> RecipientKey:
 
 def own_recipients(node: Node) -> list[RecipientKey]:
     """Return all recipient keys of this home: that which the identity names, if it is here, and those of before."""
+    from p2phub.store.keyring import recipients
+
     return recipients(node.settings.layout.keys)
 
 
@@ -211,7 +217,13 @@ def written_elsewhere(node: Node, log: LogId) -> int | None:
 def _given(node: Node) -> KeyBundle | None:
     """Return the keys of P2PHUB_KEY_FILE, None if it is not set."""
     path = node.settings.key_file
-    return read_bundle(path, lambda of: read_passphrase(node.settings, of)) if path else None
+    if path is None:
+        return None
+    from p2phub.store.keyring import read_bundle
+
+    from .passphrase import read_passphrase
+
+    return read_bundle(path, lambda of: read_passphrase(node.settings, of))
 
 
 def _kept_identity(node: Node) -> Identity:

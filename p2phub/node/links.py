@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
 import trio
+from msgspec import Struct
 from msgspec.structs import replace
 
 from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.choices import LINK_CLASSES, LinkClass
 from p2phub.core.errors import InvalidData, StoreError
+from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.core.labels import Labels
 from p2phub.core.limits import Limit, LinkSettings
 from p2phub.core.links import IPAddress, IPNetwork, classify, parse_ip
@@ -32,7 +34,6 @@ from p2phub.store.peers import Peer
 from p2phub.store.store import Store
 
 from .disk import on_disk
-from .federations import Agreed
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,14 @@ RESOLVE_TIMEOUT_S = 2.0  # for the address of a name
 NAMES_S = 300.0  # seconds until names are resolved anew
 NAMES_MAX = 1000  # names whose addresses are remembered
 BESIDE_SHARE = 4  # background answers get one part of so many beside the foreground; spec/links.md §4
+
+
+class Agreed(Struct, frozen=True):
+    """What all memberships together say of links."""
+
+    links: Mapping[NodeId, LinkClass]  # of nodes that other members named
+    members: Mapping[NamespaceId, LinkClass]  # of nodes that prove to act for them
+    rates: Mapping[LinkClass, tuple[int | None, int | None]]  # bytes a second up and down, at most; None: no limit
 
 
 class _Class:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 
 import trio
+from msgspec import Struct
 
 from p2phub.core.ids import LogId, NodeId
 from p2phub.core.links import network_of
@@ -25,25 +25,24 @@ PRIVATE_NEWS_OF_NODE = Allowance(burst=6000, rate=100.0)  # entries, and one mor
 PRIVATE_NEWS_OF_NETWORK = Allowance(burst=20_000, rate=500.0)
 
 
-@dataclass
-class News:
+class News(Struct):
     """A log that came further here."""
 
     start: int  # records that were here before
     source: NodeId | None  # the neighbour that brought it
 
 
-@dataclass
 class Limits:
     """What those who talk to this node have left."""
 
-    nodes: Tokens = field(default_factory=lambda: Tokens(TALKS_OF_NODE))
-    networks: Tokens = field(default_factory=lambda: Tokens(TALKS_OF_NETWORK))
-    queries: Tokens = field(default_factory=lambda: Tokens(QUERIES_OF_NETWORK))
-    new_logs: Tokens = field(default_factory=lambda: Tokens(NEW_LOGS_OF_NODE))
-    new_logs_of_network: Tokens = field(default_factory=lambda: Tokens(NEW_LOGS_OF_NETWORK))
-    private_news: Tokens = field(default_factory=lambda: Tokens(PRIVATE_NEWS_OF_NODE))
-    private_news_of_network: Tokens = field(default_factory=lambda: Tokens(PRIVATE_NEWS_OF_NETWORK))
+    def __init__(self) -> None:
+        self.nodes = Tokens(TALKS_OF_NODE)
+        self.networks = Tokens(TALKS_OF_NETWORK)
+        self.queries = Tokens(QUERIES_OF_NETWORK)
+        self.new_logs = Tokens(NEW_LOGS_OF_NODE)
+        self.new_logs_of_network = Tokens(NEW_LOGS_OF_NETWORK)
+        self.private_news = Tokens(PRIVATE_NEWS_OF_NODE)
+        self.private_news_of_network = Tokens(PRIVATE_NEWS_OF_NETWORK)
 
     def may_begin_log(self, node: NodeId, host: str) -> bool:
         """Say whether a node at `host` may bring a log that was never heard of: anybody can make any number of keys."""

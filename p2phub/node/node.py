@@ -11,10 +11,10 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
+from msgspec import Struct, field
 
 from p2phub.core.access import Caller
 from p2phub.core.certificate import certificate
@@ -25,34 +25,35 @@ from p2phub.core.noderecord import TTL_MAX_S, NodeRecord, SignedNodeRecord, sign
 from p2phub.core.signing import SigningKey
 from p2phub.protocol.dialling import Dialling
 from p2phub.store.keys import load_or_create_key
+from p2phub.store.lazily import is_made, made_once
 from p2phub.store.store import Store
 
-from . import federations
-from .access import Access
 from .acting import Acting
-from .authority import Authority
 from .calls import Calls
 from .disk import on_disk
-from .following import Following
-from .giving import Giving
 from .identity import own_identity, own_namespace
 from .links import Links, open_links
 from .naming import Naming
 from .neighbours import Neighbours
-from .openanswers import OpenAnswers
 from .opened import OpenedLately
 from .promises import Promises, Wake
 from .results import SwarmProvider
 from .rules import Rulebook
 from .settings import Settings
-from .upstream import Hub
-from .witness import Witness
+
+if TYPE_CHECKING:
+    from .access import Access
+    from .authority import Authority
+    from .following import Following
+    from .giving import Giving
+    from .openanswers import OpenAnswers
+    from .upstream import Hub
+    from .witness import Witness
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class SwarmState:
+class SwarmState(Struct, frozen=True):
     """How a download goes."""
 
     rate: float  # bytes a second
@@ -60,8 +61,7 @@ class SwarmState:
     providers: list[SwarmProvider]
 
 
-@dataclass(eq=False)
-class Running:
+class Running(Struct, eq=False):
     """A download of this node."""
 
     background: bool  # lets those in the foreground go first
@@ -77,8 +77,7 @@ class Reader(Protocol):
         """Say that what is read next is here."""
 
 
-@dataclass(frozen=True)
-class Arriving:
+class Arriving(Struct, frozen=True):
     """A file that this node downloads now."""
 
     have: bytearray  # a byte for each chunk, 1 if it is on disk
@@ -87,63 +86,101 @@ class Arriving:
     note_reader: Callable[[Reader, int | None], None]  # to be told at which byte somebody reads it; None: gone
 
 
-@dataclass
 class Node:
-    """An open node. Made by `open_node`."""
+    """An open node. Made by `open_node`.
 
-    settings: Settings
-    store: Store
-    key: SigningKey
-    links: Links
-    # Time and chance, so that a simulation can give its own.
-    clock: Callable[[], float] = time.time  # seconds since 1970
-    rng: random.Random = field(default_factory=random.Random)
-    endpoints: list[str] = field(default_factory=list)  # HOST:PORT where it serves
-    downloads: dict[ContentId, Running] = field(default_factory=dict)  # by file
-    arriving: dict[ContentId, Arriving] = field(default_factory=dict)  # of those, what has come
-    # Who reads a file that is not whole here, by file, and at which byte: known before its download begins.
-    readers: dict[ContentId, dict[Reader, int]] = field(default_factory=dict)
-    acting: Acting = field(default_factory=Acting)
-    giving: Giving = field(default_factory=Giving)
-    calls: Calls = field(init=False)
-    opened: OpenedLately = field(default_factory=OpenedLately)
-    promises: Promises = field(default_factory=Promises)
-    federated: Wake = field(default_factory=Wake)  # the task that tells members of federations
-    started: float = field(init=False)  # seconds since 1970
-    dialling: Dialling = field(default_factory=Dialling)
-    neighbours: Neighbours = field(init=False)
-    following: Following = field(init=False)
-    authority: Authority = field(init=False)
-    access: Access = field(init=False)
-    naming: Naming = field(init=False)
-    open_answers: OpenAnswers = field(init=False)
-    witness: Witness | None = None  # if this node cosigns heads
-    caught_up: set[LogId] = field(default_factory=set)  # own logs that were written elsewhere, and are here now
-    rules: Rulebook = field(init=False)
-    uploaded: int = 0  # bytes of content sent since the start
-    refreshing: trio.Lock = field(default_factory=trio.Lock)  # held by who brings the maps up to date
-    noted_record: bytes = b""  # the own record as the store has it
-    delegation_problem: str = ""  # why it could not say that it acts for its publisher, when it last tried
-    _record: SignedNodeRecord | None = None
+    What only some commands need is made, and its code loaded, when it is first asked for.
+    """
 
-    def __post_init__(self) -> None:
-        self.started = self.clock()
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        key: SigningKey,
+        links: Links,
+        clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Clock and rng are time and chance, so that a simulation can give its own."""
+        self.settings = settings
+        self.store = store
+        self.key = key
+        self.links = links
+        self.clock = clock  # says the seconds since 1970
+        self.rng = rng or random.Random()
+        self.id = NodeId(key.public_key)
+        self.started = clock()
+        self.endpoints: list[str] = []  # HOST:PORT where it serves
+        self.downloads: dict[ContentId, Running] = {}  # by file
+        self.arriving: dict[ContentId, Arriving] = {}  # of those, what has come
+        # Who reads a file that is not whole here, by file, and at which byte: known before its download begins.
+        self.readers: dict[ContentId, dict[Reader, int]] = {}
+        self.acting = Acting()
+        self.opened = OpenedLately()
+        self.promises = Promises()
+        self.federated = Wake()  # the task that tells members of federations
+        self.dialling = Dialling()
         self.neighbours = Neighbours(self.id, self.rng)
-        self.calls = Calls(self.key, self.clock)
-        self.authority = Authority(self.id, self.store, self.clock)
-        self.following = Following(
-            self.store,
-            lambda: own_identity(self).namespace,
-            lambda own: federations.followed(self.store, own, self.clock()),
-        )
-        named = self.settings.policy_file
-        self.rules = Rulebook(named or self.settings.layout.policy, self._pinned, required=named is not None)
-        self.access = Access(self.store, self.clock, self.rules, self._pledged, lambda: own_namespace(self))
+        self.calls = Calls(key, clock)
         self.naming = Naming()
-        self.open_answers = OpenAnswers(self._has_lost)
-        self.hub = Hub(self.settings)  # another hub that has what nobody here has
+        self.witness: Witness | None = None  # if this node cosigns heads
+        self.caught_up: set[LogId] = set()  # own logs that were written elsewhere, and are here now
+        self.uploaded = 0  # bytes of content sent since the start
+        self.refreshing = trio.Lock()  # held by who brings the maps up to date
+        self.noted_record = b""  # the own record as the store has it
+        self.delegation_problem = ""  # why it could not say that it acts for its publisher, when it last tried
+        named = settings.policy_file
+        self.rules = Rulebook(named or settings.layout.policy, self._pinned, required=named is not None)
         self.published = trio.Event()  # set when something of one's own is new
         self.learned: dict[NamespaceId, float] = {}  # when a peer was asked what a publisher stated
+        self._record: SignedNodeRecord | None = None
+
+    @made_once
+    def authority(self) -> Authority:
+        """Says who asks this node."""
+        from .authority import Authority
+
+        return Authority(self.id, self.store, self.clock, began=self.started)
+
+    @made_once
+    def access(self) -> Access:
+        """Says who may have what."""
+        from .access import Access
+
+        return Access(self.store, self.clock, self.rules, self._pledged, lambda: own_namespace(self))
+
+    @made_once
+    def following(self) -> Following:
+        """Says whose records are taken in."""
+        from .federations import followed
+        from .following import Following
+
+        return Following(
+            self.store,
+            lambda: own_identity(self).namespace,
+            lambda own: followed(self.store, own, self.clock()),
+        )
+
+    @made_once
+    def hub(self) -> Hub:
+        """Another hub that has what nobody here has."""
+        from .upstream import Hub
+
+        return Hub(self.settings)
+
+    @made_once
+    def giving(self) -> Giving:
+        """What this node gives as the only one that has it."""
+        from .giving import Giving
+
+        return Giving()
+
+    @made_once
+    def open_answers(self) -> OpenAnswers:
+        """The answers that it is sending."""
+        from .openanswers import OpenAnswers
+
+        return OpenAnswers(self._has_lost)
 
     def _pinned(self, name: str) -> NamespaceId | None:
         binding = self.store.bindings.get(name)
@@ -153,10 +190,6 @@ class Node:
         from .pledging import pledged_manifests  # made of nodes itself
 
         return pledged_manifests(self)
-
-    @property
-    def id(self) -> NodeId:
-        return NodeId(self.key.public_key)
 
     @property
     def addresses(self) -> list[str]:
@@ -224,21 +257,23 @@ async def open_node(
     try:
         key = await on_disk(load_or_create_key, settings.layout.keys / "node.key")
         links = await open_links(store, Labels(settings.cluster, settings.site))
-        node = Node(settings, store, key, links, clock, rng or random.Random())
-        links.agree(await on_disk(_agreed_links, node))
+        node = Node(settings, store, key, links, clock, rng)
+        await on_disk(_agree_links, node)
         try:
             yield node
         finally:
             node.calls.close()
-            node.hub.close()
+            if is_made(node, "hub"):
+                node.hub.close()
             if node.witness is not None:
                 node.witness.close()
     finally:
         store.close()
 
 
-def _agreed_links(node: Node) -> federations.Agreed:
-    """Return what this home agreed on with others about links; most agreed on nothing."""
-    if not node.store.federations.all():
-        return federations.Agreed({}, {}, {})
-    return federations.agreed_links(node.store, own_namespace(node), node.id, node.clock())
+def _agree_links(node: Node) -> None:
+    """Put in force what this home agreed on with others about links; most agreed on nothing."""
+    if node.store.federations.all():
+        from .federations import agreed_links
+
+        node.links.agree(agreed_links(node.store, own_namespace(node), node.id, node.clock()))

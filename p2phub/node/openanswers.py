@@ -12,9 +12,9 @@ import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterator
-from dataclasses import dataclass
 
 import trio
+from msgspec import Struct
 
 from p2phub.core.access import Caller
 
@@ -23,8 +23,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0  # seconds between looks at answers that are not for everybody; spec/authority.md §5
 
 
-@dataclass(eq=False)
-class _Open:
+class _Open(Struct, eq=False):
     """An answer that is being sent."""
 
     caller: Caller

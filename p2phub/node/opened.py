@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import FileEntry, Manifest
-from p2phub.core.sealing import OpenedFile, RepositoryKey
+
+if TYPE_CHECKING:
+    from p2phub.core.sealing import OpenedFile, RepositoryKey
 
 OPENED_MAX = 32  # indexes that are kept in memory, of up to 2 MiB each
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """A sealed repository whose key is here."""
 
     key: RepositoryKey

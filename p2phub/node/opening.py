@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+
+from msgspec import Struct
 
 from p2phub.core import sealing
 from p2phub.core.errors import AccessDenied, HashMismatch, InvalidData, NotFound
@@ -33,13 +34,11 @@ from .node import Node
 from .opened import Opened
 from .origins import Origins
 from .rules import Scanner, scan_named
-from .syncing import ask_for_news
 
 NEWS_TIMEOUT_S = 10.0  # to ask peers whether a key was given to us
 
 
-@dataclass(frozen=True)
-class FoundKey:
+class FoundKey(Struct, frozen=True):
     """The key of a sealed repository."""
 
     key: RepositoryKey
@@ -122,6 +121,8 @@ async def open_sealed(
     found = await on_disk(find_key, node, revision, manifest)
     if found is None and refresh and not node.settings.offline:
         # The key may have been given to us since.
+        from .syncing import ask_for_news  # loads all that takes records over
+
         await ask_for_news(node, tell, timeout_s=NEWS_TIMEOUT_S)
         found = await on_disk(find_key, node, revision, manifest)
     if found is None:

@@ -8,8 +8,10 @@ What is given counts as the owner's word, also where the manifest names the same
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from p2phub.core.choices import PROFILES, Profile
 from p2phub.core.errors import InvalidName
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
     from p2phub.net.pacing import Pacer
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """One server and what it has of the wanted files."""
 
     name: str  # host and port, which is all that is shown; no two of a fetch have the same
@@ -39,8 +40,7 @@ class Origin:
         return OriginConnection(self.name, self.files, is_given=self.is_given, pacer=pacer)
 
 
-@dataclass(frozen=True)
-class Origins:
+class Origins(Struct, frozen=True):
     """The origins of one fetch."""
 
     origins: tuple[Origin, ...] = ()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 from msgspec import Struct
@@ -31,16 +30,14 @@ class WantedFile(Struct, frozen=True):
     chunks: ChunkList
 
 
-@dataclass
-class Copied:
+class Copied(Struct):
     """What came from other files here."""
 
     size: int = 0  # bytes
     shared: int = 0  # of these, that lie on disk once
 
 
-@dataclass
-class _OpenPartial:
+class _OpenPartial(Struct):
     """A partial that is open, and how many threads use it now."""
 
     partial: Partial

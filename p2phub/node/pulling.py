@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from blake3 import blake3
+from msgspec import Struct
 from msgspec.structs import replace
 
 from p2phub.core.checkpoint import Head, open_head, parse_head
@@ -230,8 +230,7 @@ async def take_followed(node: Node, client: PeerClient, followed: Sequence[Names
     return count
 
 
-@dataclass(eq=False)
-class _Goal:
+class _Goal(Struct, eq=False):
     """A log of which the peer shows something else than what is here, and how far it is here."""
 
     namespace: NamespaceId

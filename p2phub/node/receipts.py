@@ -6,6 +6,7 @@ own receipts ──signed request──▶ each peer that is asked ──is it h
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -16,7 +17,6 @@ from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import ContentId, ManifestId, NamespaceId
 from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.messages import RECEIPTS_MAX, IdentityChain, ReceiptsAnswer, ReceiptsQuery
-from p2phub.store.gates import KeptReceipt
 from p2phub.store.peers import Peer
 
 from .allowed import peers_about
@@ -24,8 +24,10 @@ from .calling import call_peer
 from .disk import on_disk
 from .events import Notice, Tell
 from .identity import own_namespace
-from .introduce import introduce
 from .node import Node
+
+if TYPE_CHECKING:
+    from p2phub.store.gates import KeptReceipt
 
 SHOWN_TO_MAX = 16  # peers that a receipt is shown to when it is made
 SHOW_TIMEOUT_S = 10.0  # that they are waited for
@@ -149,6 +151,8 @@ def _receipts_for(node: Node, roots: Collection[ContentId]) -> list[KeptReceipt]
 
 async def _show(node: Node, client: PeerClient, receipts: Sequence[KeptReceipt]) -> bool:
     """Show receipts to one peer; returns whether it takes them all."""
+    from .introduce import introduce
+
     await introduce(node, client)
     good = True
     for begin in range(0, len(receipts), RECEIPTS_MAX):

@@ -24,13 +24,8 @@ from .asking import ask_in_turn
 from .calling import nobody_to_ask, require_peers, usable_peers
 from .disk import on_disk
 from .events import Notice, Tell, ignore
-from .fresh import freshness_of, tell_freshness, tell_missing
 from .identity import own_namespace as own_namespace
-from .lookalikes import model_warnings
-from .names import find
 from .node import Node
-from .syncing import ask_for_news
-from .unasked import ask_for
 
 SYNC_TIMEOUT_S = 10.0  # to ask peers for news before a name is looked up
 
@@ -65,6 +60,16 @@ async def resolve(node: Node, text: str, tell: Tell, *, refresh: bool) -> Target
     reference = parse_reference(text)
     if isinstance(reference, HashRef):
         return await _resolve_hash(node, text, reference)
+    return await _resolve_name(node, text, reference, tell, refresh=refresh)
+
+
+async def _resolve_name(node: Node, text: str, reference: NameRef, tell: Tell, *, refresh: bool) -> Target:
+    # Loads all that takes records over, which who asks for a hash has no need of.
+    from .fresh import freshness_of, tell_freshness, tell_missing
+    from .lookalikes import model_warnings
+    from .syncing import ask_for_news
+    from .unasked import ask_for
+
     namespace = await find_namespace(node, reference, tell)
     target = await on_disk(_look_up, node, text, reference, namespace)
     moving = reference.revision is None or not (is_version(reference.revision) or is_hash_prefix(reference.revision))
@@ -110,6 +115,8 @@ async def load_manifest(node: Node, manifest: ManifestId, tell: Tell) -> Manifes
 async def find_namespace(node: Node, reference: NameRef, tell: Tell) -> NamespaceId:
     """Return the namespace that `reference` names; one's own if it names none. Raises as `names.find`."""
     if reference.namespace is not None:
+        from .names import find
+
         return await find(node, reference.namespace, tell)
     own = await on_disk(own_namespace, node)
     if own is None:

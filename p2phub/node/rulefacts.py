@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from p2phub.core.fresh import missing
 from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.manifest import Manifest
 from p2phub.core.private import Repository
 from p2phub.core.rules import Consent, Facts, Rules, judge
 from p2phub.store.store import Store
 
-from .fresh import freshness_of, witnessed_by
 from .identity import own_namespace
 from .node import Node
 from .recalled import recall_of
@@ -62,9 +60,15 @@ def vouched(
         # Its log is shown to some alone: no witness may know of it, and no statement does.
         return facts
     if rules.fresh.max_age_days is not None and moving:
+        from p2phub.core.fresh import missing
+
+        from .fresh import freshness_of
+
         freshness = freshness_of(store, publisher)
         facts = replace(facts, is_moving=True, stated_age_s=freshness.age_s(now), missing=tuple(missing(freshness)))
     if rules.witnesses.need and model is not None:
+        from .fresh import witnessed_by
+
         wanted = rules.witnesses.quorum.witnesses
         places = [
             (log, index)

@@ -13,11 +13,11 @@ import os
 import re
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
 import trio
+from msgspec.structs import replace
 
 from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.encoding import decode, encode

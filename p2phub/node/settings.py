@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from p2phub.core.errors import InvalidName
 from p2phub.core.labels import check_label
@@ -16,8 +17,7 @@ from p2phub.store.layout import Layout
 TOKEN_SIZE_MAX = 1024  # characters
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """How a node runs."""
 
     layout: Layout
@@ -30,13 +30,17 @@ class Settings:
     lan: bool = True  # find nodes in the local network, and be found
     upstream: str | None = None  # URL of the hub that is asked for what no peer has; None: no hub is, by itself
     upstream_hub: str | None = None  # HOST[:PORT] of the hub that it stands for; None: it is that hub
-    upstream_token: str | None = field(default=None, repr=False)  # for it alone
+    upstream_token: str | None = None  # for it alone
     witness: bool = False  # cosign heads for whoever asks
     key_file: Path | None = None  # the keys to publish with, instead of those of the home
     passphrase_file: Path | None = None  # holds the passphrase of files with keys
     policy_file: Path | None = None  # None: policy.toml of the home, if it is there
     share_restricted: bool = False  # let peers have what the hub does not give to everybody
     domains_at: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # where web servers of domains answer
+
+    def __repr__(self) -> str:
+        # Not all of it: a token would come into a log.
+        return f"{type(self).__name__}({self.layout!r})"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:

@@ -12,10 +12,10 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import trio
+from msgspec import Struct, field
 
 from p2phub.core.errors import HubError, InvalidData, NotFound, Offline, PeerBusy, PeerError, PeerUnreachable
 from p2phub.core.ids import ContentId, ManifestId, NodeId
@@ -59,8 +59,7 @@ CONNECTIONS_MAX = SMALL_AT_ONCE  # kept
 T = TypeVar("T")
 
 
-@dataclass(eq=False)
-class Arriving:
+class Arriving(Struct, eq=False):
     """A file that this node fetches from the hub now, or from others."""
 
     done: trio.Event = field(default_factory=trio.Event)
@@ -72,16 +71,14 @@ class Arriving:
     failure: HubError | None = None
 
 
-@dataclass
-class Seen:
+class Seen(Struct):
     """What another node of the site does with a file."""
 
     root: ContentId | None  # under which it has it, by its word
     state: int  # as in protocol/rendezvous
 
 
-@dataclass(eq=False)
-class Asking:
+class Asking(Struct, eq=False):
     """A question that the hub is being asked, for all who want to know the same."""
 
     done: trio.Event = field(default_factory=trio.Event)

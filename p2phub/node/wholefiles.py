@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 import trio
+from msgspec.structs import replace
 
 from p2phub.core.errors import FileRefused, NotFound, OnlyWhole, PeerBusy, PeerError, PeerViolation, StoreError
 from p2phub.core.ids import ContentId

@@ -9,7 +9,7 @@ background gets a small share; what one of them does not use goes to the other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 BURST_S = 0.1  # seconds of the rate that may pass at once after a pause
 BURST_MIN = 32 * 1024  # bytes; the same where that is less
@@ -17,8 +17,7 @@ BACKGROUND_SHARE = 0.1  # of the rate, while the foreground wants more than ther
 BACKGROUND_RATE = 24 * 1024  # bytes a second; at least so much is that share; spec/links.md §3
 
 
-@dataclass
-class _Queue:
+class _Queue(Struct):
     """Bytes that were taken so far, and bytes that may have passed by now."""
 
     taken: float = 0.0

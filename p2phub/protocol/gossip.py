@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from p2phub.core.ids import LogId, NodeId
 
@@ -29,8 +30,7 @@ WORD_MAX = 1000  # logs of which one message brings word
 Mark = tuple[int, int]  # how far a log is: records, and the version of its identity
 
 
-@dataclass(frozen=True)
-class Telling:
+class Telling(Struct, frozen=True):
     """One message to one neighbour; report `told` or `failed`."""
 
     to: NodeId
@@ -38,8 +38,7 @@ class Telling:
     word: tuple[LogId, ...]  # logs to say of that they are here
 
 
-@dataclass
-class _Pending:
+class _Pending(Struct):
     """What a neighbour is to be told of one log."""
 
     mark: Mark
@@ -48,8 +47,7 @@ class _Pending:
     whole: bool
 
 
-@dataclass
-class _Link:
+class _Link(Struct):
     eager: bool
     busy: bool = False  # a message is on its way
     not_before: float = 0.0  # seconds

@@ -11,7 +11,8 @@ lets a program set.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 TARGET_S = 0.025  # seconds that packets may wait for each other; spec/links.md §5
 TARGET_MIN_S = 0.005  # the same where queues are short; spec/links.md §5
@@ -36,8 +37,7 @@ USED = 0.6  # of the rate has to arrive, or something else is slower than the pa
 SMOOTHING_S = 0.05  # seconds over which what arrives is averaged
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """What the kernel says of a connection."""
 
     rtt_s: float  # of late, smoothed

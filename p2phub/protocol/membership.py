@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from p2phub.core.ids import NodeId
 
@@ -35,31 +36,27 @@ Origin = Literal["added", "reached", "heard"]
 ORIGINS: tuple[Origin, ...] = ("added", "reached", "heard")  # in the order of trust
 
 
-@dataclass(frozen=True)
-class Contact:
+class Contact(Struct, frozen=True):
     """A peer, and the network whose addresses one owner is likely to have; None: an organisation's own, not counted."""
 
     node: NodeId
     network: str | None
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """Ask `node` to become a neighbour; report `accepted`, `refused` or `failed`."""
 
     node: NodeId
     urgent: bool  # this node has no other, or renews one
 
 
-@dataclass(frozen=True)
-class Exchange:
+class Exchange(Struct, frozen=True):
     """Exchange candidates with `node`; report `answered` or `failed`."""
 
     node: NodeId
 
 
-@dataclass(frozen=True)
-class Leave:
+class Leave(Struct, frozen=True):
     """Tell `node` that it is no neighbour any more."""
 
     node: NodeId
@@ -68,16 +65,14 @@ class Leave:
 Command = Ask | Exchange | Leave
 
 
-@dataclass
-class _Neighbour:
+class _Neighbour(Struct):
     contact: Contact
     origin: Origin  # as what it was known
     chosen: bool  # this node asked, not the other
     heard_at: float  # seconds, when it last answered or called
 
 
-@dataclass
-class _Asked:
+class _Asked(Struct):
     contact: Contact
     origin: Origin
     rotating: bool

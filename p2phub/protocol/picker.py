@@ -20,8 +20,9 @@ import random
 from array import array
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+from msgspec import Struct, field
 
 from .flags import both, changes
 
@@ -59,8 +60,7 @@ _NOT_WANTED, _ANY_RARITY = 2**31 - 1, -1
 _RANK_BITS = 32
 
 
-@dataclass(frozen=True)
-class Request(Generic[P]):
+class Request(Struct, Generic[P], frozen=True):
     """Chunks `first` to `first + count - 1`, asked of `provider` at `time` (seconds)."""
 
     number: int
@@ -76,24 +76,21 @@ class Request(Generic[P]):
         return range(self.first, self.first + self.count)
 
 
-@dataclass
-class _InFlight(Generic[P]):
+class _InFlight(Struct, Generic[P]):
     """A request that has not ended, and the bytes that came for it."""
 
     request: Request[P]
     arrived: int = 0
 
 
-@dataclass
-class _Order:
+class _Order(Struct):
     """A heap of the stripes in which something is left to ask for, as keys; stale if the epoch went on."""
 
     heap: list[int] = field(default_factory=list)
     epoch: int = -1
 
 
-@dataclass
-class _Provider:
+class _Provider(Struct):
     """What is known of a provider: what it offers, and how fast it is."""
 
     order: _Order

@@ -10,7 +10,8 @@ nobody holds all, so that one that asks for much does not keep out those who ask
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from p2phub.core.choices import LinkClass
 
@@ -25,8 +26,7 @@ def slots_at(rate: int | None) -> int:
     return SLOTS if rate is None else max(1, min(rate // RATE_EACH, SLOTS))
 
 
-@dataclass(eq=False)
-class Turn:
+class Turn(Struct, eq=False):
     """One answer that waits or is sent."""
 
     link: LinkClass

@@ -8,13 +8,13 @@ by who called lately, and of too many at once the oldest are forgotten.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 BUCKETS_MAX = 10_000  # of one kind
 
 
-@dataclass(frozen=True)
-class Allowance:
+class Allowance(Struct, frozen=True):
     """What one key of a kind may use."""
 
     burst: float  # tokens at once, after a pause

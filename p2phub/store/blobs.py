@@ -20,7 +20,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from sqlite3 import Row
@@ -69,8 +68,7 @@ class Ingested(Struct, frozen=True):
     written: int  # bytes written to disk for it
 
 
-@dataclass(frozen=True)
-class Readable:
+class Readable(Struct, frozen=True):
     """An open file, whole or partial."""
 
     path: Path

@@ -21,6 +21,7 @@ from . import schema
 from .disk import disk_errors, write_file
 from .migrations import MIGRATIONS
 
+PARAMETERS_MAX = 500  # in one statement of SQL
 WAL_PAGES = 8192  # of 4 KiB, in the log of SQLite before they are brought to their places
 LOCK_POLL_S = 0.002  # seconds between looks whether another's transaction is over
 BUSY_TIMEOUT_S = 30.0  # seconds to wait for another process's transaction

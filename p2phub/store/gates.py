@@ -21,13 +21,12 @@ from p2phub.core.gates import Gate, SignedReceipt
 from p2phub.core.ids import ManifestId, NamespaceId, NodeId
 from p2phub.core.records import Approve, OpenGate, Refuse, SetGate
 
-from .database import Database
+from .database import PARAMETERS_MAX, Database
 
 GATE_TABLES = ("gate_rows", "gate_decisions")  # that follow from the logs
 RECEIPTS_MAX = 100_000  # of others, all together
 FORGOTTEN_AT_ONCE = 1000  # receipts, when there are too many
 RECEIPTS_OF_NODE_MAX = 64  # that one node has shown; spec/gates.md §3
-PARAMETERS_MAX = 500  # in one statement of SQL
 
 _PLACES = " JOIN repositories ON repositories.number = r.repository JOIN identities ON identities.number = publisher"
 # Of several words of a publisher on one thing, in one log or in several, the latest counts.

@@ -23,9 +23,7 @@ from p2phub.core.jsonform import from_json, to_json
 from p2phub.core.records import Attest
 from p2phub.core.upstream import Foreign, Listing
 
-from .database import Database
-
-PARAMETERS_MAX = 500  # in one statement of SQL
+from .database import PARAMETERS_MAX, Database
 
 _OF_REPOSITORY = "hub = ? AND kind = ? AND owner = ? AND model = ?"
 

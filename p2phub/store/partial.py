@@ -17,10 +17,10 @@ import errno
 import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from blake3 import blake3
+from msgspec import Struct
 
 from p2phub.core.errors import StoreError
 from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList
@@ -33,8 +33,7 @@ _BOOT_SIZE = 16  # bytes
 _SYNCED = bytes(_BOOT_SIZE)  # instead of a boot: the data were synced first
 
 
-@dataclass(frozen=True)
-class FoundChunk:
+class FoundChunk(Struct, frozen=True):
     """A verified chunk that another open file holds."""
 
     data: memoryview

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from sqlite3 import Connection, Row
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -37,14 +38,13 @@ from p2phub.core.private import (
 from p2phub.core.records import Entry, sign_record
 from p2phub.core.signing import Signer
 
-from .arrivals import Arrival, check_entries
-from .database import Database
+from .database import PARAMETERS_MAX, Database
 from .disk import disk_errors, write_file
 from .layout import Layout
-from .logs import Logs, LogState, MakeRecord
-from .logwriter import check_identity, frontier_of
-from .mirrors import PARAMETERS_MAX
 from .privateindex import grants_of, is_named_publicly, is_unasked, mark_asked, mark_private, private_model
+
+if TYPE_CHECKING:
+    from .logs import Logs, LogState, MakeRecord
 
 FILE_SIZE_MAX = 1024  # bytes of what lies beside a log
 NOBODYS = Repository(NamespaceId(bytes(32)), "")  # stands for what is in no private repository
@@ -70,11 +70,10 @@ class PrivateLog(Struct, frozen=True):
 class Private:
     """The private repositories of one home. Times are seconds since 1970."""
 
-    def __init__(self, layout: Layout, database: Database, logs: Logs) -> None:
+    def __init__(self, layout: Layout, database: Database, logs: Callable[[], Logs]) -> None:
         self._layout = layout
         self._database = database
         self._logs = logs
-        self.find_files()
 
     # ── logs ────────────────────────────────────────────────────────────────
 
@@ -85,7 +84,9 @@ class Private:
 
         may_begin: begin a log if there is none; else nothing is done then. `make` runs inside the transaction.
         """
-        writer = self._logs.writer
+        from .logwriter import frontier_of
+
+        writer = self._logs().writer
         with self._database.write() as connection:
             log = self._own_log(connection, identity, key.public_key, model)
             if log is None and not may_begin:
@@ -119,6 +120,8 @@ class Private:
         """
         log = told.log
         head = open_private_head(told, identity)
+        from .arrivals import Arrival, check_entries
+
         checked = check_entries(entries, identity.namespace, log, told.key, start, now)
         if checked.error is not None and not checked.entries:
             raise checked.error
@@ -138,7 +141,7 @@ class Private:
                 raise InvalidData(f"a private log is about one repository, and this one about {len(models)} others")
             forked: ForkedLog | None = None
             try:
-                count = self._logs.writer.take_log(
+                count = self._logs().writer.take_log(
                     connection, identity, Arrival(identity, log, told.key, head, start, checked), None
                 )
             except ForkedLog as exc:
@@ -156,7 +159,7 @@ class Private:
             repository = _repository(row)
             if repositories is not None and repository not in repositories:
                 continue
-            state = self._logs.state(LogId(row["log"]), private=True)
+            state = self._logs().state(LogId(row["log"]), private=True)
             if state is not None and state.head:
                 found.append(PrivateLog(repository, PublicKey(row["key"]), row["secret"], state))
         return found
@@ -323,21 +326,23 @@ class Private:
             with self._database.read() as connection:
                 if private_model(connection, log) is not None:
                     continue
-            identity = self._logs.identity(file.namespace) or self._identity_in_file(file.namespace)
+            identity = self._logs().identity(file.namespace) or self._identity_in_file(file.namespace)
             with self._database.write() as connection:
                 self._note(connection, file)
                 if identity is not None:
-                    self._logs.writer.take_in_file(connection, file.namespace, log, file.key, None)
+                    self._logs().writer.take_in_file(connection, file.namespace, log, file.key, None)
 
     def _identity_in_file(self, namespace: NamespaceId) -> Identity | None:
         """Take in the identity of a publisher from its file, if the index has lost it."""
+        from .logwriter import check_identity
+
         try:
             identity = check_identity(self._layout.identity(namespace).read_bytes())
         except (OSError, InvalidData):
             return None
         if identity.namespace != namespace:
             return None
-        self._logs.add_identity(identity, own=True)
+        self._logs().add_identity(identity, own=True)
         return identity
 
     def _files(self) -> Iterator[tuple[LogId, PrivateLogFile]]:

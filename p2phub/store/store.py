@@ -3,49 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from .ahead import Ahead
-from .assessments import Assessments
-from .bindings import Bindings
 from .blobs import Blobs
-from .catalogue import Catalogue
-from .confirmations import Confirmations
-from .conflicts import Conflicts
 from .database import REBUILT, Database
-from .delegations import Delegations
-from .digests import Digests
-from .federations import Federations
-from .forks import Forks
-from .fresh import Statements
-from .gates import Gates
-from .holdings import Holdings
-from .keeping import Keeping
 from .layout import Layout
-from .listing import Listing
-from .logs import Logs
+from .lazily import is_made, made_once
 from .manifests import Manifests
-from .mirrors import Mirrors
-from .parts import Parts
-from .peers import Peers
-from .pledges import Pledges
-from .policyuse import PolicyUse
-from .private import Private
-from .publishing import Publishing
-from .rates import Rates
-from .recalls import Recalls
-from .scans import Scans
-from .seals import Seals
-from .search import Search
-from .searchindex import REFILLED_AT_ONCE, SearchIndex
-from .settings import StoredSettings
-from .splits import Splits
-from .states import LogStates, NodeStates
-from .uploads import Uploads
-from .witnesses import Witnesses
+
+if TYPE_CHECKING:
+    from .ahead import Ahead
+    from .assessments import Assessments
+    from .bindings import Bindings
+    from .catalogue import Catalogue
+    from .confirmations import Confirmations
+    from .conflicts import Conflicts
+    from .delegations import Delegations
+    from .digests import Digests
+    from .federations import Federations
+    from .forks import Forks
+    from .fresh import Statements
+    from .gates import Gates
+    from .holdings import Holdings
+    from .keeping import Keeping
+    from .listing import Listing
+    from .logs import Logs
+    from .mirrors import Mirrors
+    from .parts import Parts
+    from .peers import Peers
+    from .pledges import Pledges
+    from .policyuse import PolicyUse
+    from .private import Private
+    from .publishing import Publishing
+    from .rates import Rates
+    from .recalls import Recalls
+    from .scans import Scans
+    from .seals import Seals
+    from .search import Search
+    from .searchindex import SearchIndex
+    from .settings import StoredSettings
+    from .splits import Splits
+    from .states import LogStates, NodeStates
+    from .uploads import Uploads
+    from .witnesses import Witnesses
 
 
 class Store:
-    """The stores of one home; may be open in several processes at once. A context manager."""
+    """The stores of one home; may be open in several processes at once. A context manager.
+
+    Each part is loaded when it is first asked for: there are many, and a command needs few.
+    """
 
     def __init__(self, layout: Layout) -> None:
         """Open the store, made now if it is not there. Raises StoreError."""
@@ -54,47 +61,237 @@ class Store:
         self.database = Database(layout.index, layout.kept)
         self.blobs = Blobs(layout, self.database)
         self.manifests = Manifests(layout, self.database)
-        self.index = SearchIndex(self.database, self._entries)
-        self.catalogue = Catalogue(self.database, self.index)
-        self.search = Search(self.database, self._entries)
-        self.listing = Listing(self.database)
-        self.logs = Logs(layout, self.database, self.catalogue)
-        self.private = Private(layout, self.database, self.logs)
-        self.conflicts = Conflicts(self.database)
-        self.forks = Forks(self.database, self.logs.recount)
-        self.splits = Splits(self.database)
-        self.peers = Peers(self.database)
-        self.policy_use = PolicyUse(self.database)
-        self.confirmations = Confirmations(self.database)
-        self.log_states = LogStates(self.database)
-        self.log_digests = Digests(self.database, self.log_states)
-        self.node_states = NodeStates(self.database)
-        self.node_digests = Digests(self.database, self.node_states)
-        self.rates = Rates(self.database)
-        self.holdings = Holdings(self.database)
-        self.delegations = Delegations(self.database)
-        self.keeping = Keeping(self.database)
-        self.fresh = Statements(self.database)
-        self.witnesses = Witnesses(self.database)
-        self.pledges = Pledges(self.database)
-        self.federations = Federations(self.database)
-        self.mirrors = Mirrors(self.database)
-        self.seals = Seals(self.database)
-        self.scans = Scans(self.database)
-        self.recalls = Recalls(self.database)
-        self.assessments = Assessments(self.database)
-        self.gates = Gates(self.database)
-        self.ahead = Ahead(self.database)
-        self.publishing = Publishing(self.database)
-        self.uploads = Uploads(layout.uploads)
-        self.parts = Parts(layout.upstream)
-        self.bindings = Bindings(self.database)
-        self.settings = StoredSettings(self.database)
-        # More would keep whoever opens this waiting; a node goes on with it while it serves.
-        self.index.refill(REFILLED_AT_ONCE)
+        with self.database.read() as connection:
+            (has_search,) = connection.execute("SELECT filled FROM search_state").fetchone()
+        if not has_search:
+            from .searchindex import REFILLED_AT_ONCE
+
+            # More would keep whoever opens this waiting; a node goes on with it while it serves.
+            self.index.refill(REFILLED_AT_ONCE)
+        if layout.private.exists():
+            # At once: what the index has lost would not count as private.
+            self.private.find_files()
+
+    @made_once
+    def index(self) -> SearchIndex:
+        from .searchindex import SearchIndex
+
+        return SearchIndex(self.database, self._entries)
+
+    @made_once
+    def catalogue(self) -> Catalogue:
+        from .catalogue import Catalogue
+
+        return Catalogue(self.database, self.index)
+
+    @made_once
+    def search(self) -> Search:
+        from .search import Search
+
+        return Search(self.database, self._entries)
+
+    @made_once
+    def listing(self) -> Listing:
+        from .listing import Listing
+
+        return Listing(self.database)
+
+    @made_once
+    def logs(self) -> Logs:
+        from .logs import Logs
+
+        return Logs(self.layout, self.database, self.catalogue)
+
+    @made_once
+    def private(self) -> Private:
+        from .private import Private
+
+        # Most homes have nothing private, and need no logs for it.
+        return Private(self.layout, self.database, lambda: self.logs)
+
+    @made_once
+    def conflicts(self) -> Conflicts:
+        from .conflicts import Conflicts
+
+        return Conflicts(self.database)
+
+    @made_once
+    def forks(self) -> Forks:
+        from .forks import Forks
+
+        return Forks(self.database, self.logs.recount)
+
+    @made_once
+    def splits(self) -> Splits:
+        from .splits import Splits
+
+        return Splits(self.database)
+
+    @made_once
+    def peers(self) -> Peers:
+        from .peers import Peers
+
+        return Peers(self.database)
+
+    @made_once
+    def policy_use(self) -> PolicyUse:
+        from .policyuse import PolicyUse
+
+        return PolicyUse(self.database)
+
+    @made_once
+    def confirmations(self) -> Confirmations:
+        from .confirmations import Confirmations
+
+        return Confirmations(self.database)
+
+    @made_once
+    def log_states(self) -> LogStates:
+        from .states import LogStates
+
+        return LogStates(self.database)
+
+    @made_once
+    def log_digests(self) -> Digests:
+        from .digests import Digests
+
+        return Digests(self.database, self.log_states)
+
+    @made_once
+    def node_states(self) -> NodeStates:
+        from .states import NodeStates
+
+        return NodeStates(self.database)
+
+    @made_once
+    def node_digests(self) -> Digests:
+        from .digests import Digests
+
+        return Digests(self.database, self.node_states)
+
+    @made_once
+    def rates(self) -> Rates:
+        from .rates import Rates
+
+        return Rates(self.database)
+
+    @made_once
+    def holdings(self) -> Holdings:
+        from .holdings import Holdings
+
+        return Holdings(self.database)
+
+    @made_once
+    def delegations(self) -> Delegations:
+        from .delegations import Delegations
+
+        return Delegations(self.database)
+
+    @made_once
+    def keeping(self) -> Keeping:
+        from .keeping import Keeping
+
+        return Keeping(self.database)
+
+    @made_once
+    def fresh(self) -> Statements:
+        from .fresh import Statements
+
+        return Statements(self.database)
+
+    @made_once
+    def witnesses(self) -> Witnesses:
+        from .witnesses import Witnesses
+
+        return Witnesses(self.database)
+
+    @made_once
+    def pledges(self) -> Pledges:
+        from .pledges import Pledges
+
+        return Pledges(self.database)
+
+    @made_once
+    def federations(self) -> Federations:
+        from .federations import Federations
+
+        return Federations(self.database)
+
+    @made_once
+    def mirrors(self) -> Mirrors:
+        from .mirrors import Mirrors
+
+        return Mirrors(self.database)
+
+    @made_once
+    def seals(self) -> Seals:
+        from .seals import Seals
+
+        return Seals(self.database)
+
+    @made_once
+    def scans(self) -> Scans:
+        from .scans import Scans
+
+        return Scans(self.database)
+
+    @made_once
+    def recalls(self) -> Recalls:
+        from .recalls import Recalls
+
+        return Recalls(self.database)
+
+    @made_once
+    def assessments(self) -> Assessments:
+        from .assessments import Assessments
+
+        return Assessments(self.database)
+
+    @made_once
+    def gates(self) -> Gates:
+        from .gates import Gates
+
+        return Gates(self.database)
+
+    @made_once
+    def ahead(self) -> Ahead:
+        from .ahead import Ahead
+
+        return Ahead(self.database)
+
+    @made_once
+    def publishing(self) -> Publishing:
+        from .publishing import Publishing
+
+        return Publishing(self.database)
+
+    @made_once
+    def uploads(self) -> Uploads:
+        from .uploads import Uploads
+
+        return Uploads(self.layout.uploads)
+
+    @made_once
+    def parts(self) -> Parts:
+        from .parts import Parts
+
+        return Parts(self.layout.upstream)
+
+    @made_once
+    def bindings(self) -> Bindings:
+        from .bindings import Bindings
+
+        return Bindings(self.database)
+
+    @made_once
+    def settings(self) -> StoredSettings:
+        from .settings import StoredSettings
+
+        return StoredSettings(self.database)
 
     def close(self) -> None:
-        self.logs.close()
+        if is_made(self, "logs"):
+            self.logs.close()
         self.database.close()
 
     def __enter__(self) -> Store:

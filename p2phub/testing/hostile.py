@@ -11,7 +11,6 @@ connections slowly, stops, or breaks, and reads nothing of them.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gzip
 import os
 from collections import Counter
@@ -21,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec.structs
 import trio
 
 from p2phub.core.encoding import decode, encode
@@ -212,7 +212,7 @@ def on_answer(path: str, change: Callable[[bytes], bytes]) -> Wrap:
             response = await handler(request)
             if not request.path.startswith(path) or response.status != 200 or not isinstance(response.body, bytes):
                 return response
-            return dataclasses.replace(response, body=change(response.body))
+            return msgspec.structs.replace(response, body=change(response.body))
 
         return answer
 
@@ -288,7 +288,7 @@ def shortened(handler: Handler) -> Handler:
         if isinstance(response.body, bytes) or not response.body:
             return response
         *parts, last = response.body
-        return dataclasses.replace(response, body=[*parts, FilePart(last.file, last.offset, last.length - 1)])
+        return msgspec.structs.replace(response, body=[*parts, FilePart(last.file, last.offset, last.length - 1)])
 
     return answer
 
@@ -301,7 +301,7 @@ def lengthened(handler: Handler) -> Handler:
         if isinstance(response.body, bytes) or not response.body:
             return response
         first = response.body[0]
-        return dataclasses.replace(response, body=[*response.body, FilePart(first.file, first.offset, 1)])
+        return msgspec.structs.replace(response, body=[*response.body, FilePart(first.file, first.offset, 1)])
 
     return answer
 

@@ -408,12 +408,16 @@ def test_invalid_encoding_is_invalid_data() -> None:
 
 _RACE = """
 import sys, threading
+from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 from p2phub.core.encoding import prepare_types
 
 class InMemory(Struct):
     x: "OnlyForTheTypeChecker"
+
+class WithFunction(Struct):
+    x: int | Callable[[], int]
 
 def work():
     go.wait()

@@ -6,13 +6,13 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 from blake3 import blake3
+from msgspec.structs import replace
 from netkit import HOST, NODE, PATIENCE_S, Caller, Files, Sink, in_thread, open_below, open_door, wait_until
 
 from p2phub.core.encoding import decode, encode
@@ -141,7 +141,9 @@ async def test_the_handler_is_asked_as_over_https(office: TicketOffice) -> None:
             await in_thread(fetch, connection)
         connection.close()
 
-    assert seen == [Request("POST", "/v1/spans", {}, QUERY, HOST)]
+    assert [(each.method, each.path, each.query, each.body, each.host) for each in seen] == [
+        ("POST", "/v1/spans", {}, QUERY, HOST)
+    ]
 
 
 async def test_each_range_begins_a_frame(office: TicketOffice, tmp_path: Path) -> None:

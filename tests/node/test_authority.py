@@ -301,12 +301,12 @@ async def test_a_request_of_the_second_in_which_a_node_was_started_is_good_once(
             headers = signer.signature("POST", "/v1/have", QUERY)
             return Request("POST", "/v1/have", {}, QUERY, "192.0.2.1", headers=headers)
 
-        before = Authority(node.id, node.store, lambda: time[0])
+        before = Authority(node.id, node.store, lambda: time[0], began=time[0])
         time[0] += 5.1
         seen = signed()
         await before.identify(seen)
         time[0] += 0.2
-        after = Authority(node.id, node.store, lambda: time[0])
+        after = Authority(node.id, node.store, lambda: time[0], began=time[0])
         with pytest.raises(Unproven, match="before this node was started") as caught:
             await after.identify(seen)
         assert signer.sign_after(caught.value.headers[SIGN_AFTER_FIELD].encode())
@@ -370,13 +370,13 @@ async def test_a_request_from_a_clock_ahead_is_good_once_also_over_a_restart(tmp
 
     async with open_home(tmp_path / "server") as node:
         began = node.clock()
-        before = Authority(node.id, node.store, lambda: began)
+        before = Authority(node.id, node.store, lambda: began, began=began)
         before._began -= 1  # it runs for a while
         for later in (20, 50, 40):
             await before.identify(ask("ahead", began + later))
         await before.identify(ask("right", began))
 
-        after = Authority(node.id, node.store, lambda: began + 10)
+        after = Authority(node.id, node.store, lambda: began + 10, began=began + 10)
         for seen in (ask("ahead", began + 20), ask("ahead", began + 50), ask("ahead", began + 45), ask("right", began)):
             with pytest.raises(Unproven, match="before this node was started"):
                 await after.identify(seen)

@@ -14,7 +14,6 @@ from ..node import Node
 from ..operations import AddPeers, ListPeers, RemovePeer
 from ..peerlist import list_peers
 from ..results import Done, PeerInfo
-from ..syncing import ask_for_news
 
 SEARCH_SYNC_S = 5.0  # seconds that a search without a daemon waits for news
 
@@ -35,6 +34,8 @@ async def _add_peers(node: Node, op: AddPeers, tell: Tell) -> list[PeerInfo]:
         for arriving in node.arriving.values():
             arriving.note_mate(address.node)
     if op.news:
+        from ..syncing import ask_for_news  # loads all that takes records over
+
         await ask_for_news(node, tell, timeout_s=SEARCH_SYNC_S)
     added = {str(address.node) for address in addresses}
     return [peer for peer in await list_peers(node) if peer.node in added]

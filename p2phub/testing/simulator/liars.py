@@ -7,7 +7,6 @@ whatever the questions are that peers ask of it.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from sqlite3 import Connection
@@ -151,7 +150,7 @@ class Echo(Liar):
             query = decode(request.body, ReconcileQuery, size_max=FRAME_SIZE_MAX)
             # What is asked about another map is answered in full.
             asked = [replace(part, root=self._other()) if part else None for part in (query.logs, query.nodes)]
-            response = await handler(dataclasses.replace(request, body=encode(ReconcileQuery(query.salt, *asked))))
+            response = await handler(replace(request, body=encode(ReconcileQuery(query.salt, *asked))))
             assert isinstance(response.body, bytes)
             said = decode(response.body, Reconciled, size_max=ANSWER_SIZE_MAX)
             told = [replace(part, root=self._other()) if part else None for part in (said.logs, said.nodes)]
