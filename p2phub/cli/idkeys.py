@@ -11,6 +11,8 @@ from .running import json_option, peer_option, print_json
 from .secrets import (
     change,
     change_options,
+    despite_split_option,
+    is_despite_split,
     load_keys,
     new_file,
     new_passphrase,
@@ -141,6 +143,7 @@ def recovery_new(target: Path, shared: bool, no_passphrase: bool, keys: tuple[Pa
 @click.option("--from-index", type=click.IntRange(0), metavar="N",
               help="Of what the other keys signed, records from number N on do not count.")  # fmt: skip
 @peer_option
+@despite_split_option
 @proposal_option
 @json_option
 def recover(
@@ -152,7 +155,7 @@ def recover(
     from peers, or up to --from-index. Name a node that knows you with --peer.
     """
     from p2phub.core.errors import InvalidData
-    from p2phub.node.renewing import TooFewSignatures
+    from p2phub.node.renewing import TooFewSignatures, check_not_split
     from p2phub.node.renewing import recover as work
 
     from .secrets import say_proposal, write_proposal
@@ -162,8 +165,11 @@ def recover(
     if known is None:
         raise InvalidData("no file of these says whose recovery key it is")
     extra = [signer for bundle in bundles for signer in bundle.signers]
+    despite = is_despite_split()
 
     def do(node: Node) -> tuple[Identity, Identity]:
+        if not despite:
+            check_not_split(node, known.namespace)
         newest = node.store.logs.identity(known.namespace)
         before = newest if newest is not None and newest.continues(known) else known
         return before, work(node, before, extra, size=from_index)

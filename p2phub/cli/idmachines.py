@@ -12,7 +12,7 @@ from .running import json_option, peer_option, print_json
 from .secrets import (
     change,
     change_options,
-    key_option,
+    is_despite_split,
     load_keys,
     new_file,
     new_passphrase,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from p2phub.core.identity import Identity
     from p2phub.core.signing import SigningKey
     from p2phub.node.node import Node
+    from p2phub.node.renewing import Signed
 
 WORD_SIZE_MAX = 8 * 1024 * 1024  # characters of what another machine wrote
 
@@ -155,7 +156,7 @@ def join(answer: str, peer: tuple[str, ...], as_json: bool) -> None:
 @click.command("sign")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask whether to sign.")
-@key_option
+@change_options
 @json_option
 def sign(file: Path, yes: bool, keys: tuple[Path, ...], as_json: bool) -> None:
     """Sign a change of an identity that several people have to sign.
@@ -163,7 +164,7 @@ def sign(file: Path, yes: bool, keys: tuple[Path, ...], as_json: bool) -> None:
     It shows what changes, adds your signature to FILE, and once enough signed, the change takes effect.
     """
     from p2phub.core.rotation import describe
-    from p2phub.node.renewing import parse_proposal, sign_for_others
+    from p2phub.node.renewing import check_not_split, parse_proposal, sign_for_others
 
     opened = parse_proposal(_read(file))
     if not as_json:
@@ -173,7 +174,14 @@ def sign(file: Path, yes: bool, keys: tuple[Path, ...], as_json: bool) -> None:
     if not yes:
         _confirm("sign it?")
     extra = [key for path in keys for key in load_keys(path).signers]
-    signed = with_node(lambda node: sign_for_others(node, opened, extra=extra), learn=str(opened.before.namespace))
+    namespace, despite = opened.before.namespace, is_despite_split()
+
+    def work(node: Node) -> Signed:
+        if not despite:
+            check_not_split(node, namespace)
+        return sign_for_others(node, opened, extra=extra)
+
+    signed = with_node(work, learn=str(namespace))
     if signed.identity is None and not signed.is_signed:
         from p2phub.core.errors import AccessDenied
 

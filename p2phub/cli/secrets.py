@@ -38,18 +38,24 @@ key_option = click.option(
     type=click.Path(path_type=Path),
     help="A root key that is kept elsewhere, such as a recovery key; can be repeated.",
 )
-_despite_split = click.option(
+despite_split_option = click.option(
     "--despite-split",
     is_flag=True,
     expose_value=False,
     callback=lambda context, _, value: context.meta.__setitem__(DESPITE_SPLIT, value),
-    help="Go on with the document here, though your root keys signed another of the same version.",
+    help="Go on with the document here, though root keys signed another of the same version.",
 )
 
 
 def change_options(command: F) -> F:
     """Let a command that calls `change` be given root keys, and go on after a split."""
-    return key_option(_despite_split(command))
+    return key_option(despite_split_option(command))
+
+
+def is_despite_split() -> bool:
+    """Say whether the command is to go on after a split. In its own thread."""
+    is_despite: bool = click.get_current_context().meta.get(DESPITE_SPLIT, False)
+    return is_despite
 
 
 no_passphrase_option = click.option(
@@ -99,7 +105,7 @@ def change(
     from p2phub.node.renewing import TooFewSignatures, check_not_split
 
     extra = [key for path in keys for key in load_keys(path).signers]
-    despite = click.get_current_context().meta.get(DESPITE_SPLIT, False)
+    despite = is_despite_split()
 
     def do(node: Node) -> T:
         if not despite:

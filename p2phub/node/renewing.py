@@ -18,7 +18,7 @@ from p2phub.core.armor import armor, copied, unarmor
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import AccessDenied, Conflict, NotFound
 from p2phub.core.identity import Identity, IdentityDocument, next_document
-from p2phub.core.ids import PublicKey
+from p2phub.core.ids import NamespaceId, PublicKey
 from p2phub.core.keybundle import KeyBundle
 from p2phub.core.proposal import (
     PROPOSAL_SIZE_MAX,
@@ -264,9 +264,16 @@ def sign_for_others(node: Node, opened: OpenProposal, *, extra: Iterable[Signer]
 # ── two documents of one version ────────────────────────────────────────────
 
 
-def check_not_split(node: Node) -> None:
-    """Raise Conflict if the root keys of this home are known to have signed two documents of one version."""
-    if has_identity(node) and (split := node.store.splits.of(own_identity(node).namespace)) is not None:
+def check_not_split(node: Node, namespace: NamespaceId | None = None) -> None:
+    """Raise Conflict if two documents of one version of an identity are known, both signed by its root keys.
+
+    namespace: None for the identity of this home.
+    """
+    if namespace is None:
+        if not has_identity(node):
+            return
+        namespace = own_identity(node).namespace
+    if (split := node.store.splits.of(namespace)) is not None:
         raise Conflict(f"another machine signed a version {split.version} of this identity, too", hint=SPLIT_HINT)
 
 

@@ -54,9 +54,14 @@ def opened(home: Home) -> Iterator[Store]:
 
 
 def known(home: Home) -> Identity:
-    """Return the identity that counts in a home, as it is kept for others."""
+    """Return the own identity that counts in a home, as it is kept for others."""
+    return known_by(home, NamespaceId.parse(home.ask("id")["namespace"]))
+
+
+def known_by(home: Home, namespace: NamespaceId) -> Identity:
+    """Return the identity that counts in a home, of anybody."""
     with opened(home) as store:
-        found = store.logs.identity(NamespaceId.parse(home.ask("id")["namespace"]))
+        found = store.logs.identity(namespace)
     assert found
     return found
 
@@ -96,6 +101,46 @@ def test_who_has_to_can_go_on_despite_it(laptop: Home, desktop: Home) -> None:
         assert "version 3" in desktop.call(*recovery(desktop, "three.keys"), "--despite-split").out
 
 
+def test_nobody_recovers_an_identity_that_split_without_being_told(laptop: Home, desktop: Home, tmp_path: Path) -> None:
+    """A thief signs with the stolen keys, at the moment of the last change of who lost them."""
+    laptop.call(*recovery(laptop, "one.keys"))
+    desktop.call(*recovery(desktop, "two.keys"), env=OFFLINE)
+    other = Home(tmp_path / "other", {"P2PHUB_LAN": "off"})
+    hear(other, known(laptop), known(desktop))
+    command = ("id", "recover", "--from-index", "1", "--key", str(tmp_path / "one.keys"))
+    stopped = other.call(*command, code=1)
+
+    assert "another machine signed a version 2 of this identity, too" in stopped.err
+    assert known_by(other, known(laptop).namespace) == known(laptop)
+    assert "version 3" in other.call(*command, "--despite-split").out
+
+
+def test_nobody_signs_for_others_what_split_without_being_told(laptop: Home, desktop: Home, tmp_path: Path) -> None:
+    laptop.call(*recovery(laptop, "one.keys"))
+    desktop.call(*recovery(desktop, "two.keys"), env=OFFLINE)
+    proposal = str(tmp_path / "change.proposal")
+    laptop.call("id", "threshold", "root", "2", "--key", str(tmp_path / "one.keys"))
+    laptop.call("id", "rotate", "--publish", "--proposal", proposal)
+    before = known(laptop)
+    other = Home(tmp_path / "other", {"P2PHUB_LAN": "off"})
+    hear(other, before, known(desktop))
+    command = ("id", "sign", proposal, "--yes", "--key", str(tmp_path / "one.keys"))
+    stopped = other.call(*command, code=1)
+
+    assert "another machine signed a version 2 of this identity, too" in stopped.err
+    assert known_by(other, before.namespace) == before
+    assert "version 4" in other.call(*command, "--despite-split").out
+
+
+def hear(home: Home, first: Identity, then: Identity) -> None:
+    """Let a home know both documents of one version; the first counts."""
+    home.call("peers", "ls")
+    with opened(home) as store:
+        store.logs.add_identity(first)
+        with pytest.raises(SplitIdentity):
+            store.logs.add_identity(then)
+
+
 def test_two_that_sign_in_the_same_moment_are_told(
     laptop: Home, desktop: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,11 +148,11 @@ def test_two_that_sign_in_the_same_moment_are_told(
     laptop.call(*recovery(laptop, "one.keys"))
     theirs = known(laptop)
 
-    def hear() -> None:
+    def hear_now() -> None:
         with opened(desktop) as store, pytest.raises(SplitIdentity):
             store.logs.add_identity(theirs)
 
-    monkeypatch.setattr(secrets, "tell_node", hear)
+    monkeypatch.setattr(secrets, "tell_node", hear_now)
 
     assert "another machine signed a version 2" in desktop.call(*recovery(desktop, "two.keys"), code=1).err
 
