@@ -8,8 +8,9 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from p2phub.core.choices import LINK_CLASSES, Kind, LinkClass, LinkMode
 from p2phub.core.errors import InvalidName, NotFound
@@ -27,7 +28,6 @@ from .events import Notice, Tell
 from .hubcache import place_in_cache, references_of
 from .node import Node
 from .opened import Opened
-from .opening import OpenedContents, require_opened, scan_opened
 from .operations import exact_pattern
 from .origins import check_all, of_file, of_repository
 from .recalled import recall_of
@@ -126,8 +126,7 @@ async def fetch(
     )
 
 
-@dataclass(frozen=True)
-class _Found:
+class _Found(Struct, frozen=True):
     """A revision as it is shown: what its files are for whoever fetches it, and how they are read and placed."""
 
     manifest: Manifest  # of the files that are shown
@@ -158,6 +157,8 @@ async def _found_opened(
     node: Node, revision: ManifestId, manifest: Manifest, tell: Tell, origins: Sequence[str]
 ) -> _Found:
     """Return a sealed revision opened. Raises AccessDenied if it is sealed for others."""
+    from .opening import OpenedContents, require_opened, scan_opened  # loads what decrypts; few are sealed
+
     sources = of_repository(manifest.files, origins, manifest.origin_urls)
     opened, _ = await require_opened(node, revision, manifest, tell, origins=sources, refresh=True)
     return _Found(opened.manifest, OpenedContents(node.store, opened), scan_opened(node.store, opened), opened)

@@ -198,7 +198,7 @@ def scan_opened(store: Store, opened: Opened) -> Scanner:
     """Return what looks into the files of an opened repository."""
     known = {each.file.path: each for each in opened.files}
 
-    def look(file: FileEntry) -> Scan:
+    def scan_one(file: FileEntry) -> Scan:
         reader = OpenedReader(store, known[file.path], opened.key)
         try:
             # Never by what is known of its root: that is only what the index says.
@@ -206,7 +206,7 @@ def scan_opened(store: Store, opened: Opened) -> Scanner:
         finally:
             reader.close()
 
-    return look
+    return lambda files: [scan_one(file) for file in files]
 
 
 class OpenedReader:

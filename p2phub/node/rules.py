@@ -39,7 +39,7 @@ from .results import LeftOut
 if TYPE_CHECKING:
     from p2phub.core.facts import ReadableFile
 
-Scanner = Callable[[FileEntry], Scan]
+Scanner = Callable[[Sequence[FileEntry]], list[Scan]]  # says what is in each file
 
 HEAD_SIZE = 16  # bytes that tell a pickle of a protocol since 2
 
@@ -143,11 +143,10 @@ class Selection:
     def by_content(self, files: Sequence[FileEntry], look: Scanner) -> list[FileEntry]:
         """Return those of `files`, all of them here, that may be checked out.
 
-        look: says what is in one. Raises AccessDenied if one must not be loaded, or if nothing is left.
+        look: says what is in them. Raises AccessDenied if one must not be loaded, or if nothing is left.
         """
         findings = []
-        for file in files:
-            found = look(file)
+        for file, found in zip(files, look(files), strict=True):
             target = File(file.path, file.root)
             finding = judge_content(self._rules, target, found, self._consent, self._facts.manifest)
             findings += [finding] if finding else []
@@ -197,20 +196,42 @@ def check_pickle(node_rules: Rules, store: Store, file: File, manifest: Manifest
 
 def scan_stored(store: Store) -> Scanner:
     """Return what looks into files of the store."""
-    return lambda file: scan_file(store, file.path, file.root)
+    return lambda files: scan_files(store, [File(file.path, file.root) for file in files])
 
 
 def scan_file(store: Store, path: str, root: ContentId) -> Scan:
     """Return what is in a file of the store: looked into if it may be anything by its name, else at a glance."""
-    held = store.blobs.find(root)
-    readable = store.blobs.open_found(root, held) if held else None
-    if readable is None:
-        raise StoreError(f"{path} is not in the store", path=path)
-    reader = LocalFile(readable.path, readable.file)
+    return scan_files(store, [File(path, root)])[0]
+
+
+def scan_files(store: Store, files: Sequence[File]) -> list[Scan]:
+    """Return what is in each of many files of the store, as `scan_file` does; none is looked into twice."""
+    roots = [file.root for file in files]
+    held, known = store.blobs.find_all(roots), store.scans.get_all(roots)
+    fresh: dict[ContentId, Scan] = {}
+
+    def scan_one(file: File) -> Scan:
+        found = held.get(file.root)
+        readable = store.blobs.open_found(file.root, found) if found else None
+        if readable is None:
+            raise StoreError(f"{file.path} is not in the store", path=file.path)
+        reader = LocalFile(readable.path, readable.file)
+
+        def once(look: Callable[[], Scan]) -> Scan:
+            if file.root not in known:
+                known[file.root] = fresh[file.root] = look()
+            return known[file.root]
+
+        try:
+            return scan_named(file.path, reader, once)
+        finally:
+            reader.close()
+
     try:
-        return scan_named(path, reader, lambda look: scan_once(store, root, look))
+        return [scan_one(file) for file in files]
     finally:
-        reader.close()
+        # What was found before an error need not be found again.
+        store.scans.keep_all(fresh)
 
 
 def scan_named(path: str, file: ReadableFile, remember: Callable[[Callable[[], Scan]], Scan]) -> Scan:
@@ -223,15 +244,6 @@ def scan_named(path: str, file: ReadableFile, remember: Callable[[Callable[[], S
     from p2phub.core.pickles import scan  # loads what unpacks; most fetches meet no pickle
 
     return remember(lambda: scan(file))
-
-
-def scan_once(store: Store, root: ContentId, look: Callable[[], Scan]) -> Scan:
-    """Return what was found in a file, by `look` if nobody looked yet."""
-    known = store.scans.get(root)
-    if known is None:
-        known = look()
-        store.scans.keep(root, known)
-    return known
 
 
 class LocalFile:

@@ -297,7 +297,7 @@ class Picker(Generic[P]):
             others.add(request.number)
         for number in others:
             other = self._requests[number].request
-            if not any(self.is_wanted(waited) for waited in other.chunks):
+            if not self._is_any_wanted(other.chunks):
                 self._pointless.append(other)
         for whole in self._whole.values():
             # Its own last chunk ends it anyway.
@@ -326,7 +326,7 @@ class Picker(Generic[P]):
         request = flight.request
         self._whole.pop(number, None)
         is_any_free = False
-        self._providers[request.provider].is_doubtful |= any(self.is_wanted(chunk) for chunk in request.chunks)
+        self._providers[request.provider].is_doubtful |= self._is_any_wanted(request.chunks)
         self._providers[request.provider].requests.remove(number)
         for chunk in request.chunks:
             askers = self._asked.get(chunk, set())

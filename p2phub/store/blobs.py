@@ -208,13 +208,12 @@ class Blobs:
                 self._long_lists.move_to_end(root)
                 return self._long_lists[root]
         path = self._layout.tree(root)
-        try:
-            with disk_errors(path), open(path, "rb") as file:
-                packed = file.read()
-        except StoreError as exc:
-            if isinstance(exc.__cause__, FileNotFoundError):
-                return None
-            raise
+        with disk_errors(path):
+            try:
+                with open(path, "rb") as file:
+                    packed = file.read()
+            except FileNotFoundError:
+                return None  # as of nearly all: most lists are short, and lie in the index
         try:
             chunks = ChunkList(packed)
         except InvalidData:
@@ -500,7 +499,7 @@ class Blobs:
         """
         rows: list[tuple[ContentId, Stamp, bytes | None, Path | None]] = []
         for root, data, sha256 in files:
-            target = str(self._layout.object(root))
+            target = self._layout.object_name(root)
             with disk_errors(target):
                 temporary, file = _open_new(os.path.dirname(target))
                 try:
@@ -627,14 +626,13 @@ class Blobs:
 
     def _find_unlisted(self, root: ContentId) -> Held | None:
         """Find an object that another host, or an index that was lost, put into the store."""
-        path = self._layout.object(root)
         try:
-            stamp = Stamp.of(os.stat(path))
+            stamp = Stamp.of(os.stat(self._layout.object_name(root)))
         except OSError:
             return None
         if self.chunk_list(root) is None:
             return None
-        held = Held(root, stamp.size, path, is_object=True)
+        held = Held(root, stamp.size, self._layout.object(root), is_object=True)
         return held if not self.bad_chunks(held) else None
 
     def _list(self, root: ContentId, stamp: Stamp, sha256: bytes | None, path: Path | None) -> None:

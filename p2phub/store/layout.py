@@ -94,6 +94,11 @@ class Layout(Struct, frozen=True):
     def object(self, root: ContentId) -> Path:
         return self._sharded("objects", root.hex())
 
+    def object_name(self, root: ContentId) -> str:
+        """Return `object` as text: for thousands of files, to make a Path of it takes longer than to look there."""
+        name = root.hex()
+        return f"{self.store}/objects/{name[:2]}/{name}"
+
     def tree(self, root: ContentId) -> Path:
         return self._sharded("trees", root.hex())
 

@@ -35,7 +35,7 @@ class Manifests:
 
     def take(self, data: bytes) -> Manifest:
         """Do what `add` does, and return the manifest."""
-        manifest = manifests.decode(data)
+        manifest = _decoded(data)
         identifier = manifest_id(data)
         if self.data(identifier) is None:
             write_file(self._layout.manifest(identifier), data)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from itertools import islice
+
 from p2phub.core.ids import ContentId
 from p2phub.core.jsonform import from_json, to_json
 from p2phub.core.picklenames import SCAN_VERSION, Scan
 
-from .database import Database
+from .database import PARAMETERS_MAX, Database
 
 
 class Scans:
@@ -17,16 +20,30 @@ class Scans:
 
     def get(self, root: ContentId) -> Scan | None:
         """Return what was found in a file, None if it was not looked into as it would be now."""
+        return self.get_all([root]).get(root)
+
+    def get_all(self, roots: Iterable[ContentId]) -> dict[ContentId, Scan]:
+        """Return what was found in those of the files `roots` that were looked into as they would be now."""
+        found = {}
+        left = iter(roots)
         with self._database.read() as connection:
-            row = connection.execute(
-                "SELECT found FROM scans WHERE root = ? AND version = ?", (root, SCAN_VERSION)
-            ).fetchone()
-        return from_json(row["found"].encode(), Scan) if row else None
+            while some := tuple(islice(left, PARAMETERS_MAX)):
+                marks = ", ".join("?" * len(some))
+                query = f"SELECT root, found FROM scans WHERE version = ? AND root IN ({marks})"
+                for row in connection.execute(query, (SCAN_VERSION, *some)):
+                    found[ContentId(row["root"])] = from_json(row["found"].encode(), Scan)
+        return found
 
     def keep(self, root: ContentId, scan: Scan) -> None:
         """Keep what was found in a file."""
+        self.keep_all({root: scan})
+
+    def keep_all(self, scans: Mapping[ContentId, Scan]) -> None:
+        """Keep what was found in each of some files."""
+        if not scans:
+            return
         with self._database.write() as connection:
-            connection.execute(
+            connection.executemany(
                 "INSERT OR REPLACE INTO scans (root, version, found) VALUES (?, ?, ?)",
-                (root, SCAN_VERSION, to_json(scan).decode()),
+                [(root, SCAN_VERSION, to_json(scan).decode()) for root, scan in scans.items()],
             )
