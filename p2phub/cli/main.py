@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import gc
 import importlib
-import logging
 import os
 import sys
 
@@ -93,9 +92,11 @@ class _Commands(click.Group):
 @click.pass_context
 def cli(ctx: click.Context, verbose: bool) -> None:
     """Share models and datasets between machines, verified, without a centre."""
-    # A command tells its user what matters by itself; a node has only its log.
-    quiet = logging.WARNING if ctx.invoked_subcommand == "node" else logging.ERROR
-    _set_up_logging(logging.DEBUG if verbose else quiet)
+    # A node has only its log. Another command tells its user what matters by itself: what it runs logs errors alone.
+    if verbose or ctx.invoked_subcommand == "node":
+        from .running import set_up_logging
+
+        set_up_logging("DEBUG" if verbose else "WARNING")
 
 
 def entry() -> None:
@@ -174,8 +175,3 @@ def exit_code(exc: Exception) -> int:
         if isinstance(exc, classes):
             return code
     return EXIT_FAILED
-
-
-def _set_up_logging(level: int) -> None:
-    """Send log lines from `level` on to stderr."""
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -41,6 +41,13 @@ def settings(*, offline: bool = False, plain: bool = False, more: Mapping[str, s
     return replace(chosen, offline=chosen.offline or offline, plain=chosen.plain or plain)
 
 
+def set_up_logging(level: Literal["DEBUG", "WARNING", "ERROR"]) -> None:
+    """Send log lines from `level` on to stderr, unless this was said before."""
+    import logging  # takes a twelfth of a command whose work a daemon does
+
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+
+
 def run(
     operation: Operation,
     *,
@@ -74,6 +81,7 @@ def run(
         from p2phub.node.dispatch import run_alone
         from p2phub.node.running import run_to_end
 
+        set_up_logging("ERROR")
         return run_to_end(lambda: run_alone(chosen, operations, tell))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .running import run, settings
+from .running import run, set_up_logging, settings
 from .text import say
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def with_node(work: Callable[[Node], T], *, peers: Sequence[str] = (), learn: st
             with waiting_told(lambda text: say(f"p2phub: note: {text}", err=True)):
                 return await on_disk(work, node)
 
+    set_up_logging("ERROR")
     return run_to_end(do)
 
 

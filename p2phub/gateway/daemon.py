@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +49,9 @@ from .local import local_app
 from .public import STALL_S, PublicDoor, public_hosts
 
 log = logging.getLogger(__name__)
+
+# Code that is loaded when it is needed, and that a node is asked for most: to fetch, and to look into what came.
+LOADED_AHEAD = ("p2phub.node.doing.content", "p2phub.core.pickles")
 
 # Seconds that a thread may keep the interpreter while others wait; by itself 5 ms. A search waits for it again and
 # again while another thread takes records over.
@@ -94,9 +98,7 @@ async def run_daemon(
     sys.setswitchinterval(SWITCH_S)
     failure: HubError | None = None
     async with open_node(settings) as node:
-        make_all(node.store)
-        make_all(node)
-        prepare_types()
+        _load_ahead(node)
         for address in peers:
             await on_disk(node.store.peers.add, address)
         if settings.witness:
@@ -149,6 +151,15 @@ def _begin_what_goes_on(node: Node, bound: tuple[str, int], nursery: trio.Nurser
     nursery.start_soon(discover, node, *bound)
     nursery.start_soon(keep_up, node)
     nursery.start_soon(compact_journals, node)
+
+
+def _load_ahead(node: Node) -> None:
+    """Load what who asks first would wait for, and tell msgspec of the types in it before there are threads."""
+    make_all(node.store)
+    make_all(node)
+    for module in LOADED_AHEAD:
+        import_module(module)
+    prepare_types()
 
 
 def _allow_many_connections() -> None:
