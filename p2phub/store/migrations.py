@@ -932,4 +932,8 @@ MIGRATIONS = (
     ALTER TABLE journals ADD COLUMN looked INTEGER;   -- when it was last looked how much counts, seconds since 1970
     ALTER TABLE journals ADD COLUMN emptied INTEGER;  -- since when nothing in it counts, seconds since 1970
     """,
+    """
+    -- Pages of the full-text index, in bytes: a search goes through whole pages, wherever it enters a list.
+    INSERT INTO search (search, rank) VALUES ('pgsz', 1000);
+    """,
 )

@@ -36,6 +36,7 @@ def _made(connection: Connection, kind: str) -> Iterator[str]:
     if kind == "rows":
         for table in _tables(connection):
             yield from _rows(connection, table)
+        yield from _settings(connection)
         return
     for row in connection.execute(
         "SELECT name, sql FROM sqlite_master WHERE type = ? AND sql IS NOT NULL ORDER BY rowid", (kind,)
@@ -55,3 +56,9 @@ def _rows(connection: Connection, table: str) -> Iterator[str]:
     quoted = ", ".join(f"quote({column})" for column in columns)
     for row in connection.execute(f"SELECT {quoted} FROM {table}"):
         yield f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(row)})"
+
+
+def _settings(connection: Connection) -> Iterator[str]:
+    """Yield what sets up the full-text table; its version it knows by itself."""
+    for row in connection.execute("SELECT quote(k), quote(v) FROM search_config WHERE k != 'version' ORDER BY k"):
+        yield f"INSERT INTO search (search, rank) VALUES ({', '.join(row)})"
