@@ -51,7 +51,7 @@ from .searchplan import ANYWHERE, IN_NAME, IS_HERE, PARTS, WHOLE_NAME, Plan, Ste
 from .searchtokens import release_tokens
 
 MATCHES_MAX = 5000  # newest matches that are sorted by a number; spec/search.md §4
-COUNTED_MAX = 1000  # newest that may match, whose facets are counted; spec/search.md §5
+COUNTED_MAX = 500  # newest that may match, whose facets are counted; spec/search.md §5
 SCANNED_MAX = 10_000  # rows that one page looks at; spec/search.md §4
 LAST_ID = 2**63 - 1
 ROWS_AT_ONCE = 512  # that are fetched together: first what a page needs, and more and more of what follows

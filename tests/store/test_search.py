@@ -399,6 +399,7 @@ def test_counts_of_everything_are_exact(crowd: Known) -> None:
 
 
 def test_counts_of_what_matches_are_of_the_newest(crowd: Known, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "COUNTED_MAX", 1000)
     whole = crowd.page("model", facets=True, limit=1000)
     assert whole.counts is not None
     matching = crowd.every("model", sort="newest", limit=1000)
@@ -419,6 +420,7 @@ def test_what_nearly_all_have_is_counted_among_the_newest_that_have_the_rest(
     crowd: Known, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(searchplan, "DENSE_PART", 10)
+    monkeypatch.setattr(searching, "COUNTED_MAX", 1000)
     whole = crowd.page("model", facets=True, limit=0, **fields).counts
     matching = crowd.page("model", sort="newest", limit=1000, **fields)
     assert whole is not None
