@@ -24,7 +24,7 @@ from p2phub.core.encoding import prepare_types
 from p2phub.core.errors import HubError, Offline
 from p2phub.core.names import Address
 from p2phub.net.localdoor import bind_local, check_loopback, serve_local
-from p2phub.node.compacting import compact_journals
+from p2phub.node.compacting import compact_journals, merge_search
 from p2phub.node.cosigning import vouch
 from p2phub.node.disk import on_disk
 from p2phub.node.federatedgrants import keep_grants
@@ -151,6 +151,7 @@ def _begin_what_goes_on(node: Node, bound: tuple[str, int], nursery: trio.Nurser
     nursery.start_soon(discover, node, *bound)
     nursery.start_soon(keep_up, node)
     nursery.start_soon(compact_journals, node)
+    nursery.start_soon(merge_search, node)
 
 
 def _load_ahead(node: Node) -> None:

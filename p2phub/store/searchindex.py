@@ -35,6 +35,9 @@ EPOCH = 1_577_836_800  # seconds: 2020-01-01 00:00 UTC; what is older counts as 
 PLACES = 4  # ids for the releases of one second; more take those of later seconds
 CACHED_MAX = 200_000  # values of facets, and words, that are remembered
 REFILLED_AT_ONCE = 500  # repositories in a transaction, when all of them are looked at again
+SCATTERED_PART = 4  # more than 1/n of the full-text index beside its largest segment is worth merging
+SCATTERED_MIN = 2000  # pages beside it; fewer are left as they are
+MERGED_AT_ONCE = 200  # pages of the full-text index that a step writes: some milliseconds
 
 ANY_VARIANT = "*"  # a value of the facet `variant`: there are some
 
@@ -105,6 +108,32 @@ class SearchIndex:
         for table in ("models", "scores", "facets", "vocabulary"):
             connection.execute(f"DELETE FROM {table}")
         connection.execute("UPDATE search_state SET generation = generation + 1, filled = 0")
+
+    def merge(self) -> Iterator[int]:
+        """Bring the full-text index into one segment, if much of it is beside the largest.
+
+        Yields after each step about how many pages it wrote. A search looks its tokens up in each segment, and goes
+        through their lists in all of them.
+        """
+        if not self._is_scattered():
+            return
+        pages = -MERGED_AT_ONCE  # less than 0: all segments; what follows goes on with them
+        while True:
+            with self._database.write() as connection:
+                before = connection.total_changes
+                connection.execute("INSERT INTO search (search, rank) VALUES ('merge', ?)", (pages,))
+                # The statement itself is one; https://sqlite.org/fts5.html#the_merge_command
+                if connection.total_changes - before < 2:
+                    return
+            pages = MERGED_AT_ONCE
+            yield pages
+
+    def _is_scattered(self) -> bool:
+        with self._database.read() as connection:
+            found = connection.execute("SELECT count(*) FROM search_idx GROUP BY segid").fetchall()
+        sizes = [int(pages) for (pages,) in found]  # nearly
+        beside = sum(sizes) - max(sizes, default=0)
+        return beside > max(SCATTERED_MIN, sum(sizes) // SCATTERED_PART)
 
     # ── at the end of a transaction ─────────────────────────────────────────
 

@@ -710,6 +710,40 @@ def _counted(page: Page) -> Any:
     return {facet: sorted((item.count for item in found), reverse=True) for facet, found in page.counts.facets.items()}
 
 
+def pages_of_segments(known: Known) -> list[int]:
+    with known.database.read() as connection:
+        return [row[0] for row in connection.execute("SELECT count(*) FROM search_idx GROUP BY segid")]
+
+
+def test_an_index_in_many_pieces_is_merged_step_by_step_beside_what_comes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searchindex, "MERGED_AT_ONCE", 5)
+    known, whole = Known(tmp_path / "index.sqlite"), Known(tmp_path / "whole.sqlite")
+    logs = list(make_logs(400))
+    for log in logs[:-1]:
+        known.apply(*log.entries)
+    whole.apply(*(entry for log in logs for entry in log.entries))
+    assert len(pages_of_segments(known)) > 1
+    assert list(known.index.merge()) == []  # It is small.
+    monkeypatch.setattr(searchindex, "SCATTERED_MIN", 0)
+    steps = known.index.merge()
+    assert next(steps)
+    assert next(steps)
+    known.apply(*logs[-1].entries)
+    # It may end early, where what came in was merged with some of it; then there is another look.
+    list(steps)
+    while list(known.index.merge()):
+        pass
+    pages = pages_of_segments(known)
+
+    assert sum(pages) - max(pages) <= sum(pages) // searchindex.SCATTERED_PART
+    for text in ("model", "llama", "the model", "bert"):
+        assert known.every(text, limit=1000) == whole.every(text, limit=1000)
+    known.database.close()
+    whole.database.close()
+
+
 def test_two_stores_of_one_home_number_facets_alike(tmp_path: Path) -> None:
     first, second = open_store(tmp_path), open_store(tmp_path)
     writer = Writer()
