@@ -14,7 +14,8 @@ from collections.abc import Iterable
 
 WORD_LENGTH_MAX = 64  # characters; longer ones are cut; spec/search.md §2
 
-_PLAIN = re.compile("[a-z0-9]+")
+# What ASCII characters are in words: the small letter, the digit; a space else.
+_PLAIN = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 # Compiled when a text first needs them: that takes 5 ms, which every command would wait for.
 # Accents of Latin, Greek and Cyrillic, points of Hebrew, vowel signs of Arabic: people leave them out when they type.
 _MARKS = "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u065f\u0670]"
@@ -29,14 +30,16 @@ _IS_UNSPACED = f"[{_UNSPACED}]"
 def words(text: str) -> list[str]:
     """Return the words of `text` in their order, each in the one form that search knows."""
     if text.isascii():
-        return [word[:WORD_LENGTH_MAX] for word in _PLAIN.findall(text.lower())]
+        found = text.translate(_PLAIN).split()
+        is_long = max(map(len, found), default=0) > WORD_LENGTH_MAX
+        return [word[:WORD_LENGTH_MAX] for word in found] if is_long else found
     plain = re.sub(_MARKS, "", unicodedata.normalize("NFKD", text)).casefold()
     # Composed again, because Korean syllables came apart as well.
     plain = unicodedata.normalize("NFC", re.sub(_MARKS, "", unicodedata.normalize("NFKD", plain)))
-    found: list[str] = []
+    cut: list[str] = []
     for match in re.finditer(_WORD, plain):
-        found += _cut(match[0])
-    return found
+        cut += _cut(match[0])
+    return cut
 
 
 def squeeze(text: str) -> str:

@@ -27,18 +27,20 @@ def release_tokens(model: str, summary: Summary) -> str:
     """Return all by which a release is found but its facets, each token once, with spaces between them."""
     name = words(model)
     squeezed = "".join(name)
+    named = dict.fromkeys(name)
     # Each word once, where it counts most.
-    letters = dict.fromkeys(words(_text(summary)), "w")
-    letters.update(dict.fromkeys(name, "n"))
-    numbers = [f"z{least_size(summary).bit_length()}"]
-    if summary.parameters is not None:
-        numbers.append(f"p{summary.parameters.bit_length()}")
+    said = [word for word in dict.fromkeys(words(_text(summary))) if word not in named]
+    grams = sorted(trigrams(squeezed))
+    # Letters before words by joining them, which takes half the time of making each token.
     found = [
-        *[letter + word for word, letter in letters.items()],
+        *(["n" + " n".join(named)] if named else []),
+        *(["w" + " w".join(said)] if said else []),
         "x" + squeezed,
-        *["g" + gram for gram in sorted(trigrams(squeezed))],
-        *numbers,
+        *(["g" + " g".join(grams)] if grams else []),
+        f"z{least_size(summary).bit_length()}",
     ]
+    if summary.parameters is not None:
+        found.append(f"p{summary.parameters.bit_length()}")
     return " ".join(found)
 
 
@@ -54,6 +56,6 @@ def least_size(summary: Summary) -> int:
 
 def _text(summary: Summary) -> str:
     single = (summary.title, summary.excerpt, summary.task or "", summary.library or "", summary.architecture or "")
-    variants = (variant.name for variant in summary.variants)
+    variants = [variant.name for variant in summary.variants]
     lists = (*summary.languages, *summary.tags, *summary.base_models, *summary.datasets, *variants)
     return " ".join((*single, *lists))

@@ -108,6 +108,12 @@ def everything(crowd: Known) -> list[Model]:
 # ── words ───────────────────────────────────────────────────────────────────
 
 
+@given(st.text(st.characters(max_codepoint=127)))
+def test_plain_text_is_cut_as_all_other_text_is(text: str) -> None:
+    # With a character beyond ASCII it goes the way for all scripts.
+    assert words(text) == words(f"{text} \N{EM DASH}")
+
+
 def test_the_name_counts_most_then_any_other_words_and_parts_of_names_at_last(known: Known, writer: Writer) -> None:
     known.apply(
         writer.publish("a", model="llama", summary=summary()),
