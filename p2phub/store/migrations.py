@@ -936,4 +936,8 @@ MIGRATIONS = (
     -- Pages of the full-text index, in bytes: a search goes through whole pages, wherever it enters a list.
     INSERT INTO search (search, rank) VALUES ('pgsz', 1000);
     """,
+    """
+    -- Bytes of memory for what a transaction adds, until that is written as a piece: pieces are merged, and searched.
+    INSERT INTO search (search, rank) VALUES ('hashsize', 16777216);
+    """,
 )

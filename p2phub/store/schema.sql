@@ -569,6 +569,8 @@ INSERT INTO kept_state (changes, written) VALUES (1, 0);
 
 INSERT INTO search_state (generation, filled) VALUES (2, 1);
 
+INSERT INTO search (search, rank) VALUES ('hashsize', 16777216);
+
 INSERT INTO search (search, rank) VALUES ('pgsz', 1000);
 
 CREATE INDEX manifest_files_by_root ON manifest_files (root);
