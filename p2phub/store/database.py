@@ -22,7 +22,6 @@ from .disk import disk_errors, write_file
 from .migrations import MIGRATIONS
 
 PARAMETERS_MAX = 500  # in one statement of SQL
-WAL_PAGES = 8192  # of 4 KiB, in the log of SQLite before they are brought to their places
 LOCK_POLL_S = 0.002  # seconds between looks whether another's transaction is over
 BUSY_TIMEOUT_S = 30.0  # seconds to wait for another process's transaction
 
@@ -139,8 +138,14 @@ class Database:
         """Let the connection of this thread keep `size` bytes of pages in memory: it writes much."""
         with self.read() as connection:
             connection.execute(f"PRAGMA cache_size = {-size // 1024}")
-            # A page that many transactions change is then copied from the log to its place once.
-            connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+
+    def let_log_grow(self, pages: int) -> None:
+        """Let the connection of this thread bring pages to their places when SQLite's log has so many.
+
+        A page that many transactions change is then copied from the log once, but readers search the log for each page.
+        """
+        with self.read() as connection:
+            connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
 
     def close(self) -> None:
         """Close the connections of all threads."""

@@ -40,7 +40,10 @@ from .takeover import Takeover
 
 __all__ = ["IDENTITY_SIZE_MAX", "LogPart", "LogState", "Logs", "MakeRecord", "Outcome"]
 
-WRITER_CACHE_BYTES = 64 * 1024 * 1024  # pages of the index that the thread keeps which takes logs over
+WRITER_CACHE_BYTES = 112 * 1024 * 1024  # pages of the index that the thread keeps which takes logs over
+WAL_PAGES = 8192  # of 4 KiB, in the log of SQLite before that thread brings them to their places
+BULK_ENTRIES = 1024  # in a transaction: more come, and a page is better copied once for several of them
+BULK_WAL_PAGES = 65_536
 
 NO_LOG = LogId(bytes(32))
 _IS_PRIVATE = "SELECT EXISTS (SELECT 1 FROM private_logs WHERE log = ?)"
@@ -341,6 +344,8 @@ class Logs:
 
     def _take_all(self, arrivals: Sequence[Arrival | InvalidData]) -> list[Outcome]:
         """Take what arrived in one transaction; in the thread that takes over."""
+        count = sum(len(arrival.checked.entries) for arrival in arrivals if isinstance(arrival, Arrival))
+        self._database.let_log_grow(BULK_WAL_PAGES if count >= BULK_ENTRIES else WAL_PAGES)
         with self._database.write() as connection, self._batch(connection) as batch:
             return [self._take(connection, arrival, batch) for arrival in arrivals]
 
