@@ -108,7 +108,6 @@ class Node:
         self.links = links
         self.clock = clock  # says the seconds since 1970
         self.rng = rng or random.Random()
-        self.id = NodeId(key.public_key)
         self.started = clock()
         self.endpoints: list[str] = []  # HOST:PORT where it serves
         self.downloads: dict[ContentId, Running] = {}  # by file
@@ -190,6 +189,10 @@ class Node:
         from .pledging import pledged_manifests  # made of nodes itself
 
         return pledged_manifests(self)
+
+    @property
+    def id(self) -> NodeId:
+        return NodeId(self.key.public_key)
 
     @property
     def addresses(self) -> list[str]:
