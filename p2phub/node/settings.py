@@ -53,7 +53,7 @@ class Settings(Struct, frozen=True):
             cluster=_label(environment, "P2PHUB_CLUSTER"),
             site=_label(environment, "P2PHUB_SITE"),
             lan=_is_on(environment, "P2PHUB_LAN", default=True),
-            upstream=environment.get("P2PHUB_UPSTREAM") or None,
+            upstream=_upstream(environment),
             upstream_hub=_hub(environment),
             upstream_token=_token(environment),
             key_file=_path(environment, "P2PHUB_KEY_FILE"),
@@ -97,6 +97,15 @@ def _domains_at(environment: Mapping[str, str]) -> dict[str, tuple[str, int]]:
         if not is_domain(domain):
             raise InvalidName(f"P2PHUB_DOMAINS_AT: '{domain}' is no domain")
     return places
+
+
+def _upstream(environment: Mapping[str, str]) -> str | None:
+    url = environment.get("P2PHUB_UPSTREAM") or None
+    if url is not None:
+        from p2phub.core.upstream import parse_upstream  # few have one
+
+        parse_upstream(url)
+    return url
 
 
 def _hub(environment: Mapping[str, str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Which token goes to the upstream."""
+"""Which hub is asked, and which token goes to it."""
 
 from __future__ import annotations
 
@@ -48,3 +48,11 @@ def test_a_cache_has_the_names_of_its_hub(tmp_path):
     assert Settings.from_environment(environment).upstream_hub == "huggingface.co"
     with pytest.raises(InvalidName, match="is no HOST"):
         Settings.from_environment(environment | {"P2PHUB_UPSTREAM_HUB": "https://huggingface.co"})
+
+
+def test_what_is_no_url_of_a_hub_is_refused_by_every_command(tmp_path):
+    environment = {"P2PHUB_HOME": str(tmp_path)}
+
+    assert Settings.from_environment(environment | {"P2PHUB_UPSTREAM": HUB}).upstream == HUB
+    with pytest.raises(InvalidName, match="a URL has the form"):
+        Settings.from_environment(environment | {"P2PHUB_UPSTREAM": "nonsense"})
