@@ -14,6 +14,22 @@ settings.register_profile("p2phub", deadline=None, suppress_health_check=[Health
 settings.load_profile("p2phub")
 
 
+# Whole files are given to several processes (tools/test). What takes longest is begun first, or one of them would
+# still be at it when all others are done.
+LONGEST_FIRST = ("simulator", "test_", "federations", "cli", "gateway", "node")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    """Return when a test is begun: the less, the sooner."""
+    path = item.path.relative_to(Path(__file__).parent).as_posix()
+    places = (place for place, prefix in enumerate(LONGEST_FIRST) if path.startswith(prefix))
+    return next(places, len(LONGEST_FIRST))
+
+
 def pytest_addoption(parser):
     parser.addoption("--seeds", type=int, default=100, help="how many seeds of small worlds are simulated (100)")
 

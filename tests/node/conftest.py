@@ -64,14 +64,16 @@ def copy_of(published: Published, tmp_path: Path) -> Callable[[str], Path]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what takes a minute for people take some seconds: most times of a download, a tenth each."""
-    # Not less, or a busy machine looks like a peer that stalls.
+    # Not less, or on a busy machine a peer looks like one that stalls, and a download gives up before it has begun.
     monkeypatch.setattr(bulk, "STALL_TIMEOUT_S", 2.0)
     monkeypatch.setattr(frames, "STALL_TIMEOUT_S", 2.0)
     monkeypatch.setattr(http, "READ_TIMEOUT_S", 2.0)
     monkeypatch.setattr(providers, "RETRY_S", tuple(wait_s / 10 for wait_s in providers.RETRY_S))
     monkeypatch.setattr(swarm, "QUIET_S", 0.3)
     monkeypatch.setattr(swarm, "PATIENCE_SILENT_S", 6.0)
-    for name in ("PATIENCE_S", "PATIENCE_ALONE_S", "SAVE_S", "RATE_S"):
+    monkeypatch.setattr(swarm, "PATIENCE_S", 4.0)
+    monkeypatch.setattr(swarm, "PATIENCE_ALONE_S", 2.0)
+    for name in ("SAVE_S", "RATE_S"):
         monkeypatch.setattr(swarm, name, getattr(swarm, name) / 10)
     for name in ("PEERS_S", "OFFER_MAX_S", "PAUSE_S", "PAUSE_SILENT_S"):
         monkeypatch.setattr(providers, name, getattr(providers, name) / 10)

@@ -246,7 +246,7 @@ async def test_a_provider_that_leaves_in_the_middle_is_replaced_by_another(
         stayer = await stack.enter_async_context(open_home(copy_of("stayer")))
         fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher", only_tls=only_tls))
         link = await stack.enter_async_context(open_linked(leaver, rate=10e6))
-        link.cut_at = 4_000_000
+        link.cut_at = 2_000_000
         fetcher.store.peers.add(link.address(leaver))
         fetcher.store.peers.add(await stack.enter_async_context(serving(stayer, wrap=slowly(10e6))))
         result = await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
