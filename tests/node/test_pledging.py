@@ -37,6 +37,7 @@ from p2phub.node.operations import (
 )
 from p2phub.node.publish import publish
 from p2phub.node.syncing import sync_all
+from p2phub.store.lazily import make_all
 from p2phub.testing.hostile import flip_bits, open_home, serving, wait_for
 
 pytestmark = pytest.mark.timeout(120)
@@ -56,6 +57,7 @@ class World:
 
     async def node(self, name: str, *, wrap=lambda handler: handler) -> Node:
         node = await self.stack.enter_async_context(open_home(self.base / name))
+        make_all(node)  # As a daemon does. Who calls, and who asks, they tell by the real clock.
         real = node.clock
         node.clock = lambda: real() + self.clock_s
         self.names[name] = create_identity(node).namespace
