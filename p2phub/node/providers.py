@@ -54,6 +54,7 @@ IDLE_S = 0.25  # seconds until a connection with nothing to do looks again
 # time that has passed, so that what comes early and late in a download spreads fast, and the questions of a long
 # one cost little; spec/transfer.md §5.
 OFFER_MIN_S, OFFER_MAX_S, OFFER_SHARE_LEFT, OFFER_SHARE_PASSED = 0.25, 3.0, 1 / 8, 1 / 4
+OFFER_EACH_S = 0.15  # of that for each provider, at least: questions to many would leave time for nothing else
 OFFER_RATE = 256 * 1024  # bytes a second of questions and answers to one provider, at most about
 WHOLE_OFFER_S = 1.0  # seconds between questions to a provider of everything, about what it gave to others
 PEERS_S = 5.0  # seconds between looks for new peers
@@ -389,7 +390,8 @@ class Crowd:
         size = 40 * len(self._download.incomplete())  # of the question and its answer, about
         least_s = WHOLE_OFFER_S if provider.offers is None else OFFER_MIN_S
         share_s = min(left_s * OFFER_SHARE_LEFT, passed_s * OFFER_SHARE_PASSED)
-        return min(OFFER_MAX_S, max(least_s, share_s, size / OFFER_RATE))
+        each_s = len(self.providers) * OFFER_EACH_S
+        return min(OFFER_MAX_S, max(least_s, share_s, each_s, size / OFFER_RATE))
 
     def _site_mates(self) -> frozenset[NodeId]:
         """Return who of this site fetches the same."""

@@ -238,7 +238,8 @@ class Swarm:
         left_s = self.now * (len(self._sizes) - done) / done if done else 0.0
         least_s = providers.OFFER_MIN_S if 0 in self.hosts[provider].held else providers.WHOLE_OFFER_S
         share_s = min(left_s * providers.OFFER_SHARE_LEFT, self.now * providers.OFFER_SHARE_PASSED)
-        return min(providers.OFFER_MAX_S, max(least_s, share_s))
+        each_s = len(download.running) * providers.OFFER_EACH_S
+        return min(providers.OFFER_MAX_S, max(least_s, share_s, each_s))
 
     def _look_again(self, download: _Download) -> None:
         """Let idle connections look for work, now and again: with time, copies become worth it."""
