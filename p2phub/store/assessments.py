@@ -8,7 +8,6 @@ Everybody may say anything of everything. What counts is up to whoever asks, and
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from itertools import islice
 from sqlite3 import Connection, Row
 
 from msgspec import Struct
@@ -17,8 +16,7 @@ from p2phub.core.choices import Judgement, Verdict
 from p2phub.core.ids import NamespaceId
 from p2phub.core.records import Assess
 
-from .database import Database
-from .recalls import PARAMETERS_MAX
+from .database import Database, portions
 
 
 class Assessment(Struct, frozen=True):
@@ -79,8 +77,8 @@ def forget_assessments(connection: Connection, namespace: NamespaceId) -> None:
 
 
 def _rows(connection: Connection, subjects: Iterable[bytes]) -> list[Row]:
-    left, rows = iter(subjects), []
-    while some := tuple(islice(left, PARAMETERS_MAX)):
+    rows = []
+    for some in portions(subjects):
         marks = ", ".join("?" * len(some))
         rows += connection.execute(f"SELECT * FROM assessments WHERE subject IN ({marks})", some).fetchall()
     return sorted(rows, key=lambda row: (row["time"], row["idx"], row["log"]), reverse=True)

@@ -20,7 +20,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from sqlite3 import Row
 
@@ -32,7 +31,7 @@ from p2phub.core.errors import InvalidData, InvalidName, NotFound, StoreError
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
 
-from .database import Database
+from .database import Database, portions
 from .disk import NEW_FILE, boot_id, disk_errors, new_name, sync_file_system, write_file
 from .ingest import Progress, Scan, Stamp, find_bad_chunks, scan
 from .inplace import open_foreign, open_same
@@ -44,7 +43,6 @@ from .unverified import Unverified
 
 INLINE_SIZE_MAX = 64 * 1024  # bytes of a chunk list that the index holds itself; spec/store.md §2
 LONG_LISTS_MAX = 8  # long chunk lists kept in memory, 36 bytes a chunk: to check one takes 2 s a million chunks
-PARAMETERS_MAX = 500  # in one statement of SQL
 # A file changed within this time of being hashed could change again unseen.
 FRESH_S = 2.0
 
@@ -250,8 +248,8 @@ class Blobs:
         with self._database.read() as connection:
             roots = [ContentId(row["root"]) for row in connection.execute("SELECT root FROM content")]
         places: dict[bytes, ChunkPlace] = {}
-        for begin in range(0, len(roots), PARAMETERS_MAX):
-            for root, chunks in self.chunk_lists(roots[begin : begin + PARAMETERS_MAX]).items():
+        for some in portions(roots):
+            for root, chunks in self.chunk_lists(some).items():
                 for index in chunks.find(wanted):
                     places.setdefault(chunks.hash(index), ChunkPlace(root, chunks.offset(index), chunks.length(index)))
             if len(places) == len(wanted):
@@ -617,9 +615,8 @@ class Blobs:
     def _rows(self, select: str, roots: Collection[ContentId]) -> dict[bytes, Row]:
         """Return the rows of a table that is keyed by root for those of `roots` that it has."""
         rows: dict[bytes, Row] = {}
-        left = iter(roots)
         with self._database.read() as connection:
-            while some := tuple(islice(left, PARAMETERS_MAX)):
+            for some in portions(roots):
                 marks = ", ".join("?" * len(some))
                 rows.update((row["root"], row) for row in connection.execute(f"{select} WHERE root IN ({marks})", some))
         return rows

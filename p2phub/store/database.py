@@ -11,8 +11,10 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from p2phub.core.errors import InvalidData, NoSpace, StoreError
 
@@ -29,7 +31,16 @@ BUSY_TIMEOUT_S = 30.0  # seconds to wait for another process's transaction
 REBUILT = ("content", "chunk_lists", "sources", "manifests", "manifest_files")
 
 
+T = TypeVar("T")
+
 Ending = tuple[Callable[[sqlite3.Connection], None], Callable[[], None]]
+
+
+def portions(values: Iterable[T]) -> Iterator[tuple[T, ...]]:
+    """Yield `values` in portions that one statement takes as parameters; none of them is empty."""
+    left = iter(values)
+    while some := tuple(islice(left, PARAMETERS_MAX)):
+        yield some
 
 
 class _Open:

@@ -10,7 +10,6 @@ The receipts alone do not follow from the logs.
 from __future__ import annotations
 
 from collections.abc import Collection
-from itertools import islice
 from sqlite3 import Connection, Row
 
 from msgspec import Struct
@@ -21,7 +20,7 @@ from p2phub.core.gates import Gate, SignedReceipt
 from p2phub.core.ids import ManifestId, NamespaceId, NodeId
 from p2phub.core.records import Approve, OpenGate, Refuse, SetGate
 
-from .database import PARAMETERS_MAX, Database
+from .database import Database, portions
 
 GATE_TABLES = ("gate_rows", "gate_decisions")  # that follow from the logs
 RECEIPTS_MAX = 100_000  # of others, all together
@@ -109,9 +108,8 @@ class Gates:
     def of_content(self, roots: Collection[bytes]) -> dict[bytes, list[Place]]:
         """Return the repositories that have each of the files `roots`, with their gates; what none has is left out."""
         numbers: dict[bytes, dict[int, bool]] = {}  # by repository: whether it is so by private logs only
-        left = iter(roots)
         with self._database.read() as connection:
-            while some := tuple(islice(left, PARAMETERS_MAX)):
+            for some in portions(roots):
                 marks = ", ".join("?" * len(some))
                 for row in connection.execute(
                     "SELECT f.root, r.repository, min(p.log IS NOT NULL) AS private"
@@ -131,9 +129,8 @@ class Gates:
     def mirrored(self, roots: Collection[bytes]) -> set[bytes]:
         """Return those of the files `roots` of which somebody attests that another hub gives them to all."""
         found: set[bytes] = set()
-        left = iter(roots)
         with self._database.read() as connection:
-            while some := tuple(islice(left, PARAMETERS_MAX)):
+            for some in portions(roots):
                 marks = ", ".join("?" * len(some))
                 rows = connection.execute(
                     "SELECT DISTINCT f.root FROM manifest_files AS f JOIN attestations AS a USING (manifest)"

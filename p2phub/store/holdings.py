@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from itertools import islice
 
 from msgspec import Struct
 
 from p2phub.core.ids import ManifestId, NodeId
 
-from .database import Database
+from .database import Database, portions
 from .searchindex import count_replicas
 
 WHOLE = 1000  # the share of all of it
 HOLDINGS_MAX = 20_000  # manifests of one other node that are remembered
-PARAMETERS_MAX = 500  # in one statement of SQL
 FORGET_S = 7 * 24 * 3600  # seconds until what a node said is forgotten
 
 
@@ -63,9 +61,8 @@ class Holdings:
     def whole(self, manifests: Collection[ManifestId]) -> set[ManifestId]:
         """Return those of `manifests` of which all files are here."""
         found: set[ManifestId] = set()
-        left = iter(manifests)
         with self._database.read() as connection:
-            while some := tuple(islice(left, PARAMETERS_MAX)):
+            for some in portions(manifests):
                 rows = connection.execute(
                     f"SELECT manifest FROM manifests WHERE manifest IN ({', '.join('?' * len(some))})"
                     " AND NOT EXISTS (SELECT 1 FROM manifest_files AS f WHERE f.manifest = manifests.manifest"

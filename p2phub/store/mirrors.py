@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Iterable, Mapping
-from itertools import islice
 from sqlite3 import Connection, Row
 
 from msgspec import Struct
@@ -23,7 +22,7 @@ from p2phub.core.jsonform import from_json, to_json
 from p2phub.core.records import Attest
 from p2phub.core.upstream import Foreign, Listing
 
-from .database import PARAMETERS_MAX, Database
+from .database import PARAMETERS_MAX, Database, portions
 
 _OF_REPOSITORY = "hub = ? AND kind = ? AND owner = ? AND model = ?"
 
@@ -203,9 +202,8 @@ class Mirrors:
     def contents(self, identifiers: Iterable[bytes]) -> dict[bytes, UpstreamContent]:
         """Return what the files with these hashes are here; what is known need not be in the store any more."""
         found: dict[bytes, UpstreamContent] = {}
-        left = iter(identifiers)
         with self._database.read() as connection:
-            while some := tuple(islice(left, PARAMETERS_MAX)):
+            for some in portions(identifiers):
                 marks = ", ".join("?" * len(some))
                 rows = connection.execute(f"SELECT * FROM upstream_content WHERE id IN ({marks})", some)
                 for row in rows:
@@ -278,9 +276,8 @@ class Mirrors:
     def withheld(self, identifiers: Collection[bytes]) -> set[bytes]:
         """Return those of the files and manifests that nobody else may have."""
         found: set[bytes] = set()
-        left = iter(identifiers)
         with self._database.read() as connection:
-            while some := tuple(islice(left, PARAMETERS_MAX)):
+            for some in portions(identifiers):
                 marks = ", ".join("?" * len(some))
                 found |= {
                     row["id"] for row in connection.execute(f"SELECT id FROM withheld WHERE id IN ({marks})", some)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import islice
 from sqlite3 import Connection, Row
 from typing import TYPE_CHECKING
 
@@ -38,7 +37,7 @@ from p2phub.core.private import (
 from p2phub.core.records import Entry, sign_record
 from p2phub.core.signing import Signer
 
-from .database import PARAMETERS_MAX, Database
+from .database import Database, portions
 from .disk import disk_errors, write_file
 from .layout import Layout
 from .privateindex import grants_of, is_named_publicly, is_unasked, mark_asked, mark_private, private_model
@@ -201,9 +200,8 @@ class Private:
     def known_secretly(self, namespaces: Collection[NamespaceId]) -> set[NamespaceId]:
         """Return those of the publishers of whom nothing but private logs is here."""
         found: set[NamespaceId] = set()
-        left = iter(namespaces)
         with self._database.read() as connection:
-            while some := tuple(islice(left, PARAMETERS_MAX)):
+            for some in portions(namespaces):
                 rows = connection.execute(
                     "SELECT DISTINCT namespace FROM private_logs AS p"
                     f" WHERE namespace IN ({', '.join('?' * len(some))})"
@@ -275,9 +273,8 @@ class Private:
     def within(self, ids: Collection[bytes], repositories: Collection[Repository]) -> set[bytes]:
         """Return those of the manifests and files that are in one of these private repositories, or were."""
         found: set[bytes] = set()
-        left = iter(ids)
         with self._database.read() as connection:
-            while some := tuple(islice(left, PARAMETERS_MAX)):
+            for some in portions(ids):
                 marks = ", ".join("?" * len(some))
                 rows = connection.execute(f"SELECT * FROM private_ids WHERE id IN ({marks})", some)
                 found |= {row["id"] for row in rows if _repository(row) in repositories}
@@ -298,12 +295,11 @@ class Private:
     def _owners(self, ids: Collection[bytes]) -> dict[bytes, set[Repository]]:
         """Return of each of the ids the private repositories that it is in, or NOBODYS alone if all may have it."""
         found: dict[bytes, set[Repository]] = {}
-        left = iter(ids)
         with self._database.read() as connection:
             # Mostly there is nothing of the kind, and this is asked for every span that is sent.
             if connection.execute("SELECT 1 FROM private_ids LIMIT 1").fetchone() is None:
                 return found
-            while some := tuple(islice(left, PARAMETERS_MAX)):
+            for some in portions(ids):
                 # A row for each, and the same done with it: what is private takes no longer than what is not here.
                 rows = connection.execute(
                     f"WITH asked (id) AS (VALUES {', '.join(['(?)'] * len(some))})"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from .database import Database
+from .database import Database, portions
 
 RATES_MAX = 10_000  # providers; the oldest go first
-_NAMES_MAX = 500  # in one statement of SQL
 
 
 class Rates:
@@ -38,10 +37,8 @@ class Rates:
     def of(self, names: Collection[str]) -> dict[str, float]:
         """Return the rates of those of the providers `names` that gave something before, in bytes a second."""
         found: dict[str, float] = {}
-        wanted = list(names)
         with self._database.read() as connection:
-            for begin in range(0, len(wanted), _NAMES_MAX):
-                some = wanted[begin : begin + _NAMES_MAX]
+            for some in portions(names):
                 marks = ", ".join("?" * len(some))
                 rows = connection.execute(f"SELECT provider, rate FROM rates WHERE provider IN ({marks})", some)
                 found.update((row["provider"], float(row["rate"])) for row in rows)

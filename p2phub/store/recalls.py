@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable
-from itertools import islice
 from sqlite3 import Connection
 
 from msgspec import Struct
@@ -20,9 +19,7 @@ from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.private import Repository
 from p2phub.core.records import Recall
 
-from .database import Database
-
-PARAMETERS_MAX = 500  # in one statement of SQL
+from .database import Database, portions
 
 RefusedOf = Callable[[Collection[bytes]], set[bytes]]  # those of some manifests that must not be used
 
@@ -142,7 +139,7 @@ def taken_back(
     """
     found: set[bytes] = set()
     numbers = json.dumps(sorted(closed))
-    for some in _portions(manifests):
+    for some in portions(manifests):
         marks = ", ".join("?" * len(some))
         named = connection.execute(_NAMED.format(marks=marks), (*some, numbers)).fetchall()
         if named:  # else as whom this home publishes is not looked up, which takes longer than the rest
@@ -158,7 +155,7 @@ def lost_files(connection: Connection, files: Iterable[bytes], refused: RefusedO
     hidden: returns the manifests that do not count.
     """
     lists: dict[bytes, set[bytes]] = {}
-    for some in _portions(files):
+    for some in portions(files):
         marks = ", ".join("?" * len(some))
         rows = connection.execute(f"SELECT root, manifest FROM manifest_files WHERE root IN ({marks})", some)
         for row in rows:
@@ -192,9 +189,3 @@ def apply_recall(connection: Connection, record: Recall, repository: int, log_nu
         " VALUES (?, ?, ?, ?, ?, ?)",
         (repository, record.manifest, log_number, record.index, record.message, record.time),
     )
-
-
-def _portions(items: Iterable[bytes]) -> Iterable[tuple[bytes, ...]]:
-    left = iter(items)
-    while some := tuple(islice(left, PARAMETERS_MAX)):
-        yield some

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import islice
 
 from p2phub.core.ids import ContentId
 from p2phub.core.jsonform import from_json, to_json
 from p2phub.core.picklenames import SCAN_VERSION, Scan
 
-from .database import PARAMETERS_MAX, Database
+from .database import Database, portions
 
 
 class Scans:
@@ -25,9 +24,8 @@ class Scans:
     def get_all(self, roots: Iterable[ContentId]) -> dict[ContentId, Scan]:
         """Return what was found in those of the files `roots` that were looked into as they would be now."""
         found = {}
-        left = iter(roots)
         with self._database.read() as connection:
-            while some := tuple(islice(left, PARAMETERS_MAX)):
+            for some in portions(roots):
                 marks = ", ".join("?" * len(some))
                 query = f"SELECT root, found FROM scans WHERE version = ? AND root IN ({marks})"
                 for row in connection.execute(query, (SCAN_VERSION, *some)):
