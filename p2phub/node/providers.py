@@ -387,11 +387,13 @@ class Crowd:
         """Return the seconds until a provider is asked again what it has."""
         left_s = self._picker.missing_bytes / self.rate if self.rate else 0.0
         passed_s = trio.current_time() - self._begun
-        size = 40 * len(self._download.incomplete())  # of the question and its answer, about
-        least_s = WHOLE_OFFER_S if provider.offers is None else OFFER_MIN_S
-        share_s = min(left_s * OFFER_SHARE_LEFT, passed_s * OFFER_SHARE_PASSED)
-        each_s = len(self.providers) * OFFER_EACH_S
-        return min(OFFER_MAX_S, max(least_s, share_s, each_s, size / OFFER_RATE))
+        return offer_interval_s(
+            len(self.providers),
+            is_whole=provider.offers is None,
+            left_s=left_s,
+            passed_s=passed_s,
+            size=40 * len(self._download.incomplete()),
+        )
 
     def _site_mates(self) -> frozenset[NodeId]:
         """Return who of this site fetches the same."""
@@ -407,7 +409,7 @@ class Crowd:
             provider.offers,
             given=provider.given,
             allowed=self._allowed(provider),
-            connections=self._connections(),
+            connections=connections_to_each(len(self.providers)),
             runs=provider.runs,
         )
 
@@ -429,16 +431,6 @@ class Crowd:
             max((other.report.last_arrival for other in near), default=-math.inf),
         )
 
-    def _connections(self) -> int:
-        """Return how many requests one provider is asked at once."""
-        match len(self.providers):
-            case 0 | 1:
-                return CONNECTIONS_ALONE
-            case count if count < MANY:
-                return CONNECTIONS_EACH
-            case _:
-                return CONNECTIONS_MANY
-
     def _share_connections(self) -> None:
         for provider in self.providers.values():
             self._set_offer(provider)
@@ -459,7 +451,7 @@ class Crowd:
         failures = 0
         try:
             while True:
-                if number >= self._connections():
+                if number >= connections_to_each(len(self.providers)):
                     await self._shared.wait()
                     continue
                 request = None
@@ -525,6 +517,24 @@ class Crowd:
             self._download.drain()
             if self._picker.request_ended(request):
                 self.wake_all()
+
+
+def offer_interval_s(provider_count: int, *, is_whole: bool, left_s: float, passed_s: float, size: int = 0) -> float:
+    """Return the seconds until one of several providers is asked again what it has; spec/transfer.md §5.
+
+    is_whole: it has everything. left_s, passed_s: of the download. size: bytes of the question and its answer, about.
+    """
+    least_s = WHOLE_OFFER_S if is_whole else OFFER_MIN_S
+    share_s = min(left_s * OFFER_SHARE_LEFT, passed_s * OFFER_SHARE_PASSED)
+    each_s = provider_count * OFFER_EACH_S
+    return min(OFFER_MAX_S, max(least_s, share_s, each_s, size / OFFER_RATE))
+
+
+def connections_to_each(provider_count: int) -> int:
+    """Return how many requests each of so many providers is asked at once."""
+    if provider_count <= 1:
+        return CONNECTIONS_ALONE
+    return CONNECTIONS_EACH if provider_count < MANY else CONNECTIONS_MANY
 
 
 def with_slow(providers: list[SwarmProvider]) -> list[SwarmProvider]:

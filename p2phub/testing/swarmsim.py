@@ -227,19 +227,19 @@ class Swarm:
 
         def take() -> None:
             if provider in download.running and not self._is_over(download):
-                download.picker.set_offer(provider, offers, given=given, connections=_connections(download))
+                download.picker.set_offer(
+                    provider, offers, given=given, connections=providers.connections_to_each(len(download.running))
+                )
                 self._fill(download, provider)
 
         self.after(2 * download.host.line.latency_s, take)
 
     def _interval_s(self, download: _Download, provider: int) -> float:
-        """Return the seconds between two questions what a provider has; as `providers.Crowd._interval_s`."""
+        """Return the seconds between two questions what a provider has."""
         done = download.host.held.count(1)
         left_s = self.now * (len(self._sizes) - done) / done if done else 0.0
-        least_s = providers.OFFER_MIN_S if 0 in self.hosts[provider].held else providers.WHOLE_OFFER_S
-        share_s = min(left_s * providers.OFFER_SHARE_LEFT, self.now * providers.OFFER_SHARE_PASSED)
-        each_s = len(download.running) * providers.OFFER_EACH_S
-        return min(providers.OFFER_MAX_S, max(least_s, share_s, each_s))
+        is_whole = 0 not in self.hosts[provider].held
+        return providers.offer_interval_s(len(download.running), is_whole=is_whole, left_s=left_s, passed_s=self.now)
 
     def _look_again(self, download: _Download) -> None:
         """Let idle connections look for work, now and again: with time, copies become worth it."""
@@ -255,8 +255,9 @@ class Swarm:
         """Keep all connections to a provider busy that do not pause."""
         if self._is_over(download):
             return
-        while provider in download.running and download.running[provider] + download.pausing[provider] < _connections(
-            download
+        running, pausing = download.running, download.pausing
+        while provider in running and running[provider] + pausing[provider] < providers.connections_to_each(
+            len(running)
         ):
             request = download.picker.next_request(provider, self.now)
             if request is None:
@@ -402,11 +403,3 @@ class Swarm:
             self.finished.setdefault(answer.asker, self.now)
         if chunk == answer.request.first + answer.request.count - 1:
             self._end(download, answer)
-
-
-def _connections(download: _Download) -> int:
-    """Return how many requests one provider is asked at once."""
-    count = len(download.running)
-    if count == 1:
-        return providers.CONNECTIONS_ALONE
-    return providers.CONNECTIONS_EACH if count < providers.MANY else providers.CONNECTIONS_MANY
