@@ -31,6 +31,7 @@ from p2phub.core.errors import InvalidData
 from p2phub.core.identity import SignedDocument, open_identity
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
 from p2phub.core.records import SKEW_MAX_S, Publish, Record, open_signed_entry
+from p2phub.core.signing import quicken_checks
 
 from .searchtokens import release_tokens
 
@@ -200,6 +201,7 @@ def _read_whole(pipe: IO[bytes], size: int) -> bytes:
 def _main() -> None:
     # Whoever stops the one that asks stops this one by closing the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    quicken_checks()
     gc.disable()  # what it makes has no cycles, and looking for some takes a tenth of its time
     # Unbuffered, so that `select` sees all that waits.
     asked: IO[bytes] = os.fdopen(0, "rb", buffering=0)

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2phub.core import signing
 from p2phub.core.errors import InvalidSignature
 from p2phub.core.ids import PublicKey
 from p2phub.core.signing import (
@@ -175,3 +180,124 @@ def test_a_public_key_is_named_in_its_text_form() -> None:
 def test_a_key_that_is_no_point_verifies_nothing() -> None:
     with pytest.raises(InvalidSignature):
         check_signature(PublicKey(b"\x02" + bytes(31)), "record", b"", bytes(64))
+
+
+# ── odd signatures, on which libraries do not agree ─────────────────────────
+
+Point = tuple[int, int]  # affine
+
+CURVE_D = -121665 * pow(121666, -1, FIELD) % FIELD
+IDENTITY: Point = (0, 1)
+
+
+def add(p: Point, q: Point) -> Point:
+    product = CURVE_D * p[0] * q[0] * p[1] * q[1]
+    x = (p[0] * q[1] + q[0] * p[1]) * pow(1 + product, -1, FIELD)
+    y = (p[1] * q[1] + p[0] * q[0]) * pow(1 - product, -1, FIELD)
+    return x % FIELD, y % FIELD
+
+
+def multiply(number: int, point: Point) -> Point:
+    found = IDENTITY
+    while number:
+        if number & 1:
+            found = add(found, point)
+        point = add(point, point)
+        number >>= 1
+    return found
+
+
+def from_y(y: int) -> Point:
+    square = (y * y - 1) * pow(CURVE_D * y * y + 1, -1, FIELD) % FIELD
+    x = pow(square, (FIELD + 3) // 8, FIELD)
+    if (x * x - square) % FIELD:
+        x = x * pow(2, (FIELD - 1) // 4, FIELD) % FIELD
+    assert (x * x - square) % FIELD == 0
+    return (x if x % 2 == 0 else FIELD - x), y
+
+
+def as_bytes(point: Point) -> bytes:
+    return (point[1] | (point[0] & 1) << 255).to_bytes(32, "little")
+
+
+BASE = from_y(4 * pow(5, -1, FIELD) % FIELD)
+ORDER_8 = from_y(0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826)
+TORSION = [multiply(number, ORDER_8) for number in range(8)]
+
+
+def odd_signature(key_torsion: int, r_torsion: int, payload: bytes, *, r: int = 4711) -> tuple[PublicKey, bytes]:
+    """Return a signature that is right if both sides are multiplied by the cofactor, and its key."""
+    secret = 1234567890123456789
+    key = as_bytes(add(multiply(secret, BASE), TORSION[key_torsion]))
+    point = as_bytes(add(multiply(r, BASE), TORSION[r_torsion]))
+    k = int.from_bytes(hashlib.sha512(point + key + signed_message("record", payload)).digest(), "little")
+    return PublicKey(key), point + ((r + k * secret) % GROUP_ORDER).to_bytes(32, "little")
+
+
+def is_right(key: PublicKey, payload: bytes, signature: bytes) -> bool:
+    try:
+        check_signature(key, "record", payload, signature)
+    except InvalidSignature:
+        return False
+    return True
+
+
+@given(st.integers(0, 7), st.integers(0, 7), st.binary(max_size=8), st.sampled_from([0, 1, 4711]))
+def test_checks_that_are_quicker_accept_the_same_odd_signatures(
+    key_torsion: int, r_torsion: int, payload: bytes, r: int
+) -> None:
+    key, signature = odd_signature(key_torsion, r_torsion, payload, r=r)
+    k = int.from_bytes(hashlib.sha512(signature[:32] + key + signed_message("record", payload)).digest(), "little")
+    # Without the cofactor: what is left of R + kA must be nothing.
+    expected = TORSION[(r_torsion + k % GROUP_ORDER * key_torsion) % 8] == IDENTITY
+
+    assert is_right(key, payload, signature) == expected
+    with quick_checks():
+        assert is_right(key, payload, signature) == expected
+
+
+@given(st.binary(max_size=8), st.integers(0, 15))
+def test_checks_that_are_quicker_refuse_the_same_large_s(payload: bytes, times: int) -> None:
+    signature = KEY.sign("record", payload)
+    s = int.from_bytes(signature[32:], "little") + times * GROUP_ORDER
+    changed = signature[:32] + (s % 2**256).to_bytes(32, "little")
+
+    with quick_checks():
+        assert is_right(KEY.public_key, payload, changed) == (times == 0)
+
+
+def test_libsodium_accepts_nothing_that_openssl_refuses() -> None:
+    quick = quick_check()
+    accepted = 0
+    for key_torsion in range(8):
+        for r_torsion in range(8):
+            for r in (0, 4711):
+                for number in range(8):
+                    payload = bytes([number])
+                    key, signature = odd_signature(key_torsion, r_torsion, payload, r=r)
+                    if quick(key, signed_message("record", payload), signature):
+                        assert is_right(key, payload, signature)
+                        accepted += 1
+    assert accepted  # or nothing was compared
+
+
+@given(st.binary(max_size=200), st.binary(max_size=100))
+def test_checks_that_are_quicker_refuse_what_is_no_signature(payload: bytes, signature: bytes) -> None:
+    with quick_checks():
+        assert is_right(KEY.public_key, payload, KEY.sign("record", payload))
+        assert not is_right(KEY.public_key, payload, signature)
+
+
+def quick_check() -> Callable[[bytes, bytes, bytes], bool]:
+    with quick_checks():
+        assert signing._quick_check is not None
+        return signing._quick_check
+
+
+@contextmanager
+def quick_checks() -> Iterator[None]:
+    signing.quicken_checks()
+    try:
+        yield
+    finally:
+        signing._quick_check = None
