@@ -5,6 +5,7 @@ from __future__ import annotations
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
 
 from .database import Database
+from .orders import NAME, ids_sql
 from .searchindex import is_there
 
 _REPLICAS = (
@@ -51,9 +52,9 @@ class Listing:
         """Return whose repository of this name most nodes were seen to hold, and how many; `but` is left out."""
         with self._database.read() as connection:
             row = connection.execute(
-                f"{_REPLICAS} WHERE m.model = ? COLLATE NOCASE AND namespace != ? AND replicas > 0"
-                " ORDER BY replicas DESC, namespace LIMIT 1",
-                (model, but),
+                f"{_REPLICAS} WHERE m.id IN ({ids_sql('what = ?1 AND value = ?2')}) AND namespace != ?3"
+                " AND replicas > 0 ORDER BY replicas DESC, namespace LIMIT 1",
+                (NAME, model.lower(), but),
             ).fetchone()
         return (NamespaceId(row["namespace"]), row["replicas"]) if row else None
 

@@ -940,4 +940,28 @@ MIGRATIONS = (
     -- Bytes of memory for what a transaction adds, until that is written as a piece: pieces are merged, and searched.
     INSERT INTO search (search, rank) VALUES ('hashsize', 16777216);
     """,
+    """
+    CREATE TABLE orders (              -- in which search goes along models; store/orders.py
+        what       INTEGER NOT NULL,   -- 1: created, 2: size, 3: parameters, 4: name, in small letters; else a metric
+        value      ANY NOT NULL,
+        id         INTEGER NOT NULL,   -- in models
+        PRIMARY KEY (what, value, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE orders_new (          -- what is not there yet
+        what       INTEGER NOT NULL,
+        value      ANY NOT NULL,
+        id         INTEGER NOT NULL,
+        PRIMARY KEY (what, value, id)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO orders SELECT 1, created, id FROM models WHERE repository > 0 ORDER BY created, id;
+    INSERT INTO orders SELECT 2, size, id FROM models WHERE repository > 0 ORDER BY size, id;
+    INSERT INTO orders SELECT 3, parameters, id FROM models WHERE repository > 0 ORDER BY parameters, id;
+    INSERT INTO orders SELECT 4, lower(model), id FROM models WHERE repository > 0 ORDER BY lower(model), id;
+    INSERT INTO orders SELECT metric, value, id FROM scores ORDER BY metric, value, id;
+    DROP INDEX models_by_created;
+    DROP INDEX models_by_size;
+    DROP INDEX models_by_parameters;
+    DROP INDEX models_by_name;
+    DROP INDEX scores_by_value;
+    """,
 )

@@ -565,6 +565,20 @@ CREATE TABLE log_blocks (          -- of the trees of logs, what stands above 25
         PRIMARY KEY (log_number, level, idx)
     ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE orders (              -- in which search goes along models; store/orders.py
+        what       INTEGER NOT NULL,   -- 1: created, 2: size, 3: parameters, 4: name, in small letters; else a metric
+        value      ANY NOT NULL,
+        id         INTEGER NOT NULL,   -- in models
+        PRIMARY KEY (what, value, id)
+    ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE orders_new (          -- what is not there yet
+        what       INTEGER NOT NULL,
+        value      ANY NOT NULL,
+        id         INTEGER NOT NULL,
+        PRIMARY KEY (what, value, id)
+    ) STRICT, WITHOUT ROWID;
+
 INSERT INTO kept_state (changes, written) VALUES (1, 0);
 
 INSERT INTO search_state (generation, filled) VALUES (2, 1);
@@ -589,8 +603,6 @@ CREATE INDEX attestations_by_namespace ON attestations (namespace);
 
 CREATE INDEX facets_by_count ON facets (facet, count);
 
-CREATE INDEX scores_by_value ON scores (metric, value);
-
 CREATE UNIQUE INDEX identities_by_number ON identities (number);
 
 CREATE UNIQUE INDEX logs_by_number ON logs (number);
@@ -600,14 +612,6 @@ CREATE INDEX closed_logs_by_namespace ON closed_logs (namespace);
 CREATE INDEX holdings_by_node ON holdings (node);
 
 CREATE UNIQUE INDEX models_by_repository ON models (repository);
-
-CREATE INDEX models_by_name ON models (model COLLATE NOCASE);
-
-CREATE INDEX models_by_created ON models (created);
-
-CREATE INDEX models_by_size ON models (size);
-
-CREATE INDEX models_by_parameters ON models (parameters);
 
 CREATE INDEX models_by_replicas ON models (replicas) WHERE replicas > 0;
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from sqlite3 import Connection
 from typing import Any, NamedTuple
@@ -43,6 +42,7 @@ from p2phub.core.search import (
     encode_cursor,
 )
 
+from . import orders
 from .atonce import Columns, as_list, fetch_at_once
 from .database import Database
 from .gates import APPROVAL
@@ -61,21 +61,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Order:
-    """An order by a column of models: the columns of its key, and whether the largest come first."""
-
-    columns: tuple[str, ...]
-    descending: bool = True
-
-
-_ORDERS = {
-    "created": _Order(("m.created", "m.id")),
-    "size": _Order(("m.size", "m.id")),
-    "parameters": _Order(("m.parameters", "m.id")),
-    "replicas": _Order(("m.replicas", "m.id")),
-    "name": _Order(("m.model COLLATE NOCASE", "m.id"), descending=False),
-}
+_ORDERS = {"created": orders.CREATED, "size": orders.SIZE, "parameters": orders.PARAMETERS, "name": orders.NAME}
 
 
 class Search:
@@ -229,7 +215,7 @@ class _Source:
             return self._in_order(((0, row) for row in self._newest_matches()), after)
         if plan.sort == "replicas":
             return self._by_replicas(after)
-        return self._walk(_ORDERS[plan.sort], after)
+        return self._along(_ORDERS[plan.sort], after)
 
     def counts(self) -> FacetCounts:
         """Count the values of facets: of all repositories if nothing was asked for, else of the newest matches."""
@@ -307,7 +293,7 @@ class _Source:
         return sorted(rows, key=lambda row: -row["id"])
 
     def _newest_sql(self, step: Step, below: int, columns: str) -> tuple[str, tuple[object, ...]]:
-        ok = " AND ".join(["m.repository > 0", *self._plan.conditions])
+        ok = self._ok
         values = self._plan.values
         if step.match:
             return (
@@ -361,22 +347,31 @@ class _Source:
     def _by_replicas(self, after: Place | None) -> Iterator[_Found]:
         """Go along the few that have any replicas, and then along all others, the newest first."""
         if after is None or after[0] != 0:
-            yield from self._walk(_ORDERS["replicas"], after, "m.replicas > 0")
+            yield from self._walk(("m.replicas", "m.id"), after, "m.replicas > 0")
         if self.stopped_at is None:
-            yield from self._walk(_Order(("m.id",)), after[1:] if after and after[0] == 0 else None, "m.replicas = 0")
+            yield from self._walk(("m.id",), after[1:] if after and after[0] == 0 else None, "m.replicas = 0")
 
-    def _walk(self, order: _Order, after: Place | None, among: str = "1") -> Iterator[_Found]:
-        """Go along the index of an order, and look at each row."""
-        ok = " AND ".join(["m.repository > 0", *self._plan.conditions])
-        columns = ", ".join(order.columns)
-        direction, sign = ("DESC", "<") if order.descending else ("ASC", ">")
-        start = f"({columns}) {sign} ({', '.join('?' * len(order.columns))})" if after is not None else "1"
+    def _along(self, what: int, after: Place | None) -> Iterator[_Found]:
+        """Go along an order, and look at each row."""
+        columns = f"m.*, ({self._ok}) AS ok"
+        descending = what != orders.NAME
+        rows = orders.walk(self._connection, what, after, columns, self._plan.values, descending=descending)  # type: ignore[arg-type]
+        return self._walked(rows)
+
+    def _walk(self, columns: tuple[str, ...], after: Place | None, among: str) -> Iterator[_Found]:
+        """Go along the index of columns of models, the largest first, and look at each row."""
+        start = f"({', '.join(columns)}) < ({', '.join('?' * len(columns))})" if after is not None else "1"
         rows = self._connection.execute(
-            f"SELECT m.*, ({ok}) AS ok FROM models AS m WHERE {start} AND {among}"
-            f" ORDER BY {', '.join(f'{column} {direction}' for column in order.columns)}",
+            f"SELECT m.*, ({self._ok}) AS ok FROM models AS m WHERE {start} AND {among}"
+            f" ORDER BY {', '.join(f'{column} DESC' for column in columns)}",
             (*self._plan.values, *(after or ())),
         )
         return self._walked(rows)
+
+    @property
+    def _ok(self) -> str:
+        """A condition that says of a row of models whether all but words and dense facets hold."""
+        return " AND ".join(["m.repository > 0", *self._plan.conditions])
 
     def _walked(self, rows: Iterable[Columns]) -> Iterator[_Found]:
         for scanned, row in enumerate(rows, start=1):
@@ -390,10 +385,9 @@ class _Source:
 
     def _small(self, ids: Iterable[int]) -> Iterator[tuple[int, Columns]]:
         """Yield those of the rows `ids` that match, each with its tier."""
-        ok = " AND ".join(["m.repository > 0", *self._plan.conditions])
         rows = fetch_at_once(
             self._connection,
-            f"SELECT m.*, ({ok}) AS ok FROM json_each(?) AS k CROSS JOIN models AS m ON m.id = k.value",
+            f"SELECT m.*, ({self._ok}) AS ok FROM json_each(?) AS k CROSS JOIN models AS m ON m.id = k.value",
             (*self._plan.values, as_list(ids)),
             (*_COLUMNS, "ok"),
             blobs=("facets",),

@@ -27,7 +27,9 @@ from p2phub.core.ids import NamespaceId
 from p2phub.core.records import Publish, Score, Summary
 from p2phub.core.search import FACETS, Facet
 
+from . import orders
 from .database import Database
+from .orders import OrderRow
 from .recalls import is_recalled
 from .searchtokens import facet_tokens, least_size, release_tokens
 
@@ -55,6 +57,8 @@ class SearchIndex:
         self._facets = FacetValues()
         self._vocabulary: set[str] = set()  # tokens of words that are in the table, some of them
         self._generation = 0  # of the tables, when the two above were filled
+        self._unordered = 0  # repositories that came since the orders were brought over, by this process
+        self._groups_left = 0  # of the orders that are to be brought over
 
     def touch(self, repository: int) -> None:
         """Look again at a repository when the transaction ends."""
@@ -105,16 +109,22 @@ class SearchIndex:
     def clear(connection: Connection) -> None:
         """Empty the tables, inside a transaction; `refill` fills them."""
         connection.execute("INSERT INTO search (search) VALUES ('delete-all')")
+        orders.clear(connection)
         for table in ("models", "scores", "facets", "vocabulary"):
             connection.execute(f"DELETE FROM {table}")
         connection.execute("UPDATE search_state SET generation = generation + 1, filled = 0")
 
     def merge(self) -> Iterator[int]:
-        """Bring the full-text index into one segment, if much of it is beside the largest.
+        """Bring the orders over, if much is new, and the full-text index into one segment, if it is in many.
 
         Yields after each step about how many pages it wrote. A search looks its tokens up in each segment, and goes
         through their lists in all of them.
         """
+        with self._database.read() as connection:
+            groups = orders.GROUPS if orders.count_new(connection) >= orders.BROUGHT_AT else 0
+        for group in range(groups):
+            with self._database.write() as connection:
+                yield orders.bring_over(connection, group) // orders.ROWS_A_PAGE
         if not self._is_scattered():
             return
         pages = -MERGED_AT_ONCE  # less than 0: all segments; what follows goes on with them
@@ -153,6 +163,16 @@ class SearchIndex:
                 self._refresh(connection, batch, repository)
         batch.write(connection)
         self._learn_words(connection, batch)
+        self._keep_orders(connection, batch)
+
+    def _keep_orders(self, connection: Connection, batch: _Batch) -> None:
+        """Bring a group of the orders over, if much is new: so no transaction takes much longer."""
+        self._unordered += len(batch.touched)
+        if self._unordered >= orders.BROUGHT_AT:
+            self._unordered, self._groups_left = 0, orders.GROUPS
+        if self._groups_left:
+            self._groups_left -= 1
+            orders.bring_over(connection, self._groups_left)
 
     def _forget(self) -> None:
         """Trust nothing that was remembered: it may have been rolled back."""
@@ -211,6 +231,10 @@ class SearchIndex:
         )  # fmt: skip
         batch.tokens.append((number, True, f"{found_by} {facet_tokens(ids)}"))
         batch.counts.update(ids)
+        batch.orders += (
+            (orders.CREATED, shown.created, number), (orders.SIZE, summary.size, number),
+            (orders.PARAMETERS, parameters, number), (orders.NAME, shown.model.lower(), number),
+        )  # fmt: skip
         for score in summary.scores:
             if math.isfinite(value := float(score.value)):
                 for metric in metric_names(score):
@@ -220,7 +244,7 @@ class SearchIndex:
         known = self._description(batch, row["log_number"], row["idx"], row["model"])
         ids = array("I", row["facets"]).tolist()
         batch.counts.subtract(ids)
-        connection.execute("DELETE FROM scores WHERE id = ?", (row["id"],))
+        self._remove_orders(connection, row)
         if known is not None and (known[0].size, least_size(known[0])) == (row["size"], row["needs"]):
             batch.tokens.append((row["id"], False, f"{known[1]} {facet_tokens(ids)}"))
             connection.execute("DELETE FROM models WHERE id = ?", (row["id"],))
@@ -229,6 +253,16 @@ class SearchIndex:
             connection.execute(
                 "UPDATE models SET repository = -id, model = '', facets = x'' WHERE id = ?", (row["id"],)
             )
+
+    def _remove_orders(self, connection: Connection, row: Row) -> None:
+        number = row["id"]
+        scores = connection.execute("DELETE FROM scores WHERE id = ? RETURNING metric, value", (number,)).fetchall()
+        placed: list[OrderRow] = [(score["metric"], score["value"], number) for score in scores]
+        placed += (
+            (orders.CREATED, row["created"], number), (orders.SIZE, row["size"], number),
+            (orders.PARAMETERS, row["parameters"], number), (orders.NAME, row["model"].lower(), number),
+        )  # fmt: skip
+        orders.remove(connection, placed)
 
     def _publisher(self, connection: Connection, batch: _Batch, publisher: int) -> int:
         number = batch.publishers.get(publisher)
@@ -347,6 +381,7 @@ class _Batch:
         self.releases: dict[tuple[int, int], NewRelease] = {}
         self.tokens: list[tuple[int, bool, str]] = []  # id; added, or taken out; which
         self.scores: list[tuple[int, int, float]] = []
+        self.orders: list[OrderRow] = []  # but for those of scores
         self.counts: Counter[int] = Counter()
 
     def write(self, connection: Connection) -> None:
@@ -358,6 +393,7 @@ class _Batch:
                     "INSERT INTO search (search, rowid, tokens) VALUES ('delete', ?, ?)", (number, found)
                 )
         connection.executemany("INSERT OR IGNORE INTO scores (id, metric, value) VALUES (?, ?, ?)", self.scores)
+        orders.add(connection, [*self.orders, *((metric, value, number) for number, metric, value in self.scores)])
         connection.executemany(
             "UPDATE facets SET count = count + ? WHERE id = ?",
             [(change, number) for number, change in self.counts.items() if change],

@@ -17,6 +17,7 @@ from p2phub.core.words import distinct, squeeze, trigrams, words
 
 from .atonce import as_list, fetch_at_once
 from .gates import APPROVAL
+from .orders import ids_sql
 from .searchindex import facet_code
 
 WORDS_MAX = 16  # different words that are looked for; spec/search.md §2
@@ -394,7 +395,7 @@ def _add_small(connection: Connection, plan: Plan, query: Query) -> None:
             continue
         most = SMALL_WITH_WORDS_MAX if plan.has_words else SMALL_MAX
         rows = connection.execute(
-            "SELECT id FROM scores WHERE metric = ? AND value BETWEEN ? AND ? LIMIT ?",
+            f"{ids_sql('what = ?1 AND value BETWEEN ?2 AND ?3')} LIMIT ?4",
             (number, *_limits(bound), most + 1),
         ).fetchall()
         if len(rows) <= most:

@@ -140,8 +140,8 @@ def test_nobody_forgets_to_say_what_becomes_of_a_new_table(tmp_path: Path) -> No
         "identities", "logs", "entries", "entry_rows", "log_blocks", "forks", "closed_logs", "journals",
         "repositories", "refusals", "release_rows", "branch_rows", "version_rows", "yank_rows", "recall_rows",
         "assessments", "attestations", "seal_rows", "unseal_rows", "gate_rows", "gate_decisions", "grants", "pledges",
-        "private_logs", "models", "facets", "scores", "vocabulary", "search_state", "digests", "digests_changed",
-        "prefixes", "kept_state",
+        "private_logs", "models", "facets", "scores", "orders", "orders_new", "vocabulary", "search_state", "digests",
+        "digests_changed", "prefixes", "kept_state",
     }  # fmt: skip
     unknown = {name for name in names if not name.startswith(("search", "sqlite_"))} - set(kept.KEPT) - set(REBUILT)
 
