@@ -31,7 +31,7 @@ from . import orders
 from .database import Database
 from .orders import OrderRow
 from .recalls import is_recalled
-from .searchtokens import facet_tokens, least_size, release_tokens
+from .searchtokens import facet_tokens, least_size, release_tokens, word_tokens
 
 EPOCH = 1_577_836_800  # seconds: 2020-01-01 00:00 UTC; what is older counts as of then
 PLACES = 4  # ids for the releases of one second; more take those of later seconds
@@ -290,13 +290,11 @@ class SearchIndex:
 
     def _learn_words(self, connection: Connection, batch: _Batch) -> None:
         """Keep the words that are new, so that a beginning of one leads to it; the frequent ones first."""
-        new = Counter(
-            token
-            for _, is_new, found in batch.tokens
-            if is_new
-            for token in found.split()
-            if token not in self._vocabulary and token[0] in "nw"
-        )
+        unknown: list[str] = []
+        for _, is_new, found in batch.tokens:
+            if is_new:
+                unknown += word_tokens(found).difference(self._vocabulary)
+        new = Counter(unknown)
         connection.executemany(
             "INSERT OR IGNORE INTO vocabulary (word) VALUES (?)", [(token[1:],) for token, _ in new.most_common()]
         )

@@ -44,6 +44,11 @@ def release_tokens(model: str, summary: Summary) -> str:
     return " ".join(found)
 
 
+def word_tokens(tokens: str) -> set[str]:
+    """Return those of `release_tokens` that are words: all before the name without what stands between its words."""
+    return set() if tokens.startswith("x") else set(tokens.partition(" x")[0].split())
+
+
 def facet_tokens(facets: Iterable[int]) -> str:
     """Return the tokens of values of facets, by their numbers, with spaces between them."""
     return " ".join([f"f{number}" for number in facets])
