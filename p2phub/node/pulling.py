@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
+import trio
 from blake3 import blake3
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,6 +19,7 @@ from msgspec.structs import replace
 from p2phub.core.checkpoint import Head, open_head, parse_head
 from p2phub.core.errors import (
     ForkedLog,
+    HubError,
     InvalidData,
     OtherVersion,
     PeerError,
@@ -36,6 +38,7 @@ from p2phub.protocol.messages import (
     RANGES_MAX,
     Bucket,
     BucketsQuery,
+    Heads,
     IdentityChain,
     LogHead,
     LogRange,
@@ -53,6 +56,8 @@ from .maps import have_of, refresh_maps
 from .node import Node
 
 log = logging.getLogger(__name__)
+
+PAGES_IN_HAND = 2  # of heads whose logs are taken over at a time; spec/replication.md §4
 
 
 # ── maps ────────────────────────────────────────────────────────────────────
@@ -191,25 +196,63 @@ def _take_records(node: Node, records: Iterable[bytes]) -> list[NodeId]:
 
 
 async def _take_logs(node: Node, client: PeerClient, walk: Walk) -> int:
-    count = 0
-    problem: PeerError | None = None
+    """Take over what `walk` finds, page by page: while one is written, the next one comes and is checked."""
+    taking = _Taking(node, client)
+    async with trio.open_nursery() as nursery:
+        try:
+            await _go_through(node, client, walk, taking, nursery)
+        except HubError as exc:
+            taking.note(exc)
+    return taking.result()
+
+
+async def _go_through(node: Node, client: PeerClient, walk: Walk, taking: _Taking, nursery: trio.Nursery) -> None:
     while not walk.is_over:
         unwanted = list(node.following.refused.items())
         buckets = await _next_buckets(node.store.log_digests, client, walk, of_nodes=False, unwanted=unwanted)
         while buckets:
+            await taking.room.acquire()
+            if taking.is_over:
+                return
             page = await client.heads(BucketsQuery(walk.salt, buckets))
             keys = [_parse(client, announced.head).log for announced in page.heads]
             keys += [told.log for told in page.stopped]
             buckets = _rest(client, buckets, page.complete, sorted(keys))
-            try:
-                count += await take_heads(node, client, page.heads, page.stopped)
-            except PeerViolation:
-                raise
-            except PeerError as exc:
-                problem = exc
-    if problem is not None:
-        raise problem
-    return count
+            nursery.start_soon(taking.take, page)
+
+
+class _Taking:
+    """Takes over the logs of pages of heads, those of a few pages at a time."""
+
+    def __init__(self, node: Node, client: PeerClient) -> None:
+        self._node = node
+        self._client = client
+        self._count = 0
+        self._problem: HubError | None = None
+        self.room = trio.Semaphore(PAGES_IN_HAND)
+        self.is_over = False  # nothing more is to be taken
+
+    async def take(self, page: Heads) -> None:
+        """Take over the logs of a page, and give back the room that it has."""
+        try:
+            count = await take_heads(self._node, self._client, page.heads, page.stopped)
+            self._count += count
+        except HubError as exc:
+            self.note(exc)
+        finally:
+            self.room.release()
+
+    def note(self, problem: HubError) -> None:
+        """Remember what went wrong; other pages are taken if only the peer lacks something."""
+        if not self.is_over:
+            self._problem = problem
+            self.is_over = isinstance(problem, PeerViolation) or not isinstance(problem, PeerError)
+
+    def result(self) -> int:
+        """Return how many records were new. Raises HubError if anything went wrong."""
+        if self._problem is not None:
+            raise self._problem
+        return self._count
 
 
 async def take_followed(node: Node, client: PeerClient, followed: Sequence[NamespaceId]) -> int:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from p2phub.core.checkpoint import sign_head
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import PeerError, PeerViolation
+from p2phub.core.errors import NoSpace, PeerError, PeerViolation
 from p2phub.core.merkle import LOG_TREE, root
 from p2phub.net.peerclient import PeerClient
-from p2phub.node import maps, serve
+from p2phub.node import maps, pulling, serve
 from p2phub.node.calling import call_peer
 from p2phub.node.events import Event, Notice
 from p2phub.node.maps import refresh_maps
@@ -143,6 +145,58 @@ async def test_what_does_not_fit_one_answer_comes_in_several(
     assert asked["/v1/heads"] >= 4
     assert asked["/v1/records"] >= 10
     assert asked["/v1/identities"] >= 2
+
+
+async def test_while_records_are_written_the_next_page_comes_and_is_checked(
+    pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maps, "HEADS_ANSWER_SIZE", 2000)
+    giver, taker = pair
+    asked: Counter[str] = Counter()
+    for number in range(25):
+        give(giver, make_log(number, 1))
+    extend_many = taker.store.logs.extend_many
+    has_waited = False
+
+    def extend_later(*args: Any, **kwargs: Any) -> Any:
+        """Do not write the first records before others were asked for."""
+        nonlocal has_waited
+        if not has_waited:
+            has_waited = True
+            for _ in range(1000):
+                if asked["/v1/records"] > 1:
+                    break
+                time.sleep(0.01)
+            assert asked["/v1/records"] > 1
+        return extend_many(*args, **kwargs)
+
+    monkeypatch.setattr(taker.store.logs, "extend_many", extend_later)
+    async with calling(taker, giver, wrap=counting(asked)) as client:
+        assert await pull(taker, client) == 25
+
+    assert has_waited
+    assert sizes(taker) == sizes(giver)
+
+
+async def test_a_disk_that_fails_while_pages_are_taken_over_is_told_as_what_it_is(
+    pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maps, "HEADS_ANSWER_SIZE", 2000)
+    giver, taker = pair
+    asked: Counter[str] = Counter()
+    for number in range(40):
+        give(giver, make_log(number, 1))
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise NoSpace("no space left", path="index")
+
+    monkeypatch.setattr(taker.store.logs, "extend_many", fail)
+    async with calling(taker, giver, wrap=counting(asked)) as client:
+        with pytest.raises(NoSpace):
+            await pull(taker, client)
+
+    # No more is asked for than what was under way.
+    assert asked["/v1/heads"] <= pulling.PAGES_IN_HAND + 1
 
 
 async def test_a_log_that_the_peer_does_not_have_keeps_no_other_from_coming(pair: tuple[Node, Node]) -> None:
