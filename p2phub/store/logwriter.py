@@ -206,7 +206,8 @@ class LogWriter:
             places = [batch.add(ENTRY, entry.data) for entry in entries]
             if head and (row is None or head != row["head"]):
                 batch.add(HEAD, head)
-        numbers = self.index_log(connection, namespace, log, key, frontier, size, head)
+        taken = entry_bytes_of(row) + sum(place.length for place in places)
+        numbers = self.index_log(connection, namespace, log, key, frontier, size, head, entry_bytes=taken)
         self.index_entries(connection, numbers, entries, places)
 
     def index_log(
@@ -218,15 +219,20 @@ class LogWriter:
         frontier: Frontier,
         size: int,
         head: bytes,
+        *,
+        entry_bytes: int,
     ) -> Numbers:
-        """Note the state of a log in the index only. size: bytes of its own file, 0 if it has none."""
+        """Note the state of a log in the index only.
+
+        size: bytes of its own file, 0 if it has none. entry_bytes: of its entries, wherever they lie.
+        """
         row = connection.execute(
-            "INSERT INTO logs (log, namespace, key, size, bytes, peaks, head, number)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(number), 0) + 1 FROM logs))"
-            " ON CONFLICT (log) DO UPDATE"
-            " SET size = excluded.size, bytes = excluded.bytes, peaks = excluded.peaks, head = excluded.head"
+            "INSERT INTO logs (log, namespace, key, size, bytes, peaks, head, entry_bytes, number)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(number), 0) + 1 FROM logs))"
+            " ON CONFLICT (log) DO UPDATE SET size = excluded.size, bytes = excluded.bytes, peaks = excluded.peaks,"
+            " head = excluded.head, entry_bytes = excluded.entry_bytes"
             " RETURNING number, (SELECT number FROM identities WHERE namespace = ?2) AS publisher",
-            (log, namespace, key, frontier.size, size, b"".join(frontier.peaks), head),
+            (log, namespace, key, frontier.size, size, b"".join(frontier.peaks), head, entry_bytes),
         ).fetchone()
         assert row["publisher"] is not None, "a log without an identity"
         return Numbers(row["number"], row["publisher"])
@@ -357,7 +363,8 @@ class LogWriter:
         if not entries:
             return row
         note = row["head"] if row is not None else b""
-        numbers = self.index_log(connection, namespace, log, key, frontier, offset, note)
+        taken = entry_bytes_of(row) + sum(place.length for place in places)
+        numbers = self.index_log(connection, namespace, log, key, frontier, offset, note, entry_bytes=taken)
         self.index_entries(connection, numbers, entries, places)
         return self.row(connection, log)
 
@@ -522,7 +529,8 @@ class LogWriter:
         connection.execute("DELETE FROM entry_rows WHERE log_number = ? AND idx >= ?", (row["number"], size))
         is_covered = row["head"] and parse_head(row["head"]).size <= size
         connection.execute(
-            "UPDATE logs SET size = ?, bytes = ?, peaks = ?, head = ? WHERE log = ?",
+            "UPDATE logs SET size = ?, bytes = ?, peaks = ?, head = ?, entry_bytes ="
+            " (SELECT coalesce(sum(length), 0) FROM entry_rows WHERE log_number = number) WHERE log = ?",
             (
                 size,
                 last["end"] if row["bytes"] and last else 0,
@@ -577,6 +585,11 @@ def frontier_of(row: Row | None) -> Frontier:
     peaks: bytes = row["peaks"]
     size: int = row["size"]
     return Frontier(LOG_TREE, size, [peaks[at : at + ID_SIZE] for at in range(0, len(peaks), ID_SIZE)])
+
+
+def entry_bytes_of(row: Row | None) -> int:
+    """Return the bytes of the entries of the log of `row`."""
+    return int(row["entry_bytes"]) if row is not None else 0
 
 
 def own_file_entries(path: Path, start: int) -> Iterable[tuple[int, bytes]]:

@@ -964,4 +964,14 @@ MIGRATIONS = (
     DROP INDEX models_by_name;
     DROP INDEX scores_by_value;
     """,
+    """
+    -- Not news for peers: no log is another by it.
+    DROP TRIGGER log_changed;
+    ALTER TABLE logs ADD COLUMN entry_bytes INTEGER NOT NULL DEFAULT 0;  -- of its records, as they travel
+    UPDATE logs SET entry_bytes = (SELECT coalesce(sum(length), 0) FROM entry_rows WHERE log_number = logs.number);
+    CREATE TRIGGER log_changed AFTER UPDATE ON logs BEGIN
+        INSERT INTO digests_changed (kind, key) SELECT 1, new.log
+            WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 1 AND key = new.log);
+    END;
+    """,
 )

@@ -22,21 +22,15 @@ class PolicyUse:
         return int(records)
 
     def size(self, namespace: NamespaceId) -> int:
-        """Return the bytes of all records of a publisher that are here: the longer his logs, the longer it takes."""
+        """Return the bytes of all records of a publisher that are here."""
         with self._database.read() as connection:
             (size,) = connection.execute(
-                "SELECT coalesce(sum(e.length), 0) FROM logs JOIN entry_rows AS e ON e.log_number = logs.number"
-                " WHERE logs.namespace = ?",
-                (namespace,),
+                "SELECT coalesce(sum(entry_bytes), 0) FROM logs WHERE namespace = ?", (namespace,)
             ).fetchone()
         return int(size)
 
     def of_log(self, log: LogId) -> int:
         """Return the bytes of the records of a log that are here."""
         with self._database.read() as connection:
-            (size,) = connection.execute(
-                "SELECT coalesce(sum(e.length), 0) FROM logs JOIN entry_rows AS e ON e.log_number = logs.number"
-                " WHERE logs.log = ?",
-                (log,),
-            ).fetchone()
-        return int(size)
+            row = connection.execute("SELECT entry_bytes FROM logs WHERE log = ?", (log,)).fetchone()
+        return int(row["entry_bytes"]) if row is not None else 0

@@ -309,10 +309,12 @@ class Rebuild:
     def _replace_log(self, connection: Connection, identity: Identity, log: _Log, usable: set[int]) -> None:
         row = self._writer.row(connection, log.log)
         frontier = Frontier(LOG_TREE)
-        numbers = self._writer.index_log(connection, identity.namespace, log.log, log.key, frontier, 0, b"")
+        numbers = self._writer.index_log(
+            connection, identity.namespace, log.log, log.key, frontier, 0, b"", entry_bytes=0
+        )
         # Made again from what is found.
         LogTree(connection, numbers.log).cut(0)
-        head, previous, size = b"", NO_PREVIOUS, 0
+        head, previous, size, taken = b"", NO_PREVIOUS, 0, 0
         pending: list[Good] = []
         entries = [log.entries]
         if row is not None and not log.in_own_file:
@@ -328,6 +330,7 @@ class Rebuild:
                 frontier.append(entry.leaf)
                 previous = entry.leaf
                 pending.append((entry, place))
+                taken += place.length
                 if place.journal == OWN_FILE:
                     size = place.offset + place.length
                 if texts := log.heads.get(frontier.size):
@@ -337,7 +340,9 @@ class Rebuild:
         self._index(connection, numbers, pending)
         connection.execute("DELETE FROM entry_rows WHERE log_number = ? AND idx >= ?", (numbers.log, frontier.size))
         if frontier.size:
-            self._writer.index_log(connection, identity.namespace, log.log, log.key, frontier, size, head)
+            self._writer.index_log(
+                connection, identity.namespace, log.log, log.key, frontier, size, head, entry_bytes=taken
+            )
         else:
             connection.execute("DELETE FROM logs WHERE log = ?", (log.log,))
 

@@ -51,7 +51,7 @@ CREATE TABLE logs (
         bytes      INTEGER NOT NULL,   -- of the log's file that belong to them
         peaks      BLOB NOT NULL,      -- right edge of the tree, 32 bytes a peak
         head       BLOB NOT NULL       -- signed checkpoint; empty while there is none
-    , number INTEGER) STRICT;
+    , number INTEGER, entry_bytes INTEGER NOT NULL DEFAULT 0) STRICT;
 
 CREATE TABLE forks (               -- evidence: two heads of one log that do not agree
         log        BLOB PRIMARY KEY,
@@ -698,11 +698,6 @@ CREATE TRIGGER log_added AFTER INSERT ON logs BEGIN
             WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 1 AND key = new.log);
     END;
 
-CREATE TRIGGER log_changed AFTER UPDATE ON logs BEGIN
-        INSERT INTO digests_changed (kind, key) SELECT 1, new.log
-            WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 1 AND key = new.log);
-    END;
-
 CREATE TRIGGER log_removed AFTER DELETE ON logs BEGIN
         INSERT INTO digests_changed (kind, key) SELECT 1, old.log
             WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 1 AND key = old.log);
@@ -859,4 +854,9 @@ CREATE TRIGGER kept_peers_delete AFTER DELETE ON peers WHEN old.added = 1
 
 CREATE TRIGGER log_gone AFTER DELETE ON logs BEGIN
         DELETE FROM log_blocks WHERE log_number = old.number;
+    END;
+
+CREATE TRIGGER log_changed AFTER UPDATE ON logs BEGIN
+        INSERT INTO digests_changed (kind, key) SELECT 1, new.log
+            WHERE NOT EXISTS (SELECT 1 FROM digests_changed WHERE kind = 1 AND key = new.log);
     END;

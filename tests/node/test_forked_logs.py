@@ -277,6 +277,10 @@ async def test_a_publisher_says_which_history_counts_and_goes_on(nodes: list[Nod
             assert models(node) == counted
             assert node.store.log_digests.root().fingerprint == a.store.log_digests.root().fingerprint
             assert node.store.log_digests.root().count == 2
+            # What a quota goes by does not count what was dropped.
+            for state in node.store.logs.states():
+                entries = node.store.logs.entries(state.log, 0, size_max=10**9)
+                assert node.store.policy_use.of_log(state.log) == sum(map(len, entries))
         conflicts = await list_conflicts(a, None)
         status = await inspect.status(a)
         assert [(conflict.kind, conflict.log) for conflict in conflicts] == [("fork", str(log))]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from storekit import open_store
+from storekit import check_entry_bytes, open_store
 
 from p2phub.store.store import Store
 
@@ -15,3 +15,4 @@ from p2phub.store.store import Store
 def store(tmp_path: Path) -> Iterator[Store]:
     with open_store(tmp_path) as opened:
         yield opened
+        check_entry_bytes(opened)

@@ -186,6 +186,16 @@ def open_store(folder: Path) -> Store:
     return Store(Layout(folder / "home", folder / "home" / "store"))
 
 
+def check_entry_bytes(store: Store) -> None:
+    """Check that of each log the bytes are noted that its entries have."""
+    with store.database.read() as connection:
+        rows = connection.execute(
+            "SELECT entry_bytes, (SELECT coalesce(sum(length), 0) FROM entry_rows WHERE log_number = number) FROM logs"
+        )
+        for noted, there in rows:
+            assert noted == there
+
+
 def write_old(path: Path, data: bytes, *, age_s: float = OLD_S) -> Path:
     """Write a file that was last changed a while ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
