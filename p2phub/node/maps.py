@@ -5,6 +5,7 @@ Answering keeps nothing between questions, and does bounded work for each.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from msgspec import Struct
 
 from p2phub.core.checkpoint import parse_head
 from p2phub.core.encoding import encode
+from p2phub.core.errors import StoreError
 from p2phub.core.fingerprints import SHORT_SIZE, range_of, short_item
 from p2phub.core.ids import LogId
 from p2phub.protocol.messages import (
@@ -42,6 +44,8 @@ from p2phub.store.store import Store
 from .disk import on_disk
 from .node import Node
 
+log = logging.getLogger(__name__)
+
 BREAK_S = 0.01  # seconds between steps in which maps are brought up to date
 REFRESHED_MAX = 8192  # keys that are brought up to date for one question of a peer
 ENTRIES_MAX = 10_000  # entries of one log in an answer
@@ -51,8 +55,8 @@ T = TypeVar("T")
 M = TypeVar("M", bound=Struct)
 
 
-async def refresh_maps(node: Node, *, keys_max: int | None = None) -> None:
-    """Bring the maps up to date.
+async def refresh_maps(node: Node, *, keys_max: int | None = None) -> bool:
+    """Bring the maps up to date; returns whether they are.
 
     keys_max: stop after so many keys of each; the next call goes on. None: take them all, in steps that let
     others have the disk: after an upgrade of a large catalogue that takes a minute.
@@ -61,14 +65,23 @@ async def refresh_maps(node: Node, *, keys_max: int | None = None) -> None:
         await on_disk(node.store.node_states.note_own, node.id, record)
         node.noted_record = record
     if keys_max is not None:
-        await on_disk(_refresh, node.store, node.clock(), keys_max)
-        return
+        return await on_disk(_refresh, node.store, node.clock(), keys_max)
     # One at a time: whoever waits finds that all is done.
     async with node.refreshing:
         while True:
             if await on_disk(_refresh, node.store, node.clock(), BATCH):
-                return
+                return True
             await trio.sleep(BREAK_S)
+
+
+async def refresh_maps_quietly(node: Node) -> None:
+    """Bring the maps up to date, unless another is at it."""
+    if node.refreshing.locked():
+        return
+    try:
+        await refresh_maps(node)
+    except StoreError as exc:
+        log.warning("cannot sum up what is here for now: %s", exc)
 
 
 def _refresh(store: Store, now: float, keys_max: int) -> bool:

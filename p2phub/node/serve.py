@@ -84,6 +84,7 @@ from .maps import (
     records_in,
     records_of,
     refresh_maps,
+    refresh_maps_quietly,
     shown_head,
 )
 from .neighbours import cost_network, slot_network
@@ -100,6 +101,7 @@ REACHED_S = 3600.0  # seconds that a peer is told to others after this node reac
 GREETED_S = 60.0  # seconds that it is told after it called: those who begin a download together find each other
 GREETED_MAX = 1000  # of these, the latest: anybody can make up ids
 RETRY_AFTER_S = 2  # seconds that a request sent away should wait
+SUMMING_UP_S = 10  # seconds after which to ask again a node that has much to sum up; spec/replication.md §2
 FILES_OPEN_MAX = 16  # that one answer keeps open; of more, each is opened when its turn comes
 
 
@@ -250,7 +252,10 @@ class PeerDoor:
 
     async def _reconcile(self, request: Request) -> Response:
         query = decode(request.body, ReconcileQuery, size_max=FRAME_SIZE_MAX)
-        await refresh_maps(self._node, keys_max=REFRESHED_MAX)
+        if not await refresh_maps(self._node, keys_max=REFRESHED_MAX):
+            # What is not summed up yet looks as if it differed: a peer that has the same would be sent it once more.
+            self._background.start_soon(refresh_maps_quietly, self._node)
+            return _busy(SUMMING_UP_S)
         return Response(200, encode(await on_disk(compare, self._store, query)))
 
     async def _heads(self, request: Request) -> Response:

@@ -15,7 +15,7 @@ import trio
 
 from p2phub.core.checkpoint import sign_head
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import NoSpace, PeerError, PeerViolation
+from p2phub.core.errors import NoSpace, PeerBusy, PeerError, PeerViolation
 from p2phub.core.merkle import LOG_TREE, root
 from p2phub.net.peerclient import PeerClient
 from p2phub.node import maps, pulling, serve
@@ -197,6 +197,40 @@ async def test_a_disk_that_fails_while_pages_are_taken_over_is_told_as_what_it_i
 
     # No more is asked for than what was under way.
     assert asked["/v1/heads"] <= pulling.PAGES_IN_HAND + 1
+
+
+async def test_a_peer_that_is_not_done_summing_up_says_so_and_sends_nothing(
+    pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "REFRESHED_MAX", 10)
+    monkeypatch.setattr(digests, "BATCH", 10)
+    giver, taker = pair
+    for number in range(60):
+        for node in pair:
+            give(node, make_log(number, 1))
+    for node in pair:
+        await refresh_maps(node)
+    # As an upgrade leaves it that sums up in another way.
+    with giver.store.database.write() as connection:
+        connection.execute("UPDATE digests SET digest = zeroblob(32)")
+        connection.execute("INSERT OR IGNORE INTO digests_changed (kind, key) SELECT kind, key FROM digests")
+    asked: Counter[str] = Counter()
+    async with calling(taker, giver, wrap=counting(asked)) as client:
+        with pytest.raises(PeerBusy) as caught:
+            await pull(taker, client)
+        first = asked.copy()
+        asked.clear()
+        with trio.fail_after(20):
+            while giver.store.log_digests.root() != taker.store.log_digests.root():  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        # Nobody had to ask again for that.
+        assert not asked
+        assert await pull(taker, client) == 0
+
+    assert first["/v1/reconcile"] == 1
+    assert "/v1/heads" not in first
+    assert caught.value.retry_after_s == serve.SUMMING_UP_S
+    assert "/v1/heads" not in asked
 
 
 async def test_a_log_that_the_peer_does_not_have_keeps_no_other_from_coming(pair: tuple[Node, Node]) -> None:
