@@ -8,8 +8,10 @@ for: so the answer says nothing about what is here.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
@@ -35,8 +37,13 @@ from p2phub.store.store import Store
 from .disk import on_disk
 from .neighbours import cost_network
 
+NOTED_S = 10  # seconds of which it is noted at once that signed requests are taken in them; spec/authority.md §1
+SET_BACK_MAX_S = 3600  # a clock that was further ahead before the start was wrong then; spec/authority.md §1
 AHEAD_MAX = 4096  # nodes with clocks ahead of ours, before it is looked which of them still are
 CHECK_S = 2.0  # seconds for which the keys of a namespace are taken to be what they were
+
+
+log = logging.getLogger(__name__)
 
 
 class Unproven(HubError):
@@ -58,7 +65,10 @@ class Authority:
         self._nonces = Nonces()
         self._began = int(began)  # whole seconds, as requests have them
         # Up to which time requests came before, of nodes whose clocks are ahead.
-        self._before = store.ahead.after(self._began)
+        self._before = self._read_before()
+        # The same of all: by this node's clock, which may have been set back since.
+        self._set_back = self._before.pop(own, 0)
+        self._noted = 0  # up to which time it is on disk that requests may have come
         self._ahead: dict[NodeId, int] = {}  # the same of those that came since, as far as it is on disk
         self._sessions = Sessions()
 
@@ -78,6 +88,8 @@ class Authority:
             self._nonces.note(signed.node, signed.nonce, until, now, network=network)
         except InvalidData as exc:
             raise Unproven(str(exc)) from exc
+        if now > self._noted:
+            await self._note_time(int(now) + NOTED_S)
         if signed.created > max(now, self._ahead.get(signed.node, 0)):
             await self._note_ahead(signed.node, signed.created, int(now))
         session = await self._session(signed.node, now)
@@ -90,10 +102,26 @@ class Authority:
     def _check_not_of_before(self, signed: Signed) -> None:
         """Raise Unproven for what may have come before this node was started, and is remembered no more."""
         # The second in which it was started is one of those: it may have been stopped in it.
-        after = max(self._began, self._before.get(signed.node, 0))
+        after = max(self._began, self._set_back, self._before.get(signed.node, 0))
         if signed.created <= after:
             text = "the request was signed before this node was started: sign it again"
+            if self._set_back > self._began + NOTED_S:
+                until = datetime.fromtimestamp(self._set_back, UTC).strftime("%Y-%m-%d %H:%M:%S")
+                text = f"the clock of this node was set back: it takes no request that was signed before {until} UTC"
             raise Unproven(text, {SIGN_AFTER_FIELD: str(after)})
+
+    def _read_before(self) -> dict[NodeId, int]:
+        """Return up to which time requests came: of nodes whose clocks are ahead, and of all by our clock then."""
+        before = self._store.ahead.after(self._began)
+        latest = max(before.values(), default=0)
+        if latest <= self._began + SET_BACK_MAX_S:
+            return before
+        # Believed, it would keep everybody out until then.
+        log.warning(
+            "the clock was %d s ahead of what it is now: signed requests of then may come again", latest - self._began
+        )
+        self._store.ahead.forget_after(self._began + SET_BACK_MAX_S)
+        return self._store.ahead.after(self._began)
 
     async def still(self, caller: Caller) -> Caller:
         """Return what is left now of what a caller proved before."""
@@ -148,6 +176,11 @@ class Authority:
     def nodes_for(self, namespaces: Collection[NamespaceId]) -> list[NodeId]:
         """Return the nodes that showed that they act for one of `namespaces`. May be asked from any thread."""
         return self._sessions.nodes_for(namespaces, self._clock())
+
+    async def _note_time(self, until: int) -> None:
+        """Keep that signed requests may be taken up to a time, before one is."""
+        await on_disk(self._store.ahead.note, self._own, until, int(self._clock()))
+        self._noted = until
 
     async def _note_ahead(self, node: NodeId, created: int, now: int) -> None:
         """Keep that a request bore a later time than `now`, before it is answered: so it is known after a restart."""

@@ -1,7 +1,8 @@
-"""Which nodes signed requests by a clock that is ahead of this one (spec/authority.md §1).
+"""Up to which times signed requests came that are later than now (spec/authority.md §1).
 
 After a restart such a request could come a second time: it was signed later than this node was started,
-by its own word. Of all other requests the time tells.
+by its own word. Of all other requests the time tells. The clock may be set back over a restart, too: so this
+node's own time stands here beside those of nodes whose clocks are ahead, under its own id.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ class Ahead:
                 " ON CONFLICT DO UPDATE SET created = max(created, excluded.created)",
                 (node, created),
             )
+
+    def forget_after(self, latest: int) -> None:
+        """Forget what was noted of times later than `latest`."""
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM signed_ahead WHERE created > ?", (latest,))
 
     def after(self, now: int) -> dict[NodeId, int]:
         """Return until when nodes have signed, those that did for `now` or later."""

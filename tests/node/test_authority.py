@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -29,7 +30,7 @@ from p2phub.net.tls import client_context
 from p2phub.node import authority as module
 from p2phub.node import introduce as introducing
 from p2phub.node import neighbours
-from p2phub.node.authority import Authority, Unproven
+from p2phub.node.authority import NOTED_S, Authority, Unproven
 from p2phub.node.calls import Calls
 from p2phub.node.identity import own_identity, own_publisher
 from p2phub.node.introduce import delegate, delegations_of, introduce
@@ -45,6 +46,7 @@ from p2phub.protocol.messages import (
 )
 from p2phub.protocol.privatetalk import PrivateNews
 from p2phub.protocol.tokens import Tokens
+from p2phub.store.ahead import Ahead
 from p2phub.testing import values
 from p2phub.testing.hostile import open_home, serving
 
@@ -312,6 +314,73 @@ async def test_a_request_of_the_second_in_which_a_node_was_started_is_good_once(
         assert signer.sign_after(caught.value.headers[SIGN_AFTER_FIELD].encode())
 
         assert (await after.identify(signed())).caller.node == asker.id
+
+
+@asynccontextmanager
+async def set_back(
+    tmp_path: Path, seconds: float
+) -> AsyncIterator[tuple[Authority, Request, Callable[[float], Request]]]:
+    """Take a request, and start again with a clock that was set back; gives who answers then, the request, and others.
+
+    Others are signed so many seconds after that start, and come when they were signed.
+    """
+    async with open_home(tmp_path / "server") as node, open_home(tmp_path / "asker") as asker:
+        time = [int(node.clock()) + seconds]
+        signer = Signer(asker.key, node.id, lambda: time[0])
+
+        def signed() -> Request:
+            return Request(
+                "POST", "/v1/have", {}, QUERY, "192.0.2.1", headers=signer.signature("POST", "/v1/have", QUERY)
+            )
+
+        before = Authority(node.id, node.store, lambda: time[0], began=time[0])
+        time[0] += 100
+        seen = signed()
+        await before.identify(seen)
+        time[0] -= seconds
+        began = time[0]
+        after = Authority(node.id, node.store, lambda: time[0], began=began)
+
+        def later(wait_s: float) -> Request:
+            time[0] = began + wait_s
+            return signed()
+
+        yield after, seen, later
+
+
+async def test_a_clock_that_is_set_back_over_a_restart_lets_nothing_come_twice(tmp_path: Path) -> None:
+    async with set_back(tmp_path, 600) as (node, seen, later):
+        for wait_s in (0, 590, 600):
+            later(wait_s)  # It is that time now.
+            with pytest.raises(Unproven):
+                await node.identify(seen)
+        with pytest.raises(Unproven, match=r"clock .* was set back: it takes no .* before 20\d\d-.* UTC"):
+            await node.identify(later(580))
+        assert (await node.identify(later(600 + NOTED_S + 1))).caller.node is not None
+
+
+async def test_a_clock_that_was_far_ahead_keeps_nobody_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with set_back(tmp_path, 70 * 365 * 24 * 3600) as (node, _, later):
+        assert (await node.identify(later(1))).caller.node is not None
+        assert "signed requests of then may come again" in caplog.text
+        caplog.clear()
+        # And the next start knows of this one.
+        again = Authority(node._own, node._store, node._clock, began=node._clock() - 5)
+        with pytest.raises(Unproven, match="was set back"):
+            await again.identify(later(3))
+        assert not caplog.text
+
+
+async def test_that_requests_are_taken_is_noted_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[int] = []
+    note = Ahead.note
+    monkeypatch.setattr(Ahead, "note", lambda *args: (notes.append(args[2]), note(*args)))
+    async with set_back(tmp_path, 0) as (node, _, later):
+        notes.clear()
+        for wait_s in range(11, 61):
+            await node.identify(later(wait_s))
+
+    assert len(notes) <= 50 / NOTED_S + 1
 
 
 async def test_who_asks_a_node_that_was_started_just_now_is_answered(tmp_path: Path) -> None:
