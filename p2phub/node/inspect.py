@@ -7,6 +7,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 
 import trio
+from msgspec.structs import replace
 
 from p2phub.core.errors import InvalidName, NotFound, Offline
 from p2phub.core.ids import ManifestId, NamespaceId
@@ -45,7 +46,7 @@ from .disk import on_disk
 from .events import Tell, ignore
 from .housekeeping import kept_manifests
 from .identity import own_namespace
-from .names import find, find_alone
+from .names import find, find_alone, with_ids
 from .node import Node
 from .opened import Opened
 from .opening import open_sealed
@@ -58,8 +59,9 @@ _SHOWN_MAX = 253_370_764_800  # seconds since 1970: the first day of the year 99
 
 
 async def search(node: Node, query: Query) -> Page:
-    """Return a page of the repositories that match. Raises InvalidData."""
-    return await on_disk(node.store.search.find, query)
+    """Return a page of the repositories that match; names that are pinned may stand for ids. Raises InvalidData."""
+    # All in one turn of a thread: who comes back from one waits for those that compute.
+    return await on_disk(lambda: node.store.search.find(replace(query, text=with_ids(node, query.text))))
 
 
 async def info(node: Node, reference: str, tell: Tell, *, refresh: bool) -> RepositoryInfo:

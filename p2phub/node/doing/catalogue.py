@@ -12,7 +12,7 @@ from ..disk import on_disk
 from ..events import Tell
 from ..handlers import Handlers
 from ..identity import own_identity, tell_identity
-from ..names import find, with_ids
+from ..names import find
 from ..node import Node
 from ..operations import (
     AssessContent,
@@ -36,7 +36,7 @@ async def _search(node: Node, op: Search, tell: Tell) -> Page:
     # A daemon hears news by itself; a lone command asks for them first.
     if not node.endpoints:
         await ask_for_news(node, tell, timeout_s=SEARCH_SYNC_S)
-    query = replace(op.query, text=await on_disk(with_ids, node, op.query.text))
+    query = op.query
     if query.publisher is not None:
         query = replace(query, publisher=str(await find(node, query.publisher.lower(), tell)))
     return await inspect.search(node, query)
