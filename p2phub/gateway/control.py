@@ -88,33 +88,52 @@ class _RunningOperation(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        # Not size 0: an operation never waits for whoever watches it.
-        events, waiting = trio.open_memory_channel[bytes](EVENTS_WAITING_MAX)
-
-        def tell(event: Event) -> None:
-            try:
-                events.send_nowait(_encode({"event": event}) + b"\n")
-            except trio.WouldBlock:
-                if not isinstance(event, Progress):
-                    log.warning("nobody read the notice: %s", event.text)
-
         async with trio.open_nursery() as nursery:
-
-            async def work() -> None:
-                async with events:
-                    await events.send(await outcome(self._node, self._operation, tell) + b"\n")
 
             async def watch_reader() -> None:
                 while (await receive())["type"] != "http.disconnect":
                     pass
                 nursery.cancel_scope.cancel()
 
-            nursery.start_soon(work)
             nursery.start_soon(watch_reader)
-            async for line in waiting:
-                await send({"type": "http.response.body", "body": line, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            teller = _Teller(nursery, send)
+            line = await outcome(self._node, self._operation, teller.tell)
+            await teller.wait_told()
+            await send({"type": "http.response.body", "body": line + b"\n", "more_body": False})
             nursery.cancel_scope.cancel()
+
+
+class _Teller:
+    """Sends events to the reader while an operation runs; most operations tell nothing."""
+
+    def __init__(self, nursery: trio.Nursery, send: Send) -> None:
+        self._nursery = nursery
+        self._send = send
+        self._events: trio.MemorySendChannel[bytes] | None = None  # None: nothing was told, so no task is needed
+        self._is_told = trio.Event()
+
+    def tell(self, event: Event) -> None:
+        """Send an event as soon as those before it are."""
+        if self._events is None:
+            # Not size 0: an operation never waits for whoever watches it.
+            self._events, waiting = trio.open_memory_channel[bytes](EVENTS_WAITING_MAX)
+            self._nursery.start_soon(self._pass_on, waiting)
+        try:
+            self._events.send_nowait(_encode({"event": event}) + b"\n")
+        except trio.WouldBlock:
+            if not isinstance(event, Progress):
+                log.warning("nobody read the notice: %s", event.text)
+
+    async def wait_told(self) -> None:
+        """Return when all events are sent; none follow."""
+        if self._events is not None:
+            self._events.close()
+            await self._is_told.wait()
+
+    async def _pass_on(self, waiting: trio.MemoryReceiveChannel[bytes]) -> None:
+        async for line in waiting:
+            await self._send({"type": "http.response.body", "body": line, "more_body": True})
+        self._is_told.set()
 
 
 async def outcome(node: Node, operation: Any, tell: Any) -> bytes:
