@@ -84,6 +84,7 @@ class _Open:
     """A file that is open for reading until nobody reads it any more."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     @property
@@ -175,12 +176,11 @@ class Journals:
 
     def read(self, place: Place) -> bytes:
         """Return the bytes at a place; fewer if they are not there. Raises StoreError."""
-        path = self.path(place.journal)
-        with disk_errors(path):
-            try:
-                file = self._reader(place.journal)
-            except FileNotFoundError:
-                return b""
+        # A search reads tens: a path is put together only for a file that is not open yet.
+        file = self._files.get(place.journal) or self._reader(place.journal)
+        if file is None:
+            return b""
+        with disk_errors(file.path):
             return os.pread(file.file, place.length, place.offset)
 
     def frames(self, number: int, start: int = 0) -> Iterator[Frame]:
@@ -224,14 +224,18 @@ class Journals:
         except OSError as exc:
             raise StoreError(f"cannot use {self.path(number)}: {exc.strerror}", path=str(self.path(number))) from exc
 
-    def _reader(self, number: int) -> _Open:
-        with self._lock:
-            file = self._files.get(number)
-            if file is None:
+    def _reader(self, number: int) -> _Open | None:
+        """Return a file, open for reading; None if it is not there. Raises StoreError."""
+        path = self.path(number)
+        with self._lock, disk_errors(path):
+            if number not in self._files:
                 # Another process may have deleted some, and an open file keeps its room.
                 self._files = {each: known for each, known in self._files.items() if not known.is_deleted}
-                file = self._files[number] = _Open(self.path(number))
-            return file
+                try:
+                    self._files[number] = _Open(path)
+                except FileNotFoundError:
+                    return None
+            return self._files[number]
 
 
 class _Parser:
