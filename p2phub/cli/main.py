@@ -7,11 +7,13 @@ Subcommands are loaded when they are called, and they load the rest when they ru
 
 from __future__ import annotations
 
+import atexit
 import errno
 import gc
 import importlib
 import os
 import sys
+import threading
 
 import click
 
@@ -104,8 +106,28 @@ def entry() -> None:
     tune_process()
     try:
         main()
+    except SystemExit as exc:
+        if isinstance(exc.code, int):
+            _leave(exc.code)
+        raise
     finally:
         gc.freeze()
+
+
+def _leave(code: int) -> None:
+    """End the process with `code`, but for what Python itself must see to the end: then return.
+
+    Python would take every module apart before, which a short command takes a twentieth of its time for.
+    """
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        return
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        return  # Python says so, and has a code of its own for it
+    os._exit(code)
 
 
 def tune_process() -> None:

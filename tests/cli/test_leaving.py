@@ -1,0 +1,64 @@
+"""How the process of a command ends: at once, and with nothing lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from p2phub.testing.processes import DEADLINE_S
+
+# Ends with what a command must see to, and with what it need not.
+PROGRAM = """
+import atexit, sys, threading, time
+from pathlib import Path
+
+def work():
+    time.sleep(0.3)
+    Path("worked").touch()
+
+class Kept:
+    def __del__(self):
+        Path("taken apart").touch()
+
+kept = Kept()
+atexit.register(Path("told").touch)
+if "thread" in sys.argv[1]:
+    threading.Thread(target=work).start()
+sys.stderr.write("no end of line")
+del sys.argv[1]
+from p2phub.cli.main import entry
+entry()
+"""
+
+
+def run(folder: Path, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    return subprocess.run(command, cwd=folder, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S)
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["fetch"], 2), (["fetch", "a/b", "--help"], 0)])
+def test_a_command_ends_with_its_code_and_takes_nothing_apart(tmp_path: Path, arguments: list[str], code: int) -> None:
+    ended = run(tmp_path, "alone", *arguments)
+
+    assert ended.stderr.startswith("no end of line")
+    assert (ended.returncode, bool(ended.stdout)) == (code, code == 0)
+    assert (tmp_path / "told").exists()
+    assert not (tmp_path / "taken apart").exists()
+
+
+def test_a_thread_that_must_be_waited_for_is_waited_for(tmp_path: Path) -> None:
+    ended = run(tmp_path, "thread", "--version")
+
+    assert ended.returncode == 0
+    assert (tmp_path / "worked").exists()
+
+
+def test_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        ended = run(tmp_path, "alone", "--version", stdout=full.fileno())
+
+    assert ended.returncode == 1
+    assert "cannot write the output" in ended.stderr
