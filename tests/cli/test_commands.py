@@ -9,6 +9,8 @@ import pty
 import re
 import select
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 
@@ -622,3 +624,10 @@ def test_two_command_lines_at_once_share_a_home(seed, home, tmp_path):
         assert code == 0, err
     wait_until(lambda: len(home.ask("log", home.ask("id", "show")["namespace"])) == 4, "four records")
     assert [line["index"] for line in home.ask("log", home.ask("id", "show")["namespace"])] == [3, 2, 1, 0]
+
+
+def test_the_package_runs_as_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "p2phub", "search", "--nonsense"], capture_output=True, text=True)
+
+    assert done.returncode == 2
+    assert "No such option" in done.stderr
