@@ -12,13 +12,13 @@ from .secrets import (
     change,
     change_options,
     despite_split_option,
-    is_despite_split,
     load_keys,
     new_file,
     new_passphrase,
     no_passphrase_option,
     proposal_option,
     say_changes,
+    stop_at_split,
     tell_node,
     with_node,
 )
@@ -155,7 +155,7 @@ def recover(
     from peers, or up to --from-index. Name a node that knows you with --peer.
     """
     from p2phub.core.errors import InvalidData
-    from p2phub.node.renewing import TooFewSignatures, check_not_split
+    from p2phub.node.renewing import TooFewSignatures
     from p2phub.node.renewing import recover as work
 
     from .secrets import say_proposal, write_proposal
@@ -165,11 +165,10 @@ def recover(
     if known is None:
         raise InvalidData("no file of these says whose recovery key it is")
     extra = [signer for bundle in bundles for signer in bundle.signers]
-    despite = is_despite_split()
+    check = stop_at_split(known.namespace)
 
     def do(node: Node) -> tuple[Identity, Identity]:
-        if not despite:
-            check_not_split(node, known.namespace)
+        check(node)
         newest = node.store.logs.identity(known.namespace)
         before = newest if newest is not None and newest.continues(known) else known
         return before, work(node, before, extra, size=from_index)

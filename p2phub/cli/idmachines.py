@@ -12,7 +12,6 @@ from .running import json_option, peer_option, print_json
 from .secrets import (
     change,
     change_options,
-    is_despite_split,
     load_keys,
     new_file,
     new_passphrase,
@@ -20,6 +19,7 @@ from .secrets import (
     proposal_option,
     say_changes,
     say_proposal,
+    stop_at_split,
     tell_node,
     with_node,
     write_proposal,
@@ -164,7 +164,7 @@ def sign(file: Path, yes: bool, keys: tuple[Path, ...], as_json: bool) -> None:
     It shows what changes, adds your signature to FILE, and once enough signed, the change takes effect.
     """
     from p2phub.core.rotation import describe
-    from p2phub.node.renewing import check_not_split, parse_proposal, sign_for_others
+    from p2phub.node.renewing import parse_proposal, sign_for_others
 
     opened = parse_proposal(_read(file))
     if not as_json:
@@ -174,11 +174,11 @@ def sign(file: Path, yes: bool, keys: tuple[Path, ...], as_json: bool) -> None:
     if not yes:
         _confirm("sign it?")
     extra = [key for path in keys for key in load_keys(path).signers]
-    namespace, despite = opened.before.namespace, is_despite_split()
+    namespace = opened.before.namespace
+    check = stop_at_split(namespace)
 
     def work(node: Node) -> Signed:
-        if not despite:
-            check_not_split(node, namespace)
+        check(node)
         return sign_for_others(node, opened, extra=extra)
 
     signed = with_node(work, learn=str(namespace))

@@ -18,6 +18,7 @@ from .text import say
 
 if TYPE_CHECKING:
     from p2phub.core.identity import Identity
+    from p2phub.core.ids import NamespaceId
     from p2phub.core.keybundle import KeyBundle
     from p2phub.core.proposal import OpenProposal
     from p2phub.core.signing import SigningKey
@@ -52,10 +53,17 @@ def change_options(command: F) -> F:
     return key_option(despite_split_option(command))
 
 
-def is_despite_split() -> bool:
-    """Say whether the command is to go on after a split. In its own thread."""
-    is_despite: bool = click.get_current_context().meta.get(DESPITE_SPLIT, False)
-    return is_despite
+def stop_at_split(namespace: NamespaceId | None = None) -> Callable[[Node], None]:
+    """Return what ends this command with Conflict if an identity was split, unless it was told to go on despite it.
+
+    namespace: None for the identity of this home.
+    """
+    # Asked here: what is returned is called in another thread, which knows of no command.
+    if click.get_current_context().meta.get(DESPITE_SPLIT, False):
+        return lambda node: None
+    from p2phub.node.renewing import check_not_split
+
+    return lambda node: check_not_split(node, namespace)
 
 
 no_passphrase_option = click.option(
@@ -103,14 +111,13 @@ def change(
 
     If others have to sign too, what they have to sign is written to a file, and the command ends.
     """
-    from p2phub.node.renewing import TooFewSignatures, check_not_split
+    from p2phub.node.renewing import TooFewSignatures
 
     extra = [key for path in keys for key in load_keys(path).signers]
-    despite = is_despite_split()
+    check = stop_at_split()
 
     def do(node: Node) -> T:
-        if not despite:
-            check_not_split(node)
+        check(node)
         return work(node, extra)
 
     try:
@@ -119,9 +126,8 @@ def change(
         say_proposal(exc.opened, write_proposal(exc.opened, proposal))
         click.get_current_context().exit(0)
     tell_node()
-    if not despite:
-        # Another machine may have signed at the same time: none of the two could know before.
-        with_node(check_not_split, learn="own")
+    # Another machine may have signed at the same time: none of the two could know before.
+    with_node(check, learn="own")
     return result
 
 
