@@ -29,7 +29,6 @@ from p2phub.protocol.messages import IdentityChain
 
 from .arrivals import Arrival, LogPart, Outcome
 from .chains import unpack_chain, unpack_identity
-from .compaction import Compaction
 from .database import Database
 from .journals import IDENTITY_SIZE_MAX, Batch, Journals
 from .layout import Layout
@@ -78,7 +77,6 @@ class Logs:
         self._database = database
         self._journals = Journals(layout.journals)
         self.writer = self._writer = LogWriter(layout, self._journals, listener)
-        self._compaction = Compaction(database, self._journals, self._batch)
         self._takeover = Takeover(self._take_all, lambda: database.keep_pages(WRITER_CACHE_BYTES))
 
     def close(self) -> None:
@@ -307,7 +305,9 @@ class Logs:
 
         Each step gives the bytes that it freed. Raises StoreError.
         """
-        return self._compaction.steps(now)
+        from .compaction import Compaction
+
+        return Compaction(self._database, self._journals, self._batch).steps(now)
 
     def recount(self, connection: Connection, identity: Identity) -> None:
         """Let only those entries of a namespace have a say that count, in the transaction that changed which do."""

@@ -30,7 +30,7 @@ from p2phub.protocol.messages import IdentityChain
 
 from .arrivals import Arrival
 from .atonce import Columns, as_list, fetch_at_once
-from .catalogue import Numbers
+from .cataloguewriter import Numbers
 from .chains import pack_chain, unpack_chain, unpack_identity
 from .disk import disk_errors, write_file
 from .forks import note_closed, size_max

@@ -29,7 +29,7 @@ from p2phub.core.records import NO_PREVIOUS, Entry, open_signed_entry, read_entr
 from p2phub.protocol.messages import IdentityChain
 
 from .arrivals import Arrival, check_entries
-from .catalogue import Numbers
+from .cataloguewriter import Numbers
 from .chains import unpack_chain, unpack_identity
 from .database import Database
 from .journals import ENTRY, HEAD, IDENTITY, IDENTITY_SIZE_MAX, Frame, Journals, Place

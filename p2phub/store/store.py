@@ -82,7 +82,7 @@ class Store:
     def catalogue(self) -> Catalogue:
         from .catalogue import Catalogue
 
-        return Catalogue(self.database, self.index)
+        return Catalogue(self.database)
 
     @made_once
     def search(self) -> Search:
@@ -98,9 +98,10 @@ class Store:
 
     @made_once
     def logs(self) -> Logs:
+        from .cataloguewriter import CatalogueWriter
         from .logs import Logs
 
-        return Logs(self.layout, self.database, self.catalogue)
+        return Logs(self.layout, self.database, CatalogueWriter(self.index))
 
     @made_once
     def private(self) -> Private:

@@ -30,7 +30,18 @@ entry()
 """
 WORKERS = {"trio", "ssl", "sqlite3", "cryptography", "cbor2", "blake3", "h11", "numpy"}  # what a node is made of
 # What takes records over, searches, opens what is sealed, and serves: of no use to who fetches by a hash.
-STORES = ("logs", "takeover", "verifier", "rebuild", "search", "keyring", "forks", "fresh")
+STORES = (
+    "logs",
+    "cataloguewriter",
+    "searchindex",
+    "takeover",
+    "verifier",
+    "rebuild",
+    "search",
+    "keyring",
+    "forks",
+    "fresh",
+)
 TASKS = ("pulling", "fresh", "privatelogs", "authority", "access", "upstream", "names")
 OF_OTHERS = {
     "p2phub.net.door",
@@ -95,7 +106,7 @@ def test_a_fetch_loads_nothing_that_a_small_one_does_not_need(tmp_path: Path, sm
     assert tree(tmp_path / "out") == tree(folder)
     assert WORKERS - found <= {"numpy"}
     # Each takes as long to load as a small repository takes to travel.
-    assert not found & (SLOW | {"numpy", "cryptography.x509", "p2phub.core.safetensors"})
+    assert not found & (SLOW | {"numpy", "cryptography.x509", "p2phub.core.safetensors", "p2phub.store.compaction"})
 
 
 def test_a_fetch_by_a_hash_loads_nothing_that_takes_records_over(tmp_path: Path, small: Small) -> None:

@@ -32,7 +32,7 @@ from p2phub.core.records import (
     sign_record,
 )
 from p2phub.core.signing import SigningKey
-from p2phub.store.catalogue import Numbers
+from p2phub.store.cataloguewriter import Numbers
 from p2phub.store.database import Database
 from p2phub.store.layout import Layout
 from p2phub.store.store import Store

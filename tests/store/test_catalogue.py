@@ -17,6 +17,7 @@ from p2phub.core.records import Entry, Score, VariantSize
 from p2phub.core.search import SEARCH_LIMIT_MAX, Model, Query, Result, VariantInfo
 from p2phub.store.assessments import Assessments
 from p2phub.store.catalogue import Catalogue, Claim
+from p2phub.store.cataloguewriter import CatalogueWriter
 from p2phub.store.database import Database
 from p2phub.store.recalls import Recalls, Voices
 from p2phub.store.search import Search
@@ -33,7 +34,8 @@ class Known:
         self.database = Database(path)
         self.entries: dict[tuple[LogId, int], bytes] = {}
         self.index = SearchIndex(self.database, self.read)
-        self.catalogue = Catalogue(self.database, self.index)
+        self.catalogue = Catalogue(self.database)
+        self.cataloguing = CatalogueWriter(self.index)
         self.search = Search(self.database, self.read)
 
     def read(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
@@ -43,7 +45,7 @@ class Known:
         with self.database.write() as connection:
             for entry in entries:
                 self.entries[entry.record.log, entry.record.index] = entry.data
-                self.catalogue.apply(connection, entry.record.log, [entry], place_entry(connection, entry))
+                self.cataloguing.apply(connection, entry.record.log, [entry], place_entry(connection, entry))
         return self
 
     def clear(self) -> Known:

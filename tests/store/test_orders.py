@@ -15,6 +15,7 @@ from p2phub.core.records import Entry, Score
 from p2phub.core.search import MetricBound, Query
 from p2phub.store import orders
 from p2phub.store.catalogue import Catalogue
+from p2phub.store.cataloguewriter import CatalogueWriter
 from p2phub.store.database import Database
 from p2phub.store.migrations import MIGRATIONS
 from p2phub.store.search import Search
@@ -28,7 +29,8 @@ class Known:
         self.database = Database(path)
         self.entries: dict[tuple[LogId, int], bytes] = {}
         self.index = SearchIndex(self.database, self.read)
-        self.catalogue = Catalogue(self.database, self.index)
+        self.catalogue = Catalogue(self.database)
+        self.cataloguing = CatalogueWriter(self.index)
         self.search = Search(self.database, self.read)
 
     def read(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
@@ -38,7 +40,7 @@ class Known:
         for entry in entries:
             with self.database.write() as connection:
                 self.entries[entry.record.log, entry.record.index] = entry.data
-                self.catalogue.apply(connection, entry.record.log, [entry], place_entry(connection, entry))
+                self.cataloguing.apply(connection, entry.record.log, [entry], place_entry(connection, entry))
 
     def along(self, **fields: Any) -> list[str]:
         """Return the names on all pages of two."""

@@ -24,6 +24,7 @@ from p2phub.core.words import words
 from p2phub.store import search as searching
 from p2phub.store import searchindex, searchplan
 from p2phub.store.catalogue import Catalogue
+from p2phub.store.cataloguewriter import CatalogueWriter
 from p2phub.store.database import Database
 from p2phub.store.holdings import FORGET_S, Holdings
 from p2phub.store.search import Search
@@ -39,7 +40,8 @@ class Known:
         self.database = Database(path)
         self.entries: dict[tuple[LogId, int], bytes] = {}
         self.index = SearchIndex(self.database, self.read)
-        self.catalogue = Catalogue(self.database, self.index)
+        self.catalogue = Catalogue(self.database)
+        self.cataloguing = CatalogueWriter(self.index)
         self.search = Search(self.database, self.read)
 
     def read(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
@@ -49,7 +51,7 @@ class Known:
         with self.database.write() as connection:
             for entry in entries:
                 self.entries[entry.record.log, entry.record.index] = entry.data
-                self.catalogue.apply(connection, entry.record.log, [entry], place_entry(connection, entry))
+                self.cataloguing.apply(connection, entry.record.log, [entry], place_entry(connection, entry))
         return self
 
     def page(self, text: str = "", **fields: Any) -> Page:
@@ -648,7 +650,7 @@ def test_what_is_rolled_back_leaves_nothing(known: Known, writer: Writer) -> Non
         with known.database.write() as connection:
             entry = writer.publish("b", model="finch", summary=summary(task="new", excerpt="novel"))
             known.entries[entry.record.log, entry.record.index] = entry.data
-            known.catalogue.apply(connection, entry.record.log, [entry], place_entry(connection, entry))
+            known.cataloguing.apply(connection, entry.record.log, [entry], place_entry(connection, entry))
             known.database.at_end(lambda connection: raise_error(), lambda: None)
 
     def raise_error() -> None:
