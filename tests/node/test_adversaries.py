@@ -11,6 +11,7 @@ import trio
 
 from p2phub.core.errors import NotFound
 from p2phub.core.ids import ContentId, ManifestId
+from p2phub.net import door
 from p2phub.node import download, swarm
 from p2phub.node.events import ignore
 from p2phub.node.fetch import FetchResult, fetch
@@ -318,3 +319,31 @@ async def test_those_who_download_finish_from_each_other_when_all_seeds_leave(
     assert all(link.is_down for _, link in seeds)
     # They really lacked something when the seeds left.
     assert min(had_then) < count
+
+
+# ── those who keep others out ───────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("limit", ["CONNECTIONS_PER_HOST_MAX", "CONNECTIONS_MAX"])
+async def test_a_hundred_connections_that_never_ask_keep_no_fetch_out(limit, published, copy_of, tmp_path, monkeypatch):
+    """They take all the places of a node, and those of the one who fetches."""
+    monkeypatch.setattr(door, limit, 100)
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(copy_of("seed")))
+        fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher"))
+        address = await stack.enter_async_context(serving(seed))
+        held = [
+            await stack.enter_async_context(await trio.open_tcp_stream(address.host, address.port)) for _ in range(100)
+        ]
+        fetcher.store.peers.add(address)
+        with trio.fail_after(60):
+            await fetch(fetcher, published.name, ignore, to=tmp_path / "out")
+        # Most are there still: no more had to go than there were to come in.
+        gone = 0
+        for stream in held:
+            with trio.move_on_after(0.001):
+                await stream.receive_some(1)
+                gone += 1
+
+    assert tree(tmp_path / "out") == published.files
+    assert 0 < gone < 50
