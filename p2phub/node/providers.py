@@ -66,6 +66,7 @@ CONNECTIONS_ALONE = 3  # to the only provider
 CONNECTIONS_EACH = 2  # to each of several
 CONNECTIONS_MANY = 1  # to each of many
 MANY = 8  # providers
+MANY_NEAR = 3  # of them, where each of those that are near and have everything needs no second connection
 PROVIDERS_MAX = 16  # used at once
 SLOW_SHARE = 0.1  # of the rate of the fastest: a provider below is called slow; spec/transfer.md §6
 ADDED_FIRST = 4  # of the peers that the user added, tried before those that fetch the same
@@ -409,9 +410,14 @@ class Crowd:
             provider.offers,
             given=provider.given,
             allowed=self._allowed(provider),
-            connections=connections_to_each(len(self.providers)),
+            connections=self._connections(provider),
             runs=provider.runs,
         )
+
+    def _connections(self, provider: Provider) -> int:
+        """Return how many requests `provider` is asked at once."""
+        is_near_and_whole = provider.offers is None and provider.link not in EXPENSIVE
+        return connections_to_each(len(self.providers), is_near_and_whole=is_near_and_whole)
 
     def _allowed(self, provider: Provider) -> bytes | None:
         """Return what `provider` may be asked for: a byte a chunk, None for all."""
@@ -451,7 +457,7 @@ class Crowd:
         failures = 0
         try:
             while True:
-                if number >= connections_to_each(len(self.providers)):
+                if number >= self._connections(provider):
                     await self._shared.wait()
                     continue
                 request = None
@@ -530,11 +536,16 @@ def offer_interval_s(provider_count: int, *, is_whole: bool, left_s: float, pass
     return min(OFFER_MAX_S, max(least_s, share_s, each_s, size / OFFER_RATE))
 
 
-def connections_to_each(provider_count: int) -> int:
-    """Return how many requests each of so many providers is asked at once."""
+def connections_to_each(provider_count: int, *, is_near_and_whole: bool = False) -> int:
+    """Return how many requests each of so many providers is asked at once; spec/transfer.md §3.2.
+
+    is_near_and_whole: it answers within a moment, and never has to be waited for. More connections than keep the
+    processors busy take turns, and every turn costs.
+    """
     if provider_count <= 1:
         return CONNECTIONS_ALONE
-    return CONNECTIONS_EACH if provider_count < MANY else CONNECTIONS_MANY
+    many = MANY_NEAR if is_near_and_whole else MANY
+    return CONNECTIONS_EACH if provider_count < many else CONNECTIONS_MANY
 
 
 def with_slow(providers: list[SwarmProvider]) -> list[SwarmProvider]:
