@@ -192,7 +192,8 @@ class Authority:
     async def _session(self, node: NodeId, now: float) -> Session | None:
         """Return what `node` has shown, as far as it is good."""
         session = self._sessions.find(node, now)
-        if session is None or now - session.checked < CHECK_S:
+        # Most nodes act for nobody: of them nothing can be lost.
+        if session is None or not session.acting or now - session.checked < CHECK_S:
             return session
         left = await on_disk(self._good_of, session.acting)
         return self._sessions.check(node, session, left, now)

@@ -373,9 +373,8 @@ class PeerDoor:
     async def _have(self, request: Request) -> Response:
         query = decode(request.body, HaveQuery, size_max=LARGE_QUERY_SIZE_MAX)
 
-        shown = await on_disk(self._node.access.shown, request.caller, query.roots)
-
-        def look() -> list[bool | bytes]:
+        def look() -> tuple[list[ContentId], list[bool | bytes]]:
+            shown = self._node.access.shown(request.caller, query.roots)
             found: list[bool | bytes] = []
             size = 0
             for held in self._held_maps(shown):
@@ -383,25 +382,29 @@ class PeerDoor:
                 size += len(held) // 8 if isinstance(held, bytes) else 1
                 if size > HAVE_ANSWER_SIZE:
                     break
-            return found
+            return shown, found
 
+        shown, held = await on_disk(look)
         arriving = [self._node.arriving[root] for root in shown if root in self._node.arriving]
         if query.fetching:
             for note_mate in {file.note_mate for file in arriving}:
                 note_mate(query.fetching)
-        held = await on_disk(look)
         areas = [self._node.giving.areas(root, trio.current_time()) for root in shown[: len(held)]]
         given = tuple(pack_bits(flags) if flags else False for flags in areas) if any(areas) else ()
         return Response(200, encode(Have(tuple(held), given, fetching=bool(arriving))))
 
     def _held_maps(self, roots: Sequence[ContentId]) -> Iterator[bool | bytes]:
         """Return what of each file is here: all, nothing, or a byte (0 or 1) for each chunk."""
-        saved = self._store.blobs.held_maps(roots)
+        arriving: dict[ContentId, bytes] = {}
         for root in roots:
-            arriving = self._node.arriving.get(root)
-            # The saved bitmap of a running download is behind.
-            if arriving is not None and 0 in arriving.have:
-                yield bytes(arriving.have) if 1 in arriving.have else False
+            running = self._node.arriving.get(root)
+            if running is not None and 0 in (have := bytes(running.have)):
+                arriving[root] = have
+        # The saved bitmap of a running download is behind; in a swarm this is asked often, and costs nothing then.
+        saved = self._store.blobs.held_maps([root for root in roots if root not in arriving])
+        for root in roots:
+            if root in arriving:
+                yield arriving[root] if 1 in arriving[root] else False
             else:
                 yield saved[root]
 
@@ -456,9 +459,7 @@ class PeerDoor:
             links.end_turn(turn)
 
         try:
-            missing = await on_disk(self._find_spans, request.caller, query.spans, found, files)
-            # What everybody may have cannot be lost by one.
-            is_restricted = request.caller != ANYBODY and await on_disk(self._is_restricted, found)
+            missing, is_restricted = await on_disk(self._look_up, request.caller, query.spans, found, files)
         except BaseException:
             release()
             raise
@@ -483,9 +484,18 @@ class PeerDoor:
             others_wait=self._do_others_wait,
         )
 
-    def _is_restricted(self, roots: Collection[bytes]) -> bool:
-        """Say whether some of the files are not for everybody."""
-        return bool(self._node.access.withheld(ANYBODY, roots))
+    def _look_up(
+        self,
+        caller: Caller,
+        spans: tuple[ByteRange, ...],
+        found: dict[ContentId, Readable],
+        files: dict[ContentId, int],
+    ) -> tuple[ByteRange | None, bool]:
+        """Do what `_find_spans` does; the second value says whether some of the files are not for everybody."""
+        missing = self._find_spans(caller, spans, found, files)
+        # What everybody may have cannot be lost by one.
+        may_be_lost = missing is None and caller != ANYBODY
+        return missing, may_be_lost and bool(self._node.access.withheld(ANYBODY, found))
 
     def _guard(
         self, caller: Caller, roots: Collection[bytes], is_restricted: bool, scope: trio.CancelScope
