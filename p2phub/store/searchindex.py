@@ -124,7 +124,8 @@ class SearchIndex:
             groups = orders.GROUPS if orders.count_new(connection) >= orders.BROUGHT_AT else 0
         for group in range(groups):
             with self._database.write() as connection:
-                yield orders.bring_over(connection, group) // orders.ROWS_A_PAGE
+                brought = orders.bring_over(connection, group)
+            yield brought // orders.ROWS_A_PAGE
         if not self._is_scattered():
             return
         pages = -MERGED_AT_ONCE  # less than 0: all segments; what follows goes on with them
