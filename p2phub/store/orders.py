@@ -29,6 +29,16 @@ Value = int | float | str
 OrderRow = tuple[int, Value, int]  # what; its value; id in models
 
 
+def places(number: int, created: int, size: int, parameters: int, model: str) -> tuple[OrderRow, ...]:
+    """Return where the row `number` of models stands, its scores left out."""
+    return (
+        (CREATED, created, number),
+        (SIZE, size, number),
+        (PARAMETERS, parameters, number),
+        (NAME, model.lower(), number),
+    )
+
+
 def add(connection: Connection, rows: Iterable[OrderRow]) -> None:
     """Add rows, inside a transaction."""
     connection.executemany("INSERT OR IGNORE INTO orders_new (what, value, id) VALUES (?, ?, ?)", sorted(rows))

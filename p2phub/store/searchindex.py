@@ -232,10 +232,7 @@ class SearchIndex:
         )  # fmt: skip
         batch.tokens.append((number, True, f"{found_by} {facet_tokens(ids)}"))
         batch.counts.update(ids)
-        batch.orders += (
-            (orders.CREATED, shown.created, number), (orders.SIZE, summary.size, number),
-            (orders.PARAMETERS, parameters, number), (orders.NAME, shown.model.lower(), number),
-        )  # fmt: skip
+        batch.orders += orders.places(number, shown.created, summary.size, parameters, shown.model)
         for score in summary.scores:
             if math.isfinite(value := float(score.value)):
                 for metric in metric_names(score):
@@ -259,10 +256,7 @@ class SearchIndex:
         number = row["id"]
         scores = connection.execute("DELETE FROM scores WHERE id = ? RETURNING metric, value", (number,)).fetchall()
         placed: list[OrderRow] = [(score["metric"], score["value"], number) for score in scores]
-        placed += (
-            (orders.CREATED, row["created"], number), (orders.SIZE, row["size"], number),
-            (orders.PARAMETERS, row["parameters"], number), (orders.NAME, row["model"].lower(), number),
-        )  # fmt: skip
+        placed += orders.places(number, row["created"], row["size"], row["parameters"], row["model"])
         orders.remove(connection, placed)
 
     def _publisher(self, connection: Connection, batch: _Batch, publisher: int) -> int:
