@@ -53,13 +53,19 @@ def change_options(command: F) -> F:
     return key_option(despite_split_option(command))
 
 
+def is_despite_split() -> bool:
+    """Say whether the command is to go on after a split. In its own thread."""
+    is_despite: bool = click.get_current_context().meta.get(DESPITE_SPLIT, False)
+    return is_despite
+
+
 def stop_at_split(namespace: NamespaceId | None = None) -> Callable[[Node], None]:
     """Return what ends this command with Conflict if an identity was split, unless it was told to go on despite it.
 
     namespace: None for the identity of this home.
     """
     # Asked here: what is returned is called in another thread, which knows of no command.
-    if click.get_current_context().meta.get(DESPITE_SPLIT, False):
+    if is_despite_split():
         return lambda node: None
     from p2phub.node.renewing import check_not_split
 
@@ -126,8 +132,9 @@ def change(
         say_proposal(exc.opened, write_proposal(exc.opened, proposal))
         click.get_current_context().exit(0)
     tell_node()
-    # Another machine may have signed at the same time: none of the two could know before.
-    with_node(check, learn="own")
+    if not is_despite_split():
+        # Another machine may have signed at the same time: none of the two could know before.
+        with_node(check, learn="own")
     return result
 
 
