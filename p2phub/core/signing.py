@@ -22,12 +22,11 @@ SEED_SIZE = 32  # bytes; RFC 8032 §5.1.5
 _FIELD = 2**255 - 19  # RFC 8032 §5.1
 _D = -121665 * pow(121666, -1, _FIELD) % _FIELD
 _ORDER_8_Y = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
-# Returns whether a signature over a message is by a key; what it refuses may be right all the same.
-_QuickCheck = Callable[[bytes, bytes, bytes], bool]
-_quick_check: _QuickCheck | None = None
-
 # The y coordinates of the eight points whose order divides the cofactor.
 _SMALL_ORDER_Y = frozenset({0, 1, _FIELD - 1, _ORDER_8_Y, _FIELD - _ORDER_8_Y})
+
+# Says whether the third, a signature over the second, is by the key that is the first; what it refuses may be right.
+_quick_check: Callable[[bytes, bytes, bytes], bool] | None = None
 
 
 def signed_message(purpose: str, payload: bytes) -> bytes:
