@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from sqlite3 import Connection
+from typing import Any
 
 import pytest
 
@@ -31,10 +32,14 @@ from p2phub.core.records import (
     log_id,
     sign_record,
 )
+from p2phub.core.search import Page, Query
 from p2phub.core.signing import SigningKey
-from p2phub.store.cataloguewriter import Numbers
+from p2phub.store.catalogue import Catalogue
+from p2phub.store.cataloguewriter import CatalogueWriter, Numbers
 from p2phub.store.database import Database
 from p2phub.store.layout import Layout
+from p2phub.store.search import Search
+from p2phub.store.searchindex import SearchIndex
 from p2phub.store.store import Store
 from p2phub.testing import values
 
@@ -170,6 +175,54 @@ def place_entry(connection: Connection, entry: Entry) -> Numbers:
         (row["log"], record.index, entry.leaf),
     )
     return Numbers(row["log"], row["publisher"])
+
+
+class Known:
+    """A catalogue whose entries are kept in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.database = Database(path)
+        self.entries: dict[tuple[LogId, int], bytes] = {}
+        self.index = SearchIndex(self.database, self.read)
+        self.catalogue = Catalogue(self.database)
+        self.cataloguing = CatalogueWriter(self.index)
+        self.search = Search(self.database, self.read)
+
+    def read(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        return read_entries(self.database, self.entries, keys)
+
+    def apply(self, *entries: Entry) -> Known:
+        with self.database.write() as connection:
+            for entry in entries:
+                self.entries[entry.record.log, entry.record.index] = entry.data
+                self.cataloguing.apply(connection, entry.record.log, [entry], place_entry(connection, entry))
+        return self
+
+    def clear(self) -> Known:
+        with self.database.write() as connection:
+            empty_catalogue(connection)
+            self.index.clear(connection)
+        return self
+
+    def page(self, text: str = "", **fields: Any) -> Page:
+        return self.search.find(Query(text, **fields))
+
+    def find(self, text: str = "", **fields: Any) -> list[str]:
+        return [model.model for model in self.page(text, **fields)]
+
+    def every(self, text: str = "", **fields: Any) -> list[str]:
+        """Return what stands on all pages, one after the other."""
+        found: list[str] = []
+        cursor = None
+        while True:
+            page = self.page(text, cursor=cursor, **fields)
+            found += [f"{model.namespace}/{model.model}" for model in page]
+            cursor = page.cursor
+            if cursor is None:
+                return found
+
+    def every_name(self, text: str) -> list[str]:
+        return [name.partition("/")[2] for name in self.every(text, limit=1)]
 
 
 def empty_catalogue(connection: Connection) -> None:

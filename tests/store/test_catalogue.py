@@ -9,53 +9,17 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storekit import TIME, Writer, empty_catalogue, place_entry, read_entries, revision, summary, two_keys_identity
+from storekit import TIME, Known, Writer, revision, summary, two_keys_identity
 
-from p2phub.core.ids import LogId
 from p2phub.core.private import Repository
-from p2phub.core.records import Entry, Score, VariantSize
+from p2phub.core.records import Score, VariantSize
 from p2phub.core.search import SEARCH_LIMIT_MAX, Model, Query, Result, VariantInfo
 from p2phub.store.assessments import Assessments
-from p2phub.store.catalogue import Catalogue, Claim
-from p2phub.store.cataloguewriter import CatalogueWriter
-from p2phub.store.database import Database
+from p2phub.store.catalogue import Claim
 from p2phub.store.recalls import Recalls, Voices
-from p2phub.store.search import Search
-from p2phub.store.searchindex import SearchIndex
 from p2phub.testing import values
 
 TWO = two_keys_identity("laptop", "server")
-
-
-class Known:
-    """A catalogue, and the database that logs are applied to."""
-
-    def __init__(self, path: Path) -> None:
-        self.database = Database(path)
-        self.entries: dict[tuple[LogId, int], bytes] = {}
-        self.index = SearchIndex(self.database, self.read)
-        self.catalogue = Catalogue(self.database)
-        self.cataloguing = CatalogueWriter(self.index)
-        self.search = Search(self.database, self.read)
-
-    def read(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
-        return read_entries(self.database, self.entries, keys)
-
-    def apply(self, *entries: Entry) -> Known:
-        with self.database.write() as connection:
-            for entry in entries:
-                self.entries[entry.record.log, entry.record.index] = entry.data
-                self.cataloguing.apply(connection, entry.record.log, [entry], place_entry(connection, entry))
-        return self
-
-    def clear(self) -> Known:
-        with self.database.write() as connection:
-            empty_catalogue(connection)
-            self.index.clear(connection)
-        return self
-
-    def find(self, text: str = "", **conditions: Any) -> list[str]:
-        return [model.model for model in self.search.find(Query(text=text, **conditions))]
 
 
 @pytest.fixture

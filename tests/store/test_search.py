@@ -13,66 +13,20 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storekit import TIME, Writer, empty_catalogue, open_store, place_entry, read_entries, revision, summary, write_old
+from storekit import TIME, Known, Writer, open_store, place_entry, revision, summary, write_old
 
 from p2phub.core.errors import InvalidData
-from p2phub.core.ids import LogId, NodeId
+from p2phub.core.ids import NodeId
 from p2phub.core.manifest import FileEntry, Manifest, encode
-from p2phub.core.records import Entry, OpenGate, Publish, Score, SetGate, Summary, VariantSize
+from p2phub.core.records import OpenGate, Publish, Score, SetGate, Summary, VariantSize
 from p2phub.core.search import FACETS, MetricBound, Model, Page, Query, check_query, parse_metric
 from p2phub.core.words import words
 from p2phub.store import search as searching
 from p2phub.store import searchindex, searchplan
-from p2phub.store.catalogue import Catalogue
-from p2phub.store.cataloguewriter import CatalogueWriter
-from p2phub.store.database import Database
 from p2phub.store.holdings import FORGET_S, Holdings
-from p2phub.store.search import Search
 from p2phub.store.searchindex import SearchIndex
 from p2phub.testing import values
 from p2phub.testing.releases import make_logs
-
-
-class Known:
-    """A catalogue whose entries are kept in memory."""
-
-    def __init__(self, path: Path) -> None:
-        self.database = Database(path)
-        self.entries: dict[tuple[LogId, int], bytes] = {}
-        self.index = SearchIndex(self.database, self.read)
-        self.catalogue = Catalogue(self.database)
-        self.cataloguing = CatalogueWriter(self.index)
-        self.search = Search(self.database, self.read)
-
-    def read(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
-        return read_entries(self.database, self.entries, keys)
-
-    def apply(self, *entries: Entry) -> Known:
-        with self.database.write() as connection:
-            for entry in entries:
-                self.entries[entry.record.log, entry.record.index] = entry.data
-                self.cataloguing.apply(connection, entry.record.log, [entry], place_entry(connection, entry))
-        return self
-
-    def page(self, text: str = "", **fields: Any) -> Page:
-        return self.search.find(Query(text, **fields))
-
-    def find(self, text: str = "", **fields: Any) -> list[str]:
-        return [model.model for model in self.page(text, **fields)]
-
-    def every(self, text: str = "", **fields: Any) -> list[str]:
-        """Return what stands on all pages, one after the other."""
-        found: list[str] = []
-        cursor = None
-        while True:
-            page = self.page(text, cursor=cursor, **fields)
-            found += [f"{model.namespace}/{model.model}" for model in page]
-            cursor = page.cursor
-            if cursor is None:
-                return found
-
-    def every_name(self, text: str) -> list[str]:
-        return [name.partition("/")[2] for name in self.every(text, limit=1)]
 
 
 @pytest.fixture
@@ -704,10 +658,7 @@ def test_however_it_came_in_the_index_is_the_same(tmp_path_factory: Any, seed: i
     assert one.find() == []
     one.index.refill()
     assert answers(one) == before
-    with all_at_once.database.write() as connection:
-        empty_catalogue(connection)
-        SearchIndex.clear(connection)
-    all_at_once.apply(*entries)
+    all_at_once.clear().apply(*entries)
     assert answers(all_at_once) == before
     one.database.close()
     all_at_once.database.close()
