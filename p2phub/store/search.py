@@ -13,9 +13,10 @@ newest MATCHES_MAX matches are sorted.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
-from sqlite3 import Connection
+from sqlite3 import Connection, Row
 from typing import Any, NamedTuple
 
 import cbor2
@@ -47,19 +48,23 @@ from .atonce import Columns, as_list, fetch_at_once
 from .database import Database
 from .gates import APPROVAL
 from .searchindex import FACET_NUMBERS, ReadEntries, facet_code, facet_of
-from .searchplan import ANYWHERE, IN_NAME, IS_HERE, PARTS, WHOLE_NAME, Plan, Step, make_plan
+from .searchplan import ANYWHERE, IN_NAME, IS_HERE, PARTS, WHOLE_NAME, Plan, make_plan
 from .searchtokens import release_tokens
 
 MATCHES_MAX = 5000  # newest matches that are sorted by a number; spec/search.md §4
 COUNTED_MAX = 500  # newest that may match, whose facets are counted; spec/search.md §5
 SCANNED_MAX = 10_000  # rows that one page looks at; spec/search.md §4
 LAST_ID = 2**63 - 1
+FEW_MAX = 60  # matches that are sorted into tiers here, and not by asking for each tier
+VALUES_KEPT_MAX = 50_000  # of facets, in memory
 ROWS_AT_ONCE = 512  # that are fetched together: first what a page needs, and more and more of what follows
 
 _COLUMNS = (
     "id", "repository", "model", "log_number", "idx", "created", "size", "needs", "parameters", "replicas", "facets",
 )  # fmt: skip
 
+
+ValuesOf = Callable[[Collection[int]], dict[int, str]]  # what numbers of values of facets stand for
 
 _ORDERS = {"created": orders.CREATED, "size": orders.SIZE, "parameters": orders.PARAMETERS, "name": orders.NAME}
 
@@ -70,6 +75,7 @@ class Search:
     def __init__(self, database: Database, read_entries: ReadEntries) -> None:
         self._database = database
         self._read_entries = read_entries
+        self._values = _Values()
 
     def count(self) -> int:
         """Return how many repositories there are."""
@@ -87,33 +93,41 @@ class Search:
         with self._database.read() as connection:
             connection.execute("BEGIN")  # all statements see one state of the index
             try:
-                page = self._find(connection, query, after)
-                (is_filled,) = connection.execute("SELECT filled FROM search_state").fetchone()
+                state = connection.execute(
+                    "SELECT generation, filled, EXISTS (SELECT 1 FROM gate_rows) AS has_gates FROM search_state"
+                ).fetchone()
+                page = self._find(connection, query, after, state)
             finally:
                 connection.execute("COMMIT")
-        return page if is_filled else _incomplete(page)
+        return page if state["filled"] else _incomplete(page)
 
-    def _find(self, connection: Connection, query: Query, after: Place | None) -> Page:
+    def _find(self, connection: Connection, query: Query, after: Place | None, state: Row) -> Page:
         plan = make_plan(connection, query)
         if plan is None:
             return Page([], counts=FacetCounts({}, 0, True) if query.facets else None)
-        source = _Source(connection, plan, self._read_entries, query.limit)
+        values = partial(self._values.of, connection, state["generation"])
+        source = _Source(connection, plan, self._read_entries, values, query.limit)
         counts = source.counts() if query.facets else None
         if not query.limit:
             return Page([], complete=source.complete, counts=counts)
         found = list(islice(source.rows(after), query.limit + 1))
         last = found[query.limit - 1].place if len(found) > query.limit else source.stopped_at
-        models = self._models(connection, [item.row for item in found[: query.limit]])
+        rows = [item.row for item in found[: query.limit]]
+        gates = _gates(connection, [row["repository"] for row in rows]) if state["has_gates"] else {}
+        models = self._models(connection, rows, values({_kind_of(row) for row in rows}), gates)
         return Page(models, encode_cursor(query, last) if last is not None else None, source.complete, counts)
 
-    def _models(self, connection: Connection, rows: list[Columns]) -> list[Model]:
-        """Return repositories as they are shown; what their releases say is in the logs."""
+    def _models(
+        self, connection: Connection, rows: list[Columns], kinds: dict[int, str], gates: dict[int, GateApproval | None]
+    ) -> list[Model]:
+        """Return repositories as they are shown; what their releases say is in the logs.
+
+        kinds: by their numbers. gates: of those repositories that may have one.
+        """
         read = self._read_entries([_key_of(row) for row in rows])
         # Checked when they came in.
         found = [(row, cbor2.loads(cbor2.loads(read[_key_of(row)])["payload"])) for row in rows if _key_of(row) in read]
         here = _here(connection, [record["manifest"] for _, record in found])
-        gates = _gates(connection, [row["repository"] for row, _ in found])
-        kinds = _values(connection, {_kind_of(row) for row, _ in found})
         return [
             self._model(
                 connection,
@@ -121,7 +135,7 @@ class Search:
                 record,
                 kind=kinds[_kind_of(row)],
                 is_here=record["manifest"] in here,
-                gate=gates[row["repository"]],
+                gate=gates.get(row["repository"]),
             )
             for row, record in found
         ]
@@ -192,11 +206,14 @@ class _Found(NamedTuple):
 class _Source:
     """The rows that a plan finds, in its order. Afterwards says whether it found all."""
 
-    def __init__(self, connection: Connection, plan: Plan, read_entries: ReadEntries, wanted: int) -> None:
-        """wanted: rows that a page shows; more can be read."""
+    def __init__(
+        self, connection: Connection, plan: Plan, read_entries: ReadEntries, values: ValuesOf, wanted: int
+    ) -> None:
+        """values: what numbers of values of facets stand for. wanted: rows that a page shows; more can be read."""
         self._connection = connection
         self._plan = plan
         self._read_entries = read_entries
+        self._values = values
         # One more tells whether there is another page; and of those looked at, many do not have what is dense.
         self._at_first = min(wanted + 1 + (wanted // 2 if plan.dense else 0), ROWS_AT_ONCE)
         self.complete = plan.complete
@@ -224,7 +241,7 @@ class _Source:
             return _all_counts(self._connection)
         if plan.small is not None:
             blobs = [row["facets"] for _, row in self._small(plan.small)]
-            return _counts(self._connection, _BETWEEN.join(blobs), [], plan.complete)
+            return _counts(self._values, _BETWEEN.join(blobs), [], plan.complete)
         most = COUNTED_MAX if not plan.conditions else 2 * COUNTED_MAX
         # All facets of all of them in one text: not even a list of rows is made.
         rows, values = self._newest_sql(plan.anywhere(), LAST_ID, "m.facets")
@@ -232,7 +249,7 @@ class _Source:
             f"SELECT count(*), coalesce(group_concat(CASE WHEN ok THEN hex(facets) END, ?), '') FROM ({rows} LIMIT ?)",
             (_BETWEEN.hex(), *values, most),
         ).fetchone()
-        return _counts(self._connection, bytes.fromhex(facets), plan.dense, seen < most)
+        return _counts(self._values, bytes.fromhex(facets), plan.dense, seen < most)
 
     # ── newest first ────────────────────────────────────────────────────────
 
@@ -240,21 +257,34 @@ class _Source:
         """Yield one tier after the other."""
         tier, below = after or (WHOLE_NAME, LAST_ID)
         found = after is not None and tier != PARTS
-        # Names have few words, so a page that they fill is found soon.
-        for each in (WHOLE_NAME, IN_NAME, ANYWHERE):
-            if each >= tier:  # type: ignore[operator]
-                for item in self._tier(each, below if each == tier else LAST_ID):  # type: ignore[arg-type]
-                    found = True
-                    yield item
-            if self.stopped_at is not None:
-                return
+        few = self._few() if tier != PARTS and self._plan.is_rare else None
+        if few is not None:
+            for item in self._in_order(few, after):
+                found = True
+                yield item
+        else:
+            # Names have few words, so a page that they fill is found soon.
+            for each in (WHOLE_NAME, IN_NAME, ANYWHERE):
+                if each >= tier:  # type: ignore[operator]
+                    for item in self._tier(each, below if each == tier else LAST_ID):  # type: ignore[arg-type]
+                        found = True
+                        yield item
+                if self.stopped_at is not None:
+                    return
         if self._plan.parts and not found:
             yield from self._tier(PARTS, below if tier == PARTS else LAST_ID)  # type: ignore[arg-type]
+
+    def _few(self) -> list[tuple[int, Columns]] | None:
+        """Return all that match, each with its tier, or None if they are more than FEW_MAX."""
+        rows = self._page(self._plan.in_any_tier(), LAST_ID, FEW_MAX + 1)
+        if len(rows) > FEW_MAX:
+            return None
+        return [(self._plan.tier_of(row["model"]), row) for row in rows if self._holds(row)]
 
     def _tier(self, tier: int, below: int) -> Iterator[_Found]:
         """Yield what belongs to a tier and to no better one."""
         plan = self._plan
-        for scanned, row in enumerate(self._newest(plan.step(tier), below), start=1):
+        for scanned, row in enumerate(self._newest(plan.in_tier(tier), below), start=1):
             belongs = plan.has_parts(row["model"]) if tier == PARTS else plan.tier_of(row["model"]) == tier
             if belongs and self._holds(row):
                 yield _Found(row, (tier, row["id"]))
@@ -274,32 +304,32 @@ class _Source:
     def _holds(self, row: Columns) -> bool:
         return row["ok"] and (not self._plan.dense or self._has_facets(row))
 
-    def _newest(self, step: Step, below: int = LAST_ID) -> Iterator[Columns]:
-        """Yield what a step finds, the newest first, with `ok`: whether the conditions hold."""
+    def _newest(self, match: str, below: int = LAST_ID) -> Iterator[Columns]:
+        """Yield what `match` finds, the newest first, with `ok`: whether the conditions hold."""
         most = self._at_first
         while True:
-            rows = self._page(step, below, most)
+            rows = self._page(match, below, most)
             yield from rows
             if len(rows) < most:
                 return
             below, most = rows[-1]["id"], min(2 * most, ROWS_AT_ONCE)
 
-    def _page(self, step: Step, below: int, most: int) -> list[Columns]:
-        """Return the first `most` of what a step finds before the id `below`, the newest first."""
-        statement, values = self._newest_sql(step, below, "m.*")
+    def _page(self, match: str, below: int, most: int) -> list[Columns]:
+        """Return the first `most` of what `match` finds before the id `below`, the newest first."""
+        statement, values = self._newest_sql(match, below, "m.*")
         rows = fetch_at_once(
             self._connection, f"{statement} LIMIT ?", (*values, most), (*_COLUMNS, "ok"), blobs=("facets",)
         )
         return sorted(rows, key=lambda row: -row["id"])
 
-    def _newest_sql(self, step: Step, below: int, columns: str) -> tuple[str, tuple[object, ...]]:
+    def _newest_sql(self, match: str, below: int, columns: str) -> tuple[str, tuple[object, ...]]:
         ok = self._ok
         values = self._plan.values
-        if step.match:
+        if match:
             return (
                 f"SELECT {columns}, ({ok}) AS ok FROM search AS s CROSS JOIN models AS m ON m.id = s.rowid"
                 " WHERE s.search MATCH ? AND s.rowid < ? ORDER BY s.rowid DESC",
-                (*values, step.match, below),
+                (*values, match, below),
             )
         return f"SELECT {columns}, ({ok}) AS ok FROM models AS m WHERE m.id < ? ORDER BY m.id DESC", (*values, below)
 
@@ -464,7 +494,7 @@ def _incomplete(page: Page) -> Page:
 _BETWEEN = b"\xff" * 4  # stands between what repositories have; no value has this number
 
 
-def _counts(connection: Connection, packed: bytes, wanted: Sequence[tuple[int, ...]], complete: bool) -> FacetCounts:
+def _counts(values: ValuesOf, packed: bytes, wanted: Sequence[tuple[int, ...]], complete: bool) -> FacetCounts:
     """Return the counts of the values that some repositories have.
 
     packed: the numbers of values of one repository after the other, with _BETWEEN them. wanted: of each of these,
@@ -481,27 +511,43 @@ def _counts(connection: Connection, packed: bytes, wanted: Sequence[tuple[int, .
         has[of_repository[np.isin(numbers, some)]] = True
         counted &= has
     numbers, found = np.unique(numbers[counted[of_repository] & ~is_between], return_counts=True)
+    # By facet, the frequent first, and of equals those with the lower number.
+    order = np.lexsort((numbers, -found, numbers % FACET_NUMBERS))
+    numbers, found = numbers[order], found[order]
+    ends = np.searchsorted(numbers % FACET_NUMBERS, np.arange(len(FACETS) + 1)).tolist()
     shown: dict[str, list[tuple[int, int]]] = {}
     for facet in FACETS:
-        places = np.flatnonzero(numbers % FACET_NUMBERS == facet_code(facet))
-        # The frequent first, and of equals those with the lower number.
-        best = places[np.argsort(-found[places], kind="stable")[:COUNTS_MAX]]
-        if len(best):
-            shown[facet] = [(int(numbers[at]), int(found[at])) for at in best]
-    values = _values(connection, {number for counts in shown.values() for number, _ in counts})
-    facets = {facet: [FacetCount(values[number], count) for number, count in counts] for facet, counts in shown.items()}
+        begin, end = ends[facet_code(facet)], ends[facet_code(facet) + 1]
+        best = slice(begin, min(end, begin + COUNTS_MAX))
+        if begin < end:
+            shown[facet] = list(zip(numbers[best].tolist(), found[best].tolist(), strict=True))
+    named = values({number for counts in shown.values() for number, _ in counts})
+    facets = {facet: [FacetCount(named[number], count) for number, count in counts] for facet, counts in shown.items()}
     return FacetCounts(facets, int(counted.sum()), complete)
 
 
-def _values(connection: Connection, numbers: Iterable[int]) -> dict[int, str]:
-    """Return the values of facets that numbers stand for."""
-    rows = fetch_at_once(
-        connection,
-        "SELECT f.id, f.value AS value FROM json_each(?) AS k CROSS JOIN facets AS f ON f.id = k.value",
-        (as_list(numbers),),
-        ("id", "value"),
-    )
-    return {row["id"]: row["value"] for row in rows}
+class _Values:
+    """What the numbers of values of facets stand for, those that searches have met kept in memory."""
+
+    def __init__(self) -> None:
+        self._known: tuple[int, dict[int, str]] = (0, {})  # the generation of the tables that this is of
+
+    def of(self, connection: Connection, generation: int, numbers: Collection[int]) -> dict[int, str]:
+        """Return the values of `numbers`, by them. generation: of the tables, as the connection sees them."""
+        kept, known = self._known
+        if kept != generation or len(known) > VALUES_KEPT_MAX:
+            known = {}
+            self._known = (generation, known)
+        missing = [number for number in numbers if number not in known]
+        if missing:
+            rows = fetch_at_once(
+                connection,
+                "SELECT f.id, f.value AS value FROM json_each(?) AS k CROSS JOIN facets AS f ON f.id = k.value",
+                (as_list(missing),),
+                ("id", "value"),
+            )
+            known.update((row["id"], row["value"]) for row in rows)
+        return {number: known[number] for number in numbers}
 
 
 # ── what a row leads to ─────────────────────────────────────────────────────

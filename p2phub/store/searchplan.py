@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from sqlite3 import Connection
 
 from p2phub.core.errors import InvalidName
@@ -28,6 +29,7 @@ PARTS_MAX = 32  # of a name that are looked up; the rest is compared
 SMALL_MAX = 2000  # repositories in a set that is gone through one by one
 SMALL_WITH_WORDS_MAX = 300  # the same, where it can be helped and each has to be read from its log
 DENSE_PART = 3  # a value that more than this part of all repositories have is looked for in their rows
+RARE_MAX = 30  # repositories that are expected to match, up to which one question is asked for all tiers
 NESTED_MAX = 8  # clauses, after the rarest, that are only asked where those before hold; FTS5 goes 256 levels deep
 FREQUENCY = 4  # about 1/n of this part of all repositories have the n-th word of the vocabulary
 COUNTED_IN_NAMES_MAX = 1000  # repositories whose names have a word
@@ -41,14 +43,6 @@ Clause = tuple[str, ...]
 _ANY_FACETS: tuple[Facet, ...] = ("library", "task", "architecture", "tag", "language")
 _IS_GATED = f"({APPROVAL.format('m.repository')} IS NOT NULL)"
 _NAMESPACE = re.compile(r"\b[a-z2-7]{52}\b", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Step:
-    """Something to look for, the newest first."""
-
-    match: str  # expression of the full-text index; empty: everything
-    tier: list[Clause]  # the words of it, for what is looked at one by one
 
 
 @dataclass
@@ -69,6 +63,7 @@ class Plan:
     metrics: tuple[int, ...] = ()  # by whose values it can be sorted
     rarest: int | None = None  # repositories that have the rarest of the facets
     complete: bool = True  # False: `small` had to leave out some
+    total: int = 0  # repositories that there are
 
     @property
     def has_words(self) -> bool:
@@ -84,14 +79,31 @@ class Plan:
         """Whether better matches come first, and not only newer ones."""
         return self.has_words and self.sort == "relevance"
 
-    def step(self, tier: int) -> Step:
-        """Return what finds a tier, and with it some of the better ones; what it finds need not have `dense`."""
-        return Step(self._match(self.tiers[tier], self.sparse), self.tiers[tier])
+    @property
+    def is_rare(self) -> bool:
+        """Whether probably so few match that all can be looked at, as if each clause held independently of others."""
+        clauses = [*self.tiers[ANYWHERE], *self.numbers, *map(_facet_clause, self.sparse)]
+        expected = self.total * prod(self.counts.get(clause, 0) / max(1, self.total) for clause in clauses)
+        return expected < RARE_MAX
 
-    def anywhere(self, *, exact: bool = False) -> Step:
-        """Return what finds all that match, but for parts of names; exact: and nothing that has not `dense`."""
+    def in_tier(self, tier: int) -> str:
+        """Return what finds a tier, and with it some of the better ones: an expression of the full-text index.
+
+        What it finds need not have `dense`.
+        """
+        return self._match(self.tiers[tier], self.sparse)
+
+    def in_any_tier(self) -> str:
+        """Return what finds all tiers but the last one, as `in_tier` does."""
+        return f"({self.in_tier(WHOLE_NAME)}) OR ({self.in_tier(ANYWHERE)})"
+
+    def anywhere(self, *, exact: bool = False) -> str:
+        """Return what finds all that match, but for parts of names; empty: everything does.
+
+        exact: and nothing that has not `dense`.
+        """
         tier = self.tiers[ANYWHERE if self.has_words else 0]
-        return Step(self._match(tier, self.facets if exact else self.sparse), tier)
+        return self._match(tier, self.facets if exact else self.sparse)
 
     def tier_of(self, model: str) -> int:
         """Return the best tier that a repository with this name, and all words anywhere, belongs to."""
@@ -118,9 +130,9 @@ class Plan:
 
 def make_plan(connection: Connection, query: Query) -> Plan | None:
     """Return how to find what `query` asks for; None if nothing can match."""
-    plan = Plan(query.sort)
     text, publishers = _take_namespaces(query)
     known = _Known(connection, _values_of(query, publishers))
+    plan = Plan(query.sort, total=known.total)
     if not _add_facets(known, plan, query, publishers):
         return None
     if not _add_numbers(plan, query):

@@ -116,10 +116,14 @@ def in_tiers(models: Sequence[tuple[Model, set[str]]], text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("limit", "counted"), [(3, 1000), (400, 1)])
+# Tier by tier; all tiers at once; all at once, though they turn out to be more than that is good for.
+@pytest.mark.parametrize(("rare", "few"), [(0, 60), (10**9, 10**9), (10**9, 2)])
 def test_words_and_facets_find_what_a_look_at_each_repository_finds(
-    crowd: Known, monkeypatch: pytest.MonkeyPatch, limit: int, counted: int
+    crowd: Known, monkeypatch: pytest.MonkeyPatch, limit: int, counted: int, rare: int, few: int
 ) -> None:
     monkeypatch.setattr(searchplan, "COUNTED_IN_NAMES_MAX", counted)
+    monkeypatch.setattr(searchplan, "RARE_MAX", rare)
+    monkeypatch.setattr(searching, "FEW_MAX", few)
     models = [(model, said(model)) for model in everything(crowd)]
     seen = set().union(*(found for _, found in models))
     rng = random.Random(3)
