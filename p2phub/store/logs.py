@@ -32,9 +32,9 @@ from .chains import unpack_chain, unpack_identity
 from .database import Database
 from .journals import IDENTITY_SIZE_MAX, Batch, Journals
 from .layout import Layout
+from .leftbehind import left_behind
 from .logtrees import LogTree
 from .logwriter import Listener, LogWriter, frontier_of
-from .rebuild import Rebuild, left_behind
 from .takeover import Takeover
 
 __all__ = ["IDENTITY_SIZE_MAX", "LogPart", "LogState", "Logs", "MakeRecord", "Outcome"]
@@ -298,6 +298,8 @@ class Logs:
         What is damaged is passed over, and a log counts up to its first bad record: peers have the rest. Others may
         read and write meanwhile: each namespace is replaced in one transaction.
         """
+        from .rebuild import Rebuild  # seldom needed
+
         return Rebuild(self._layout, self._database, self._journals, self._writer).run()
 
     def compact(self, now: float) -> Iterator[int]:

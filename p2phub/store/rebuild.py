@@ -28,11 +28,10 @@ from p2phub.core.merkle import LOG_TREE, Frontier
 from p2phub.core.records import NO_PREVIOUS, Entry, open_signed_entry, read_entry
 from p2phub.protocol.messages import IdentityChain
 
-from .arrivals import Arrival, check_entries
 from .cataloguewriter import Numbers
-from .chains import unpack_chain, unpack_identity
+from .chains import unpack_chain
 from .database import Database
-from .journals import ENTRY, HEAD, IDENTITY, IDENTITY_SIZE_MAX, Frame, Journals, Place
+from .journals import ENTRY, HEAD, IDENTITY_SIZE_MAX, Frame, Journals, Place
 from .layout import Layout
 from .logtrees import LogTree
 from .logwriter import OWN_FILE, LogWriter, check_identity, own_file_entries
@@ -52,39 +51,6 @@ _FOUND = """
 
 Spot = tuple[int, Place]  # the index of an entry, and where it lies
 Good = tuple[Entry, Place]
-
-
-def left_behind(connection: Connection, frames: Iterable[Frame]) -> tuple[list[Identity], list[Arrival]]:
-    """Return what frames hold that a crash kept out of the index, checked as if a peer had sent it."""
-    identities: dict[NamespaceId, Identity] = {}
-    heads: dict[LogId, bytes] = {}
-    found: dict[LogId, list[Entry]] = {}
-    for frame in frames:
-        try:
-            if frame.kind == IDENTITY:
-                identity = check_identity(frame.data)
-                identities[identity.namespace] = identity
-            elif frame.kind == HEAD:
-                heads[parse_head(frame.data).log] = frame.data
-            else:
-                entry = read_entry(frame.data)
-                found.setdefault(entry.record.log, []).append(entry)
-        except InvalidData:
-            continue
-    arrivals: list[Arrival] = []
-    for log, entries in found.items():
-        namespace, start = entries[0].record.namespace, entries[0].record.index
-        proven = identities.get(namespace) or _known_identity(connection, namespace)
-        if proven is None or log not in proven.logs:
-            continue
-        key = proven.logs[log]
-        # The clock was looked at when they came.
-        checked = check_entries([entry.data for entry in entries], namespace, log, key, start, now=float("inf"))
-        head = _open_head(heads.get(log, b""), log, key)
-        if head is not None and head.size < start + len(checked.entries):
-            head = None
-        arrivals.append(Arrival(proven, log, key, head, start, checked))
-    return list(identities.values()), arrivals
 
 
 class _Log(Struct):
@@ -415,11 +381,6 @@ def _is_right_and_longer(chain: bytes, identity: Identity) -> bool:
         return len(check_identity(chain).chain) > len(identity.chain)
     except InvalidData:
         return False
-
-
-def _known_identity(connection: Connection, namespace: NamespaceId) -> Identity | None:
-    row = connection.execute("SELECT chain FROM identities WHERE namespace = ?", (namespace,)).fetchone()
-    return unpack_identity(row["chain"]) if row else None
 
 
 def _read_identity(path: Path) -> Identity | None:
