@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from p2phub.core.errors import HubError, InvalidData, InvalidName, rebuild
+from p2phub.core.errors import HubError, InvalidData, rebuild
 from p2phub.core.jsonform import to_json
 from p2phub.node.events import Event, Tell
 from p2phub.node.operations import RESULTS, Operation
@@ -82,13 +82,7 @@ class Call:
 
     def run(self) -> Any:
         """Return the operation's result. Raises HubError."""
-        try:
-            body = to_json(self._operation)
-        except UnicodeEncodeError as exc:
-            raise InvalidName(
-                "a path or name that is not UTF-8 cannot be told to the running node",
-                hint="P2PHUB_NODE=none works without it",
-            ) from exc
+        body = to_json(self._operation)
         url = self._daemon.local_url
         try:
             with _connect(self._daemon) as self._connection:
@@ -179,6 +173,8 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 
 def _reason(exc: OSError | ValueError) -> str:
+    if isinstance(exc, UnicodeError):
+        return "its host is no name that a host could have"
     if isinstance(exc, TimeoutError):
         return "no answer in time"
     return (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__

@@ -58,9 +58,7 @@ def fetch_through_node(
 
     def run() -> Sample:
         with ExitStack() as stack:
-            own = start_node(
-                stack, place.target, peers=[node.address for node in providers], transport=transport
-            )
+            own = start_node(stack, place.target, peers=[node.address for node in providers], transport=transport)
             command = own.command("fetch", revision, "--json")
             working = [own.pid, *(node.pid for node in providers)]
             sample = run_command(command, own.environment, output=place.output, serving=working)
