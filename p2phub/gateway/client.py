@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from p2phub.core.errors import HubError, InvalidData, rebuild
-from p2phub.core.jsonform import to_json
+from p2phub.core.jsonform import from_json, to_json
 from p2phub.node.events import Event, Tell
 from p2phub.node.operations import RESULTS, Operation
 from p2phub.store.layout import Layout
@@ -53,8 +53,8 @@ def find_daemon(layout: Layout, environment: Mapping[str, str] = os.environ) -> 
     if named == "none":
         return None
     try:
-        daemon: Daemon | None = msgspec.json.decode(layout.daemon.read_bytes(), type=Daemon)
-    except (OSError, msgspec.DecodeError):
+        daemon: Daemon | None = from_json(layout.daemon.read_bytes(), Daemon)
+    except (OSError, InvalidData):
         daemon = None
     if named:
         token = environment.get("P2PHUB_TOKEN") or (daemon.token if daemon else "")
@@ -133,8 +133,8 @@ def _who_answers(daemon: Daemon) -> tuple[str | None, str]:
                 if not piece:
                     break
                 answer += piece
-        return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=Health).node_id, ""
-    except msgspec.DecodeError:
+        return from_json(answer.partition(b"\r\n\r\n")[2], Health).node_id, ""
+    except InvalidData:
         return None, "what answers there is no p2phub node"
     except (OSError, ValueError) as exc:
         return None, _reason(exc)
@@ -164,12 +164,9 @@ def _skip_head(answer: BinaryIO) -> None:
 
 def _parse(line: bytes) -> dict[str, Any]:
     try:
-        answer = msgspec.json.decode(line)
-    except msgspec.DecodeError as exc:
+        return from_json(line, dict[str, Any])
+    except InvalidData as exc:
         raise InvalidData("the local door is not that of a p2phub node") from exc
-    if not isinstance(answer, dict):
-        raise InvalidData("the local door is not that of a p2phub node")
-    return answer
 
 
 def _reason(exc: OSError | ValueError) -> str:

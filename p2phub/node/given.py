@@ -52,7 +52,7 @@ def read_given(data: bytes) -> Operation:
         if _VIOLATION.match(str(exc)):
             raise InvalidName(_for_people(str(exc), str)) from exc
         raise InvalidData(f"not what was expected: {exc}") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidData(f"no operation: {exc}") from exc
     _check_text(operation, str)
     return operation

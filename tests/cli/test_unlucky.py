@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
@@ -88,6 +89,24 @@ def test_a_door_whose_host_is_none_is_said_in_words(home, host):
     outcome = home.call("status", code=1, env={"P2PHUB_NODE": f"http://{host}:80"})
 
     assert "its host is no name that a host could have" in refusal(outcome)
+
+
+def test_a_door_that_answers_with_a_riddle_is_no_node(home):
+    riddle = b'{"a":' * 10_000
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            visitor, _ = server.accept()
+            with visitor:
+                visitor.recv(65536)
+                visitor.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + riddle)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        outcome = home.call("status", code=1, env={"P2PHUB_NODE": f"http://127.0.0.1:{server.getsockname()[1]}"})
+        thread.join()
+
+    assert "what answers there is no p2phub node" in refusal(outcome)
 
 
 def test_a_peer_that_is_away_is_told_as_people_write_addresses(home, seed):
