@@ -25,6 +25,7 @@ from p2phub.store.layout import Layout
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 5.0  # until a node has said that it is one
+GONE_HINT = "what it had done so far is kept: start it again (p2phub node), or do without it, and run the command again"
 HEALTH_SIZE_MAX = 64 * 1024  # bytes of that answer, its head included
 
 
@@ -97,8 +98,8 @@ class Call:
                             if outcome := self._take(line):
                                 return outcome[0]
         except (OSError, ValueError) as exc:
-            raise HubError(f"the node at {url} went away: {_reason(exc)}") from exc
-        raise HubError(f"the node at {url} went away: it ended its answer too early")
+            raise HubError(f"the node at {url} went away: {_reason(exc)}", hint=GONE_HINT) from exc
+        raise HubError(f"the node at {url} went away: it ended its answer too early", hint=GONE_HINT)
 
     def abort(self) -> None:
         """Make a running `run` end soon; the daemon cancels the operation then."""

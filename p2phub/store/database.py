@@ -20,11 +20,13 @@ from p2phub.core.errors import InvalidData, NoSpace, StoreError
 
 from . import kept as keeping
 from . import schema
-from .disk import disk_errors, write_file
+from .disk import disk_errors, free_bytes, write_file
 from .migrations import MIGRATIONS
 
 PARAMETERS_MAX = 500  # in one statement of SQL
 LOCK_POLL_S = 0.002  # seconds between looks whether another's transaction is over
+# Bytes on disk without which the index cannot be opened: SQLite then says that input or output failed, and not why.
+OPEN_SIZE = 64 * 1024
 BUSY_TIMEOUT_S = 30.0  # seconds to wait for another process's transaction
 
 # Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.
@@ -212,8 +214,12 @@ class Database:
             yield
         except sqlite3.DatabaseError as exc:
             text = str(exc)
-            if "full" in text:
-                raise NoSpace(f"no space left for the index {self.path}", path=str(self.path)) from exc
+            if "full" in text or (_is_of_the_disk(exc) and free_bytes(self.path.parent) < OPEN_SIZE):
+                raise NoSpace(
+                    f"no space left for the index {self.path}",
+                    path=str(self.path),
+                    hint="make a little room on its disk by hand; then `p2phub store gc` frees what nothing needs",
+                ) from exc
             if "malformed" in text or "not a database" in text:
                 raise StoreError(
                     f"the index {self.path} is damaged: {text}",
@@ -223,6 +229,10 @@ class Database:
             if isinstance(exc, sqlite3.OperationalError):
                 raise StoreError(f"cannot use the index {self.path}: {text}", path=str(self.path)) from exc
             raise
+
+
+def _is_of_the_disk(exc: sqlite3.DatabaseError) -> bool:
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
 
 
 def _begin(connection: sqlite3.Connection) -> None:

@@ -8,7 +8,7 @@ from p2phub import aio
 from p2phub.core.errors import InvalidData, InvalidName
 from p2phub.core.search import MetricBound, Query, parse_metric
 from p2phub.node.given import as_argument, check_given, read_given
-from p2phub.node.operations import AddPeers, Fetch, GrantAccess, PledgeAdd, Search, SetRange
+from p2phub.node.operations import AddPeers, Fetch, GrantAccess, PledgeAdd, PublishFolder, Search, SetRange
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -77,6 +77,8 @@ def test_an_empty_word_of_another_machine_is_called_empty(home, arguments):
         (Fetch("m", to="/a\0b"), "TO is no text: it holds a NUL, or what is not UTF-8"),
         (Fetch("m", include=("*", "\udcff")), "INCLUDE is no text: it holds a NUL, or what is not UTF-8"),
         (Search(Query(tags=("\udcff",))), "TAGS is no text: it holds a NUL, or what is not UTF-8"),
+        (Fetch("m", to="folder"), "TO is not of the form that it must have"),
+        (PublishFolder("", "m"), "FOLDER is not of the form that it must have"),
         (SetRange("10.0.0.0/8", "moon"), "LINK is not of the form that it must have"),  # type: ignore[arg-type]
     ],
 )
@@ -101,6 +103,10 @@ def test_what_is_within_the_limits_passes():
         (b'{"operation": "info"}', "not what was expected: Object missing required field `reference`"),
         (b'{"operation": "fetch", "reference": "a", "to": "/a\\u0000b"}', "to is no text"),
         (b'{"operation": "search", "query": {"tags": ["\\ud800"]}}', "no operation"),
+        (
+            b'{"operation": "store-adopt", "folder": "models"}',
+            "not what was expected: Expected `str` matching regex '^/'",
+        ),
         (b'{"operation": "bake"}', "not what was expected: Invalid value 'bake'"),
         (b"{", "no operation"),
     ],
