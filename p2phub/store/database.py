@@ -6,6 +6,7 @@ Most of it can be rebuilt from the files of the store; the page says what cannot
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import sqlite3
 import threading
@@ -28,9 +29,6 @@ LOCK_POLL_S = 0.002  # seconds between looks whether another's transaction is ov
 # Bytes on disk without which the index cannot be opened: SQLite then says that input or output failed, and not why.
 OPEN_SIZE = 64 * 1024
 BUSY_TIMEOUT_S = 30.0  # seconds to wait for another process's transaction
-
-# Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.
-REBUILT = ("content", "chunk_lists", "sources", "manifests", "manifest_files")
 
 
 T = TypeVar("T")
@@ -227,6 +225,12 @@ class Database:
                     hint="move it away and run `p2phub store rebuild`",
                 ) from exc
             if isinstance(exc, sqlite3.OperationalError):
+                if not os.access(self.path.parent, os.W_OK):
+                    raise StoreError(
+                        f"cannot use the index {self.path}: nothing can be written there",
+                        path=str(self.path),
+                        hint="P2PHUB_HOME needs a place that can be written to; P2PHUB_STORE may be one that cannot",
+                    ) from exc
                 raise StoreError(f"cannot use the index {self.path}: {text}", path=str(self.path)) from exc
             raise
 

@@ -173,6 +173,16 @@ def test_a_home_whose_disk_was_filled_by_others_is_said_in_one_line_and_works_ag
 
 
 @needs_mounts
+def test_a_home_that_is_read_only_is_said_in_words(copy_home):
+    home = copy_home()
+    read_only = f"mount --bind {home.folder} {home.folder}; mount -o remount,ro,bind {home.folder}"
+    for outcome in run_mounted(home, read_only, ("status",), ("search", "--offline")):
+        assert outcome.code == 1, str(outcome)
+        assert "nothing can be written there" in outcome.err
+        assert "P2PHUB_STORE" in outcome.err
+
+
+@needs_mounts
 def test_a_target_folder_on_a_full_disk_is_named(seed, copy_home, tmp_path):
     home = copy_home()
     (fetched,) = run_mounted(
