@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from p2phub.core.choices import DEFAULT_BRANCH, Kind, LinkMode, Profile
 from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.names import HashRef, parse_reference
-from p2phub.core.search import Page, Query, Sort, check_query, parse_metric
+from p2phub.core.search import Page, Query, Sort, parse_metric
 from p2phub.gateway.client import Call, Daemon, find_daemon
 from p2phub.net.threads import run_abortable
 from p2phub.node.disk import from_thread, on_disk
@@ -41,6 +41,7 @@ from p2phub.node.operations import (
 )
 from p2phub.node.results import FetchResult, FileResult, PublishResult, RepositoryInfo, VerifyResult
 from p2phub.node.settings import Settings, with_given_origins
+from p2phub.store.layout import own_path
 
 # What to do about what was left out.
 TAKEN_BY = "allow_pickle=True and with_code=True take pickles and programs"
@@ -179,7 +180,8 @@ async def search(
     license: an SPDX id. variants: names such as `Q4_K_M`; `*` is any. metrics: such as `DATASET/METRIC>=60`.
     size_min, size_max: bytes of all files. fits: bytes that the smallest variant may have.
     replicas_min: other nodes that were seen to hold it. here: only what is whole in the store.
-    facets: also count the values of each facet (`page.counts`). Raises InvalidData for a wrong metric or cursor.
+    facets: also count the values of each facet (`page.counts`).
+    Raises InvalidName, InvalidData for a wrong metric or cursor.
     """
     query = Query(
         text=text,
@@ -208,7 +210,6 @@ async def search(
         cursor=cursor,
         facets=facets,
     )
-    check_query(query)
     found: Page = await _run(Search(query), home, offline, ignore, ())
     return found
 
@@ -364,4 +365,4 @@ def _patterns(patterns: Sequence[str] | str | None) -> Sequence[str]:
 
 
 def _absolute(path: PathLike | None) -> str | None:
-    return None if path is None else str(Path(path).expanduser().absolute())
+    return None if path is None else str(own_path(Path(path)))

@@ -109,6 +109,7 @@ def accept(
     """Accept what a repository asks for: sign a receipt, and show it to who serves the content."""
     from p2phub.core.errors import NotAccepted
     from p2phub.node.operations import GateAccept, GateShow
+    from p2phub.store.layout import own_path
 
     seen = None
     if not yes and receipt is None:
@@ -118,7 +119,7 @@ def accept(
         whom = "for yourself, on this machine" if asked.per == "person" else "for all who act for your publisher"
         if not confirm(f"accept {asked.name} of {asked.reference}, {whom}?", instead="--yes"):
             raise NotAccepted(f"{asked.name} was not accepted")
-    target, given = (str(path.expanduser().absolute()) if path else None for path in (to, receipt))
+    target, given = (str(own_path(path)) if path else None for path in (to, receipt))
     result = run(GateAccept(reference, seen, target, given), peers=peer)
     if as_json:
         print_json(result)

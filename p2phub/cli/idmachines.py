@@ -291,10 +291,11 @@ def word_of(text: str) -> str:
 def _read(path: Path) -> str:
     from p2phub.core.errors import InvalidData, NotFound
     from p2phub.store.disk import disk_errors
+    from p2phub.store.layout import own_path
 
     with disk_errors(path):
         try:
-            with open(path.expanduser(), "rb") as file:
+            with open(own_path(path), "rb") as file:
                 data = file.read(WORD_SIZE_MAX)
         except FileNotFoundError:
             raise NotFound(f"there is no file {path}") from None

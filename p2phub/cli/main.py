@@ -166,13 +166,14 @@ def main() -> None:
     except Exception as exc:
         from p2phub.core.errors import HubError
 
-        from .text import printable
+        from .text import one_line
 
         if not isinstance(exc, HubError):
             raise
-        sys.stderr.write(f"p2phub: error: {printable(str(exc))}\n")
+        # A name may have a line feed, and programs read these lines.
+        sys.stderr.write(f"p2phub: error: {one_line(str(exc))}\n")
         if exc.hint:
-            sys.stderr.write(f"p2phub: hint: {printable(exc.hint)}\n")
+            sys.stderr.write(f"p2phub: hint: {one_line(exc.hint)}\n")
         sys.exit(exit_code(exc))
 
 

@@ -45,6 +45,8 @@ def ls(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    if not found:
+        say("no mirrors are kept here: p2phub mirror add hf://ORG/NAME", err=True)
     for info in found:
         _show(info, as_json)
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .text import human_bytes, human_seconds, printable, provider_name
+from .text import human_bytes, human_seconds, one_line, provider_name
 
 if TYPE_CHECKING:
     from p2phub.node.events import Event, Progress, ProviderRate, Tell
@@ -32,7 +32,7 @@ def show_progress(*, quiet: bool = False) -> Iterator[Tell]:
 
         def tell(event: Event) -> None:
             if isinstance(event, Notice) and not quiet and is_new(event):
-                sys.stderr.write(f"p2phub: note: {printable(event.text)}\n")
+                sys.stderr.write(f"p2phub: note: {one_line(event.text)}\n")
 
         yield tell
         return
@@ -46,7 +46,7 @@ def show_progress(*, quiet: bool = False) -> Iterator[Tell]:
         def tell_live(event: Event) -> None:
             if isinstance(event, Notice):
                 if is_new(event):
-                    console.print(f"p2phub: note: {printable(event.text)}", highlight=False, markup=False)
+                    console.print(f"p2phub: note: {one_line(event.text)}", highlight=False, markup=False)
             else:
                 live.update(render(event))
 
@@ -88,7 +88,7 @@ def _state(provider: ProviderRate) -> str:
     """Return what keeps a provider from giving, as far as something does."""
     if provider.state == "giving":
         return ""
-    return f", {provider.state}" + (f": {printable(provider.reason)}" if provider.reason else "")
+    return f", {provider.state}" + (f": {one_line(provider.reason)}" if provider.reason else "")
 
 
 def _left(progress: Progress) -> str:

@@ -79,7 +79,7 @@ def search(
     found by a part of them, too. All conditions must hold.
     """
     from p2phub.core.licenses import to_spdx
-    from p2phub.core.search import Query, check_query
+    from p2phub.core.search import Query
     from p2phub.node.operations import Search
 
     parameters_min, parameters_max = _parsed("--params", params, parse_range, "1B-8B") or (None, None)
@@ -98,7 +98,6 @@ def search(
         replicas_min=replicas,
         **same,
     )
-    check_query(query)
     found = run(Search(query), offline=offline, peers=peer, news=True)
     if as_json:
         print_json(found)

@@ -154,8 +154,9 @@ def tell_node() -> None:
 def load_keys(path: Path) -> KeyBundle:
     """Return the keys in a file, whose passphrase is asked for if it has one."""
     from p2phub.store.keyring import read_bundle
+    from p2phub.store.layout import own_path
 
-    return read_bundle(path.expanduser().absolute(), ask_passphrase)
+    return read_bundle(own_path(path), ask_passphrase)
 
 
 def ask_passphrase(path: Path) -> str:
@@ -172,8 +173,9 @@ def ask_passphrase(path: Path) -> str:
 def new_file(target: Path) -> Path:
     """Return the absolute path of a file that is to be written. Raises NotFound if its folder is not there."""
     from p2phub.core.errors import NotFound
+    from p2phub.store.layout import own_path
 
-    path = target.expanduser().absolute()
+    path = own_path(target)
     # A folder that was mistyped would hide the only copy of a key.
     if not path.parent.is_dir():
         raise NotFound(f"there is no folder {path.parent}")
@@ -207,9 +209,10 @@ def write_proposal(opened: OpenProposal, path: Path | None) -> Path:
     """Write a proposal to a file, called after what it is if no other is named; returns where it is."""
     from p2phub.node.renewing import format_proposal
     from p2phub.store.disk import write_file
+    from p2phub.store.layout import own_path
 
     name = f"identity-{str(opened.before.namespace)[:12]}-{opened.after.version}.proposal"
-    target = (path or Path(name)).expanduser().absolute()
+    target = own_path(path or Path(name))
     write_file(target, f"{format_proposal(opened)}\n".encode(), mode=0o644)
     return target
 

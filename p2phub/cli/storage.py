@@ -26,6 +26,8 @@ def ls(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    if not found:
+        say("nothing is here: p2phub fetch REF brings something", err=True)
     for repository in found:
         pinned = f", pinned ({repository.pinned})" if repository.pinned else ""
         say(f"{repository.revision[:19]}…  {', '.join(repository.names) or '(no name)'}")
@@ -114,8 +116,9 @@ def df(as_json: bool) -> None:
 def view(view: str, folder: Path | None, link: str, allow_pickle: bool, with_code: bool, as_json: bool) -> None:
     """Show all that is whole here in the cache of huggingface_hub: in DIR, or where it usually is."""
     from p2phub.node.operations import StoreView
+    from p2phub.store.layout import own_path
 
-    cache = str((folder or hub_cache()).expanduser().absolute())
+    cache = str(own_path(folder or hub_cache()))
     shown = run(StoreView(view, cache, link, allow_pickle, with_code))  # type: ignore[arg-type]
     if as_json:
         print_json(shown)
@@ -131,8 +134,9 @@ def view(view: str, folder: Path | None, link: str, allow_pickle: bool, with_cod
 def adopt(folder: Path, as_json: bool) -> None:
     """Take in what lies in DIR (a cache of huggingface_hub, an Ollama store, any folder) without copying it."""
     from p2phub.node.operations import StoreAdopt
+    from p2phub.store.layout import own_path
 
-    adopted = run(StoreAdopt(str(folder.expanduser().absolute())))
+    adopted = run(StoreAdopt(str(own_path(folder))))
     if as_json:
         print_json(adopted)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -105,9 +105,7 @@ def parse_range(text: str) -> tuple[int | None, int | None]:
     if not separator:
         exact = parse_count(low)
         return exact, exact
-    if not low.strip() and not high.strip():
-        raise ValueError("a range has at least one bound")
-    return (parse_count(low) if low.strip() else None, parse_count(high) if high.strip() else None)
+    return _bounds(low, high, parse_count)
 
 
 def parse_bytes(text: str) -> int:
@@ -125,9 +123,19 @@ def parse_bytes(text: str) -> int:
 def parse_byte_range(text: str) -> tuple[int | None, int | None]:
     """Return the bounds that `1GB-8GB`, `1GB-` or `-500MB` write. Raises ValueError."""
     low, separator, high = text.partition("-")
-    if not separator or not (low.strip() or high.strip()):
+    if not separator:
         raise ValueError("a range is two sizes, or one, with a hyphen")
-    return (parse_bytes(low) if low.strip() else None, parse_bytes(high) if high.strip() else None)
+    return _bounds(low, high, parse_bytes)
+
+
+def _bounds(low: str, high: str, parse: Callable[[str], int]) -> tuple[int | None, int | None]:
+    """Return the bounds of which one may be left out. Raises ValueError if nothing lies between them."""
+    least, most = (parse(text) if text.strip() else None for text in (low, high))
+    if least is None and most is None:
+        raise ValueError("a range has at least one bound")
+    if least is not None and most is not None and least > most:
+        raise ValueError("a range begins with the lower bound")
+    return least, most
 
 
 def shorten(text: str, length: int) -> str:
@@ -144,6 +152,11 @@ def provider_name(node: str | None, origin: str | None) -> str:
 def printable(text: str) -> str:
     """Return `text` without characters that a terminal would obey: others wrote much of what we print."""
     return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def one_line(text: str) -> str:
+    """Return `text` as `printable` does, on one line."""
+    return printable(text).replace("\n", "\N{REPLACEMENT CHARACTER}")
 
 
 def say(text: str, *, err: bool = False) -> None:

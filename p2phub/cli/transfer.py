@@ -74,11 +74,12 @@ def publish(
     """Publish the files of DIR as MODEL, signed with your key."""
     from p2phub.core.errors import HubError
     from p2phub.node.operations import PublishFolder
+    from p2phub.store.layout import own_path
 
     if is_open and (sealed or sealed_for):
         raise click.UsageError("--open and --sealed contradict each other")
     operation = PublishFolder(
-        folder=str(folder.expanduser().absolute()),
+        folder=str(own_path(folder)),
         name=name,
         branch=branch,
         message=message,
@@ -170,12 +171,13 @@ def fetch(
     """Fetch a repository by name (NAMESPACE/MODEL[@REVISION]) or content by hash (b3:…), verified."""
     from p2phub.node.operations import Fetch
     from p2phub.node.settings import with_given_origins
+    from p2phub.store.layout import own_path
 
     if view and to is None:
         to = hub_cache()
     operation = Fetch(
         reference=reference,
-        to=str(to.expanduser().absolute()) if to else None,
+        to=str(own_path(to)) if to else None,
         include=include,
         exclude=exclude,
         link=link,  # type: ignore[arg-type]

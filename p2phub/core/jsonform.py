@@ -20,7 +20,7 @@ def from_json(data: bytes, type_: type[T]) -> T:
     """Return the value of `type_` that `data` writes. Raises InvalidData."""
     try:
         return msgspec.json.decode(data, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidData(f"not what was expected: {exc}") from exc
 
 

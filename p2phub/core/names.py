@@ -86,6 +86,8 @@ def parse_reference(text: str) -> Reference:
         raise InvalidName(
             f"'{text}' is an address, not the name of a model", hint="names look like NAMESPACE/MODEL@1.0.0"
         )
+    if text.startswith(("/", ".", "~")):
+        raise InvalidName(f"'{text}' is a path, not the name of a model", hint="names look like NAMESPACE/MODEL@1.0.0")
     name, separator, revision = text.partition("@") if "@" in text else text.partition(":")
     if separator and not revision:
         raise InvalidName(f"'{text}' has no revision after '{separator}'")

@@ -26,8 +26,10 @@ _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff\\:*?"<>|]')
 
 def check_path(path: str) -> None:
     """Raise InvalidData unless `path` is a safe relative path with `/` between its parts."""
-    if not path or len(path.encode("utf-8", "surrogatepass")) > PATH_SIZE_MAX:
-        raise InvalidData(f"a path has 1 to {PATH_SIZE_MAX} bytes")
+    if not path:
+        raise InvalidData("a path is empty")
+    if len(path.encode("utf-8", "surrogatepass")) > PATH_SIZE_MAX:
+        raise InvalidData(f"path '{path[:40]}…' has more than {PATH_SIZE_MAX} bytes")
     if _FORBIDDEN.search(path):
         raise InvalidData(f"path {path!r} has a character that not every file system takes")
     if not unicodedata.is_normalized("NFC", path):

@@ -158,14 +158,6 @@ class Page(Struct, frozen=True):
         return self.models[index]
 
 
-def check_query(query: Query) -> None:
-    """Raise InvalidData unless all fields are as they must be; a query that was decoded was checked already."""
-    try:
-        msgspec.convert(msgspec.to_builtins(query), type=Query)
-    except msgspec.ValidationError as exc:
-        raise InvalidData(f"this cannot be searched for: {exc}") from exc
-
-
 Place = tuple[int | float | str, ...]  # the key of the last repository of a page, by which the next one goes on
 
 

@@ -17,14 +17,15 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from p2phub.core.errors import HubError, InvalidData, InvalidName, rebuild
-from p2phub.core.jsonform import to_json
+from p2phub.core.errors import HubError, InvalidData, rebuild
+from p2phub.core.jsonform import from_json, to_json
 from p2phub.node.events import Event, Tell
 from p2phub.node.operations import RESULTS, Operation
 from p2phub.store.layout import Layout
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 5.0  # until a node has said that it is one
+GONE_HINT = "what it had done so far is kept: start it again (p2phub node), or do without it, and run the command again"
 HEALTH_SIZE_MAX = 64 * 1024  # bytes of that answer, its head included
 
 
@@ -53,8 +54,8 @@ def find_daemon(layout: Layout, environment: Mapping[str, str] = os.environ) -> 
     if named == "none":
         return None
     try:
-        daemon: Daemon | None = msgspec.json.decode(layout.daemon.read_bytes(), type=Daemon)
-    except (OSError, msgspec.DecodeError):
+        daemon: Daemon | None = from_json(layout.daemon.read_bytes(), Daemon)
+    except (OSError, InvalidData):
         daemon = None
     if named:
         token = environment.get("P2PHUB_TOKEN") or (daemon.token if daemon else "")
@@ -82,13 +83,7 @@ class Call:
 
     def run(self) -> Any:
         """Return the operation's result. Raises HubError."""
-        try:
-            body = to_json(self._operation)
-        except UnicodeEncodeError as exc:
-            raise InvalidName(
-                "a path or name that is not UTF-8 cannot be told to the running node",
-                hint="P2PHUB_NODE=none works without it",
-            ) from exc
+        body = to_json(self._operation)
         url = self._daemon.local_url
         try:
             with _connect(self._daemon) as self._connection:
@@ -103,8 +98,8 @@ class Call:
                             if outcome := self._take(line):
                                 return outcome[0]
         except (OSError, ValueError) as exc:
-            raise HubError(f"the node at {url} went away: {_reason(exc)}") from exc
-        raise HubError(f"the node at {url} went away: it ended its answer too early")
+            raise HubError(f"the node at {url} went away: {_reason(exc)}", hint=GONE_HINT) from exc
+        raise HubError(f"the node at {url} went away: it ended its answer too early", hint=GONE_HINT)
 
     def abort(self) -> None:
         """Make a running `run` end soon; the daemon cancels the operation then."""
@@ -139,8 +134,8 @@ def _who_answers(daemon: Daemon) -> tuple[str | None, str]:
                 if not piece:
                     break
                 answer += piece
-        return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=Health).node_id, ""
-    except msgspec.DecodeError:
+        return from_json(answer.partition(b"\r\n\r\n")[2], Health).node_id, ""
+    except InvalidData:
         return None, "what answers there is no p2phub node"
     except (OSError, ValueError) as exc:
         return None, _reason(exc)
@@ -170,15 +165,14 @@ def _skip_head(answer: BinaryIO) -> None:
 
 def _parse(line: bytes) -> dict[str, Any]:
     try:
-        answer = msgspec.json.decode(line)
-    except msgspec.DecodeError as exc:
+        return from_json(line, dict[str, Any])
+    except InvalidData as exc:
         raise InvalidData("the local door is not that of a p2phub node") from exc
-    if not isinstance(answer, dict):
-        raise InvalidData("the local door is not that of a p2phub node")
-    return answer
 
 
 def _reason(exc: OSError | ValueError) -> str:
+    if isinstance(exc, UnicodeError):
+        return "its host is no name that a host could have"
     if isinstance(exc, TimeoutError):
         return "no answer in time"
     return (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__

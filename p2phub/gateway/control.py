@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import trio
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -66,12 +66,14 @@ class _Control:
         if not self._guard.is_owner(request.headers):
             return _refuse(401, "the token is wrong")
         body = b""
-        async for piece in request.stream():
-            body += piece
-            if len(body) > BODY_SIZE_MAX:
-                return _refuse(413, f"an operation has at most {BODY_SIZE_MAX} bytes")
         try:
+            async for piece in request.stream():
+                body += piece
+                if len(body) > BODY_SIZE_MAX:
+                    return _refuse(413, f"an operation has at most {BODY_SIZE_MAX} bytes")
             operation: Any = read_given(body)
+        except ClientDisconnect:
+            return _refuse(400, "the operation ended too early")
         except (InvalidData, InvalidName) as exc:
             return JSONResponse({"error": error_fields(exc)}, 400)
         return _RunningOperation(self._node, operation)

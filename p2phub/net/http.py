@@ -9,6 +9,7 @@ compression, no proxies. So a command that talks to a peer loads h11 and nothing
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
 from collections.abc import Callable, Iterator
 
@@ -202,7 +203,14 @@ def _reason(exc: BaseException) -> str:
             return f"its certificate does not hold: {inner.verify_message}"
         if isinstance(inner, ssl.SSLError) and not isinstance(inner, ssl.SSLEOFError):
             return "what answers there is no p2phub node"
-        said = inner.strerror if isinstance(inner, OSError) else None
-        text = said or str(inner) or text
+        text = _said(inner) or str(inner) or text
         inner = inner.__cause__ or inner.__context__
     return text
+
+
+def _said(exc: BaseException) -> str | None:
+    """Return what the system said of `exc`."""
+    if not isinstance(exc, OSError):
+        return None
+    # Trio tells the address as Python writes it. What is no error of the kernel has numbers of its own.
+    return os.strerror(exc.errno) if isinstance(exc, ConnectionError) and exc.errno else exc.strerror

@@ -103,7 +103,7 @@ def _ollama_files(root: Path, own: OwnFiles) -> Iterator[tuple[str, Path]]:
             manifest = json.loads(path.read_bytes())
             layers = [manifest["config"], *manifest["layers"]]
             named = [(str(layer["mediaType"]), str(layer["digest"])) for layer in layers]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
         for media_type, digest in named:
             location = root / "blobs" / digest.replace(":", "-")

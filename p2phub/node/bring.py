@@ -108,7 +108,7 @@ def check_space(node: Node, size: int) -> None:
     free = free_bytes(folder)
     if size + SPACE_RESERVE > free:
         raise NoSpace(
-            f"{size} bytes are to be fetched and {free} are free on {folder}",
+            f"{size} bytes are to be fetched and {free} are free on {folder}, of which {SPACE_RESERVE} stay free",
             path=str(folder),
             hint="`p2phub store gc` frees what nothing needs; P2PHUB_STORE can lie on another disk",
         )

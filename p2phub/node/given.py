@@ -7,8 +7,8 @@ node and without one, and read which of them is meant: as a command calls it (RE
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 Spelling = Callable[[str], str]  # of the name of a field
 
-_VIOLATION = re.compile(r"Expected `(?P<kind>[^`]*)`(?: of length)? (?P<sign><=|>=) (?P<bound>\d+)")
-_PLACE = re.compile(r" - at `\$\.(?P<field>\w+)(?P<inside>[^`]*)`$")
+_TEXT = re.compile(r"[^\0\ud800-\udfff]*")  # Python reads bytes that are not UTF-8 as surrogates
+_VIOLATION = re.compile(r"Expected `(?P<kind>[^`]*)`(?: of length)? (?P<sign><=|>=) (?P<bound>\d+)(?![\d.])")
+_PLACE = re.compile(r" - at `\$\.(?:\w+\.)*(?P<field>\w+)(?P<inside>[^`]*)`$")  # the innermost field that has a name
 
 
 def as_argument(field: str) -> str:
@@ -30,7 +31,8 @@ def as_argument(field: str) -> str:
 
 
 def check_given(operation: Operation, spelling: Spelling = str) -> None:
-    """Raise InvalidName unless the values of `operation` are within the limits of its fields."""
+    """Raise InvalidName unless the values of `operation` are text, and within the limits of its fields."""
+    _check_text(operation, spelling)
     try:
         msgspec.convert(to_plain(operation), type(operation))
     except msgspec.ValidationError as exc:
@@ -50,9 +52,30 @@ def read_given(data: bytes) -> Operation:
         if _VIOLATION.match(str(exc)):
             raise InvalidName(_for_people(str(exc), str)) from exc
         raise InvalidData(f"not what was expected: {exc}") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidData(f"no operation: {exc}") from exc
+    _check_text(operation, str)
     return operation
+
+
+def _check_text(operation: Operation, spelling: Spelling) -> None:
+    field = next(_no_text(to_plain(operation)), None)
+    if field is not None:
+        raise InvalidName(f"{spelling(field)} is no text: it holds a NUL, or what is not UTF-8")
+
+
+def _no_text(value: Any, field: str = "what was given") -> Iterator[str]:
+    """Yield the names of the fields of `value` that hold what neither the index nor a record can keep."""
+    match value:
+        case str():
+            if not _TEXT.fullmatch(value):
+                yield field
+        case dict():
+            for name, inside in value.items():
+                yield from _no_text(inside, name)
+        case list() | tuple():
+            for inside in value:
+                yield from _no_text(inside, field)
 
 
 def _for_people(text: str, spelling: Spelling) -> str:

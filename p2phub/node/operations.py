@@ -85,6 +85,8 @@ from .results import (
 )
 
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
+# The node has a folder of its own that it works in, and not that of who asks.
+AbsolutePath = Annotated[str, Meta(pattern="^/", max_length=4096)]
 View = Literal["hf"]  # the cache of huggingface_hub
 Patterns = Annotated[tuple[Text, ...], Meta(max_length=1000)]
 # URLs of origins. What else they must be is checked where they are used, which says why not.
@@ -100,7 +102,7 @@ class Operation(Struct, frozen=True, forbid_unknown_fields=True, tag_field="oper
 
 
 class PublishFolder(Operation, tag="publish", frozen=True):
-    folder: Text
+    folder: AbsolutePath
     name: Text
     branch: Text = DEFAULT_BRANCH
     message: Annotated[str, Meta(max_length=4096)] = ""
@@ -144,8 +146,8 @@ class GateAccept(Operation, tag="gate-accept", frozen=True):
 
     reference: Text
     gate: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None  # as it was shown; None: what it asks for now
-    to: str | None = None  # a file for the receipt
-    given: str | None = None  # such a file of another machine of the same institution
+    to: AbsolutePath | None = None  # a file for the receipt
+    given: AbsolutePath | None = None  # such a file of another machine of the same institution
 
 
 class GateDecide(Operation, tag="gate-decide", frozen=True):
@@ -188,7 +190,7 @@ class UnsealModel(Operation, tag="unseal", frozen=True):
 
 class Fetch(Operation, tag="fetch", frozen=True):
     reference: Text
-    to: str | None = None
+    to: AbsolutePath | None = None
     include: Patterns = ()
     exclude: Patterns = ()
     link: LinkMode = "auto"
@@ -308,11 +310,11 @@ class SignModel(Operation, tag="sign-model", frozen=True):
 class CheckSignature(Operation, tag="check-signature", frozen=True):
     """Compare a folder with such a signature; one of `key`, `publisher`, `certificates` says whose it must be."""
 
-    folder: Text
-    bundle: Text
-    key: Text | None = None  # file: a public key as PEM
+    folder: AbsolutePath
+    bundle: AbsolutePath
+    key: AbsolutePath | None = None  # file: a public key as PEM
     publisher: Text | None = None
-    certificates: Text | None = None  # file: of those who are trusted to vouch, PEM
+    certificates: AbsolutePath | None = None  # file: of those who are trusted to vouch, PEM
 
 
 class ShowBill(Operation, tag="sbom", frozen=True):
@@ -504,7 +506,7 @@ class StoreView(Operation, tag="store-view", frozen=True):
     """Place all that is whole here in the cache of another hub's client."""
 
     view: View
-    folder: Text
+    folder: AbsolutePath
     link: LinkMode = "auto"
     allow_pickle: bool = False
     with_code: bool = False
@@ -513,7 +515,7 @@ class StoreView(Operation, tag="store-view", frozen=True):
 class StoreAdopt(Operation, tag="store-adopt", frozen=True):
     """Take files of other tools in where they lie."""
 
-    folder: Text
+    folder: AbsolutePath
 
 
 class StoreRebuild(Operation, tag="store-rebuild", frozen=True):

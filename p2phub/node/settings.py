@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from p2phub.core.errors import InvalidName
 from p2phub.core.labels import check_label
 from p2phub.core.origins import is_hub
-from p2phub.store.layout import Layout
+from p2phub.store.layout import Layout, named_path
 
 TOKEN_SIZE_MAX = 1024  # characters
 
@@ -56,9 +56,9 @@ class Settings(Struct, frozen=True):
             upstream=_upstream(environment),
             upstream_hub=_hub(environment),
             upstream_token=_token(environment),
-            key_file=_path(environment, "P2PHUB_KEY_FILE"),
-            passphrase_file=_path(environment, "P2PHUB_PASSPHRASE_FILE"),
-            policy_file=_path(environment, "P2PHUB_POLICY"),
+            key_file=named_path(environment, "P2PHUB_KEY_FILE"),
+            passphrase_file=named_path(environment, "P2PHUB_PASSPHRASE_FILE"),
+            policy_file=named_path(environment, "P2PHUB_POLICY"),
             share_restricted=_is_on(environment, "P2PHUB_SHARE_RESTRICTED"),
             domains_at=_domains_at(environment),
         )
@@ -104,7 +104,10 @@ def _upstream(environment: Mapping[str, str]) -> str | None:
     if url is not None:
         from p2phub.core.upstream import parse_upstream  # few have one
 
-        parse_upstream(url)
+        try:
+            parse_upstream(url)
+        except InvalidName as exc:
+            raise InvalidName(f"P2PHUB_UPSTREAM: {exc}") from exc
     return url
 
 
@@ -119,8 +122,8 @@ def _token(environment: Mapping[str, str]) -> str | None:
     """Return the token for the upstream (spec/mirrors.md §2)."""
     if token := environment.get("P2PHUB_UPSTREAM_TOKEN"):
         return _checked_token(token, "P2PHUB_UPSTREAM_TOKEN")
-    if path := environment.get("P2PHUB_UPSTREAM_TOKEN_FILE"):
-        return read_token(Path(path).expanduser())
+    if path := named_path(environment, "P2PHUB_UPSTREAM_TOKEN_FILE"):
+        return read_token(path)
     # A token is of the hub that the tools of this shell are set up for, which may be the local door of a node.
     upstream, endpoint = (environment.get(name, "") for name in ("P2PHUB_UPSTREAM", "HF_ENDPOINT"))
     if (token := environment.get("HF_TOKEN")) and endpoint.rstrip("/") in ("", upstream.rstrip("/")):
@@ -134,11 +137,6 @@ def _checked_token(token: str, name: str) -> str:
     if not token.isascii() or not token.isprintable() or " " in token or not 0 < len(token) <= TOKEN_SIZE_MAX:
         raise InvalidName(f"{name} holds no token")
     return token
-
-
-def _path(environment: Mapping[str, str], name: str) -> Path | None:
-    text = environment.get(name)
-    return Path(text).expanduser().absolute() if text else None
 
 
 def _label(environment: Mapping[str, str], name: str) -> str | None:

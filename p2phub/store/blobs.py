@@ -21,7 +21,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from sqlite3 import Row
+from sqlite3 import Connection, Row
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -586,10 +586,13 @@ class Blobs:
         return newest
 
     def list_again(self, profiles: Mapping[ContentId, Profile]) -> tuple[int, int]:
-        """Fill the index from the objects on disk; returns how many are good and how many are not.
+        """Make the index say which objects are good; returns how many are, and how many on disk are not.
 
         profiles: how each object that any manifest needs was cut. Others stay on disk, unlisted.
         """
+        with self._database.read() as connection:
+            known = connection.execute("SELECT root FROM content UNION SELECT root FROM chunk_lists").fetchall()
+        gone = {row["root"] for row in known}
         good = damaged = 0
         for root, profile in profiles.items():
             path = self._layout.object(root)
@@ -605,10 +608,20 @@ class Blobs:
             if result.root == root:
                 self.save_chunk_list(root, result.chunks)
                 self._list(root, stamp, result.sha256, None)
+                gone.discard(root)
                 good += 1
             else:
                 damaged += 1
+        # At the end, and not all that was known at the beginning: hashing a large store takes hours.
+        with self._database.write() as connection:
+            for table in ("content", "chunk_lists"):
+                connection.executemany(f"DELETE FROM {table} WHERE root = ?", [(root,) for root in gone])
         return good, damaged
+
+    def forget_in_place(self, connection: Connection) -> None:
+        """Forget which files of others were registered, and what they hold."""
+        connection.execute("DELETE FROM content WHERE path IS NOT NULL")
+        connection.execute("DELETE FROM sources")
 
     # ── helpers ─────────────────────────────────────────────────────────────
 

@@ -6,6 +6,7 @@ Most of it can be rebuilt from the files of the store; the page says what cannot
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import sqlite3
 import threading
@@ -20,15 +21,14 @@ from p2phub.core.errors import InvalidData, NoSpace, StoreError
 
 from . import kept as keeping
 from . import schema
-from .disk import disk_errors, write_file
+from .disk import disk_errors, free_bytes, write_file
 from .migrations import MIGRATIONS
 
 PARAMETERS_MAX = 500  # in one statement of SQL
 LOCK_POLL_S = 0.002  # seconds between looks whether another's transaction is over
+# Bytes on disk without which the index cannot be opened: SQLite then says that input or output failed, and not why.
+OPEN_SIZE = 64 * 1024
 BUSY_TIMEOUT_S = 30.0  # seconds to wait for another process's transaction
-
-# Tables that `store rebuild` empties and fills again; those of logs it replaces piece by piece.
-REBUILT = ("content", "chunk_lists", "sources", "manifests", "manifest_files")
 
 
 T = TypeVar("T")
@@ -212,8 +212,12 @@ class Database:
             yield
         except sqlite3.DatabaseError as exc:
             text = str(exc)
-            if "full" in text:
-                raise NoSpace(f"no space left for the index {self.path}", path=str(self.path)) from exc
+            if "full" in text or (_is_of_the_disk(exc) and free_bytes(self.path.parent) < OPEN_SIZE):
+                raise NoSpace(
+                    f"no space left for the index {self.path}",
+                    path=str(self.path),
+                    hint="make a little room on its disk by hand; then `p2phub store gc` frees what nothing needs",
+                ) from exc
             if "malformed" in text or "not a database" in text:
                 raise StoreError(
                     f"the index {self.path} is damaged: {text}",
@@ -221,8 +225,18 @@ class Database:
                     hint="move it away and run `p2phub store rebuild`",
                 ) from exc
             if isinstance(exc, sqlite3.OperationalError):
+                if not os.access(self.path.parent, os.W_OK):
+                    raise StoreError(
+                        f"cannot use the index {self.path}: nothing can be written there",
+                        path=str(self.path),
+                        hint="P2PHUB_HOME needs a place that can be written to; P2PHUB_STORE may be one that cannot",
+                    ) from exc
                 raise StoreError(f"cannot use the index {self.path}: {text}", path=str(self.path)) from exc
             raise
+
+
+def _is_of_the_disk(exc: sqlite3.DatabaseError) -> bool:
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
 
 
 def _begin(connection: sqlite3.Connection) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from p2phub.core.errors import InvalidName
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId
 
 from .disk import disk_errors
@@ -27,10 +28,9 @@ class Layout(Struct, frozen=True):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Layout:
-        """Return the layout that P2PHUB_HOME and P2PHUB_STORE name, or the platform's default."""
-        home = Path(environment.get("P2PHUB_HOME") or _default_home()).expanduser().absolute()
-        store = Path(environment.get("P2PHUB_STORE") or home / "store").expanduser().absolute()
-        return cls(home, store)
+        """Return the layout that P2PHUB_HOME and P2PHUB_STORE name, or the platform's default. Raises InvalidName."""
+        home = named_path(environment, "P2PHUB_HOME") or own_path(_default_home())
+        return cls(home, named_path(environment, "P2PHUB_STORE") or home / "store")
 
     def create(self) -> None:
         """Make the folders that are missing; the home is readable by its owner only."""
@@ -135,7 +135,35 @@ class Layout(Struct, frozen=True):
         return self.store / f"{folder}/{name[:2]}/{name}"
 
 
+def own_path(path: str | Path) -> Path:
+    """Return the absolute path that a person means by `path`, which may begin with `~`. Raises InvalidName."""
+    try:
+        absolute = Path(path).expanduser().absolute()
+    except RuntimeError as exc:
+        raise InvalidName(f"no home folder is known for {path}", hint="write the path without ~, or set HOME") from exc
+    try:
+        str(absolute).encode()
+    except UnicodeEncodeError as exc:
+        # The index and other nodes keep names of folders as text.
+        raise InvalidName(f"the path {absolute} is not UTF-8") from exc
+    return absolute
+
+
+def named_path(environment: Mapping[str, str], name: str) -> Path | None:
+    """Return the path that the variable `name` holds, None if it is empty or not set. Raises InvalidName."""
+    text = environment.get(name)
+    if not text:
+        return None
+    try:
+        return own_path(text)
+    except InvalidName as exc:
+        raise InvalidName(f"{name}: {exc}", hint=exc.hint) from exc
+
+
 def _default_home() -> str:
     import platformdirs  # not needed where the environment says it
 
-    return platformdirs.user_data_dir("p2phub")
+    try:
+        return platformdirs.user_data_dir("p2phub")
+    except RuntimeError as exc:
+        raise InvalidName("no home folder is known for this user", hint="set P2PHUB_HOME") from exc

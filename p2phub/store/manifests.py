@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from sqlite3 import Connection
 
 from p2phub.core import manifest as manifests
 from p2phub.core.choices import Profile
@@ -78,8 +79,7 @@ class Manifests:
     def remove(self, identifier: ManifestId) -> None:
         """Delete a manifest."""
         with self._database.write() as connection:
-            connection.execute("DELETE FROM manifests WHERE manifest = ?", (identifier,))
-            connection.execute("DELETE FROM manifest_files WHERE manifest = ?", (identifier,))
+            _unlist(connection, identifier)
         path = self._layout.manifest(identifier)
         with disk_errors(path):
             path.unlink(missing_ok=True)
@@ -100,7 +100,8 @@ class Manifests:
         return found
 
     def list_again(self) -> int:
-        """Fill the index from the files; returns how many manifests there are."""
+        """Make the index say which manifests are files; returns how many there are."""
+        gone = set(self.all())
         count = 0
         for path in sorted((self._layout.store / "manifests").glob("??/*")):
             try:
@@ -110,13 +111,18 @@ class Manifests:
                 continue
             if manifest_id(data).hex() == path.name:
                 self._list(manifest_id(data), manifest)
+                gone.discard(manifest_id(data))
                 count += 1
+        with self._database.write() as connection:
+            for identifier in gone:
+                _unlist(connection, identifier)
         return count
 
     def _list(self, identifier: ManifestId, manifest: Manifest) -> None:
         with self._database.write() as connection:
+            _unlist(connection, identifier)
             connection.execute(
-                "INSERT OR IGNORE INTO manifests (manifest, kind, size) VALUES (?, ?, ?)",
+                "INSERT INTO manifests (manifest, kind, size) VALUES (?, ?, ?)",
                 (identifier, manifest.kind, manifest.size),
             )
             connection.executemany(
@@ -124,3 +130,8 @@ class Manifests:
                 [(identifier, file.root, file.size) for file in manifest.files],
             )
             mark_manifest(connection, identifier, [file.root for file in manifest.files])
+
+
+def _unlist(connection: Connection, identifier: ManifestId) -> None:
+    connection.execute("DELETE FROM manifests WHERE manifest = ?", (identifier,))
+    connection.execute("DELETE FROM manifest_files WHERE manifest = ?", (identifier,))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .blobs import Blobs
-from .database import REBUILT, Database
+from .database import Database
 from .layout import Layout
 from .lazily import is_made, made_once
 from .manifests import Manifests
@@ -302,13 +302,13 @@ class Store:
         self.close()
 
     def rebuild(self, progress: Callable[[str], None]) -> dict[str, int]:
-        """Empty what can be rebuilt of the index and fill it from the files; returns what was found.
+        """Make the index say what the files say; returns what was found.
 
-        Objects are hashed again; files that were registered in place must be published again.
+        Objects are hashed again; files that were registered in place must be published again. What was known
+        stays so until the files say otherwise: if it is broken off, nothing is missing that is there.
         """
         with self.database.write() as connection:
-            for table in REBUILT:
-                connection.execute(f"DELETE FROM {table}")
+            self.blobs.forget_in_place(connection)
             (had_search,) = connection.execute("SELECT EXISTS (SELECT 1 FROM models)").fetchone()
         progress("reading manifests")
         manifests = self.manifests.list_again()

@@ -39,7 +39,10 @@ class Uploads:
             self._folder.mkdir(parents=True, exist_ok=True)
         free = free_bytes(self._folder)
         if size + SPACE_RESERVE > free:
-            raise NoSpace(f"{size} bytes are to come and {free} are free on {self._folder}", path=str(self._folder))
+            raise NoSpace(
+                f"{size} bytes are to come and {free} are free on {self._folder}, of which {SPACE_RESERVE} stay free",
+                path=str(self._folder),
+            )
         return Upload(self._folder)
 
     def remove_old(self, *, age_s: float) -> int:

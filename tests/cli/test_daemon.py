@@ -320,6 +320,7 @@ def test_loopback_is_this_machine_whatever_port_was_forwarded(host, running):
         b"", b"garbage", b"\xff\xfe", b"[]", b"null", b"{}", b'{"operation":"unknown"}', b'{"operation":"fetch"}',
         b'{"operation":"status","more":1}', b'{"operation":["status"]}', b'{"operation":"fetch","reference":7}',
         b'{"operation":"fetch","reference":"' + b"x" * 5000 + b'"}', b"[" * 100_000,
+        b'{"a":' * 100_000,
     ],
     ids=lambda body: body[:36].decode("latin-1") or "nothing",
 )  # fmt: skip
@@ -355,6 +356,25 @@ def test_an_endless_body_is_cut_off(running):
 
     assert b" 413 " in answer or sent < 200 * 0x10000
     assert ask(running)[0] == 200
+
+
+@pytest.mark.parametrize("sent", [b"zz\r\nhello", b"5\r\n{", b""], ids=["no length", "less than was said", "nothing"])
+def test_a_client_that_leaves_in_the_middle_of_an_operation_is_no_error_of_the_node(home, sent):
+    with home.node() as node:
+        host, _, port = node.local_url.removeprefix("http://").rpartition(":")
+        token = json.loads(home.daemon_file.read_text())["token"]
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            connection.sendall(
+                f"POST /control/v1/run HTTP/1.1\r\nhost: {host}:{port}\r\nauthorization: Bearer {token}\r\n"
+                "transfer-encoding: chunked\r\n\r\n".encode()
+                + sent
+            )
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):
+                pass
+        assert ask(node)[0] == 200
+
+    assert "Traceback" not in node.errors()
 
 
 def test_other_paths_and_methods_are_refused(running):

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,18 @@ needs_mounts = pytest.mark.skipif(
 )
 
 
-def run_mounted(home: Home, mount: str, *commands: tuple[str, ...]) -> list[Outcome]:
-    """Run commands one after the other where `mount` (shell) was done before; none sees it elsewhere."""
+def run_mounted(
+    home: Home, mount: str, *commands: tuple[str, ...], between: Mapping[int, str] | None = None
+) -> list[Outcome]:
+    """Run commands one after the other where `mount` (shell) was done before; none sees it elsewhere.
+
+    between: what is done (in shell) before some of them, by their index.
+    """
     outcomes = []
     folder = home.folder.parent
     lines = [mount]
     for number, arguments in enumerate(commands):
+        lines.extend([between[number]] if between and number in between else [])
         words = shlex.join([*COMMAND, *arguments])
         lines.append(f"code=0; {words} >{folder}/out-{number} 2>{folder}/err-{number} || code=$?")
         lines.append(f"echo $code >{folder}/code-{number}")
@@ -99,7 +106,8 @@ def test_a_fetch_that_cannot_fit_is_refused_before_it_begins(twelve, seed, tmp_p
         uploaded = publisher.json("status")["uploaded"]
 
     assert fetched.code == NO_SPACE, str(fetched)
-    assert "free" in fetched.err
+    assert "are free on" in fetched.err
+    assert "stay free" in fetched.err
     assert fetched.out == ""
     assert df.json["partials_bytes"] == 0
     assert uploaded == 0
@@ -143,6 +151,35 @@ def test_a_home_on_a_full_disk_is_said_in_one_line(twelve, tmp_path):
     for outcome in outcomes:
         assert outcome.code == NO_SPACE, str(outcome)
         assert len([line for line in outcome.err.splitlines() if line.startswith("p2phub: error: ")]) == 1
+
+
+@needs_mounts
+def test_a_home_whose_disk_was_filled_by_others_is_said_in_one_line_and_works_again(tmp_path):
+    home = Home(tmp_path / "home")
+    filler = home.folder / "filler"
+    made, full, freed = run_mounted(
+        home,
+        tmpfs(home.folder, "8m"),
+        ("id", "new"),
+        ("status",),
+        ("status",),
+        between={1: f"head -c 9m /dev/zero >{filler} || true", 2: f"rm {filler}"},
+    )
+
+    assert made.code == freed.code == 0, str(freed)
+    assert full.code == NO_SPACE, str(full)
+    assert full.err.startswith("p2phub: error: no space left for the index")
+    assert "by hand" in full.err
+
+
+@needs_mounts
+def test_a_home_that_is_read_only_is_said_in_words(copy_home):
+    home = copy_home()
+    read_only = f"mount --bind {home.folder} {home.folder}; mount -o remount,ro,bind {home.folder}"
+    for outcome in run_mounted(home, read_only, ("status",), ("search", "--offline")):
+        assert outcome.code == 1, str(outcome)
+        assert "nothing can be written there" in outcome.err
+        assert "P2PHUB_STORE" in outcome.err
 
 
 @needs_mounts

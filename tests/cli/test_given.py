@@ -6,8 +6,9 @@ import pytest
 
 from p2phub import aio
 from p2phub.core.errors import InvalidData, InvalidName
+from p2phub.core.search import MetricBound, Query, parse_metric
 from p2phub.node.given import as_argument, check_given, read_given
-from p2phub.node.operations import AddPeers, Fetch, GrantAccess, PledgeAdd, SetRange
+from p2phub.node.operations import AddPeers, Fetch, GrantAccess, PledgeAdd, PublishFolder, Search, SetRange
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -65,6 +66,19 @@ def test_an_empty_word_of_another_machine_is_called_empty(home, arguments):
         (AddPeers(()), "ADDRESSES is empty"),
         (AddPeers(("",)), "one of ADDRESSES is empty"),
         (AddPeers(("a",) * 101), "ADDRESSES is too long: it has at most 100 parts"),
+        (Search(Query(text="x" * 1001)), "TEXT is too long: it has at most 1000 characters"),
+        (Search(Query(languages=("x" * 401,))), "one of LANGUAGES is too long: it has at most 400 characters"),
+        (Search(Query(publisher="")), "PUBLISHER is empty"),
+        (Search(Query(metrics=(MetricBound(""),))), "one of METRICS is empty"),
+        *(
+            (Search(Query(metrics=(bound,))), "one of METRICS is not of the form that it must have")
+            for bound in (parse_metric("f1>=" + "9" * 390), MetricBound("f1", None, float("nan")))
+        ),
+        (Fetch("m", to="/a\0b"), "TO is no text: it holds a NUL, or what is not UTF-8"),
+        (Fetch("m", include=("*", "\udcff")), "INCLUDE is no text: it holds a NUL, or what is not UTF-8"),
+        (Search(Query(tags=("\udcff",))), "TAGS is no text: it holds a NUL, or what is not UTF-8"),
+        (Fetch("m", to="folder"), "TO is not of the form that it must have"),
+        (PublishFolder("", "m"), "FOLDER is not of the form that it must have"),
         (SetRange("10.0.0.0/8", "moon"), "LINK is not of the form that it must have"),  # type: ignore[arg-type]
     ],
 )
@@ -87,6 +101,12 @@ def test_what_is_within_the_limits_passes():
         (b'{"operation": "peers-add", "addresses": [""]}', "one of addresses is empty"),
         (b'{"operation": "pledge-add", "reference": "a", "days": 0}', "days is at least 1"),
         (b'{"operation": "info"}', "not what was expected: Object missing required field `reference`"),
+        (b'{"operation": "fetch", "reference": "a", "to": "/a\\u0000b"}', "to is no text"),
+        (b'{"operation": "search", "query": {"tags": ["\\ud800"]}}', "no operation"),
+        (
+            b'{"operation": "store-adopt", "folder": "models"}',
+            "not what was expected: Expected `str` matching regex '^/'",
+        ),
         (b'{"operation": "bake"}', "not what was expected: Invalid value 'bake'"),
         (b"{", "no operation"),
     ],

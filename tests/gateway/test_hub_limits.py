@@ -119,6 +119,12 @@ async def test_a_line_that_is_none_is_refused(door, shelf, body):
     assert answer.status_code == 400
 
 
+async def test_what_no_header_can_carry_is_refused_as_anything_else(door, shelf):
+    for name in ("\0", "a\x1b[31m", "\x7f", "\u2028", "a\r\nx: y"):
+        answer = await door.post("/api/repos/create", json={"name": name})
+        assert (answer.status_code, "is no model name" in answer.headers["x-error-message"]) == (400, True), repr(name)
+
+
 async def test_a_page_cannot_pass_text_for_json(door, shelf):
     for path in ("/api/repos/create", f"/api/models/{shelf.name}/commit/main"):
         answer = await door.post(path, content=b"{}", headers={"content-type": "text/plain"})

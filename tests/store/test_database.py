@@ -11,7 +11,7 @@ from storekit import finish, open_files, open_store, run_at_once, run_read_only,
 
 from p2phub.core.errors import StoreError
 from p2phub.store import schema
-from p2phub.store.database import REBUILT, Database
+from p2phub.store.database import Database
 from p2phub.store.migrations import MIGRATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ def test_a_new_index_has_all_tables_and_the_newest_version(path: Path) -> None:
         assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
-    assert set(REBUILT) | {"peers", "pins", "views", "settings", "forks"} <= tables(path)
+    assert {"content", "manifests", "peers", "pins", "views", "settings", "forks"} <= tables(path)
 
 
 def test_a_new_index_is_what_all_steps_come_to(path: Path, tmp_path: Path) -> None:

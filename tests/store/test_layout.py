@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from p2phub.core.errors import StoreError
+from p2phub.core.errors import InvalidName, StoreError
 from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId
 from p2phub.store.layout import FOLDERS, Layout
 
@@ -67,3 +67,21 @@ def test_everything_has_a_path_of_its_own(tmp_path: Path) -> None:
     assert all(layout.store in path.parents for path in paths)
     assert layout.object(ContentId(digest)) == layout.store / "objects" / "00" / digest.hex()
     assert all(layout.home in path.parents for path in (layout.index, layout.keys, layout.daemon, layout.own_identity))
+
+
+def test_a_user_whom_the_system_does_not_know_is_told_to_name_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+
+    with pytest.raises(InvalidName, match="no home folder is known"):
+        Layout.from_environment({})
+
+
+def test_a_place_that_is_not_utf_8_is_none() -> None:
+    for name in ("P2PHUB_HOME", "P2PHUB_STORE"):
+        with pytest.raises(InvalidName, match=f"{name}: the path .* is not UTF-8"):
+            Layout.from_environment({"P2PHUB_HOME": "/h", name: "/\udcff"})

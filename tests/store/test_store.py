@@ -122,6 +122,38 @@ def test_a_rebuilt_index_says_what_the_old_one_said(filled: Filled, lost: bool) 
     store.close()
 
 
+@pytest.mark.parametrize(
+    "step", ["p2phub.core.manifest.decode", "p2phub.store.rebuild.Rebuild.run", "p2phub.store.blobs.scan"]
+)
+def test_a_rebuild_that_is_broken_off_loses_nothing(filled: Filled, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _, writers = filled
+    before = everything(store, writers)
+
+    def break_off(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(step, break_off)
+        with pytest.raises(KeyboardInterrupt):
+            rebuild(store)
+
+    assert everything(store, writers) == before
+
+
+def test_a_rebuild_forgets_what_is_no_file_any_more(filled: Filled) -> None:
+    store, manifest, _ = filled
+    roots = list(store.blobs.roots())
+    store.layout.object(roots[0]).unlink()
+    assert rebuild(store)["objects"] == 2
+    assert [store.blobs.find(root) is None for root in roots] == [True, False, False]
+    assert store.blobs.chunk_list(roots[0]) is None
+    store.layout.manifest(manifest).unlink()
+
+    assert rebuild(store) == {"manifests": 0, "records": 10, "objects": 0, "damaged": 0}
+    assert (store.manifests.all(), store.manifests.needed_content()) == ([], set())
+    assert [store.blobs.find(root) for root in roots] == [None, None, None]
+
+
 def test_what_only_this_machine_knows_is_kept(filled: Filled, tmp_path: Path) -> None:
     store, manifest, writers = filled
     store.keeping.pin(manifest, "published")

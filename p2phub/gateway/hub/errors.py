@@ -96,5 +96,6 @@ def refusal_of(error: HubError) -> Refusal:
 
 def _header_text(text: str) -> str:
     """Return `text` as a header may carry it: one line, Latin-1."""
-    line = " ".join(text.split())[:MESSAGE_SIZE_MAX]
+    words = " ".join(text.split())[:MESSAGE_SIZE_MAX]
+    line = "".join(char if char.isprintable() else "?" for char in words)
     return line.encode("latin-1", "replace").decode("latin-1")
