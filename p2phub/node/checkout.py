@@ -48,7 +48,7 @@ class StoredContents:
         held = self._held.get(file.root)
         try:
             status = os.stat(target)
-            if held and os.path.samestat(os.stat(held.path), status):
+            if held and os.path.samestat(os.stat(held.name), status):
                 return True
         except OSError:
             return False

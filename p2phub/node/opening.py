@@ -174,7 +174,7 @@ def read_opened(store: Store, each: OpenedFile, key: RepositoryKey) -> Iterator[
         whole = sha256()
         step = sealing.CHUNK_SIZE + sealing.TAG_SIZE
         for index in range(file.count):
-            with disk_errors(readable.path):
+            with disk_errors(readable.name):
                 data = os.pread(readable.file, file.length(index) + sealing.TAG_SIZE, index * step)
             opened = file.open(index, data)
             whole.update(opened)
@@ -228,7 +228,7 @@ class OpenedReader:
         if size <= 0 or offset >= self.size:
             return b""
         index, skip = divmod(offset, sealing.CHUNK_SIZE)
-        with disk_errors(self._readable.path):
+        with disk_errors(self._readable.name):
             place = index * (sealing.CHUNK_SIZE + sealing.TAG_SIZE)
             data = os.pread(self._readable.file, self._file.length(index) + sealing.TAG_SIZE, place)
         return self._file.open(index, data)[skip : skip + size]

@@ -215,7 +215,7 @@ def scan_files(store: Store, files: Sequence[File]) -> list[Scan]:
         readable = store.blobs.open_found(file.root, found) if found else None
         if readable is None:
             raise StoreError(f"{file.path} is not in the store", path=file.path)
-        reader = LocalFile(readable.path, readable.file)
+        reader = LocalFile(readable.name, readable.file)
 
         def once(look: Callable[[], Scan]) -> Scan:
             if file.root not in known:
@@ -249,7 +249,7 @@ def scan_named(path: str, file: ReadableFile, remember: Callable[[Callable[[], S
 class LocalFile:
     """A file on disk, read at any place."""
 
-    def __init__(self, path: Path, file: int | None = None) -> None:
+    def __init__(self, path: Path | str, file: int | None = None) -> None:
         """file: its descriptor, which `close` closes; None opens it."""
         self._path = path
         with disk_errors(path):

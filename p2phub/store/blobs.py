@@ -42,6 +42,7 @@ from .partial import Partial, saved_chunks
 from .unverified import Unverified
 
 INLINE_SIZE_MAX = 64 * 1024  # bytes of a chunk list that the index holds itself; spec/store.md §2
+FEW = 16  # files that are looked for in less time than their folder is listed
 LONG_LISTS_MAX = 8  # long chunk lists kept in memory, 36 bytes a chunk: to check one takes 2 s a million chunks
 # A file changed within this time of being hashed could change again unseen.
 FRESH_S = 2.0
@@ -52,9 +53,13 @@ class Held(Struct, frozen=True):
 
     root: ContentId
     size: int  # bytes
-    path: Path
+    name: str  # its path; of thousands of files, to make a Path of each takes longer than to look for it
     is_object: bool  # of the store, never written to; otherwise a file that somebody may change
     stamp: Stamp | None = None  # of such a file, as it was verified
+
+    @property
+    def path(self) -> Path:
+        return Path(self.name)
 
 
 class Ingested(Struct, frozen=True):
@@ -69,7 +74,7 @@ class Ingested(Struct, frozen=True):
 class Readable(Struct, frozen=True):
     """An open file, whole or partial."""
 
-    path: Path
+    name: str  # its path
     file: int  # descriptor
     size: int  # bytes of the whole file
     chunks: ChunkList | None  # None: the file is whole
@@ -121,10 +126,9 @@ class Blobs:
             return self._find_unlisted(root)
         if row["path"] is not None:
             return self._find_in_place(root, row) or self._find_unlisted(root)
-        path = self._layout.object(root)
-        held = Held(root, row["size"], path, is_object=True)
+        held = Held(root, row["size"], self._layout.object_name(root), is_object=True)
         try:
-            stamp = Stamp.of(os.stat(path))
+            stamp = Stamp.of(os.stat(held.name))
         except OSError:
             return None
         on_disk = row["boot"] is None or row["boot"] == boot_id()
@@ -133,11 +137,11 @@ class Blobs:
         return held if not self.bad_chunks(held) else None
 
     def _find_in_place(self, root: ContentId, row: Row) -> Held | None:
-        path, known = Path(row["path"]), Stamp(row["size"], row["mtime_ns"], row["inode"])
-        held = Held(root, row["size"], path, is_object=False, stamp=known)
+        known = Stamp(row["size"], row["mtime_ns"], row["inode"])
+        held = Held(root, row["size"], row["path"], is_object=False, stamp=known)
         try:
             # A link is another file than the one that was registered, whatever it leads to.
-            is_same = Stamp.of(os.lstat(path)) == known
+            is_same = Stamp.of(os.lstat(held.name)) == known
         except OSError:
             return None
         if is_same:
@@ -193,9 +197,10 @@ class Blobs:
         rows = self._rows("SELECT root, packed FROM chunk_lists", roots)
         lists = {}
         for root in roots:
-            packed = rows[root]["packed"] if root in rows else None
-            chunks = ChunkList(packed) if packed is not None else self._long_list(root)
-            if chunks is not None:
+            if root in rows and (packed := rows[root]["packed"]) is not None:
+                lists[root] = ChunkList(packed)
+        for root in self._sharded("trees", [root for root in roots if root not in lists]):
+            if (chunks := self._long_list(root)) is not None:
                 lists[root] = chunks
         return lists
 
@@ -288,7 +293,7 @@ class Blobs:
         try:
             if held:
                 reopen = functools.partial(_open_verified, held)
-                return Readable(held.path, reopen(), held.size, None, b"", reopen)
+                return Readable(held.name, reopen(), held.size, None, b"", reopen)
             chunks = self.chunk_list(root)
             path = self._layout.partial(root)
             if chunks is None or not path.exists():
@@ -299,7 +304,7 @@ class Blobs:
             return None
         except OSError as exc:
             raise StoreError(f"cannot read {root}: {exc.strerror}", path=str(root)) from exc
-        return Readable(path, file, chunks.size, chunks, bytes(saved_chunks(path, chunks)), reopen)
+        return Readable(str(path), file, chunks.size, chunks, bytes(saved_chunks(path, chunks)), reopen)
 
     def read_small(self, root: ContentId, size_max: int) -> bytes | None:
         """Return what the whole file `root` holds, None if it is not here or has more than `size_max` bytes."""
@@ -307,7 +312,7 @@ class Blobs:
         readable = self.open_found(root, held) if held and held.size <= size_max else None
         if readable is None:
             return None
-        with disk_errors(readable.path), open(readable.file, "rb") as file:
+        with disk_errors(readable.name), open(readable.file, "rb") as file:
             return file.read(size_max)
 
     def open_source(self, root: ContentId) -> tuple[int, bool] | None:
@@ -407,11 +412,7 @@ class Blobs:
 
     def partials(self, roots: Iterable[ContentId]) -> set[ContentId]:
         """Return those of the files `roots` of which an earlier download left a part here."""
-        folder = self._layout.store / "partial"
-        with disk_errors(folder):
-            # Mostly there are none, and a look at each of thousands of names takes long.
-            shards = set(os.listdir(folder))
-        return {root for root in roots if root.hex()[:2] in shards and self._layout.partial(root).exists()}
+        return {root for root in self._sharded("partial", list(roots)) if self._layout.partial(root).exists()}
 
     def recover(self, root: ContentId, chunks: ChunkList) -> bytearray:
         """Return which chunks of the file `root` an earlier download left here, a byte (0 or 1) each."""
@@ -433,7 +434,7 @@ class Blobs:
         status = partial.finish(target)
         if status is not None:
             self._list(root, Stamp.of(status), None, None)
-            return Held(root, status.st_size, target, is_object=True)
+            return Held(root, status.st_size, str(target), is_object=True)
         held = self.find(root)
         if held is None:
             raise StoreError(f"another process left a damaged file at {target}", path=str(target))
@@ -634,15 +635,26 @@ class Blobs:
                 rows.update((row["root"], row) for row in connection.execute(f"{select} WHERE root IN ({marks})", some))
         return rows
 
+    def _sharded(self, folder: str, roots: Sequence[ContentId]) -> Sequence[ContentId]:
+        """Return those of `roots` of which something may lie in a folder of the store."""
+        if len(roots) <= FEW:
+            return roots
+        path = self._layout.store / folder
+        with disk_errors(path):
+            # Mostly next to nothing lies there, and a look at each of thousands of names takes long.
+            shards = set(os.listdir(path))
+        return [root for root in roots if root.hex()[:2] in shards]
+
     def _find_unlisted(self, root: ContentId) -> Held | None:
         """Find an object that another host, or an index that was lost, put into the store."""
+        name = self._layout.object_name(root)
         try:
-            stamp = Stamp.of(os.stat(self._layout.object_name(root)))
+            stamp = Stamp.of(os.stat(name))
         except OSError:
             return None
         if self.chunk_list(root) is None:
             return None
-        held = Held(root, stamp.size, self._layout.object(root), is_object=True)
+        held = Held(root, stamp.size, name, is_object=True)
         return held if not self.bad_chunks(held) else None
 
     def _list(self, root: ContentId, stamp: Stamp, sha256: bytes | None, path: Path | None) -> None:
@@ -738,7 +750,7 @@ class Blobs:
 def _open_verified(held: Held) -> int:
     """Open a file that was found just now; one in place only as it was verified. Raises OSError."""
     if held.stamp is None:
-        return os.open(held.path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(held.name, os.O_RDONLY | os.O_CLOEXEC)
     return open_same(held.path, held.stamp)
 
 

@@ -471,7 +471,7 @@ def test_a_file_in_place_is_the_file_itself(store: Store, tmp_path: Path) -> Non
     result = take_in(store, path, "in place")
 
     held = store.blobs.find(result.root)
-    assert held == Held(result.root, 5, path, is_object=False, stamp=Stamp.of(path.stat()))
+    assert held == Held(result.root, 5, str(path), is_object=False, stamp=Stamp.of(path.stat()))
     assert objects(store) == {}
     assert store.blobs.in_place() == (1, 5)
 
@@ -679,7 +679,7 @@ def test_an_object_that_cannot_be_read_is_kept(store: Store, tmp_path: Path) -> 
 
 
 def test_what_has_no_chunk_list_cannot_be_checked(store: Store, tmp_path: Path) -> None:
-    held = Held(ContentId(bytes(32)), 5, write_old(tmp_path / "file", b"bytes"), is_object=False)
+    held = Held(ContentId(bytes(32)), 5, str(write_old(tmp_path / "file", b"bytes")), is_object=False)
 
     with pytest.raises(NotFound):
         store.blobs.bad_chunks(held)
@@ -886,8 +886,11 @@ def test_a_chunk_list_of_any_length_is_kept(tmp_path: Path, count: int) -> None:
     with open_store(tmp_path) as store:
         assert store.blobs.chunk_list(chunks.root()) is None
         store.blobs.save_chunk_list(chunks.root(), chunks)
+    others = [ContentId(values.content(str(number), 32)) for number in range(100)]
     with open_store(tmp_path) as store:
         assert store.blobs.chunk_list(chunks.root()) == chunks
+    with open_store(tmp_path) as store:
+        assert store.blobs.chunk_lists([*others, chunks.root()]) == {chunks.root(): chunks}
 
 
 def test_a_long_chunk_list_outlives_the_index_and_is_checked(tmp_path: Path) -> None:
