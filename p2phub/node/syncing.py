@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import trio
 
-from p2phub.core.errors import HubError, PeerViolation
+from p2phub.core.errors import HubError, PeerBusy, PeerViolation
 from p2phub.core.ids import NamespaceId
+from p2phub.net.peerclient import PeerClient
 from p2phub.store.peers import Peer
 
 from .calling import ban_peer, call_peer, usable_peers
@@ -17,7 +18,7 @@ from .fresh import learn_quietly
 from .maps import refresh_maps
 from .node import Node
 from .privatelogs import pull_quietly
-from .pulling import pull
+from .pulling import pull, take_followed
 
 GRACE_S = 1.0  # seconds that a command waits for doubtful peers once another has told all; spec/gossip.md §3
 MATES_MAX = 16  # peers that a command pulls from
@@ -63,13 +64,16 @@ async def sync_all(node: Node, *, timeout_s: float, about: Sequence[NamespaceId]
                 async with call_peer(node, peer) as client:
                     doubtful.discard(waiting)
                     waiting.deadline = begun + timeout_s
-                    await pull(node, client)
+                    busy = await _pull_or_take(node, client, about)
                     await learn_quietly(node, client, about)
                     # Somebody waits for it: what was granted just now is to be found.
                     await pull_quietly(node, client, again_s=0.0)
                 for other in doubtful:
                     other.deadline = min(other.deadline, trio.current_time() + GRACE_S)
-                await note_understood(node, peer)
+                if busy is None:
+                    await note_understood(node, peer)
+                else:
+                    failures.append(str(busy))
             except PeerViolation as exc:
                 await ban_peer(node, peer.node, str(exc))
                 failures.append(str(exc))
@@ -85,6 +89,21 @@ async def sync_all(node: Node, *, timeout_s: float, about: Sequence[NamespaceId]
         for peer in await on_disk(_mates, node):
             nursery.start_soon(sync_one, peer)
     return failures
+
+
+async def _pull_or_take(node: Node, client: PeerClient, about: Sequence[NamespaceId]) -> PeerBusy | None:
+    """Take over all that a peer has; from one too busy to compare it, the logs of `about`, and return that it is.
+
+    After an upgrade it has to sum up its catalogue first, which may take minutes; what one publisher signed it can say.
+    """
+    try:
+        await pull(node, client)
+    except PeerBusy as exc:
+        if not about:
+            raise
+        await take_followed(node, client, about)
+        return exc
+    return None
 
 
 def _mates(node: Node) -> list[Peer]:

@@ -132,7 +132,7 @@ def test_what_is_no_lock_file_is_said_to_be_none(project: Home, tmp_path: Path) 
         "Invalid enum value 2": json.dumps({"p2phub": 2, "locked": {}}),
         "is no NAMESPACE/MODEL": json.dumps({"p2phub": 1, "locked": {"parrot": entry}}),
         "one of log and index": json.dumps({"p2phub": 1, "locked": {"a.example/b": {**entry, "index": 1}}}),
-        "'..' is no namespace": json.dumps({"p2phub": 1, "locked": {"../x": entry}}),
+        "'../x' is a path, not the name of a model": json.dumps({"p2phub": 1, "locked": {"../x": entry}}),
         "has more than": " " * 2**21,
         "is empty": "\n",
     }.items():

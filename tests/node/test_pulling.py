@@ -318,6 +318,29 @@ async def test_who_has_much_to_sum_up_asks_nobody_yet_and_blames_nobody(
     assert len(sizes(node)) == len(made) + 1
 
 
+async def test_a_peer_that_is_not_done_summing_up_tells_of_the_publisher_that_somebody_waits_for(
+    pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def not_done(*_: object, **__: object) -> bool:
+        return False
+
+    giver, taker = pair
+    wanted, other = make_log(1, 3), make_log(2, 1)
+    for made in (wanted, other):
+        give(giver, made)
+    monkeypatch.setattr(serve, "refresh_maps", not_done)
+    told: list[Event] = []
+    async with serving(giver) as address:
+        taker.store.peers.add(address)
+        await ask_for_news(taker, told.append, timeout_s=30)
+        assert sizes(taker) == {}
+        await ask_for_news(taker, told.append, timeout_s=30, about=[wanted.identity.namespace])
+
+    assert sizes(taker) == {wanted.head.log: 3}
+    # Somebody is to know that the rest may be old.
+    assert ["is busy" in event.text for event in told if isinstance(event, Notice)] == [True, True]
+
+
 async def test_questions_fit_their_frame_and_answers_their_limit_whatever_is_in_the_maps(
     pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
