@@ -14,6 +14,7 @@ from msgspec import Struct
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
 
 from .database import Database
+from .released import is_of
 
 
 class Claim(Struct, frozen=True):
@@ -119,8 +120,7 @@ class Catalogue:
                 "SELECT DISTINCT namespace, model FROM release_rows AS r"
                 " JOIN repositories ON repositories.number = r.repository"
                 " JOIN identities ON identities.number = repositories.publisher"
-                # The index holds the first bytes only.
-                " WHERE substr(r.manifest, 1, 8) = substr(?1, 1, 8) AND r.manifest = ?1",
+                f" WHERE {is_of('?1')}",
                 (manifest,),
             ).fetchall()
         return [(NamespaceId(row["namespace"]), row["model"]) for row in rows]

@@ -20,6 +20,7 @@ from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId, NamespaceId
 
 from .database import Database
+from .released import is_of
 
 PROVEN_KEPT = 1000  # heads of which is remembered whether logs go on from them
 PUBLISHERS_MAX = 1000  # of what is here, that are asked about
@@ -111,8 +112,7 @@ class Statements:
             rows = connection.execute(
                 "SELECT identities.namespace, min(pins.manifest IS NULL) AS loose FROM manifests"
                 " LEFT JOIN pins ON pins.manifest = manifests.manifest"
-                " JOIN release_rows AS r ON substr(r.manifest, 1, 8) = substr(manifests.manifest, 1, 8)"
-                " AND r.manifest = manifests.manifest"
+                f" JOIN release_rows AS r ON {is_of('manifests.manifest')}"
                 " JOIN repositories ON repositories.number = r.repository"
                 " JOIN identities ON identities.number = repositories.publisher"
                 " WHERE NOT EXISTS (SELECT 1 FROM private_logs AS p"

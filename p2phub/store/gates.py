@@ -21,6 +21,7 @@ from p2phub.core.ids import ManifestId, NamespaceId, NodeId
 from p2phub.core.records import Approve, OpenGate, Refuse, SetGate
 
 from .database import Database, portions
+from .released import is_of
 
 GATE_TABLES = ("gate_rows", "gate_decisions")  # that follow from the logs
 RECEIPTS_MAX = 100_000  # of others, all together
@@ -99,9 +100,7 @@ class Gates:
         """Return the repositories that have a revision, with their gates."""
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT DISTINCT repository FROM release_rows"
-                " WHERE substr(manifest, 1, 8) = substr(?1, 1, 8) AND manifest = ?1",
-                (manifest,),
+                f"SELECT DISTINCT repository FROM release_rows AS r WHERE {is_of('?1')}", (manifest,)
             ).fetchall()
             return [_place_of(connection, row["repository"]) for row in rows]
 
@@ -113,8 +112,7 @@ class Gates:
                 marks = ", ".join("?" * len(some))
                 for row in connection.execute(
                     "SELECT f.root, r.repository, min(p.log IS NOT NULL) AS private"
-                    " FROM manifest_files AS f JOIN release_rows AS r"
-                    " ON substr(r.manifest, 1, 8) = substr(f.manifest, 1, 8) AND r.manifest = f.manifest"
+                    f" FROM manifest_files AS f JOIN release_rows AS r ON {is_of('f.manifest')}"
                     " JOIN logs AS l ON l.number = r.log_number LEFT JOIN private_logs AS p ON p.log = l.log"
                     f" WHERE f.root IN ({marks}) GROUP BY f.root, r.repository",
                     some,

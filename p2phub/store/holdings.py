@@ -9,6 +9,7 @@ from msgspec import Struct
 from p2phub.core.ids import ManifestId, NodeId
 
 from .database import Database, portions
+from .released import is_of
 from .searchindex import count_replicas
 
 WHOLE = 1000  # the share of all of it
@@ -18,7 +19,7 @@ FORGET_S = 7 * 24 * 3600  # seconds until what a node said is forgotten
 
 _RELEASES = (
     "SELECT 1 FROM release_rows AS r"
-    " WHERE substr(r.manifest, 1, 8) = substr(m.manifest, 1, 8) AND r.manifest = m.manifest"
+    f" WHERE {is_of('m.manifest')}"
     " AND r.log_number NOT IN (SELECT l.number FROM logs AS l JOIN private_logs USING (log))"
 )
 

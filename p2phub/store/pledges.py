@@ -18,6 +18,7 @@ from p2phub.core.pledges import Subject
 from p2phub.core.records import Pledge, Unpledge
 
 from .database import Database
+from .released import is_of
 
 _LAST = "ORDER BY time, idx, log"  # of several words on one subject the last counts; spec/pledges.md §2
 
@@ -142,7 +143,7 @@ class Pledges:
                 "SELECT DISTINCT namespace, model FROM release_rows AS r"
                 " JOIN repositories ON repositories.number = r.repository"
                 " JOIN identities ON identities.number = repositories.publisher"
-                " WHERE substr(r.manifest, 1, 8) = substr(?1, 1, 8) AND r.manifest = ?1",
+                f" WHERE {is_of('?1')}",
                 (manifest,),
             ).fetchall()
 

@@ -18,12 +18,13 @@ from p2phub.core.ids import LogId, ManifestId, NamespaceId, PublicKey
 from p2phub.core.private import Granted, Grantee, granted_by
 from p2phub.core.records import Grant, Ungrant
 
-# Manifests that a public log names, as release, as what a branch stands for, or as what another hub has;
-# with ids of 8 bytes as in the index.
+from .released import is_of
+
+# Manifests that a public log names, as release, as what a branch stands for, or as what another hub has.
 _PUBLIC_RELEASE = (
     "SELECT 1 FROM release_rows AS r JOIN repositories AS p ON p.number = r.repository"
     " JOIN identities AS i ON i.number = p.publisher JOIN logs AS l ON l.number = r.log_number"
-    " WHERE substr(r.manifest, 1, 8) = substr(m.manifest, 1, 8) AND r.manifest = m.manifest"
+    f" WHERE {is_of('m.manifest')}"
     " AND l.log NOT IN (SELECT log FROM private_logs)"
 )
 _PUBLIC_NAME = f"{_PUBLIC_RELEASE} UNION ALL SELECT 1 FROM attestations AS a WHERE a.manifest = m.manifest"

@@ -20,6 +20,7 @@ from p2phub.core.private import Repository
 from p2phub.core.records import Recall
 
 from .database import Database, portions
+from .released import is_of
 
 RefusedOf = Callable[[Collection[bytes]], set[bytes]]  # those of some manifests that must not be used
 
@@ -44,8 +45,8 @@ _TAKEN_BACK = (
     " AND (EXISTS (SELECT 1 FROM release_rows AS r WHERE r.repository = c.repository"
     " AND r.manifest = c.manifest AND r.log_number NOT IN hidden)"
     " OR EXISTS (SELECT 1 FROM attestations AS a WHERE a.manifest = c.manifest AND a.namespace = j.namespace))"
-    " AND NOT EXISTS (SELECT 1 FROM release_rows AS o WHERE substr(o.manifest, 1, 8) = substr(c.manifest, 1, 8)"
-    " AND o.manifest = c.manifest AND o.log_number NOT IN hidden AND NOT EXISTS (SELECT 1 FROM recall_rows AS d"
+    f" AND NOT EXISTS (SELECT 1 FROM release_rows AS o WHERE {is_of('c.manifest', row='o')}"
+    " AND o.log_number NOT IN hidden AND NOT EXISTS (SELECT 1 FROM recall_rows AS d"
     " WHERE d.repository = o.repository AND d.manifest = o.manifest AND d.log_number NOT IN hidden))"
     " AND NOT EXISTS (SELECT 1 FROM attestations AS a WHERE a.manifest = c.manifest"
     f" AND NOT EXISTS ({_BY_PUBLISHER.format(namespace='a.namespace')}))"

@@ -31,6 +31,7 @@ from . import orders
 from .database import Database
 from .orders import OrderRow
 from .recalls import is_recalled
+from .released import is_of
 from .searchtokens import facet_tokens, least_size, release_tokens, word_tokens
 
 EPOCH = 1_577_836_800  # seconds: 2020-01-01 00:00 UTC; what is older counts as of then
@@ -537,7 +538,7 @@ def count_replicas(connection: Connection, manifests: Iterable[bytes]) -> None:
     connection.executemany(
         "UPDATE models SET replicas = (SELECT count(*) FROM holders WHERE manifest = ?1) WHERE id IN"
         " (SELECT m.id FROM release_rows AS r CROSS JOIN models AS m ON m.repository = r.repository"
-        " AND m.log_number = r.log_number AND m.idx = r.idx WHERE r.manifest = ?1)",
+        f" AND m.log_number = r.log_number AND m.idx = r.idx WHERE {is_of('?1')})",
         [(manifest,) for manifest in manifests],
     )
 

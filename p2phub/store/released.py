@@ -1,0 +1,12 @@
+"""Say which releases are of a manifest, so that SQLite finds them by its index (spec/store.md §5)."""
+
+from __future__ import annotations
+
+
+def is_of(manifest: str, *, row: str = "r") -> str:
+    """Return a condition for rows of release_rows, called `row` in the statement.
+
+    manifest: what stands for the manifest there, such as a parameter or another table's column.
+    """
+    # The index holds the first bytes only, which makes it half as large; without them all releases are gone through.
+    return f"substr({row}.manifest, 1, 8) = substr({manifest}, 1, 8) AND {row}.manifest = {manifest}"
