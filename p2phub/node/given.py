@@ -32,9 +32,10 @@ def as_argument(field: str) -> str:
 
 def check_given(operation: Operation, spelling: Spelling = str) -> None:
     """Raise InvalidName unless the values of `operation` are text, and within the limits of its fields."""
-    _check_text(operation, spelling)
+    plain = to_plain(operation)
+    _check_text(plain, spelling)
     try:
-        msgspec.convert(to_plain(operation), type(operation))
+        msgspec.convert(plain, type(operation))
     except msgspec.ValidationError as exc:
         raise InvalidName(_for_people(str(exc), spelling)) from exc
 
@@ -54,12 +55,12 @@ def read_given(data: bytes) -> Operation:
         raise InvalidData(f"not what was expected: {exc}") from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidData(f"no operation: {exc}") from exc
-    _check_text(operation, str)
+    _check_text(to_plain(operation), str)
     return operation
 
 
-def _check_text(operation: Operation, spelling: Spelling) -> None:
-    field = next(_no_text(to_plain(operation)), None)
+def _check_text(plain: Any, spelling: Spelling) -> None:
+    field = next(_no_text(plain), None)
     if field is not None:
         raise InvalidName(f"{spelling(field)} is no text: it holds a NUL, or what is not UTF-8")
 

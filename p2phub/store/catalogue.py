@@ -14,7 +14,7 @@ from msgspec import Struct
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
 
 from .database import Database
-from .released import is_of
+from .released import REPOSITORIES
 
 
 class Claim(Struct, frozen=True):
@@ -116,13 +116,7 @@ class Catalogue:
     def publishers_of(self, manifest: ManifestId) -> list[tuple[NamespaceId, str]]:
         """Return the repositories that published `manifest`, by namespace and model."""
         with self._database.read() as connection:
-            rows = connection.execute(
-                "SELECT DISTINCT namespace, model FROM release_rows AS r"
-                " JOIN repositories ON repositories.number = r.repository"
-                " JOIN identities ON identities.number = repositories.publisher"
-                f" WHERE {is_of('?1')}",
-                (manifest,),
-            ).fetchall()
+            rows = connection.execute(REPOSITORIES, (manifest,)).fetchall()
         return [(NamespaceId(row["namespace"]), row["model"]) for row in rows]
 
     def refusals(self, log: LogId) -> dict[int, str]:

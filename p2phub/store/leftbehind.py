@@ -6,13 +6,12 @@ The next batch takes it in, as if a peer had sent it now: so it is checked like 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from sqlite3 import Connection
 
-from p2phub.core.checkpoint import open_head, parse_head
+from p2phub.core.checkpoint import Head, open_head, parse_head
 from p2phub.core.errors import InvalidData
 from p2phub.core.identity import Identity
-from p2phub.core.ids import LogId, NamespaceId
+from p2phub.core.ids import LogId, NamespaceId, PublicKey
 from p2phub.core.records import Entry, read_entry
 
 from .arrivals import Arrival, check_entries
@@ -47,13 +46,19 @@ def left_behind(connection: Connection, frames: Iterable[Frame]) -> tuple[list[I
         key = proven.logs[log]
         # The clock was looked at when they came.
         checked = check_entries([entry.data for entry in entries], namespace, log, key, start, now=float("inf"))
-        head = None
-        with suppress(InvalidData):
-            head = open_head(heads.get(log, b""), log=log, key=key)
+        head = head_if_right(heads.get(log, b""), log, key)
         if head is not None and head.size < start + len(checked.entries):
             head = None
         arrivals.append(Arrival(proven, log, key, head, start, checked))
     return list(identities.values()), arrivals
+
+
+def head_if_right(text: bytes, log: LogId, key: PublicKey) -> Head | None:
+    """Return the head of `log` that `text` holds, None if it is none that `key` signed."""
+    try:
+        return open_head(text, log=log, key=key)
+    except InvalidData:
+        return None
 
 
 def _known_identity(connection: Connection, namespace: NamespaceId) -> Identity | None:

@@ -18,7 +18,7 @@ from p2phub.core.pledges import Subject
 from p2phub.core.records import Pledge, Unpledge
 
 from .database import Database
-from .released import is_of
+from .released import REPOSITORIES
 
 _LAST = "ORDER BY time, idx, log"  # of several words on one subject the last counts; spec/pledges.md §2
 
@@ -139,13 +139,7 @@ class Pledges:
 
     def _repositories_of(self, manifest: ManifestId) -> Iterable[Row]:
         with self._database.read() as connection:
-            return connection.execute(
-                "SELECT DISTINCT namespace, model FROM release_rows AS r"
-                " JOIN repositories ON repositories.number = r.repository"
-                " JOIN identities ON identities.number = repositories.publisher"
-                f" WHERE {is_of('?1')}",
-                (manifest,),
-            ).fetchall()
+            return connection.execute(REPOSITORIES, (manifest,)).fetchall()
 
 
 def apply_pledge(connection: Connection, record: Pledge | Unpledge) -> None:

@@ -19,7 +19,7 @@ from sqlite3 import Connection, Row
 
 from msgspec import Struct
 
-from p2phub.core.checkpoint import Head, open_head, parse_head
+from p2phub.core.checkpoint import parse_head
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import InvalidData, StoreError
 from p2phub.core.identity import Identity, namespace_id
@@ -33,6 +33,7 @@ from .chains import unpack_chain
 from .database import Database
 from .journals import ENTRY, HEAD, IDENTITY_SIZE_MAX, Frame, Journals, Place
 from .layout import Layout
+from .leftbehind import head_if_right
 from .logtrees import LogTree
 from .logwriter import OWN_FILE, LogWriter, check_identity, own_file_entries
 from .privateindex import private_logs_of
@@ -355,16 +356,9 @@ def _note(found: Connection, frame: Frame) -> None:
 def _heads_by_size(texts: Iterable[bytes], log: LogId, key: PublicKey) -> dict[int, list[bytes]]:
     heads: dict[int, list[bytes]] = {}
     for text in texts:
-        if (head := _open_head(text, log, key)) is not None:
+        if (head := head_if_right(text, log, key)) is not None:
             heads.setdefault(head.size, []).append(text)
     return heads
-
-
-def _open_head(text: bytes, log: LogId, key: PublicKey) -> Head | None:
-    try:
-        return open_head(text, log=log, key=key)
-    except InvalidData:
-        return None
 
 
 def _head_of(texts: Iterable[bytes], frontier: Frontier, otherwise: bytes) -> bytes:

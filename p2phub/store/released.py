@@ -10,3 +10,12 @@ def is_of(manifest: str, *, row: str = "r") -> str:
     """
     # The index holds the first bytes only, which makes it half as large; without them all releases are gone through.
     return f"substr({row}.manifest, 1, 8) = substr({manifest}, 1, 8) AND {row}.manifest = {manifest}"
+
+
+# The repositories that have a release of the manifest ?1, by namespace and model.
+REPOSITORIES = (
+    "SELECT DISTINCT namespace, model FROM release_rows AS r"
+    " JOIN repositories ON repositories.number = r.repository"
+    " JOIN identities ON identities.number = repositories.publisher"
+    f" WHERE {is_of('?1')}"
+)
