@@ -26,7 +26,9 @@ from msgspec import Struct, field
 
 from .flags import both, changes
 
-REQUEST_SIZE_MAX = 16 * 1024 * 1024  # bytes; spec/transfer.md §3.2
+STRIPE_SIZE_MAX = 16 * 1024 * 1024  # bytes, and of a request but for the next line; spec/transfer.md §3.2
+REQUEST_SIZE_MAX = 64 * 1024 * 1024  # bytes, of what a provider sends within QUICK_S; spec/transfer.md §3.2
+QUICK_S = 0.2  # seconds; spec/transfer.md §3.2
 REQUEST_SIZE_MIN = 1024 * 1024  # bytes, less only where less is missing; spec/transfer.md §3.2
 REQUEST_SIZE_FIRST = 1024 * 1024  # bytes, before a provider's rate is known; spec/transfer.md §3.2
 REQUEST_CHUNKS_MAX = 1000  # chunks in one request: at most as many byte ranges; spec/peer-protocol.md §7
@@ -442,7 +444,10 @@ class Picker(Generic[P]):
         return provider.offers is None and self._rarity_of(chunk) == 0
 
     def _run_around(self, chunk: int, stripe: range, provider: _Provider) -> range:
-        """Return free chunks of `stripe` from `chunk` on, or from before it if there is room, of a request's size."""
+        """Return free chunks of `stripe` from `chunk` on, or from before it if there is room, of a request's size.
+
+        One that is larger than stripes goes on behind this one.
+        """
         limit = self._request_size(provider)
         first, end, size = chunk, chunk + 1, self._sizes[chunk]
         is_first_copy = self._is_first_copy(chunk, provider)
@@ -452,10 +457,12 @@ class Picker(Generic[P]):
             return (
                 self._is_free(other, provider)
                 and size + self._sizes[other] <= limit
+                and end - first < REQUEST_CHUNKS_MAX
                 and self._is_first_copy(other, provider) == is_first_copy
             )
 
-        while end < stripe.stop and fits(end):
+        stop = stripe.stop if limit <= STRIPE_SIZE_MAX else len(self._sizes)
+        while end < stop and fits(end):
             size += self._sizes[end]
             end += 1
         while first > stripe.start and fits(first - 1):
@@ -464,14 +471,20 @@ class Picker(Generic[P]):
         return range(first, end)
 
     def _request_size(self, provider: _Provider) -> int:
-        """Return how many bytes to ask for: some seconds' work, and no more than a fair share of the rest."""
+        """Return how many bytes to ask for: some seconds' work, and no more than a fair share of the rest.
+
+        What passes at once may be more: to whom it goes matters little then, and each question costs.
+        """
+        most = float(STRIPE_SIZE_MAX)
         if provider.rate is None:
             work = float(REQUEST_SIZE_FIRST)
         else:
-            work = provider.rate * OUTSTANDING_S / provider.connections
+            each = provider.rate / provider.connections
+            work = each * OUTSTANDING_S
+            most = max(most, min(each * QUICK_S, REQUEST_SIZE_MAX))
         connections = sum(known.connections for known in self._providers.values())
         share = self._missing_bytes / (2 * connections)
-        return int(max(REQUEST_SIZE_MIN, min(work, share, REQUEST_SIZE_MAX)))
+        return int(max(REQUEST_SIZE_MIN, min(work, share, most)))
 
     def _hedge(self, provider: _Provider, now: float) -> range | None:
         """Return the end of a request that another is busy with, if `provider` should be much sooner."""
@@ -610,7 +623,7 @@ def _stripes(sizes: Sequence[int], state: bytearray) -> list[range]:
     start, size = None, 0
     for chunk, chunk_size in enumerate(sizes):
         if start is not None:
-            full = size + chunk_size > REQUEST_SIZE_MAX or chunk - start >= REQUEST_CHUNKS_MAX
+            full = size + chunk_size > STRIPE_SIZE_MAX or chunk - start >= REQUEST_CHUNKS_MAX
             if full or state[chunk] != _MISSING:
                 stripes.append(range(start, chunk))
                 start = None

@@ -16,12 +16,14 @@ from p2phub.protocol.picker import (
     DEADLINE_MIN_S,
     HEDGE_FACTOR,
     OUTSTANDING_S,
+    QUICK_S,
     RANDOM_FIRST,
     REQUEST_CHUNKS_MAX,
     REQUEST_SIZE_FIRST,
     REQUEST_SIZE_MAX,
     REQUEST_SIZE_MIN,
     RUNNING_MIN,
+    STRIPE_SIZE_MAX,
     Picker,
     Request,
     deadline_s,
@@ -158,13 +160,36 @@ def test_before_a_rate_is_known_a_request_is_small() -> None:
 
 
 def test_a_request_is_some_seconds_of_work_for_the_connection() -> None:
-    for rate, connections, expected in [(MIB, 1, 3), (4 * MIB, 4, 3), (4 * MIB, 1, 12), (1000 * MIB, 1, 16), (1, 1, 1)]:
+    for rate, connections, expected in [(MIB, 1, 3), (4 * MIB, 4, 3), (4 * MIB, 1, 12), (80 * MIB, 1, 16), (1, 1, 1)]:
         picker = make(1000)
         picker.set_offer("a", None, connections=connections)
         set_rate(picker, "a", rate)
 
         assert ask(picker, "a").count == expected
         assert expected <= max(1, rate * OUTSTANDING_S / connections / MIB)
+
+
+def test_a_request_is_larger_than_a_stripe_if_it_is_soon_over() -> None:
+    for rate, connections, expected in [(99 * MIB, 1, 19), (100 * MIB, 2, 16), (999 * MIB, 1, 64), (1000 * MIB, 5, 40)]:
+        picker = make(1000)
+        picker.set_offer("a", None, connections=connections)
+        set_rate(picker, "a", rate)
+        sizes = [ask(picker, "a").count for _ in range(4)]
+
+        # The first begins anywhere: behind it there may be less.
+        assert max(sizes) == expected
+        assert expected <= max(STRIPE_SIZE_MAX, min(rate * QUICK_S / connections, REQUEST_SIZE_MAX)) / MIB
+
+
+def test_a_large_request_does_not_cover_what_is_here_or_asked_of_others() -> None:
+    picker = make(400, missing=[*range(20), *range(21, 400)])
+    for name in "ab":
+        picker.set_offer(name, None)
+        set_rate(picker, name, 10_000 * MIB)
+    runs = [set(ask(picker, name).chunks) for name in "ab" * 2]
+
+    assert sum(map(len, runs)) == len(set().union(*runs))
+    assert 20 not in set().union(*runs)
 
 
 def test_near_the_end_the_rest_is_shared_fairly() -> None:
