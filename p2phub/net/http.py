@@ -136,6 +136,9 @@ class _Connection:
         self._tcp = tcp
         self._stream = stream
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_SIZE_MAX)
+        self._closed = "the connection was closed"
+        if stream is tcp:
+            self._closed += "; perhaps it speaks TLS, and P2PHUB_PLAIN=1 is for both sides"
         self.is_reusable = False
 
     async def exchange(self, request: h11.Request, body: bytes, size_max: int) -> Answer:
@@ -153,7 +156,7 @@ class _Connection:
                     with trio.fail_after(READ_TIMEOUT_S):
                         piece = await self._stream.receive_some(_RECEIVE_SIZE)
                     if not piece and not received:
-                        raise _Lost("the connection was closed")
+                        raise _Lost(self._closed)
                     received = True
                     self._http.receive_data(bytes(piece))
                 elif isinstance(event, h11.Response):
@@ -201,7 +204,9 @@ def _reason(exc: BaseException) -> str:
             inner = inner.exceptions[-1]
         if isinstance(inner, ssl.SSLCertVerificationError):
             return f"its certificate does not hold: {inner.verify_message}"
-        if isinstance(inner, ssl.SSLError) and not isinstance(inner, ssl.SSLEOFError):
+        if isinstance(inner, ssl.SSLEOFError):
+            return "it ended the handshake; perhaps it speaks without TLS, and P2PHUB_PLAIN=1 is for both sides"
+        if isinstance(inner, ssl.SSLError):
             return "what answers there is no p2phub node"
         text = _said(inner) or str(inner) or text
         inner = inner.__cause__ or inner.__context__

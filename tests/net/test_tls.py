@@ -228,6 +228,13 @@ async def test_what_is_no_node_cannot_be_reached_and_the_reason_can_be_read(
         assert b"v1/" not in server.received
 
 
+@pytest.mark.parametrize("plain", [True, False])
+async def test_where_one_side_alone_does_without_tls_it_is_told(plain: bool) -> None:
+    async with open_door(echo, plain=plain) as port, open_peer(NODE, HOST, port, plain=not plain) as client:
+        with pytest.raises(PeerUnreachable, match="perhaps it speaks .*TLS, and P2PHUB_PLAIN=1 is for both sides"):
+            await client.identities([values.identity().namespace])
+
+
 @pytest.mark.parametrize("ask", CLIENTS)
 async def test_where_nobody_listens_nobody_can_be_reached(ask: Callable[..., object]) -> None:
     with socket.create_server((HOST, 0)) as unused:
