@@ -231,7 +231,7 @@ async def test_what_is_no_node_cannot_be_reached_and_the_reason_can_be_read(
 @pytest.mark.parametrize("plain", [True, False])
 async def test_where_one_side_alone_does_without_tls_it_is_told(plain: bool) -> None:
     async with open_door(echo, plain=plain) as port, open_peer(NODE, HOST, port, plain=not plain) as client:
-        with pytest.raises(PeerUnreachable, match="perhaps it speaks .*TLS, and P2PHUB_PLAIN=1 is for both sides"):
+        with pytest.raises(PeerUnreachable, match=r"perhaps it speaks .*TLS, and P2PHUB_PLAIN=1 is for both sides"):
             await client.identities([values.identity().namespace])
 
 
