@@ -16,9 +16,9 @@ from p2phub.store.peers import Peer
 from .disk import on_disk
 from .events import Tell
 from .node import Node
+from .operations.swarm import SwarmInfo, SwarmProvider
 from .providers import with_slow
 from .resolve import load_manifest, resolve
-from .results import SwarmInfo, SwarmProvider
 from .survey import Answer, ask_who_has
 
 

@@ -13,9 +13,9 @@ from .disk import on_disk
 from .events import Notice, Tell, ignore
 from .identity import own_namespace
 from .node import Node
+from .operations.storage import DiskUse, Freed, StoredRepository
 from .pledging import pledged_manifests
 from .resolve import resolve
-from .results import DiskUse, Freed, StoredRepository
 
 IN_USE_S = 600  # seconds without a new chunk until a partial counts as given up
 GC_AGE_S = 24 * 3600  # seconds that something nobody needs is left alone: a command may be about to need it

@@ -36,9 +36,9 @@ from .catchup import ready_to_publish
 from .disk import from_thread, on_disk
 from .events import Notice, Progress, Tell
 from .node import Node
+from .operations.content import PublishResult
 from .ownnames import own_version
 from .releasing import Destination, check_version, destination_of, keep_manifest, release
-from .results import PublishResult
 
 TICK_S = 0.1  # seconds between looks at how far hashing is
 INGEST_TASKS = 2  # files hashed at the same time

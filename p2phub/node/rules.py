@@ -34,7 +34,7 @@ from p2phub.core.rules import (
 from p2phub.store.disk import disk_errors
 from p2phub.store.store import Store
 
-from .results import LeftOut
+from .operations.content import LeftOut
 
 if TYPE_CHECKING:
     from p2phub.core.facts import ReadableFile

@@ -37,6 +37,7 @@ from .identity import own_identity, own_recipient
 from .names import find
 from .node import Node
 from .opening import find_key_called, find_opened, recipients_of, sealing_key
+from .operations.seals import SealResult
 from .ownnames import own_model
 from .privatenews import announce
 from .publish import (
@@ -49,7 +50,6 @@ from .publish import (
 )
 from .releasing import Destination
 from .resolve import resolve
-from .results import SealResult
 from .visibility import append_record
 
 

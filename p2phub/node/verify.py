@@ -21,10 +21,10 @@ from .events import Progress, Tell
 from .node import Node, Running
 from .opened import Opened
 from .opening import OpenedContents, require_opened
+from .operations.checking import ByteSpan, Damage, VerifyResult
 from .origins import Origins, check_all, of_file, of_repository
 from .partials import WantedFile
 from .resolve import load_manifest, resolve
-from .results import ByteSpan, Damage, VerifyResult
 from .swarm import download
 
 

@@ -17,7 +17,7 @@ from p2phub.node.events import Notice, ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.housekeeping import collect_garbage, disk_use, list_repositories, pin, remove, unpin
 from p2phub.node.identity import create_identity
-from p2phub.node.operations import StoreRebuild
+from p2phub.node.operations.storage import StoreRebuild
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import open_home, serving
 from p2phub.testing.processes import flip_byte, tree

@@ -26,7 +26,8 @@ from p2phub.node.fetch import FetchResult, fetch
 from p2phub.node.identity import create_identity
 from p2phub.node.inspect import info
 from p2phub.node.node import Node
-from p2phub.node.operations import Fetch, FetchFile, Verify
+from p2phub.node.operations.checking import Verify
+from p2phub.node.operations.content import Fetch, FetchFile
 from p2phub.node.originprovider import REFUSALS_MAX
 from p2phub.node.peerlist import list_peers
 from p2phub.node.publish import publish

@@ -23,7 +23,7 @@ from p2phub.node.events import Notice, Progress, ignore
 from p2phub.node.fetch import FetchResult, fetch
 from p2phub.node.identity import create_identity
 from p2phub.node.node import Node
-from p2phub.node.operations import Fetch
+from p2phub.node.operations.content import Fetch
 from p2phub.node.peerlist import list_peers
 from p2phub.node.publish import publish
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Have, Trees
