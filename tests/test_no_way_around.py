@@ -166,4 +166,4 @@ async def test_whatever_is_switched_on_no_wrong_byte_comes_in(settings, flags, t
 
 def bad_chunks(node, held) -> list[int]:
     with open(held.path, "rb") as file:
-        return find_bad_chunks(file.fileno(), node.store.blobs.chunk_list(held.root))
+        return find_bad_chunks(file.fileno(), node.store.chunk_lists.find(held.root))

@@ -212,7 +212,7 @@ def scan_files(store: Store, files: Sequence[File]) -> list[Scan]:
 
     def scan_one(file: File) -> Scan:
         found = held.get(file.root)
-        readable = store.blobs.open_found(file.root, found) if found else None
+        readable = store.readables.open_found(file.root, found) if found else None
         if readable is None:
             raise StoreError(f"{file.path} is not in the store", path=file.path)
         reader = LocalFile(readable.name, readable.file)

@@ -329,7 +329,7 @@ async def test_what_does_not_come_is_said_and_tried_again(world, tmp_path):
         cyd = await world.node("cyd")
         cyd.store.manifests.add(ann.store.manifests.data(revision))
         for file in ann.store.manifests.get(revision).files:
-            cyd.store.blobs.ingest(ann.store.blobs.find(file.root).path, file.profile)
+            cyd.store.intake.ingest(ann.store.blobs.find(file.root).path, file.profile)
         await wait_has(bob, revision)
 
     assert (state.here, state.short) == (0, 1)

@@ -183,7 +183,7 @@ async def mirror_of(tmp_path: Path, node: Node) -> ManifestId:
         await fetch(elsewhere, first, ignore, to=tmp_path / "mirrored")
     node.store.manifests.add(data)
     for file in node.store.manifests.get(manifest).files:
-        node.store.blobs.ingest(tmp_path / "mirrored" / file.path, file.profile, in_place=False)
+        node.store.intake.ingest(tmp_path / "mirrored" / file.path, file.profile, in_place=False)
     return manifest
 
 

@@ -62,11 +62,11 @@ def held_bytes(node: Node, revision: str) -> int:
     manifest = node.store.manifests.get(ManifestId.parse(revision))
     total = 0
     for file in manifest.files if manifest else ():
-        chunks = node.store.blobs.chunk_list(file.root)
+        chunks = node.store.chunk_lists.find(file.root)
         if node.store.blobs.find(file.root):
             total += file.size
         elif chunks:
-            have = node.store.blobs.recover(file.root, chunks)
+            have = node.store.partials.recover(file.root, chunks)
             total += sum(chunks.length(index) for index, here in enumerate(have) if here)
     return total
 
