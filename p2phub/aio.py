@@ -28,18 +28,19 @@ from p2phub.node.disk import from_thread, on_disk
 from p2phub.node.dispatch import run_alone
 from p2phub.node.events import Event, ignore
 from p2phub.node.given import check_given
-from p2phub.node.operations import (
-    AddPeers,
+from p2phub.node.operations import Operation
+from p2phub.node.operations.catalogue import Info, RepositoryInfo, Search
+from p2phub.node.operations.checking import Verify, VerifyResult
+from p2phub.node.operations.content import (
     Fetch,
     FetchFile,
-    Info,
-    Operation,
+    FetchResult,
+    FileResult,
     PublishFolder,
-    Search,
-    Verify,
+    PublishResult,
     exact_pattern,
 )
-from p2phub.node.results import FetchResult, FileResult, PublishResult, RepositoryInfo, VerifyResult
+from p2phub.node.operations.peers import AddPeers
 from p2phub.node.settings import Settings, with_given_origins
 from p2phub.store.layout import own_path
 

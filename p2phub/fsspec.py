@@ -21,7 +21,7 @@ import p2phub
 from p2phub.core.errors import InvalidName, NotFound, Offline
 from p2phub.core.names import HashRef, parse_reference
 from p2phub.gateway.client import Daemon, find_daemon
-from p2phub.node.results import FileInfo, RepositoryInfo
+from p2phub.node.operations.catalogue import FileInfo, RepositoryInfo
 from p2phub.node.settings import Settings
 from p2phub.store.layout import Layout
 

@@ -24,11 +24,12 @@ from p2phub.core.ids import ManifestId
 from p2phub.core.names import Address
 from p2phub.core.rules import Rules
 from p2phub.net.door import serve_peers
-from p2phub.node import operations, providers, swarm
+from p2phub.node import providers, swarm
 from p2phub.node.dispatch import run
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
-from p2phub.node.operations import Fetch, Operation
+from p2phub.node.operations.content import Fetch
+from p2phub.node.operations.every import EVERY
 from p2phub.node.publish import publish
 from p2phub.node.serve import PeerDoor
 from p2phub.node.settings import Settings
@@ -75,14 +76,11 @@ def variables() -> set[str]:
 
 
 def test_nothing_is_called_as_if_it_switched_verification_off() -> None:
-    every_operation = [
-        each for each in vars(operations).values() if isinstance(each, type) and issubclass(each, Operation)
-    ]
     names = {
         *(option for option in options(cli) if option not in HARMLESS),
         *variables(),
         *(field.name for field in msgspec.structs.fields(Settings)),
-        *(name for each in every_operation for name in fields(each, "")),
+        *(name for each in EVERY for name in fields(each, "")),
         *fields(Rules, ""),
     }
 
@@ -168,4 +166,4 @@ async def test_whatever_is_switched_on_no_wrong_byte_comes_in(settings, flags, t
 
 def bad_chunks(node, held) -> list[int]:
     with open(held.path, "rb") as file:
-        return find_bad_chunks(file.fileno(), node.store.blobs.chunk_list(held.root))
+        return find_bad_chunks(file.fileno(), node.store.chunk_lists.find(held.root))

@@ -39,7 +39,7 @@ def attest(
     as_json: bool,
 ) -> None:
     """Say what you found of REF, signed: others see it in `info`, and their policy may go by your word."""
-    from p2phub.node.operations import AssessContent
+    from p2phub.node.operations.records import AssessContent
 
     if bad and withdraw:
         raise click.UsageError("give either --bad or --withdraw")

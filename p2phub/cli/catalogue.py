@@ -12,7 +12,7 @@ from .running import json_option, offline_option, peer_option, print_json, run
 from .text import human_bytes, human_time, say, shorten
 
 if TYPE_CHECKING:
-    from p2phub.node.results import FoundBy
+    from p2phub.node.operations.catalogue import FoundBy
 
 FOUND_SHOWN = 20  # that publishers found of one repository
 
@@ -27,7 +27,7 @@ _FOR = {"private": "its publisher, and those it is granted to", "unlisted": "eve
 @json_option
 def info(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) -> None:
     """Show what is known of a repository."""
-    from p2phub.node.operations import Info
+    from p2phub.node.operations.catalogue import Info
 
     result = run(Info(reference), offline=offline, peers=peer)
     if as_json:
@@ -89,7 +89,7 @@ def _found(found: FoundBy) -> str:
 @json_option
 def ls(reference: str, pattern: str | None, offline: bool, peer: tuple[str, ...], as_json: bool) -> None:
     """List the files of a repository, with size, hash and whether each is here."""
-    from p2phub.node.operations import Info
+    from p2phub.node.operations.catalogue import Info
 
     result = run(Info(reference), offline=offline, peers=peer)
     files = [file for file in result.files if not pattern or fnmatch.fnmatchcase(file.path, pattern)]
@@ -108,7 +108,7 @@ def ls(reference: str, pattern: str | None, offline: bool, peer: tuple[str, ...]
 @json_option
 def log(name: str, limit: int, offline: bool, peer: tuple[str, ...], as_json: bool) -> None:
     """Show the signed records of NAMESPACE/MODEL or of a whole NAMESPACE, newest first."""
-    from p2phub.node.operations import Log
+    from p2phub.node.operations.catalogue import Log
 
     lines = run(Log(name), offline=offline, peers=peer)[:limit]
     if as_json:
@@ -133,7 +133,7 @@ def log(name: str, limit: int, offline: bool, peer: tuple[str, ...], as_json: bo
 @json_option
 def branch(model: str, branch_name: str, revision: str | None, delete: bool, message: str, as_json: bool) -> None:
     """Let BRANCH of your MODEL stand for REVISION: a version, a branch or a hash; an older one is a rollback."""
-    from p2phub.node.operations import MoveBranch
+    from p2phub.node.operations.records import MoveBranch
 
     if delete == (revision is not None):
         raise click.UsageError("give either a REVISION or --delete")
@@ -152,7 +152,7 @@ def branch(model: str, branch_name: str, revision: str | None, delete: bool, mes
 @json_option
 def yank(name: str, message: str, as_json: bool) -> None:
     """Say that a version of yours should not be chosen any more; it can still be fetched."""
-    from p2phub.node.operations import YankVersion
+    from p2phub.node.operations.records import YankVersion
 
     result = run(YankVersion(name, message))
     if as_json:
@@ -167,7 +167,7 @@ def yank(name: str, message: str, as_json: bool) -> None:
 @json_option
 def recall(name: str, message: str, as_json: bool) -> None:
     """Take a revision of yours back, for ever: it is not found, fetched or served any more, but where it is pledged."""
-    from p2phub.node.operations import RecallRevision
+    from p2phub.node.operations.records import RecallRevision
 
     result = run(RecallRevision(name, message))
     if as_json:

@@ -14,7 +14,7 @@ from .text import human_bytes, human_date, parse_rate, say
 
 if TYPE_CHECKING:
     from p2phub.core.terms import Terms
-    from p2phub.node.results import FederationInfo, FederationTerms
+    from p2phub.node.operations.federations import FederationInfo, FederationTerms
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,7 +62,7 @@ def invite(name: str, namespace: str | None, days: int, as_json: bool, **given: 
     Pass the text that is printed on, over a way that you trust: whoever joins with it calls your node back. The options
     about terms are for a federation that is founded.
     """
-    from p2phub.node.operations import FederationInvite
+    from p2phub.node.operations.federations import FederationInvite
 
     terms = _terms(None, given) if any(value not in (None, ()) for value in given.values()) else None
     info = run(FederationInvite(name, namespace, days, terms))
@@ -81,7 +81,7 @@ def invite(name: str, namespace: str | None, days: int, as_json: bool, **given: 
 def join(text: str, yes: bool, as_json: bool) -> None:
     """Show the terms of an invitation and, if you agree, sign them and become a member."""
     from p2phub.core.federation import parse_invitation
-    from p2phub.node.operations import FederationJoin, FederationRead
+    from p2phub.node.operations.federations import FederationJoin, FederationRead
 
     text = _read(text)
     parse_invitation(text)  # before anybody is asked about it
@@ -102,7 +102,7 @@ def join(text: str, yes: bool, as_json: bool) -> None:
 @json_option
 def ls(name: str | None, as_json: bool) -> None:
     """List the federations that this home belongs to or left: members, terms, until when."""
-    from p2phub.node.operations import FederationList
+    from p2phub.node.operations.federations import FederationList
 
     found = run(FederationList(name))
     if as_json:
@@ -120,7 +120,7 @@ def ls(name: str | None, as_json: bool) -> None:
 @json_option
 def leave(name: str, yes: bool, as_json: bool) -> None:
     """Leave a federation, at once; its coordinator dissolves it so. `store gc --unpinned` frees what was mirrored."""
-    from p2phub.node.operations import FederationLeave
+    from p2phub.node.operations.federations import FederationLeave
 
     if not yes and not confirm(f"leave {name}, which dissolves it if you coordinate it?", instead="--yes"):
         raise click.Abort
@@ -136,7 +136,7 @@ def leave(name: str, yes: bool, as_json: bool) -> None:
 @json_option
 def accept(name: str, as_json: bool) -> None:
     """Agree to the terms as they are now: they changed, or your word is over soon."""
-    from p2phub.node.operations import FederationAccept
+    from p2phub.node.operations.federations import FederationAccept
 
     info = run(FederationAccept(name))
     if as_json:
@@ -154,7 +154,7 @@ def terms(name: str, as_json: bool, **given: Any) -> None:
 
     `none` empties what --publisher, --license, --up and --down say; for both kinds name both.
     """
-    from p2phub.node.operations import FederationList, FederationSetTerms
+    from p2phub.node.operations.federations import FederationList, FederationSetTerms
 
     (info, *_) = run(FederationList(name))
     if any(value not in (None, ()) for value in given.values()):
@@ -171,7 +171,7 @@ def terms(name: str, as_json: bool, **given: Any) -> None:
 @json_option
 def rm(name: str, namespace: str, as_json: bool) -> None:
     """Let a member belong no longer to a federation that you coordinate, at once."""
-    from p2phub.node.operations import FederationRemove
+    from p2phub.node.operations.federations import FederationRemove
 
     info = run(FederationRemove(name, namespace))
     if as_json:

@@ -35,7 +35,7 @@ def follow(
     as_json: bool,
 ) -> None:
     """Say whose records this node takes in: everybody's (open), or those of some publishers. Without more, show it."""
-    from p2phub.node.operations import ChangePolicy, ShowPolicy
+    from p2phub.node.operations.policy import ChangePolicy, ShowPolicy
 
     is_open = publishers == ("open",)
     if "open" in publishers and not is_open:

@@ -12,7 +12,7 @@ from .running import confirm, json_option, offline_option, peer_option, print_js
 from .text import human_time, say
 
 if TYPE_CHECKING:
-    from p2phub.node.results import Accepted, GateInfo
+    from p2phub.node.operations.gates import Accepted, GateInfo
 
 message_option = click.option("-m", "--message", default="", help="Why.")
 
@@ -54,7 +54,7 @@ def gate() -> None:
 def set_(model: str, licence: Path, name: str | None, per: str, approval: str, as_json: bool) -> None:
     """Let whoever wants the content of your MODEL accept a licence first, on every node that keeps it."""
     from p2phub.core.errors import InvalidName, StoreError
-    from p2phub.node.operations import GateSet
+    from p2phub.node.operations.gates import GateSet
 
     try:
         text = licence.read_text(encoding="utf-8")
@@ -73,7 +73,7 @@ def set_(model: str, licence: Path, name: str | None, per: str, approval: str, a
 @message_option
 def off(model: str, message: str) -> None:
     """Let everybody have the content of your MODEL again."""
-    from p2phub.node.operations import GateOff
+    from p2phub.node.operations.gates import GateOff
 
     run(GateOff(model, message))
     say(f"nothing need be accepted for {model} any more")
@@ -86,7 +86,7 @@ def off(model: str, message: str) -> None:
 @json_option
 def show(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) -> None:
     """Show what must be accepted for a repository, with the whole text."""
-    from p2phub.node.operations import GateShow
+    from p2phub.node.operations.gates import GateShow
 
     result = run(GateShow(reference), offline=offline, peers=peer)
     _show(result, as_json)
@@ -108,7 +108,7 @@ def accept(
 ) -> None:
     """Accept what a repository asks for: sign a receipt, and show it to who serves the content."""
     from p2phub.core.errors import NotAccepted
-    from p2phub.node.operations import GateAccept, GateShow
+    from p2phub.node.operations.gates import GateAccept, GateShow
     from p2phub.store.layout import own_path
 
     seen = None
@@ -137,7 +137,7 @@ def accept(
 @json_option
 def approve(model: str, who: str, days: int | None, message: str, as_json: bool) -> None:
     """Let somebody who accepted have the content of your MODEL: a publisher, or whose receipt is in FILE."""
-    from p2phub.node.operations import GateDecide
+    from p2phub.node.operations.gates import GateDecide
 
     _show(run(GateDecide(model, _whom(who), True, days, message)), as_json)
 
@@ -149,7 +149,7 @@ def approve(model: str, who: str, days: int | None, message: str, as_json: bool)
 @json_option
 def refuse(model: str, who: str, message: str, as_json: bool) -> None:
     """Let somebody who accepted not have the content of your MODEL, or not any more."""
-    from p2phub.node.operations import GateDecide
+    from p2phub.node.operations.gates import GateDecide
 
     _show(run(GateDecide(model, _whom(who), False, None, message)), as_json)
 
@@ -158,7 +158,7 @@ def refuse(model: str, who: str, message: str, as_json: bool) -> None:
 @json_option
 def ls(as_json: bool) -> None:
     """Show your gates, and who accepted what they ask for."""
-    from p2phub.node.operations import GateList
+    from p2phub.node.operations.gates import GateList
 
     found = run(GateList())
     if as_json:
@@ -174,7 +174,7 @@ def ls(as_json: bool) -> None:
 @json_option
 def accepted(as_json: bool) -> None:
     """Show what was accepted here."""
-    from p2phub.node.operations import GateAccepted
+    from p2phub.node.operations.gates import GateAccepted
 
     found = run(GateAccepted())
     if as_json:

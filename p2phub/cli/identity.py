@@ -76,7 +76,7 @@ def domain(
         _check_domain(domain.lower(), as_json)
         return
     from p2phub.node.claiming import claim_locally
-    from p2phub.node.operations import ClaimDomain
+    from p2phub.node.operations.trust import ClaimDomain
     from p2phub.store.disk import write_file
 
     if keys or proposal:
@@ -102,7 +102,7 @@ def domain(
 
 
 def _check_domain(domain: str, as_json: bool) -> None:
-    from p2phub.node.operations import CheckDomain
+    from p2phub.node.operations.trust import CheckDomain
 
     found = run(CheckDomain(domain))
     if as_json:

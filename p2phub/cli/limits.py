@@ -37,7 +37,7 @@ def limits(ctx: click.Context, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    from p2phub.node.operations import ShowLimits
+    from p2phub.node.operations.limits import ShowLimits
 
     _show(run(ShowLimits()), as_json)
 
@@ -52,7 +52,7 @@ def limits(ctx: click.Context, as_json: bool) -> None:
 @json_option
 def set_(link: LinkClass, up: int | None, down: int | None, background: str | None, as_json: bool) -> None:
     """Change how fast links of CLASS (lan, site, federation, internet) may be used."""
-    from p2phub.node.operations import SetLimit
+    from p2phub.node.operations.limits import SetLimit
 
     if up is None and down is None and background is None:
         raise click.UsageError("give --up, --down or --background")
@@ -69,7 +69,7 @@ def range_(range_: str, link: LinkClass, as_json: bool) -> None:
 
     Of several ranges with an address the smallest counts.
     """
-    from p2phub.node.operations import SetRange
+    from p2phub.node.operations.limits import SetRange
 
     _show(run(SetRange(range_, _or_none(link))), as_json)
 
@@ -80,7 +80,7 @@ def range_(range_: str, link: LinkClass, as_json: bool) -> None:
 @json_option
 def label(label: str, link: LinkClass, as_json: bool) -> None:
     """Let peers whose record has LABEL as cluster or site belong to CLASS; none forgets the label."""
-    from p2phub.node.operations import SetLabel
+    from p2phub.node.operations.limits import SetLabel
 
     _show(run(SetLabel(label, _or_none(link))), as_json)
 

@@ -49,7 +49,7 @@ def lock(
     """
     from p2phub.core.errors import NotFound
     from p2phub.core.lockfile import encode_lock
-    from p2phub.node.operations import LockNames
+    from p2phub.node.operations.checking import LockNames
     from p2phub.store.disk import write_file
 
     known = {each.name: each for each in _read(file)} if file.exists() or not names else {}
@@ -89,7 +89,8 @@ def sync(
 
     Without --frozen, it is also checked that the names are still of the same publishers, and told which have moved on.
     """
-    from p2phub.node.operations import CheckLocks, Fetch
+    from p2phub.node.operations.checking import CheckLocks
+    from p2phub.node.operations.content import Fetch
     from p2phub.node.settings import with_given_origins
 
     from .transfer import say_left_out

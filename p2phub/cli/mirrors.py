@@ -10,7 +10,7 @@ from .running import json_option, print_json, run
 from .text import human_bytes, human_files, human_time, say
 
 if TYPE_CHECKING:
-    from p2phub.node.results import MirrorInfo
+    from p2phub.node.operations.mirrors import MirrorInfo
 
 kind_option = click.option("--kind", type=click.Choice(["model", "dataset"]), help="Else as hf://datasets/… says.")
 
@@ -30,7 +30,7 @@ def add(reference: str, kind: str | None, as_json: bool) -> None:
     The hub is the one that P2PHUB_UPSTREAM or `p2phub node --upstream` names, else huggingface.co. What it does not
     give to everybody is kept for this machine alone.
     """
-    from p2phub.node.operations import MirrorAdd
+    from p2phub.node.operations.mirrors import MirrorAdd
 
     _show(run(MirrorAdd(reference, kind)), as_json)  # type: ignore[arg-type]
 
@@ -39,7 +39,7 @@ def add(reference: str, kind: str | None, as_json: bool) -> None:
 @json_option
 def ls(as_json: bool) -> None:
     """List the mirrors that are kept here."""
-    from p2phub.node.operations import MirrorList
+    from p2phub.node.operations.mirrors import MirrorList
 
     found = run(MirrorList())
     if as_json:
@@ -57,7 +57,7 @@ def ls(as_json: bool) -> None:
 @json_option
 def update(reference: str | None, kind: str | None, as_json: bool) -> None:
     """Fetch what the hub changed since; without a name, of all mirrors."""
-    from p2phub.node.operations import MirrorUpdate
+    from p2phub.node.operations.mirrors import MirrorUpdate
 
     found = run(MirrorUpdate(reference, kind))  # type: ignore[arg-type]
     if as_json:
@@ -73,7 +73,7 @@ def update(reference: str | None, kind: str | None, as_json: bool) -> None:
 @json_option
 def rm(reference: str, kind: str | None, as_json: bool) -> None:
     """Keep a mirror no longer; `p2phub store gc --unpinned` frees its files."""
-    from p2phub.node.operations import MirrorRemove
+    from p2phub.node.operations.mirrors import MirrorRemove
 
     info = run(MirrorRemove(reference, kind))  # type: ignore[arg-type]
     if as_json:
@@ -91,7 +91,7 @@ def trust(namespace: str | None, remove: bool, as_json: bool) -> None:
 
     One's own mirrors count always.
     """
-    from p2phub.node.operations import MirrorTrust
+    from p2phub.node.operations.mirrors import MirrorTrust
 
     if remove and namespace is None:
         raise click.UsageError("--remove needs a NAMESPACE")

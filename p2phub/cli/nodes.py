@@ -15,7 +15,8 @@ from .text import human_bytes, human_files, human_time, say
 
 if TYPE_CHECKING:
     from p2phub.node.node import Node
-    from p2phub.node.results import FederationState, Status
+    from p2phub.node.operations.federations import FederationState
+    from p2phub.node.operations.status import Status
 
 PEER_PORT = 8627  # the peer door's default; spec/transport.md §1
 LOCAL_PORT = 8628  # the local door's default; spec/local-api.md §1
@@ -128,7 +129,7 @@ def peers() -> None:
 @json_option
 def peers_ls(as_json: bool) -> None:
     """List the peers: when each last answered, what it gave, and who is banned why."""
-    from p2phub.node.operations import ListPeers
+    from p2phub.node.operations.peers import ListPeers
 
     found = run(ListPeers())
     if as_json:
@@ -154,7 +155,7 @@ def peers_ls(as_json: bool) -> None:
 @json_option
 def peers_add(addresses: tuple[str, ...], offline: bool, as_json: bool) -> None:
     """Add peers by address, p2phub://NODEID@HOST:PORT, and ask them for news."""
-    from p2phub.node.operations import AddPeers
+    from p2phub.node.operations.peers import AddPeers
 
     added = run(AddPeers(addresses), offline=offline)
     if as_json:
@@ -169,7 +170,7 @@ def peers_add(addresses: tuple[str, ...], offline: bool, as_json: bool) -> None:
 @json_option
 def peers_rm(node_id: str, as_json: bool) -> None:
     """Forget a peer, and its ban if it has one."""
-    from p2phub.node.operations import RemovePeer
+    from p2phub.node.operations.peers import RemovePeer
 
     result = run(RemovePeer(node_id))
     if as_json:
@@ -184,7 +185,7 @@ def peers_rm(node_id: str, as_json: bool) -> None:
 @json_option
 def swarm(reference: str, offline: bool, as_json: bool) -> None:
     """Show who gives a repository, at which rate, and what a running download of it waits for."""
-    from p2phub.node.operations import ExplainSwarm
+    from p2phub.node.operations.swarm import ExplainSwarm
 
     result = run(ExplainSwarm(reference), offline=offline)
     if as_json:
@@ -212,7 +213,7 @@ def swarm(reference: str, offline: bool, as_json: bool) -> None:
 @json_option
 def providers(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) -> None:
     """Show which nodes have a repository, how much of it, and when they said so."""
-    from p2phub.node.operations import ListProviders
+    from p2phub.node.operations.swarm import ListProviders
 
     result = run(ListProviders(reference), offline=offline, peers=peer)
     if as_json:
@@ -236,7 +237,7 @@ def providers(reference: str, offline: bool, peer: tuple[str, ...], as_json: boo
 @json_option
 def status(as_json: bool) -> None:
     """Show the state of the node."""
-    from p2phub.node.operations import GetStatus
+    from p2phub.node.operations.status import GetStatus
 
     result = run(GetStatus())
     if as_json:

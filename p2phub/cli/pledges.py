@@ -10,7 +10,7 @@ from .running import json_option, offline_option, peer_option, print_json, run
 from .text import human_bytes, human_date, say
 
 if TYPE_CHECKING:
-    from p2phub.node.results import PledgeInfo
+    from p2phub.node.operations.pledges import PledgeInfo
 
 
 class _Pledge(click.Group):
@@ -46,7 +46,7 @@ def add(reference: str, replicas: int | None, days: int, offline: bool, peer: tu
     background, and goes on when there is more. With --replicas, it does so where fewer than N of those who promised
     the same, and whom you follow or share a federation with, have it.
     """
-    from p2phub.node.operations import PledgeAdd
+    from p2phub.node.operations.pledges import PledgeAdd
 
     info = run(PledgeAdd(reference, replicas, days), offline=offline, peers=peer)
     if as_json:
@@ -62,7 +62,7 @@ def add(reference: str, replicas: int | None, days: int, offline: bool, peer: tu
 @json_option
 def ls(reference: str | None, offline: bool, as_json: bool) -> None:
     """List what this node pledged: how much is here, and how many have it; with a name, who else pledged that."""
-    from p2phub.node.operations import PledgeList
+    from p2phub.node.operations.pledges import PledgeList
 
     found = run(PledgeList(reference), offline=offline)
     if as_json:
@@ -87,7 +87,7 @@ def ls(reference: str | None, offline: bool, as_json: bool) -> None:
 @json_option
 def rm(reference: str, offline: bool, as_json: bool) -> None:
     """Take a pledge back; `p2phub store gc --unpinned` frees its files then."""
-    from p2phub.node.operations import PledgeRemove
+    from p2phub.node.operations.pledges import PledgeRemove
 
     info = run(PledgeRemove(reference), offline=offline)
     if as_json:

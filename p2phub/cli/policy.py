@@ -12,7 +12,7 @@ from .running import json_option, offline_option, peer_option, print_json, run
 from .text import printable, say
 
 if TYPE_CHECKING:
-    from p2phub.node.results import PolicyCheck
+    from p2phub.node.operations.rules import PolicyCheck
 
 _SIGNS = {"fine": "good", "left out": "left out", "refused": "refused"}
 
@@ -26,7 +26,7 @@ def policy() -> None:
 @json_option
 def show(as_json: bool) -> None:
     """Show the rules that are in force, and the file that says so."""
-    from p2phub.node.operations import ShowRules
+    from p2phub.node.operations.rules import ShowRules
 
     result = run(ShowRules())
     if as_json:
@@ -70,7 +70,7 @@ def check(
 
     Files that are not here are judged by their names alone.
     """
-    from p2phub.node.operations import CheckRules
+    from p2phub.node.operations.rules import CheckRules
 
     from .main import EXIT_REFUSED
 

@@ -11,7 +11,7 @@ from .running import json_option, print_json, run
 from .text import say
 
 if TYPE_CHECKING:
-    from p2phub.node.results import PrivateInfo
+    from p2phub.node.operations.grants import PrivateInfo
 
 _WHO = (
     "WHO is a namespace, a name of one, a node as p2phub://NODEID@HOST:PORT or node:NODEID, or federation:NAME: all its"
@@ -31,7 +31,7 @@ _WHO = (
 @json_option
 def grant(name: str, who: str, days: int | None, as_json: bool) -> None:
     """Let somebody read a private repository of yours."""
-    from p2phub.node.operations import GrantAccess
+    from p2phub.node.operations.grants import GrantAccess
 
     result = run(GrantAccess(name, who, days))
     if as_json:
@@ -48,7 +48,7 @@ def grant(name: str, who: str, days: int | None, as_json: bool) -> None:
 @json_option
 def revoke(name: str, who: str, message: str, as_json: bool) -> None:
     """Take back what you granted; what was fetched before stays where it is."""
-    from p2phub.node.operations import RevokeAccess
+    from p2phub.node.operations.grants import RevokeAccess
 
     result = run(RevokeAccess(name, who, message))
     if as_json:
@@ -63,7 +63,7 @@ def revoke(name: str, who: str, message: str, as_json: bool) -> None:
 @json_option
 def grants(name: str | None, as_json: bool) -> None:
     """Show the private repositories that are here, and who may read each."""
-    from p2phub.node.operations import ListGrants
+    from p2phub.node.operations.grants import ListGrants
 
     found = run(ListGrants(name))
     if as_json:

@@ -64,12 +64,15 @@ def run(
     """
     from p2phub.gateway.client import Call, find_daemon
     from p2phub.node.given import as_argument, check_given
-    from p2phub.node.operations import AddPeers
 
     from .progress import show_progress
 
     chosen = settings(offline=offline)
-    operations = [*([AddPeers(tuple(peers), news)] if peers else []), operation]
+    operations = [operation]
+    if peers:
+        from p2phub.node.operations.peers import AddPeers
+
+        operations.insert(0, AddPeers(tuple(peers), news))
     for each in operations:
         check_given(each, as_argument)
     with show_progress(quiet=quiet) as tell:

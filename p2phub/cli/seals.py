@@ -10,7 +10,7 @@ from .running import confirm, json_option, offline_option, peer_option, print_js
 from .text import say
 
 if TYPE_CHECKING:
-    from p2phub.node.results import SealResult
+    from p2phub.node.operations.seals import SealResult
 
 
 @click.group()
@@ -25,7 +25,7 @@ def seal() -> None:
 @json_option
 def add(model: str, recipients: tuple[str, ...], peer: tuple[str, ...], as_json: bool) -> None:
     """Let more publishers open what you sealed as MODEL, all revisions of it; nothing is sealed or sent again."""
-    from p2phub.node.operations import SealFor
+    from p2phub.node.operations.seals import SealFor
 
     _show(run(SealFor(model, recipients), peers=peer), as_json)
 
@@ -37,7 +37,7 @@ def add(model: str, recipients: tuple[str, ...], peer: tuple[str, ...], as_json:
 @json_option
 def ls(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) -> None:
     """Show who may open a sealed repository."""
-    from p2phub.node.operations import ShowSeal
+    from p2phub.node.operations.seals import ShowSeal
 
     _show(run(ShowSeal(reference), offline=offline, peers=peer), as_json)
 
@@ -49,7 +49,7 @@ def ls(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) -> N
 @json_option
 def unseal(model: str, message: str, yes: bool, as_json: bool) -> None:
     """Let everybody open what you sealed as MODEL, wherever it is kept. It cannot be taken back."""
-    from p2phub.node.operations import UnsealModel
+    from p2phub.node.operations.seals import UnsealModel
 
     question = f"everybody will be able to read all that you sealed as {model}, for ever; go on?"
     if not yes and not confirm(question, instead="--yes"):

@@ -80,7 +80,7 @@ def search(
     """
     from p2phub.core.licenses import to_spdx
     from p2phub.core.search import Query
-    from p2phub.node.operations import Search
+    from p2phub.node.operations.catalogue import Search
 
     parameters_min, parameters_max = _parsed("--params", params, parse_range, "1B-8B") or (None, None)
     size_min, size_max = _parsed("--size", size, parse_byte_range, "1GB-8GB") or (None, None)

@@ -141,7 +141,7 @@ def change(
 def tell_node() -> None:
     """Let the node of this home, if one runs, tell others of what changed."""
     from p2phub.gateway.client import find_daemon
-    from p2phub.node.operations import TellIdentity
+    from p2phub.node.operations.records import TellIdentity
 
     chosen = settings()
     if not chosen.offline and find_daemon(chosen.layout) is not None:

@@ -20,7 +20,7 @@ def storage() -> None:
 @json_option
 def ls(as_json: bool) -> None:
     """List the repositories of which anything is here."""
-    from p2phub.node.operations import StoreList
+    from p2phub.node.operations.storage import StoreList
 
     found = run(StoreList())
     if as_json:
@@ -39,7 +39,7 @@ def ls(as_json: bool) -> None:
 @json_option
 def rm(reference: str, as_json: bool) -> None:
     """Remove a repository's files, as far as nothing else needs them."""
-    from p2phub.node.operations import StoreRemove
+    from p2phub.node.operations.storage import StoreRemove
 
     _freed(run(StoreRemove(reference)), as_json)
 
@@ -49,7 +49,7 @@ def rm(reference: str, as_json: bool) -> None:
 @json_option
 def gc(unpinned: bool, as_json: bool) -> None:
     """Remove content that no repository here needs."""
-    from p2phub.node.operations import StoreCollect
+    from p2phub.node.operations.storage import StoreCollect
 
     _freed(run(StoreCollect(unpinned)), as_json)
 
@@ -59,7 +59,7 @@ def gc(unpinned: bool, as_json: bool) -> None:
 @json_option
 def pin(reference: str, as_json: bool) -> None:
     """Keep a repository until it is unpinned."""
-    from p2phub.node.operations import StorePin
+    from p2phub.node.operations.storage import StorePin
 
     result = run(StorePin(reference))
     if as_json:
@@ -73,7 +73,7 @@ def pin(reference: str, as_json: bool) -> None:
 @json_option
 def unpin(reference: str, as_json: bool) -> None:
     """Take a pin back."""
-    from p2phub.node.operations import StoreUnpin
+    from p2phub.node.operations.storage import StoreUnpin
 
     result = run(StoreUnpin(reference))
     if as_json:
@@ -86,7 +86,7 @@ def unpin(reference: str, as_json: bool) -> None:
 @json_option
 def df(as_json: bool) -> None:
     """Show how much the store takes."""
-    from p2phub.node.operations import StoreUse
+    from p2phub.node.operations.storage import StoreUse
 
     use = run(StoreUse())
     if as_json:
@@ -115,7 +115,7 @@ def df(as_json: bool) -> None:
 @json_option
 def view(view: str, folder: Path | None, link: str, allow_pickle: bool, with_code: bool, as_json: bool) -> None:
     """Show all that is whole here in the cache of huggingface_hub: in DIR, or where it usually is."""
-    from p2phub.node.operations import StoreView
+    from p2phub.node.operations.storage import StoreView
     from p2phub.store.layout import own_path
 
     cache = str(own_path(folder or hub_cache()))
@@ -133,7 +133,7 @@ def view(view: str, folder: Path | None, link: str, allow_pickle: bool, with_cod
 @json_option
 def adopt(folder: Path, as_json: bool) -> None:
     """Take in what lies in DIR (a cache of huggingface_hub, an Ollama store, any folder) without copying it."""
-    from p2phub.node.operations import StoreAdopt
+    from p2phub.node.operations.storage import StoreAdopt
     from p2phub.store.layout import own_path
 
     adopted = run(StoreAdopt(str(own_path(folder))))
@@ -151,7 +151,7 @@ def adopt(folder: Path, as_json: bool) -> None:
 @json_option
 def rebuild(as_json: bool) -> None:
     """Fill the index again from the files of the store."""
-    from p2phub.node.operations import StoreRebuild
+    from p2phub.node.operations.storage import StoreRebuild
 
     found = run(StoreRebuild())
     if as_json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from p2phub.node.results import Reason
+    from p2phub.node.operations.trust import Reason
 
 _VERDICTS = {"good": "ok", "bad": "BAD", "unknown": "?", "off": "-"}
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")

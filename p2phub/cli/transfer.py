@@ -14,7 +14,7 @@ from .running import from_option, json_option, offline_option, peer_option, prin
 from .text import human_bytes, human_files, human_seconds, provider_name, say
 
 if TYPE_CHECKING:
-    from p2phub.node.results import FetchResult, PublishResult
+    from p2phub.node.operations.content import FetchResult, PublishResult
 
 LEFT_OUT_SHOWN = 10  # files
 
@@ -73,7 +73,7 @@ def publish(
 ) -> None:
     """Publish the files of DIR as MODEL, signed with your key."""
     from p2phub.core.errors import HubError
-    from p2phub.node.operations import PublishFolder
+    from p2phub.node.operations.content import PublishFolder
     from p2phub.store.layout import own_path
 
     if is_open and (sealed or sealed_for):
@@ -169,7 +169,7 @@ def fetch(
     as_json: bool,
 ) -> None:
     """Fetch a repository by name (NAMESPACE/MODEL[@REVISION]) or content by hash (b3:…), verified."""
-    from p2phub.node.operations import Fetch
+    from p2phub.node.operations.content import Fetch
     from p2phub.node.settings import with_given_origins
     from p2phub.store.layout import own_path
 
@@ -253,7 +253,7 @@ def cat(reference: str, path: str, origins: tuple[str, ...], offline: bool, peer
     """Print one file of a repository, fetched and verified if it is not here."""
     import shutil
 
-    from p2phub.node.operations import FetchFile
+    from p2phub.node.operations.content import FetchFile
     from p2phub.node.settings import with_given_origins
 
     result = run(FetchFile(reference, path, with_given_origins(origins)), offline=offline, peers=peer)
@@ -286,7 +286,7 @@ def verify(
     as_json: bool,
 ) -> None:
     """Hash again what is here, and say which bytes are not as published, or with --oms not as signed."""
-    from p2phub.node.operations import Verify
+    from p2phub.node.operations.checking import Verify
     from p2phub.node.settings import with_given_origins
 
     from .main import EXIT_VERIFICATION

@@ -10,7 +10,7 @@ from .running import json_option, offline_option, peer_option, print_json, run
 from .text import human_time, say, show_reasons
 
 if TYPE_CHECKING:
-    from p2phub.node.results import BindingInfo
+    from p2phub.node.operations.trust import BindingInfo
 
 
 @click.group()
@@ -30,7 +30,7 @@ def add(name: str, offline: bool, peer: tuple[str, ...], as_json: bool) -> None:
     it means that one, whatever the domain says later. PETNAME=NAMESPACE is a name of your own;
     DOMAIN=NAMESPACE also checks that the domain names the publisher that you expect.
     """
-    from p2phub.node.operations import TrustAdd
+    from p2phub.node.operations.trust import TrustAdd
 
     word, _, namespace = name.partition("=")
     if "=" in name and not namespace:
@@ -48,7 +48,7 @@ def accept(domain: str, peer: tuple[str, ...], as_json: bool) -> None:
 
     Do that when its owner has told you so by another way than the web server, which may be in other hands.
     """
-    from p2phub.node.operations import TrustAccept
+    from p2phub.node.operations.trust import TrustAccept
 
     _show(run(TrustAccept(domain.lower()), peers=peer), as_json)
 
@@ -57,7 +57,7 @@ def accept(domain: str, peer: tuple[str, ...], as_json: bool) -> None:
 @json_option
 def ls(as_json: bool) -> None:
     """List the names that stand for publishers on this machine."""
-    from p2phub.node.operations import TrustList
+    from p2phub.node.operations.trust import TrustList
 
     found: list[BindingInfo] = run(TrustList())
     if as_json:
@@ -74,7 +74,7 @@ def ls(as_json: bool) -> None:
 @json_option
 def rm(name: str, as_json: bool) -> None:
     """Forget what a name stands for; a domain is asked anew when it is used again."""
-    from p2phub.node.operations import TrustRemove
+    from p2phub.node.operations.trust import TrustRemove
 
     info = run(TrustRemove(name.lower()))
     if as_json:
@@ -93,7 +93,7 @@ def why(reference: str, offline: bool, peer: tuple[str, ...], as_json: bool) -> 
 
     Each line says what was looked at: ok speaks for it, BAD against it, ? could not be found out, - was not asked for.
     """
-    from p2phub.node.operations import TrustWhy
+    from p2phub.node.operations.trust import TrustWhy
 
     found = run(TrustWhy(reference), offline=offline, peers=peer)
     if as_json:
@@ -125,7 +125,7 @@ def conflicts(namespace: str | None, as_json: bool) -> None:
 
     Nothing of it is chosen silently: what counts is the same on every node, and what does not is listed here.
     """
-    from p2phub.node.operations import ListConflicts
+    from p2phub.node.operations.catalogue import ListConflicts
 
     found = run(ListConflicts(namespace))
     if as_json:

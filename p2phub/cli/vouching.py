@@ -34,7 +34,7 @@ def export(
     Your companion key signs, which your identity names. `p2phub verify DIR --oms FILE` checks it, and so does
     `model_signing verify key DIR --signature FILE --public_key KEY`.
     """
-    from p2phub.node.operations import SignModel
+    from p2phub.node.operations.checking import SignModel
 
     result = run(SignModel(reference), offline=offline, peers=peer)
     _write(key_to, result.public_key)
@@ -56,7 +56,7 @@ def export(
 @peer_option
 def sbom(reference: str, form: str, target: Path | None, offline: bool, peer: tuple[str, ...]) -> None:
     """List what a repository consists of and was made from, for tools that audit it (CycloneDX 1.6, SPDX 3.0)."""
-    from p2phub.node.operations import ShowBill
+    from p2phub.node.operations.checking import ShowBill
 
     result = run(ShowBill(reference, form), offline=offline, peers=peer)  # type: ignore[arg-type]
     if target is None:
@@ -79,7 +79,7 @@ def check_signature(
 
     whose: who must have signed, as the options `key`, `publisher` and `certificates` say it.
     """
-    from p2phub.node.operations import CheckSignature
+    from p2phub.node.operations.checking import CheckSignature
 
     from .main import EXIT_VERIFICATION
 

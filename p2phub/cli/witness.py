@@ -10,7 +10,7 @@ from .running import json_option, offline_option, print_json, run
 from .text import human_time, say
 
 if TYPE_CHECKING:
-    from p2phub.node.results import WitnessInfo
+    from p2phub.node.operations.witnesses import WitnessInfo
 
 
 @click.group()
@@ -28,7 +28,7 @@ def add(key: str, place: str | None, offline: bool, as_json: bool) -> None:
 
     `p2phub node --witness` says both of itself. A URL is that of any witness that speaks c2sp.org/tlog-witness.
     """
-    from p2phub.node.operations import AddWitness
+    from p2phub.node.operations.witnesses import AddWitness
 
     result = run(AddWitness(key, place), offline=offline)
     if as_json:
@@ -42,7 +42,7 @@ def add(key: str, place: str | None, offline: bool, as_json: bool) -> None:
 @json_option
 def ls(as_json: bool) -> None:
     """List the witnesses: how much of your log each vouched for, and when."""
-    from p2phub.node.operations import ListWitnesses
+    from p2phub.node.operations.witnesses import ListWitnesses
 
     result = run(ListWitnesses())
     if as_json:
@@ -66,7 +66,7 @@ def ls(as_json: bool) -> None:
 @json_option
 def rm(name: str, as_json: bool) -> None:
     """Count on a witness no longer."""
-    from p2phub.node.operations import RemoveWitness
+    from p2phub.node.operations.witnesses import RemoveWitness
 
     result = run(RemoveWitness(name))
     if as_json:

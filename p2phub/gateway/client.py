@@ -20,7 +20,7 @@ from msgspec import Struct
 from p2phub.core.errors import HubError, InvalidData, rebuild
 from p2phub.core.jsonform import from_json, to_json
 from p2phub.node.events import Event, Tell
-from p2phub.node.operations import RESULTS, Operation
+from p2phub.node.operations import Operation
 from p2phub.store.layout import Layout
 
 CONNECT_TIMEOUT_S = 2.0
@@ -115,7 +115,7 @@ class Call:
             error = answer["error"]
             raise rebuild(error.get("type", ""), error.get("text", ""), error.get("hint"))
         if "result" in answer:
-            return (msgspec.convert(answer["result"], RESULTS[type(self._operation)]),)
+            return (msgspec.convert(answer["result"], self._operation.result),)
         if "event" in answer:
             self._tell(msgspec.convert(answer["event"], Event))
         return None

@@ -22,7 +22,7 @@ from p2phub.core.errors import FileRefused, OnlyWhole, PeerBusy, PeerError, Peer
 from p2phub.core.ids import ContentId
 from p2phub.core.origins import OriginFile
 from p2phub.protocol.messages import ByteRange
-from p2phub.protocol.picker import DEADLINE_MIN_S, DEADLINE_PER_MIB_S
+from p2phub.protocol.rates import DEADLINE_MIN_S, DEADLINE_PER_MIB_S
 
 from .connection import ContentConnection, Refused, Sink, WantedChunk, one_line
 from .pacing import Pacer

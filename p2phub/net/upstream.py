@@ -21,7 +21,7 @@ from msgspec import Struct
 from p2phub.core.errors import AccessDenied, InvalidData, InvalidName, NotFound, PeerBusy, PeerError, PeerUnreachable
 from p2phub.core.origins import Url, parse_url
 from p2phub.core.upstream import Foreign, Gated, NoSuchRevision
-from p2phub.protocol.picker import DEADLINE_PER_MIB_S
+from p2phub.protocol.rates import DEADLINE_PER_MIB_S
 
 from .connection import one_line
 from .origin import content_range, phrase, wait_s_of

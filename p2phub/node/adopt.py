@@ -23,8 +23,8 @@ from p2phub.store.ownfiles import OwnFiles
 from .disk import on_disk
 from .events import Tell
 from .node import Node
+from .operations.storage import Adopted, WantedRepository
 from .publish import KEY_SUFFIX, SourceFile, ingest_sources, refuse_keys
-from .results import Adopted, WantedRepository
 
 OLLAMA_MANIFEST_MAX = 1024 * 1024  # bytes
 

@@ -286,7 +286,7 @@ def _accept_object(store: Store, root: ContentId, file: UpstreamFile) -> Upstrea
     if held is None or held.size != file.size:
         return None
     profile = _fitting_profile(held.path, file)
-    ingested = store.blobs.ingest(held.path, profile, in_place=not held.is_object)
+    ingested = store.intake.ingest(held.path, profile, in_place=not held.is_object)
     if not _is_listed(held.path, ingested.sha256, file):
         return None
     content = UpstreamContent(ingested.root, ingested.sha256, profile)
@@ -306,7 +306,7 @@ def _accept_part(store: Store, part: Part, file: UpstreamFile, shared: bool) -> 
             store.mirrors.withhold([scan.root])
         return True
 
-    taken = store.blobs.take(part.path, profile, is_right)
+    taken = store.intake.take(part.path, profile, is_right)
     if taken is None:
         return False
     store.mirrors.note_content(file.id, UpstreamContent(taken.root, taken.sha256, profile))

@@ -15,9 +15,10 @@ from .catchup import ready_to_publish
 from .disk import on_disk
 from .events import Tell
 from .node import Node
+from .operations.catalogue import FoundBy
+from .operations.records import AssessResult
 from .privatenews import announce
 from .resolve import load_manifest, resolve
-from .results import AssessResult, FoundBy
 from .visibility import append_record
 
 

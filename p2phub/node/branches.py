@@ -12,10 +12,10 @@ from .catchup import ready_to_publish
 from .disk import on_disk
 from .events import Notice, Tell
 from .node import Node
+from .operations.records import BranchResult, RecallResult, YankResult
 from .ownnames import own_model, own_reference, own_version
 from .privatenews import announce
 from .resolve import load_manifest, resolve
-from .results import BranchResult, RecallResult, YankResult
 from .visibility import append_record
 
 

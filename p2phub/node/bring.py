@@ -200,7 +200,7 @@ async def _check_space(node: Node, lists: Mapping[ContentId, ChunkList], more: i
     free = await on_disk(free_bytes, node.settings.layout.store)
     if needed + SPACE_RESERVE > free:
         # What other files here share takes no space. Looked for only now, as mostly there is enough without.
-        needed -= await on_disk(count_shareable, node.store.blobs, list(lists.values()))
+        needed -= await on_disk(count_shareable, node.store, list(lists.values()))
         await on_disk(check_space, node, needed)
 
 
@@ -209,9 +209,9 @@ async def _in_partials(node: Node, roots: Sequence[ContentId]) -> int:
 
     def count() -> int:
         total = 0
-        for root in node.store.blobs.partials(roots):
-            chunks = node.store.blobs.chunk_list(root)
-            held = node.store.blobs.held_map(root)
+        for root in node.store.partials.begun(roots):
+            chunks = node.store.chunk_lists.find(root)
+            held = node.store.readables.held_map(root)
             if chunks and not isinstance(held, bool):
                 total += sum(chunks.length(index) for index, here in enumerate(held) if here)
         return total

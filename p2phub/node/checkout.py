@@ -117,7 +117,7 @@ def place_held(store: Store, placer: Placer, held: Held, target: Path) -> str:
     """Put a file of the store at `target`; returns how. Raises NotFound if it is another by now, StoreError."""
     if held.is_object:
         return placer.place(held.path, target, shared=True)
-    readable = store.blobs.open_found(held.root, held)
+    readable = store.readables.open_found(held.root, held)
     if readable is None:
         raise NotFound(f"{held.path} is another file than it was")
     try:
@@ -128,7 +128,7 @@ def place_held(store: Store, placer: Placer, held: Held, target: Path) -> str:
 
 def bad_chunks(store: Store, root: ContentId, path: Path) -> list[int]:
     """Return the chunks that the file at `path` does not hold as the file `root` should; all if it is gone."""
-    chunks = store.blobs.chunk_list(root)
+    chunks = store.chunk_lists.find(root)
     if chunks is None:
         raise NotFound(f"the chunk list of {root} is not here")
     if not path.exists():

@@ -24,8 +24,8 @@ from .events import Notice, Tell
 from .identity import own_identity
 from .names import ask_domain, named_nodes
 from .node import Node
+from .operations.trust import DomainFile, Reason
 from .renewing import Change, change_identity, check_not_split
-from .results import DomainFile, Reason
 from .verdicts import bad, good, unknown
 
 DOMAINS_MAX = 16  # that a publisher claims; spec/identity.md §1

@@ -20,8 +20,8 @@ from .events import Tell, ignore
 from .identity import own_publisher
 from .names import find
 from .node import Node
+from .operations.catalogue import ConflictInfo
 from .renewing import change_identity
-from .results import ConflictInfo
 
 
 async def list_conflicts(node: Node, name: str | None, tell: Tell = ignore) -> list[ConflictInfo]:

@@ -15,11 +15,12 @@ from blake3 import blake3
 from p2phub.core.errors import StoreError
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
-from p2phub.store.blobs import Blobs, ChunkPlace
+from p2phub.store.chunkplaces import ChunkPlace
 from p2phub.store.partial import FoundChunk
+from p2phub.store.store import Store
 
 
-def find_known(blobs: Blobs, lists: Sequence[ChunkList], have: Sequence[bytearray]) -> dict[bytes, ChunkPlace]:
+def find_known(store: Store, lists: Sequence[ChunkList], have: Sequence[bytearray]) -> dict[bytes, ChunkPlace]:
     """Return where chunks that are missing can be found in whole files here, by hash.
 
     lists: of the wanted files; have: what of them is here, a byte (0 or 1) for each chunk.
@@ -30,7 +31,7 @@ def find_known(blobs: Blobs, lists: Sequence[ChunkList], have: Sequence[bytearra
         for index, here in enumerate(flags)
         if not here
     }
-    return blobs.find_chunks(wanted) if wanted else {}
+    return store.chunk_places.find(wanted) if wanted else {}
 
 
 def count_known(lists: Sequence[ChunkList], have: Sequence[bytearray], places: dict[bytes, ChunkPlace]) -> int:
@@ -43,12 +44,12 @@ def count_known(lists: Sequence[ChunkList], have: Sequence[bytearray], places: d
     )
 
 
-def count_shareable(blobs: Blobs, lists: Sequence[ChunkList]) -> int:
+def count_shareable(store: Store, lists: Sequence[ChunkList]) -> int:
     """Return how many bytes of whole new files could lie on disk once with what is here, about."""
-    block = blobs.shared_block()
+    block = store.chunk_places.shared_block()
     if block is None:
         return 0
-    places = find_known(blobs, lists, [bytearray(len(chunks)) for chunks in lists])
+    places = find_known(store, lists, [bytearray(len(chunks)) for chunks in lists])
     return sum(
         chunks.length(index)
         for chunks in lists
@@ -60,8 +61,8 @@ def count_shareable(blobs: Blobs, lists: Sequence[ChunkList]) -> int:
 class KnownChunks:
     """Reads verified chunks from the files that hold them; keeps those files open until `close`."""
 
-    def __init__(self, blobs: Blobs, places: dict[bytes, ChunkPlace]) -> None:
-        self._blobs = blobs
+    def __init__(self, store: Store, places: dict[bytes, ChunkPlace]) -> None:
+        self._store = store
         self._places = places
         self._files: dict[ContentId, tuple[int, bool] | None] = {}
 
@@ -91,6 +92,6 @@ class KnownChunks:
 
     def _open(self, root: ContentId) -> tuple[int, bool] | None:
         try:
-            return self._blobs.open_source(root)
+            return self._store.chunk_places.open(root)
         except StoreError:
             return None

@@ -17,197 +17,8 @@ from .events import Event, Notice, Tell
 from .handlers import Handler, Handlers
 from .identity import LogBehind
 from .node import Node, open_node
-from .operations import (
-    AddPeers,
-    AddWitness,
-    AssessContent,
-    ChangePolicy,
-    CheckDomain,
-    CheckLocks,
-    CheckRules,
-    CheckSignature,
-    ClaimDomain,
-    ExplainSwarm,
-    FederationAccept,
-    FederationInvite,
-    FederationJoin,
-    FederationLeave,
-    FederationList,
-    FederationRead,
-    FederationRemove,
-    FederationSetTerms,
-    Fetch,
-    FetchFile,
-    GateAccept,
-    GateAccepted,
-    GateDecide,
-    GateList,
-    GateOff,
-    GateSet,
-    GateShow,
-    GetStatus,
-    GrantAccess,
-    Info,
-    ListConflicts,
-    ListGrants,
-    ListPeers,
-    ListProviders,
-    ListWitnesses,
-    LockNames,
-    Log,
-    MirrorAdd,
-    MirrorList,
-    MirrorRemove,
-    MirrorTrust,
-    MirrorUpdate,
-    MoveBranch,
-    Operation,
-    PledgeAdd,
-    PledgeList,
-    PledgeRemove,
-    PublishFolder,
-    RecallRevision,
-    RemovePeer,
-    RemoveWitness,
-    ReopenLog,
-    RevokeAccess,
-    SealFor,
-    Search,
-    SetLabel,
-    SetLimit,
-    SetRange,
-    ShowBill,
-    ShowLimits,
-    ShowPolicy,
-    ShowRules,
-    ShowSeal,
-    SignModel,
-    StoreAdopt,
-    StoreCollect,
-    StoreList,
-    StorePin,
-    StoreRebuild,
-    StoreRemove,
-    StoreUnpin,
-    StoreUse,
-    StoreView,
-    TellIdentity,
-    TrustAccept,
-    TrustAdd,
-    TrustList,
-    TrustRemove,
-    TrustWhy,
-    UnsealModel,
-    Verify,
-    YankVersion,
-)
+from .operations import Operation
 from .settings import Settings
-
-# What does each operation: a module of `doing`, loaded when it is needed, since a command does one thing.
-_DONE_BY: dict[str, tuple[type[Operation], ...]] = {
-    "content": (
-        PublishFolder,
-        Fetch,
-        FetchFile,
-    ),
-    "checking": (
-        LockNames,
-        CheckLocks,
-        Verify,
-        SignModel,
-        CheckSignature,
-        ShowBill,
-    ),
-    "peers": (
-        ListPeers,
-        AddPeers,
-        RemovePeer,
-    ),
-    "catalogue": (
-        Search,
-        Info,
-        Log,
-        ListConflicts,
-        ReopenLog,
-        TellIdentity,
-        MoveBranch,
-        YankVersion,
-        RecallRevision,
-        AssessContent,
-    ),
-    "trust": (
-        TrustAdd,
-        TrustAccept,
-        TrustRemove,
-        TrustList,
-        TrustWhy,
-        ClaimDomain,
-        CheckDomain,
-        AddWitness,
-        ListWitnesses,
-        RemoveWitness,
-        GrantAccess,
-        RevokeAccess,
-        ListGrants,
-        ShowRules,
-        CheckRules,
-    ),
-    "network": (
-        ExplainSwarm,
-        ListProviders,
-        GetStatus,
-        ShowLimits,
-        SetLimit,
-        SetRange,
-        SetLabel,
-        ShowPolicy,
-        ChangePolicy,
-        PledgeAdd,
-        PledgeList,
-        PledgeRemove,
-    ),
-    "storage": (
-        StoreList,
-        StoreRemove,
-        StoreCollect,
-        StorePin,
-        StoreUnpin,
-        StoreUse,
-        StoreView,
-        StoreAdopt,
-        StoreRebuild,
-        MirrorAdd,
-        MirrorList,
-        MirrorUpdate,
-        MirrorRemove,
-        MirrorTrust,
-    ),
-    "gates": (
-        GateSet,
-        GateOff,
-        GateShow,
-        GateAccept,
-        GateDecide,
-        GateList,
-        GateAccepted,
-    ),
-    "seals": (
-        SealFor,
-        ShowSeal,
-        UnsealModel,
-    ),
-    "federations": (
-        FederationInvite,
-        FederationRead,
-        FederationJoin,
-        FederationList,
-        FederationLeave,
-        FederationAccept,
-        FederationSetTerms,
-        FederationRemove,
-    ),
-}
-_MODULES = {operation: module for module, operations in _DONE_BY.items() for operation in operations}
 
 
 async def run_alone(settings: Settings, operations: Sequence[Operation], tell: Tell) -> Any:
@@ -228,7 +39,7 @@ def _handing_over(node: Node, tell: Tell) -> AbstractAsyncContextManager[None]:
 
 
 async def run(node: Node, operation: Operation, tell: Tell) -> Any:
-    """Do `operation` and return its result, of the type that RESULTS gives. Raises HubError."""
+    """Do `operation` and return its result, of the type that it names. Raises HubError."""
     handler = handler_of(type(operation))
     with _waiting_told(tell):
         try:
@@ -242,8 +53,12 @@ async def run(node: Node, operation: Operation, tell: Tell) -> Any:
 
 
 def handler_of(operation: type[Operation]) -> Handler:
-    """Return what does an operation."""
-    handlers: Handlers = import_module(f"{__package__}.doing.{_MODULES[operation]}").HANDLERS
+    """Return what does an operation: of the module of `doing` that is called as the operation's own.
+
+    It is loaded when it is needed, since a command does one thing.
+    """
+    subject = operation.__module__.rpartition(".")[2]
+    handlers: Handlers = import_module(f"{__package__}.doing.{subject}").HANDLERS
     return handlers[operation]
 
 

@@ -25,7 +25,8 @@ from p2phub.net.connection import ContentConnection, WantedChunk
 from p2phub.net.threads import run_abortable
 from p2phub.protocol.lease import Area, area_of
 from p2phub.protocol.messages import AREA_SIZE, ByteRange
-from p2phub.protocol.picker import Picker, Request, deadline_s
+from p2phub.protocol.picker import Picker, Request
+from p2phub.protocol.rates import deadline_s
 from p2phub.store.partial import unpack_bits
 
 from .events import LinkRate

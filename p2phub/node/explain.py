@@ -16,9 +16,9 @@ from p2phub.store.peers import Peer
 from .disk import on_disk
 from .events import Tell
 from .node import Node
+from .operations.swarm import SwarmInfo, SwarmProvider
 from .providers import with_slow
 from .resolve import load_manifest, resolve
-from .results import SwarmInfo, SwarmProvider
 from .survey import Answer, ask_who_has
 
 
@@ -33,7 +33,7 @@ async def swarm_info(node: Node, reference: str, tell: Tell) -> SwarmInfo:
         sizes = {file.root: file.size for file in manifest.files}
     else:
         assert target.file is not None
-        chunks = await on_disk(node.store.blobs.chunk_list, target.file)
+        chunks = await on_disk(node.store.chunk_lists.find, target.file)
         sizes = {target.file: chunks.size if chunks else 0}
     banned = await on_disk(_banned, node)
     running = {arriving.explain for root, arriving in node.arriving.items() if root in sizes}
@@ -72,10 +72,10 @@ def _here(node: Node, sizes: dict[ContentId, int]) -> int:
     here = 0
     for root, size in sizes.items():
         arriving = node.arriving.get(root)
-        held = bytes(arriving.have) if arriving else node.store.blobs.held_map(root)
+        held = bytes(arriving.have) if arriving else node.store.readables.held_map(root)
         if isinstance(held, bool):
             here += size * held
-        elif chunks := node.store.blobs.chunk_list(root):
+        elif chunks := node.store.chunk_lists.find(root):
             here += _bytes_of(chunks, held)
     return here
 
@@ -97,7 +97,7 @@ def told(node: Node, answer: Answer, roots: Sequence[ContentId]) -> SwarmProvide
     # By size where the chunk list is known, else every file counts the same.
     total = has = 0.0
     for root, held in zip(roots, answer.have.held, strict=True):
-        chunks = node.store.blobs.chunk_list(root)
+        chunks = node.store.chunk_lists.find(root)
         size = chunks.size if chunks else 1
         total += size
         if isinstance(held, bool):

@@ -24,7 +24,7 @@ from .events import Tell, ignore
 from .federations import membership_of, memberships
 from .identity import own_namespace
 from .node import Node
-from .results import PrivateInfo
+from .operations.grants import PrivateInfo
 
 log = logging.getLogger(__name__)
 

@@ -48,7 +48,7 @@ from .federationinfo import describe, of_charter
 from .federationtalk import apply_agreed, listed_nodes, spread, take_answer
 from .identity import own_namespace
 from .node import Node
-from .results import FederationInfo, InviteInfo
+from .operations.federations import FederationInfo, InviteInfo
 
 
 async def invite(node: Node, name: str, *, whom: NamespaceId | None, days: int, terms: Terms | None) -> InviteInfo:

@@ -12,7 +12,7 @@ from .charters import versions_seen
 from .federations import members_in_force
 from .identity import own_namespace
 from .node import Node
-from .results import FederationInfo, FederationMember, FederationState, FederationTerms
+from .operations.federations import FederationInfo, FederationMember, FederationState, FederationTerms
 
 
 def describe(node: Node, known: Known, own: NamespaceId | None, now: float) -> FederationInfo:

@@ -28,13 +28,12 @@ from .events import Notice, Tell
 from .hubcache import place_in_cache, references_of
 from .node import Node
 from .opened import Opened
-from .operations import exact_pattern
+from .operations.content import FetchResult, FileResult, LeftOut, LinkShare, ProviderSummary, exact_pattern
 from .origins import check_all, of_file, of_repository
 from .recalled import recall_of
 from .receipts import require_accepted
 from .remotecode import named_programs
 from .resolve import Target, load_manifest, resolve
-from .results import FetchResult, FileResult, LeftOut, LinkShare, ProviderSummary
 from .rulefacts import facts_of_target
 from .rules import Scanner, Selection, check, check_recalled, check_single, scan_stored
 

@@ -60,7 +60,7 @@ class _Wanted:
 def _what_is_missing(node: Node, lists: Mapping[ContentId, ChunkList], report: DownloadReport) -> list[_Wanted]:
     """Return what no file here has, and note in `report` what is here."""
     chunk_lists = list(lists.values())
-    maps = node.store.blobs.held_maps(lists)
+    maps = node.store.readables.held_maps(lists)
     have = [
         bytearray([held]) * len(chunks) if isinstance(held, bool) else bytearray(held)
         for chunks, held in zip(chunk_lists, maps.values(), strict=True)
@@ -68,7 +68,7 @@ def _what_is_missing(node: Node, lists: Mapping[ContentId, ChunkList], report: D
     for place, root in enumerate(lists):
         if arriving := node.arriving.get(root):
             have[place] = bytearray(arriving.have)
-    places = find_known(node.store.blobs, chunk_lists, have)
+    places = find_known(node.store, chunk_lists, have)
     report.here_before = sum(
         chunks.length(index)
         for chunks, flags in zip(chunk_lists, have, strict=True)

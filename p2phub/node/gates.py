@@ -29,11 +29,11 @@ from .events import Tell
 from .identity import RecordMaker, own_identity, own_publisher
 from .names import find
 from .node import Node
+from .operations.gates import Accepted, GateInfo, ReceiptInfo
 from .ownnames import own_model
 from .privatenews import announce
 from .receipts import identities_in, name_of, newest_identity, own_receipt, query_of, show_to_some
 from .resolve import own_namespace, resolve
-from .results import Accepted, GateInfo, ReceiptInfo
 from .visibility import append_record
 
 SHOWN_TO_MAX = 16  # peers that a receipt is shown to when it is made

@@ -45,7 +45,7 @@ def read_given(data: bytes) -> Operation:
 
     Raises InvalidName if a value is outside its limits, InvalidData if it is none at all.
     """
-    from .operations import AnyOperation
+    from .operations.every import AnyOperation
 
     try:
         operation: Operation = msgspec.json.decode(data, type=AnyOperation)

@@ -17,10 +17,10 @@ from .grants import append_grant
 from .identity import own_identity
 from .names import find
 from .node import Node
+from .operations.grants import GrantInfo, PrivateInfo
 from .ownnames import own_model
 from .privatenews import announce
 from .resolve import find_namespace
-from .results import GrantInfo, PrivateInfo
 from .visibility import append_record
 
 

@@ -13,9 +13,9 @@ from .disk import on_disk
 from .events import Notice, Tell, ignore
 from .identity import own_namespace
 from .node import Node
+from .operations.storage import DiskUse, Freed, StoredRepository
 from .pledging import pledged_manifests
 from .resolve import resolve
-from .results import DiskUse, Freed, StoredRepository
 
 IN_USE_S = 600  # seconds without a new chunk until a partial counts as given up
 GC_AGE_S = 24 * 3600  # seconds that something nobody needs is left alone: a command may be about to need it
@@ -76,7 +76,7 @@ async def remove(node: Node, reference: str, tell: Tell) -> Freed:
         known = node.store.manifests.get(manifest)
         roots = {file.root for file in known.files} if known else set()
         node.store.manifests.remove(manifest)
-        freed = [node.store.blobs.remove(root) for root in roots - node.store.manifests.needed_content()]
+        freed = [node.store.clearing.remove(root) for root in roots - node.store.manifests.needed_content()]
         return Freed(len(freed), sum(freed))
 
     return await on_disk(work)
@@ -107,17 +107,17 @@ async def collect_garbage(node: Node, *, unpinned: bool, tell: Tell = ignore) ->
                 _remove_views(node, manifest)
                 node.store.manifests.remove(manifest)
         needed = node.store.manifests.needed_content()
-        for root in node.store.blobs.roots():
-            age_s = time.time() - node.store.blobs.last_change(root)
+        for root in node.store.clearing.roots():
+            age_s = time.time() - node.store.clearing.last_change(root)
             if root in needed or root in node.downloads:
                 continue
             if age_s < GC_AGE_S and root not in dropped:
                 kept.append(f"{root} is needed by nothing, and changed less than a day ago")
                 continue
-            size += node.store.blobs.remove(root)
+            size += node.store.clearing.remove(root)
             count += 1
         # What a command that was killed had begun to write.
-        size += node.store.blobs.remove_leftovers(age_s=GC_AGE_S)
+        size += node.store.clearing.remove_leftovers(age_s=GC_AGE_S)
         size += node.store.uploads.remove_old(age_s=GC_AGE_S)
         size += node.store.parts.remove_old(age_s=GC_AGE_S)
         size += sum(node.store.logs.compact(time.time()))
@@ -179,8 +179,8 @@ def _being_fetched(node: Node) -> set[ContentId]:
     now = time.time()
     return set(node.downloads) | {
         root
-        for root in node.store.blobs.roots()
-        if node.settings.layout.partial(root).exists() and now - node.store.blobs.last_change(root) < IN_USE_S
+        for root in node.store.clearing.roots()
+        if node.settings.layout.partial(root).exists() and now - node.store.clearing.last_change(root) < IN_USE_S
     }
 
 

@@ -28,8 +28,8 @@ from .disk import from_thread, on_disk
 from .events import Notice, Tell
 from .identity import own_namespace
 from .node import Node
+from .operations.storage import CachedRepository, CacheView
 from .recalled import recall_of_repository
-from .results import CachedRepository, CacheView
 from .rulefacts import vouched
 from .rules import Scanner, Selection, facts_of, scan_stored
 

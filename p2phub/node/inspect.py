@@ -50,9 +50,10 @@ from .names import find, find_alone, with_ids
 from .node import Node
 from .opened import Opened
 from .opening import open_sealed
+from .operations.catalogue import FileInfo, FoundBy, LogLine, RepositoryInfo
+from .operations.status import ConfirmedBy, Status
 from .recalled import recall_of
 from .resolve import Target, find_namespace, load_manifest, resolve
-from .results import ConfirmedBy, FileInfo, FoundBy, LogLine, RepositoryInfo, Status
 from .visibility import visibility_of
 
 _SHOWN_MAX = 253_370_764_800  # seconds since 1970: the first day of the year 9999, in any time zone

@@ -211,7 +211,7 @@ async def gives(node: Node, client: PeerClient, manifest: ManifestId) -> bool:
 
 async def _chunk_list(node: Node, client: PeerClient, file: FileEntry) -> ChunkList | None:
     """Return the chunk list of a file: the one that is here, or what the peer proves; None if it has none."""
-    known = await on_disk(node.store.blobs.chunk_list, file.root)
+    known = await on_disk(node.store.chunk_lists.find, file.root)
     if known is None:
         known = (await chunk_lists_of(client, [file.root])).get(file.root)
     return known if known is not None and known.size == file.size else None

@@ -27,8 +27,8 @@ from .disk import from_thread, on_disk
 from .events import Event, Notice, Progress, Tell
 from .identity import own_namespace, publish_record
 from .node import Node
+from .operations.mirrors import MirrorInfo
 from .publish import SourceFile, describe
-from .results import MirrorInfo
 from .rules import check
 from .smallfiles import SMALL_SIZE_MAX, groups
 from .upstream import list_commit, look_up

@@ -7,7 +7,7 @@ from p2phub.core.ids import NamespaceId
 from .disk import on_disk
 from .identity import own_namespace
 from .node import Node
-from .results import TrustedMirrors
+from .operations.mirrors import TrustedMirrors
 
 SETTING = "mirror-trust"  # name in the index
 

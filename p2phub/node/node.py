@@ -36,8 +36,8 @@ from .links import Links, open_links
 from .naming import Naming
 from .neighbours import Neighbours
 from .opened import OpenedLately
+from .operations.swarm import SwarmProvider
 from .promises import Promises, Wake
-from .results import SwarmProvider
 from .rules import Rulebook
 from .settings import Settings
 

@@ -164,7 +164,7 @@ def read_opened(store: Store, each: OpenedFile, key: RepositoryKey) -> Iterator[
     Raises NotFound if it is not, InvalidData if a chunk is not what was sealed there, and HashMismatch at the end if
     all of it is not the file that the index names.
     """
-    readable = store.blobs.open_readable(each.sealed.root)
+    readable = store.readables.open(each.sealed.root)
     if readable is None:
         raise NotFound(f"{each.file.path or 'the index'} is not in the store")
     try:
@@ -214,7 +214,7 @@ class OpenedReader:
 
     def __init__(self, store: Store, each: OpenedFile, key: RepositoryKey) -> None:
         """Raises NotFound if it is not whole in the store."""
-        readable = store.blobs.open_readable(each.sealed.root)
+        readable = store.readables.open(each.sealed.root)
         if readable is None or readable.chunks is not None:
             if readable is not None:
                 os.close(readable.file)

@@ -15,8 +15,9 @@ from msgspec import Struct
 
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
-from p2phub.store.blobs import Blobs, ChunkPlace
+from p2phub.store.chunkplaces import ChunkPlace
 from p2phub.store.partial import FoundChunk, Partial
+from p2phub.store.store import Store
 
 from .dedup import KnownChunks
 
@@ -47,8 +48,8 @@ class _OpenPartial(Struct):
 class DownloadPartials:
     """The partials of one download, opened when they are written and a bounded number at a time."""
 
-    def __init__(self, blobs: Blobs, files: Sequence[WantedFile]) -> None:
-        self._blobs = blobs
+    def __init__(self, store: Store, files: Sequence[WantedFile]) -> None:
+        self._store = store
         self._files = files
         self._lock = threading.Lock()
         # By place of the file, in the order of use, the oldest first.
@@ -57,15 +58,15 @@ class DownloadPartials:
 
     def recover(self) -> list[bytearray]:
         """Return for each file which chunks are here, a byte (0 or 1) each."""
-        begun = self._blobs.partials(file.root for file in self._files)
+        begun = self._store.partials.begun(file.root for file in self._files)
         return [
-            self._blobs.recover(file.root, file.chunks) if file.root in begun else bytearray(len(file.chunks))
+            self._store.partials.recover(file.root, file.chunks) if file.root in begun else bytearray(len(file.chunks))
             for file in self._files
         ]
 
     def copy_known(self, have: Sequence[bytearray], places: dict[bytes, ChunkPlace]) -> Copied:
         """Take missing chunks from other files here and note them in `have`; returns how much."""
-        known = KnownChunks(self._blobs, places)
+        known = KnownChunks(self._store, places)
         copied = Copied()
         try:
             for place, flags in enumerate(have):
@@ -97,7 +98,7 @@ class DownloadPartials:
 
     def add_small(self, files: Sequence[tuple[int, bytes]]) -> None:
         """Make objects of whole small files, by place."""
-        self._blobs.add_small([(self._files[place].root, data, None) for place, data in files])
+        self._store.blobs.add_small([(self._files[place].root, data, None) for place, data in files])
         with self._lock:
             self._finished.update(place for place, _ in files)
 
@@ -112,7 +113,7 @@ class DownloadPartials:
         with self._use(place) as partial:
             if partial is None:
                 return
-            self._blobs.finish(self._files[place].root, partial)
+            self._store.blobs.finish(self._files[place].root, partial)
             with self._lock:
                 # From here on nobody may open it again: that would begin a new partial.
                 self._finished.add(place)
@@ -140,7 +141,7 @@ class DownloadPartials:
             entry = self._open.pop(place, None)
             if entry is None and place not in self._finished:
                 file = self._files[place]
-                entry = _OpenPartial(self._blobs.begin(file.root, file.chunks))
+                entry = _OpenPartial(self._store.partials.begin(file.root, file.chunks))
             if entry is not None:
                 self._open[place] = entry
                 entry.users += 1

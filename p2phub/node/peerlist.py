@@ -10,7 +10,7 @@ from p2phub.store.peers import Peer
 
 from .disk import on_disk
 from .node import Node
-from .results import PeerInfo
+from .operations.peers import PeerInfo
 
 
 async def list_peers(node: Node) -> list[PeerInfo]:

@@ -31,8 +31,8 @@ from .federations import Membership, covered, memberships
 from .identity import own_identity, own_namespace, publish_record
 from .names import find_alone
 from .node import Node
+from .operations.pledges import PledgeInfo, Pledger, PledgeState
 from .resolve import find_namespace, resolve
-from .results import PledgeInfo, Pledger, PledgeState
 from .syncing import ask_for_news
 
 DAY_S = 24 * 3600

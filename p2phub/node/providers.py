@@ -45,8 +45,8 @@ from .disk import on_disk
 from .download import Download, ProviderReport
 from .events import Notice, Tell
 from .node import Node, Running
+from .operations.swarm import SwarmProvider
 from .receipts import show_receipts
-from .results import SwarmProvider
 from .site import Site
 
 IDLE_S = 0.25  # seconds until a connection with nothing to do looks again

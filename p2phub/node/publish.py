@@ -25,9 +25,9 @@ from p2phub.core.names import NameRef, is_domain, is_namespace_id, is_version, p
 from p2phub.core.origins import ORIGIN_URLS_MAX, check_published
 from p2phub.core.paths import check_paths
 from p2phub.core.private import Repository
-from p2phub.store.blobs import Ingested
 from p2phub.store.disk import disk_errors
 from p2phub.store.ingest import Progress as Advance
+from p2phub.store.intake import Ingested
 from p2phub.store.keyring import HEAD_SIZE, begins_as_keys
 from p2phub.store.leaks import find_leak
 from p2phub.store.ownfiles import OwnFiles
@@ -36,9 +36,9 @@ from .catchup import ready_to_publish
 from .disk import from_thread, on_disk
 from .events import Notice, Progress, Tell
 from .node import Node
+from .operations.content import PublishResult
 from .ownnames import own_version
 from .releasing import Destination, check_version, destination_of, keep_manifest, release
-from .results import PublishResult
 
 TICK_S = 0.1  # seconds between looks at how far hashing is
 INGEST_TASKS = 2  # files hashed at the same time
@@ -358,7 +358,7 @@ def _ingest_file(
     only_in: Repository | None,
 ) -> tuple[Ingested, Profile]:
     used = fitting_profile(source, profile)
-    result = node.store.blobs.ingest(source.location, used, in_place=in_place, progress=advance)
+    result = node.store.intake.ingest(source.location, used, in_place=in_place, progress=advance)
     if only_in is not None:
         node.store.private.mark(only_in, [result.root])
     return result, used

@@ -28,8 +28,9 @@ from p2phub.core.ids import ContentId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.net.asgi import Put
 from p2phub.net.buffers import Buffers
-from p2phub.store.blobs import Blobs, Readable
 from p2phub.store.disk import disk_errors
+from p2phub.store.readables import Readable
+from p2phub.store.store import Store
 
 from .bring import bring_files
 from .disk import on_disk
@@ -75,12 +76,10 @@ class Readings:
         if isinstance(content, Opened):
             (each,) = content.of([file])
             file, files, origin_urls = each.sealed, [other.sealed for other in content.files], ()
-            source = _SealedSource(
-                _Source(self._node.store.blobs, file), content.key.file(each.file_id, each.file.size)
-            )
+            source = _SealedSource(_Source(self._node.store, file), content.key.file(each.file_id, each.file.size))
         else:
             files, origin_urls = content.files, content.origin_urls
-            source = _Source(self._node.store.blobs, file)
+            source = _Source(self._node.store, file)
         download: _Download | None = None
 
         def start() -> _Download:
@@ -267,8 +266,8 @@ class _Download:
 class _Source:
     """What is here of one file, open for reading. Used by one thread at a time."""
 
-    def __init__(self, blobs: Blobs, file: FileEntry) -> None:
-        self._blobs = blobs
+    def __init__(self, store: Store, file: FileEntry) -> None:
+        self._store = store
         self._file = file
         self._chunks: ChunkList | None = None
         self._open: Readable | None = None
@@ -320,7 +319,7 @@ class _Source:
         A whole file that is not as it should be is taken out of the store, so that it can be fetched again.
         """
         if self._chunks is None:
-            self._chunks = self._blobs.chunk_list(self._file.root)
+            self._chunks = self._store.chunk_lists.find(self._file.root)
             if self._chunks is None:
                 return buffer[:0]
             if self._chunks.size != self._file.size:
@@ -334,9 +333,9 @@ class _Source:
         # A download may have begun anew, or ended in another file than the one that is open.
         was_whole = self._open is not None and self._open.chunks is None
         self.close()
-        if was_whole and (held := self._blobs.find(self._file.root)):
-            self._blobs.bad_chunks(held)
-        self._open = self._blobs.open_readable(self._file.root)
+        if was_whole and (held := self._store.blobs.find(self._file.root)):
+            self._store.blobs.bad_chunks(held)
+        self._open = self._store.readables.open(self._file.root)
         return self._verified(self._chunks, index, buffer)[skip:]
 
     def _verified(self, chunks: ChunkList, index: int, buffer: memoryview) -> memoryview:

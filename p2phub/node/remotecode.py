@@ -33,7 +33,7 @@ def named_programs(store: Store, files: Sequence[FileEntry]) -> list[str]:
 
 
 def _programs(store: Store, file: FileEntry) -> Iterator[str]:
-    data = store.blobs.read_small(file.root, CONFIG_SIZE_MAX)
+    data = store.readables.read_small(file.root, CONFIG_SIZE_MAX)
     if data is None:
         return
     try:

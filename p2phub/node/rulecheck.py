@@ -19,8 +19,8 @@ from .disk import from_thread, on_disk
 from .events import Notice, Tell
 from .node import Node
 from .opening import open_sealed
+from .operations.rules import PolicyCheck, ShownRules
 from .resolve import load_manifest, resolve
-from .results import PolicyCheck, ShownRules
 from .rulefacts import facts_of_target
 from .rules import HEAD_SIZE, LocalFile, scan_file
 

@@ -34,7 +34,7 @@ from p2phub.core.rules import (
 from p2phub.store.disk import disk_errors
 from p2phub.store.store import Store
 
-from .results import LeftOut
+from .operations.content import LeftOut
 
 if TYPE_CHECKING:
     from p2phub.core.facts import ReadableFile
@@ -212,7 +212,7 @@ def scan_files(store: Store, files: Sequence[File]) -> list[Scan]:
 
     def scan_one(file: File) -> Scan:
         found = held.get(file.root)
-        readable = store.blobs.open_found(file.root, found) if found else None
+        readable = store.readables.open_found(file.root, found) if found else None
         if readable is None:
             raise StoreError(f"{file.path} is not in the store", path=file.path)
         reader = LocalFile(readable.name, readable.file)

@@ -24,10 +24,10 @@ from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.records import RECIPIENTS_MAX, Entry, Seal, Unseal
 from p2phub.core.sealing import RepositoryKey
 from p2phub.net.peerclient import PeerClient
-from p2phub.store.blobs import Ingested
 from p2phub.store.disk import disk_errors
 from p2phub.store.ingest import Progress as Advance
 from p2phub.store.ingest import Stamp, changed, scan
+from p2phub.store.intake import Ingested
 
 from .asking import ask_in_turn
 from .calling import usable_peers
@@ -37,6 +37,7 @@ from .identity import own_identity, own_recipient
 from .names import find
 from .node import Node
 from .opening import find_key_called, find_opened, recipients_of, sealing_key
+from .operations.seals import SealResult
 from .ownnames import own_model
 from .privatenews import announce
 from .publish import (
@@ -49,7 +50,6 @@ from .publish import (
 )
 from .releasing import Destination
 from .resolve import resolve
-from .results import SealResult
 from .visibility import append_record
 
 
@@ -205,14 +205,14 @@ def _seal_index(node: Node, index: bytes, key: RepositoryKey, file_id: bytes) ->
 
 def _write_sealed(node: Node, file: sealing.SealedFile, read: Callable[[int, int], bytes]) -> Ingested:
     """Seal what `read(offset, size)` gives into a new object of the store."""
-    new = node.store.blobs.begin_unverified()
+    new = node.store.intake.begin_unverified()
     try:
         for index in range(file.count):
             data = read(index * sealing.CHUNK_SIZE, file.length(index))
             if len(data) != file.length(index):
                 raise InvalidData("a file became shorter while it was sealed")
             new.write(file.seal(index, data))
-        result = node.store.blobs.take(new.path, "fixed-1m", lambda found: True)
+        result = node.store.intake.take(new.path, "fixed-1m", lambda found: True)
         assert result
         return result
     finally:

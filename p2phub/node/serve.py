@@ -66,8 +66,8 @@ from p2phub.protocol.messages import (
 from p2phub.protocol.nonces import TooManyRequests
 from p2phub.protocol.privatetalk import PrivateHeadsQuery, PrivateNews
 from p2phub.protocol.talk import open_talk
-from p2phub.store.blobs import Readable
 from p2phub.store.partial import pack_bits
+from p2phub.store.readables import Readable
 
 from . import mates
 from .authority import Unproven
@@ -401,7 +401,7 @@ class PeerDoor:
             if running is not None and 0 in (have := bytes(running.have)):
                 arriving[root] = have
         # The saved bitmap of a running download is behind; in a swarm this is asked often, and costs nothing then.
-        saved = self._store.blobs.held_maps([root for root in roots if root not in arriving])
+        saved = self._store.readables.held_maps([root for root in roots if root not in arriving])
         for root in roots:
             if root in arriving:
                 yield arriving[root] if 1 in arriving[root] else False
@@ -417,7 +417,7 @@ class PeerDoor:
             shown = self._node.access.shown(request.caller, [ref.root for ref in query.pages])
             for begin in range(0, len(query.pages), LISTS_AT_ONCE):
                 roots = shown[begin : begin + LISTS_AT_ONCE]
-                lists = self._store.blobs.chunk_lists(set(roots))
+                lists = self._store.chunk_lists.find_all(set(roots))
                 for root, ref in zip(roots, query.pages[begin : begin + LISTS_AT_ONCE], strict=True):
                     page = None
                     if root in lists:
@@ -521,7 +521,7 @@ class PeerDoor:
             root = shown[span.root]
             readable = found.get(span.root)
             if readable is None:
-                readable = self._store.blobs.open_found(root, held.get(root))
+                readable = self._store.readables.open_found(root, held.get(root))
                 if readable is None:
                     return span
                 found[span.root] = readable

@@ -119,7 +119,7 @@ def _place(node: Node, came: Sequence[_Came], shared: bool) -> None:
     if not shared:
         # Before they become objects, which peers could ask for.
         store.mirrors.withhold(new)
-    store.blobs.save_chunk_lists({root: each.scan.chunks for root, each in new.items()})
+    store.chunk_lists.save_all({root: each.scan.chunks for root, each in new.items()})
     store.blobs.add_small([(root, each.data, each.scan.sha256) for root, each in new.items()])
     store.mirrors.note_contents(
         {each.file.id: UpstreamContent(each.root, each.scan.sha256, each.profile) for each in came}

@@ -56,10 +56,10 @@ async def download(
     """
     report = DownloadReport()
     start = trio.current_time()
-    partials = DownloadPartials(node.store.blobs, files)
+    partials = DownloadPartials(node.store, files)
     try:
         have = await on_disk(partials.recover)
-        places = await on_disk(find_known, node.store.blobs, [file.chunks for file in files], have)
+        places = await on_disk(find_known, node.store, [file.chunks for file in files], have)
         if places:
             copied = await on_disk(partials.copy_known, have, places)
             report.copied, report.shared = copied.size, copied.shared

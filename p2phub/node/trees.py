@@ -25,13 +25,13 @@ async def ask_for_chunk_lists(
 
     What no peer knows is left out; the second value says why peers did not answer.
     """
-    found = await on_disk(node.store.blobs.chunk_lists, roots)
+    found = await on_disk(node.store.chunk_lists.find_all, roots)
 
     async def ask(client: PeerClient) -> bool:
         wanted = [root for root in roots if root not in found]
         await show_receipts(node, client, wanted)
         lists = await chunk_lists_of(client, wanted)
-        await on_disk(node.store.blobs.save_chunk_lists, lists)
+        await on_disk(node.store.chunk_lists.save_all, lists)
         found.update(lists)
         return all(root in found for root in roots)
 

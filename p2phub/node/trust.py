@@ -11,7 +11,7 @@ from .disk import on_disk
 from .events import Notice, Tell
 from .names import check_again, find, meaning, pin, prove, warn
 from .node import Node
-from .results import BindingInfo
+from .operations.trust import BindingInfo
 
 
 async def add_name(node: Node, name: str, namespace: str | None, tell: Tell) -> BindingInfo:

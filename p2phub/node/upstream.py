@@ -36,7 +36,7 @@ from p2phub.net.threads import run_abortable
 
 from .disk import on_disk
 from .events import Notice, Tell
-from .results import UpstreamState
+from .operations.status import UpstreamState
 from .settings import Settings
 
 if TYPE_CHECKING:

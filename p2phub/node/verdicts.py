@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .results import Reason
+from .operations.trust import Reason
 
 
 def good(about: str, text: str) -> Reason:

@@ -21,10 +21,10 @@ from .events import Progress, Tell
 from .node import Node, Running
 from .opened import Opened
 from .opening import OpenedContents, require_opened
+from .operations.checking import ByteSpan, Damage, VerifyResult
 from .origins import Origins, check_all, of_file, of_repository
 from .partials import WantedFile
 from .resolve import load_manifest, resolve
-from .results import ByteSpan, Damage, VerifyResult
 from .swarm import download
 
 
@@ -124,7 +124,7 @@ async def _verify_folder(
         meter.show()
         if not bad:
             continue
-        chunks = await on_disk(node.store.blobs.chunk_list, file.root)
+        chunks = await on_disk(node.store.chunk_lists.find, file.root)
         assert chunks is not None
         missing = not target.exists()
         damage = Damage(file.path, str(target), spans_of(chunks, bad), missing, repaired=False)
@@ -185,15 +185,14 @@ def _place_again(node: Node, file: FileEntry, target: Path) -> None:
 
 
 def _check_held(node: Node, file: FileEntry, meter: _Meter) -> Damage | None:
-    blobs = node.store.blobs
-    held = blobs.find(file.root)
-    chunks = blobs.chunk_list(file.root)
+    held = node.store.blobs.find(file.root)
+    chunks = node.store.chunk_lists.find(file.root)
     if held and chunks:
-        bad = blobs.bad_chunks(held, progress=meter.advance)
+        bad = node.store.blobs.bad_chunks(held, progress=meter.advance)
         return Damage(file.path, str(held.path), spans_of(chunks, bad), False, False) if bad else None
     meter.advance(file.size)
     # An object that was found damaged, just now or before, is a partial with all its good chunks.
-    have = blobs.recover(file.root, chunks) if chunks else bytearray()
+    have = node.store.partials.recover(file.root, chunks) if chunks else bytearray()
     if not chunks or not any(have):
         return Damage(file.path, str(node.settings.layout.object(file.root)), [ByteSpan(0, file.size)], True, False)
     bad = [index for index, here in enumerate(have) if not here]

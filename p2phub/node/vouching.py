@@ -27,8 +27,8 @@ from .identity import own_companion
 from .names import find
 from .node import Node
 from .opening import require_opened
+from .operations.checking import BillOfMaterials, ModelSignature, SignatureCheck
 from .resolve import Target, load_manifest, resolve
-from .results import BillOfMaterials, ModelSignature, SignatureCheck
 
 READ_SIZE = 1024 * 1024  # bytes
 # What tools that sign do not count either, in the folder of a model.

@@ -11,8 +11,8 @@ from .disk import on_disk
 from .events import Tell
 from .explain import told
 from .node import Node
+from .operations.swarm import KnownProvider, Providers
 from .resolve import load_manifest, resolve
-from .results import KnownProvider, Providers
 from .survey import ask_who_has
 
 ASKED_MAX = 32  # peers that are asked now; spec/gossip.md §9

@@ -161,12 +161,12 @@ class _WholeFetch:
 
     async def _take(self, origin: Origin, root: ContentId, report: ProviderReport) -> int:
         """Read the file `root` from `origin` and adopt it; returns its size in bytes."""
-        blobs = self._node.store.blobs
-        file = await on_disk(blobs.begin_unverified)
+        intake = self._node.store.intake
+        file = await on_disk(intake.begin_unverified)
         self._open.add(file)
         try:
             await self._read(origin, root, file, report)
-            if not await on_disk(blobs.adopt, file, root, self._origins.profiles[root]):
+            if not await on_disk(intake.adopt, file, root, self._origins.profiles[root]):
                 label = origin.files[root].label
                 raise PeerViolation(
                     f"origin {origin.name} sent another file than was published for {label}", peer=origin.name

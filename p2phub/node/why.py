@@ -25,8 +25,8 @@ from .events import Tell, ignore
 from .lookalikes import model_warnings, name_warnings
 from .names import find, find_alone
 from .node import Node
+from .operations.trust import Reason
 from .resolve import Target, own_namespace, resolve
-from .results import Reason
 from .rulecheck import check_reference
 from .verdicts import bad, good, off, unknown
 from .whyfresh import explain_freshness, explain_witnesses

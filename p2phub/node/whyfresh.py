@@ -14,8 +14,8 @@ from p2phub.store.store import Store
 from .disk import on_disk
 from .fresh import freshness_of, witnessed_by
 from .node import Node
+from .operations.trust import Reason
 from .resolve import Target, own_namespace
-from .results import Reason
 from .verdicts import bad, good, off, unknown
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from .disk import on_disk
 from .node import Node
 from .opening import find_key
+from .operations.trust import Reason
 from .receipts import own_receipt
 from .resolve import Target, own_namespace
-from .results import Reason
 from .verdicts import bad, good, unknown
 
 

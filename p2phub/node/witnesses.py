@@ -16,8 +16,7 @@ from .events import Tell
 from .fresh import vouched_sizes
 from .identity import own_identity
 from .node import Node
-from .operations import AddWitness, ListWitnesses, RemoveWitness
-from .results import Witnesses, WitnessInfo
+from .operations.witnesses import AddWitness, ListWitnesses, RemoveWitness, Witnesses, WitnessInfo
 
 
 async def add(node: Node, op: AddWitness, tell: Tell) -> WitnessInfo:

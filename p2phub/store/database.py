@@ -43,6 +43,19 @@ def portions(values: Iterable[T]) -> Iterator[tuple[T, ...]]:
         yield some
 
 
+def rows_by_root(database: Database, select: str, roots: Iterable[bytes]) -> dict[bytes, sqlite3.Row]:
+    """Return the rows of a table that is keyed by root for those of `roots` that it has.
+
+    select: a statement without a condition, which gives the column `root` too.
+    """
+    rows: dict[bytes, sqlite3.Row] = {}
+    with database.read() as connection:
+        for some in portions(roots):
+            marks = ", ".join("?" * len(some))
+            rows.update((row["root"], row) for row in connection.execute(f"{select} WHERE root IN ({marks})", some))
+    return rows
+
+
 class _Open:
     """A connection that is closed when nobody refers to it; by itself one waits for the garbage collector."""
 

@@ -7,7 +7,7 @@ holds keys and the index, which belong to one machine.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -18,6 +18,7 @@ from p2phub.core.ids import ContentId, LogId, ManifestId, NamespaceId
 from .disk import disk_errors
 
 FOLDERS = ("objects", "trees", "partial", "manifests", "logs", "identities", "views")
+FEW = 16  # files that are looked for in less time than their folder is listed
 
 
 class Layout(Struct, frozen=True):
@@ -130,6 +131,16 @@ class Layout(Struct, frozen=True):
 
     def view(self, namespace: str, model: str, manifest: ManifestId) -> Path:
         return self.store / "views" / namespace / model / manifest.hex()[:12]
+
+    def perhaps_in(self, folder: str, roots: Sequence[ContentId]) -> Sequence[ContentId]:
+        """Return those of `roots` of which something may lie in a folder of the store."""
+        if len(roots) <= FEW:
+            return roots
+        path = self.store / folder
+        with disk_errors(path):
+            # Mostly next to nothing lies there, and a look at each of thousands of names takes long.
+            shards = set(os.listdir(path))
+        return [root for root in roots if root.hex()[:2] in shards]
 
     def _sharded(self, folder: str, name: str) -> Path:
         return self.store / f"{folder}/{name[:2]}/{name}"

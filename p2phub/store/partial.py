@@ -24,8 +24,10 @@ from msgspec import Struct
 
 from p2phub.core.errors import StoreError
 from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList
+from p2phub.core.ids import ContentId
 
 from .disk import FileWriter, boot_id, disk_errors
+from .layout import Layout
 from .sharing import ExtentSharer
 
 _MAGIC = b"p2phub partial 1"  # 16 bytes; spec/store.md §3
@@ -174,6 +176,31 @@ class Partial:
 
     def _write_map(self, boot: bytes) -> None:
         os.pwrite(self._map, _MAGIC + boot + pack_bits(self.have), 0)
+
+
+class Partials:
+    """The partials of one store."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def begun(self, roots: Iterable[ContentId]) -> set[ContentId]:
+        """Return those of the files `roots` of which an earlier download left a part here."""
+        return {root for root in self._layout.perhaps_in("partial", list(roots)) if self._layout.partial(root).exists()}
+
+    def recover(self, root: ContentId, chunks: ChunkList) -> bytearray:
+        """Return which chunks of the file `root` an earlier download left here, a byte (0 or 1) each."""
+        if not self._layout.partial(root).exists():
+            return bytearray(len(chunks))
+        partial = self.begin(root, chunks)
+        try:
+            return partial.have
+        finally:
+            partial.close()
+
+    def begin(self, root: ContentId, chunks: ChunkList) -> Partial:
+        """Open the partial of the file `root`, made now if there is none. The caller closes it."""
+        return Partial(self._layout.partial(root), chunks)
 
 
 def saved_chunks(path: Path, chunks: ChunkList) -> bytearray:

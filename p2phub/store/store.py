@@ -6,16 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .blobs import Blobs
+from .chunklists import ChunkLists
 from .database import Database
 from .layout import Layout
 from .lazily import is_made, made_once
 from .manifests import Manifests
+from .partial import Partials
 
 if TYPE_CHECKING:
     from .ahead import Ahead
     from .assessments import Assessments
     from .bindings import Bindings
     from .catalogue import Catalogue
+    from .chunkplaces import ChunkPlaces
+    from .clearing import Clearing
     from .confirmations import Confirmations
     from .conflicts import Conflicts
     from .delegations import Delegations
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from .fresh import Statements
     from .gates import Gates
     from .holdings import Holdings
+    from .intake import Intake
     from .keeping import Keeping
     from .listing import Listing
     from .logs import Logs
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from .private import Private
     from .publishing import Publishing
     from .rates import Rates
+    from .readables import Readables
     from .recalls import Recalls
     from .scans import Scans
     from .seals import Seals
@@ -59,7 +65,9 @@ class Store:
         layout.create()
         self.layout = layout
         self.database = Database(layout.index, layout.kept)
-        self.blobs = Blobs(layout, self.database)
+        self.chunk_lists = ChunkLists(layout, self.database)
+        self.blobs = Blobs(layout, self.database, self.chunk_lists)
+        self.partials = Partials(layout)
         self.manifests = Manifests(layout, self.database)
         with self.database.read() as connection:
             (has_search,) = connection.execute("SELECT filled FROM search_state").fetchone()
@@ -71,6 +79,30 @@ class Store:
         if layout.private.exists():
             # At once: what the index has lost would not count as private.
             self.private.find_files()
+
+    @made_once
+    def readables(self) -> Readables:
+        from .readables import Readables
+
+        return Readables(self.layout, self.blobs, self.chunk_lists, self.partials)
+
+    @made_once
+    def chunk_places(self) -> ChunkPlaces:
+        from .chunkplaces import ChunkPlaces
+
+        return ChunkPlaces(self.layout, self.database, self.blobs, self.chunk_lists, self.readables)
+
+    @made_once
+    def intake(self) -> Intake:
+        from .intake import Intake
+
+        return Intake(self.layout, self.database, self.blobs, self.chunk_lists)
+
+    @made_once
+    def clearing(self) -> Clearing:
+        from .clearing import Clearing
+
+        return Clearing(self.layout, self.database, self.chunk_lists)
 
     @made_once
     def index(self) -> SearchIndex:

@@ -1,7 +1,7 @@
 """A file that came whole from somewhere, before anybody knows what it is (spec/origins.md §4).
 
 It has a name that nobody looks for, beside the objects, so that it becomes one by a
-rename. `Blobs.adopt` hashes it and decides.
+rename. `Intake.adopt` hashes it and decides.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .disk import disk_errors
 
 
 class Unverified:
-    """An open file that is written from its beginning on. Made by `Blobs.begin_unverified`."""
+    """An open file that is written from its beginning on. Made by `Intake.begin_unverified`."""
 
     def __init__(self, folder: Path) -> None:
         with disk_errors(folder):

@@ -92,7 +92,7 @@ def flip_bits(node: Node) -> Wrap:
     def flip(query: SpansQuery, data: bytearray) -> None:
         at = 0
         for span in query.spans:
-            chunks = node.store.blobs.chunk_list(span.root)
+            chunks = node.store.chunk_lists.find(span.root)
             assert chunks is not None
             for index in range(chunks.index_at(span.offset), chunks.index_at(span.offset + span.length - 1) + 1):
                 # Somewhere inside the chunk, each time elsewhere.
@@ -132,8 +132,8 @@ def elsewhere(node: Node) -> Wrap:
     def move(query: SpansQuery, data: bytearray) -> None:
         at = 0
         for span in query.spans:
-            chunks = node.store.blobs.chunk_list(span.root)
-            readable = node.store.blobs.open_readable(span.root)
+            chunks = node.store.chunk_lists.find(span.root)
+            readable = node.store.readables.open(span.root)
             assert chunks is not None
             assert readable is not None
             lengths = [chunks.length(index) for index in range(len(chunks))]

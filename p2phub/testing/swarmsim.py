@@ -25,7 +25,8 @@ from functools import partial
 from hashlib import blake2b
 
 from p2phub.node import providers, serve
-from p2phub.protocol.picker import Picker, Request, deadline_s
+from p2phub.protocol.picker import Picker, Request
+from p2phub.protocol.rates import deadline_s
 from p2phub.protocol.slots import SLOTS
 
 SEED = 0  # the host that has everything at the start

@@ -8,7 +8,12 @@ from p2phub import aio
 from p2phub.core.errors import InvalidData, InvalidName
 from p2phub.core.search import MetricBound, Query, parse_metric
 from p2phub.node.given import as_argument, check_given, read_given
-from p2phub.node.operations import AddPeers, Fetch, GrantAccess, PledgeAdd, PublishFolder, Search, SetRange
+from p2phub.node.operations.catalogue import Search
+from p2phub.node.operations.content import Fetch, PublishFolder
+from p2phub.node.operations.grants import GrantAccess
+from p2phub.node.operations.limits import SetRange
+from p2phub.node.operations.peers import AddPeers
+from p2phub.node.operations.pledges import PledgeAdd
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -12,7 +12,8 @@ from doorkit import open_door
 from p2phub.gateway import control
 from p2phub.node.events import Notice, Tell
 from p2phub.node.node import Node
-from p2phub.node.operations import Operation, ShowLimits
+from p2phub.node.operations import Operation
+from p2phub.node.operations.limits import ShowLimits
 from p2phub.testing.hostile import open_home
 
 TOLD = [f"notice {number}" for number in range(20)]

@@ -307,7 +307,7 @@ async def test_a_small_file_comes_though_others_beside_it_are_nowhere(tmp_path, 
         (revision,) = seed.store.manifests.all()
         for file in seed.store.manifests.get(revision).files:
             if file.path != "0007.txt":
-                seed.store.blobs.remove(file.root)
+                seed.store.clearing.remove(file.root)
         answer = await client.get(f"{url}/0007.txt")
 
     assert answer.text == "file 7\n"

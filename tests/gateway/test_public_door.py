@@ -189,7 +189,7 @@ async def test_a_file_that_is_missing_here_is_not_fetched_for_a_stranger(
         assert manifest is not None
         weights = manifest.file("weights.onnx")
         assert weights is not None
-        node.store.blobs.remove(weights.root)
+        node.store.clearing.remove(weights.root)
         answer = await client.get(f"/{shelf.name}/resolve/main/weights.onnx")
 
     assert answer.status_code == 504

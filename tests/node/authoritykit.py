@@ -130,7 +130,7 @@ class Scene:
 
     def chunks(self) -> tuple[list[ByteRange], list[WantedChunk]]:
         """Return what to ask for, again and again until it is much."""
-        chunks = self.server.node.store.blobs.chunk_list(self.root)
+        chunks = self.server.node.store.chunk_lists.find(self.root)
         assert chunks is not None
         spans, wanted, size = [], [], 0
         while size < ASKED_SIZE:

@@ -314,7 +314,7 @@ async def test_those_who_download_finish_from_each_other_when_all_seeds_leave(
                 nursery.start_soon(partial(fetch, fetcher, published.revision, ignore, to=out))
 
     manifest = seed.store.manifests.get(ManifestId.parse(published.revision))
-    count = sum(len(seed.store.blobs.chunk_list(file.root)) for file in manifest.files)
+    count = sum(len(seed.store.chunk_lists.find(file.root)) for file in manifest.files)
     assert all(tree(tmp_path / f"{name} out") == published.files for name in ("a", "b", "c"))
     assert all(link.is_down for _, link in seeds)
     # They really lacked something when the seeds left.

@@ -17,7 +17,7 @@ from p2phub.node.confirm import wait_confirmed
 from p2phub.node.dispatch import run
 from p2phub.node.events import Notice, Progress, ignore
 from p2phub.node.identity import create_identity
-from p2phub.node.operations import PublishFolder
+from p2phub.node.operations.content import PublishFolder
 from p2phub.protocol.messages import LogHead
 from p2phub.testing import values
 from p2phub.testing.hostile import open_home, serving, wait_for

@@ -22,10 +22,10 @@ def test_a_chunk_that_another_file_holds_is_found_and_read(tmp_path):
     first, second, new = (os.urandom(CHUNK) for _ in range(3))
     (tmp_path / "base").write_bytes(first + second)
     with Store(Layout(tmp_path / "home", tmp_path / "store")) as store:
-        store.blobs.ingest(tmp_path / "base", "fixed-1m")
+        store.intake.ingest(tmp_path / "base", "fixed-1m")
         wanted = chunk_list(new, second)
-        places = find_known(store.blobs, [wanted], [bytearray(2)])
-        known = KnownChunks(store.blobs, places)
+        places = find_known(store, [wanted], [bytearray(2)])
+        known = KnownChunks(store, places)
         nothing, found = known.read(wanted.hash(0)), known.read(wanted.hash(1))
         known.close()
 
@@ -40,7 +40,7 @@ def test_a_rotten_chunk_is_not_taken(tmp_path):
     chunk = os.urandom(CHUNK)
     (tmp_path / "base").write_bytes(chunk)
     with Store(Layout(tmp_path / "home", tmp_path / "store")) as store:
-        root = store.blobs.ingest(tmp_path / "base", "fixed-1m").root
+        root = store.intake.ingest(tmp_path / "base", "fixed-1m").root
         held = store.blobs.find(root)
         assert held is not None
         status = os.stat(held.path)
@@ -49,7 +49,7 @@ def test_a_rotten_chunk_is_not_taken(tmp_path):
             file.write(bytes([chunk[0] ^ 1]))
         # Rot changes no time of change.
         os.utime(held.path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        known = KnownChunks(store.blobs, find_known(store.blobs, [chunk_list(chunk)], [bytearray(1)]))
+        known = KnownChunks(store, find_known(store, [chunk_list(chunk)], [bytearray(1)]))
         read = known.read(blake3(chunk).digest())
         known.close()
 
@@ -59,4 +59,4 @@ def test_a_rotten_chunk_is_not_taken(tmp_path):
 def test_nothing_is_looked_for_when_nothing_is_missing(tmp_path):
     chunk = os.urandom(1000)
     with Store(Layout(tmp_path / "home", tmp_path / "store")) as store:
-        assert find_known(store.blobs, [chunk_list(chunk)], [bytearray(b"\1")]) == {}
+        assert find_known(store, [chunk_list(chunk)], [bytearray(b"\1")]) == {}

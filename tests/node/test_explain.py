@@ -15,8 +15,8 @@ from p2phub.node.dispatch import run
 from p2phub.node.events import Event, Progress, ignore
 from p2phub.node.explain import swarm_info
 from p2phub.node.fetch import fetch
-from p2phub.node.operations import AddPeers
-from p2phub.node.results import SwarmInfo, SwarmProvider
+from p2phub.node.operations.peers import AddPeers
+from p2phub.node.operations.swarm import SwarmInfo, SwarmProvider
 from p2phub.testing.hostile import (
     answering,
     flip_bits,

@@ -40,8 +40,7 @@ from p2phub.node.federationtalk import answer_join, hear_state, tend_federations
 from p2phub.node.identity import create_identity
 from p2phub.node.keeping import keep_promises
 from p2phub.node.node import Node
-from p2phub.node.operations import (
-    ChangePolicy,
+from p2phub.node.operations.federations import (
     FederationAccept,
     FederationInvite,
     FederationJoin,
@@ -50,9 +49,9 @@ from p2phub.node.operations import (
     FederationRead,
     FederationRemove,
     FederationSetTerms,
-    GrantAccess,
-    RevokeAccess,
 )
+from p2phub.node.operations.grants import GrantAccess, RevokeAccess
+from p2phub.node.operations.policy import ChangePolicy
 from p2phub.node.publish import publish
 from p2phub.node.syncing import sync_all
 from p2phub.protocol.federation import Join

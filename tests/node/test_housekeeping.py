@@ -17,7 +17,7 @@ from p2phub.node.events import Notice, ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.housekeeping import collect_garbage, disk_use, list_repositories, pin, remove, unpin
 from p2phub.node.identity import create_identity
-from p2phub.node.operations import StoreRebuild
+from p2phub.node.operations.storage import StoreRebuild
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import open_home, serving
 from p2phub.testing.processes import flip_byte, tree
@@ -92,7 +92,7 @@ async def test_gc_leaves_alone_what_another_process_may_be_about_to_publish(tmp_
     (tmp_path / "folder" / "file").write_bytes(os.urandom(3_000_000))
     async with open_home(tmp_path / "home") as node:
         # As in the middle of a publish: the content is in, the manifest is not yet.
-        result = node.store.blobs.ingest(tmp_path / "folder" / "file", "fixed-1m")
+        result = node.store.intake.ingest(tmp_path / "folder" / "file", "fixed-1m")
         notes: list[str] = []
         freed = await collect_garbage(
             node, unpinned=True, tell=lambda event: notes.append(event.text) if isinstance(event, Notice) else None

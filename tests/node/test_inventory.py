@@ -13,7 +13,7 @@ from p2phub.node import inventory, replicate
 from p2phub.node.calling import call_peer
 from p2phub.node.dispatch import run
 from p2phub.node.events import ignore
-from p2phub.node.operations import ListProviders
+from p2phub.node.operations.swarm import ListProviders
 from p2phub.testing.hostile import open_home, serving, wait_for
 
 pytestmark = pytest.mark.timeout(120)

@@ -34,8 +34,9 @@ from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.identity import create_identity, own_identity
 from p2phub.node.node import Node
+from p2phub.node.operations.mirrors import MirrorInfo
+from p2phub.node.operations.status import UpstreamState
 from p2phub.node.publish import publish
-from p2phub.node.results import MirrorInfo, UpstreamState
 from p2phub.node.upstream import Arriving
 from p2phub.protocol import rendezvous
 from p2phub.store.blobs import Blobs

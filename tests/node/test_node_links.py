@@ -33,7 +33,7 @@ from p2phub.node.peerlist import list_peers
 from p2phub.node.publish import publish
 from p2phub.node.serve import PeerDoor
 from p2phub.node.settings import Settings
-from p2phub.protocol import picker
+from p2phub.protocol import rates
 from p2phub.protocol.bucket import BACKGROUND_RATE
 from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX, SpansQuery
 from p2phub.store.layout import Layout
@@ -253,8 +253,8 @@ async def test_what_is_sent_keeps_the_limit_up(way, tmp_path):
 @WAYS
 async def test_what_is_received_keeps_the_limit_down_and_the_deadline_waits_for_it(way, tmp_path, monkeypatch):
     # Without the time that our own limit takes it would be over in a moment.
-    monkeypatch.setattr(picker, "DEADLINE_MIN_S", 2.0)
-    monkeypatch.setattr(picker, "DEADLINE_PER_MIB_S", 0.0)
+    monkeypatch.setattr(rates, "DEADLINE_MIN_S", 2.0)
+    monkeypatch.setattr(rates, "DEADLINE_PER_MIB_S", 0.0)
     async with seed_and_fetcher(tmp_path, way=way) as (_, fetcher, revision):
         await set_limit(fetcher, "lan", up=None, down=RATE, background=None)
         limited = await took_s(fetcher, revision, tmp_path / "out")

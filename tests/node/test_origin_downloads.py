@@ -26,7 +26,8 @@ from p2phub.node.fetch import FetchResult, fetch
 from p2phub.node.identity import create_identity
 from p2phub.node.inspect import info
 from p2phub.node.node import Node
-from p2phub.node.operations import Fetch, FetchFile, Verify
+from p2phub.node.operations.checking import Verify
+from p2phub.node.operations.content import Fetch, FetchFile
 from p2phub.node.originprovider import REFUSALS_MAX
 from p2phub.node.peerlist import list_peers
 from p2phub.node.publish import publish
@@ -395,12 +396,12 @@ async def test_a_server_that_has_nothing_to_do_with_it_is_asked_little(has_lists
         create_identity(publisher)
         revision = (await publish(publisher, tmp_path / "folder", "many", ignore)).revision
         manifest = publisher.store.manifests.get(ManifestId.parse(revision))
-        lists = {file.root: publisher.store.blobs.chunk_list(file.root) for file in manifest.files}
+        lists = {file.root: publisher.store.chunk_lists.find(file.root) for file in manifest.files}
     with WebServer({}) as server:
         async with open_home(tmp_path / "home") as node:
             node.store.manifests.add(manifests.encode(manifest))
             if has_lists:
-                node.store.blobs.save_chunk_lists(lists)
+                node.store.chunk_lists.save_all(lists)
             with pytest.raises(NotFound):
                 await fetch(node, revision, ignore, to=tmp_path / "out", origins=[server.url])
 
@@ -512,7 +513,7 @@ async def test_an_origin_alone_suffices_with_a_manifest(
             )
             assert not leftovers(node)
             checked = await verify(node, published.name, ignore)
-            served = node.store.blobs.chunk_list(next(iter(node.store.blobs.roots())))
+            served = node.store.chunk_lists.find(next(iter(node.store.clearing.roots())))
 
     assert tree(tmp_path / "out") == published.files
     assert result.received == published.size
@@ -543,7 +544,7 @@ async def test_nothing_of_a_file_without_a_chunk_list_is_seen_before_it_is_verif
             seen += node.settings.layout.store.glob("objects/??/*")
             seen += node.settings.layout.store.glob("partial/??/*")
             manifest = node.store.manifests.get(ManifestId.parse(published.revision))
-            held = [node.store.blobs.open_readable(file.root) for file in manifest.files]
+            held = [node.store.readables.open(file.root) for file in manifest.files]
             nursery.cancel_scope.cancel()
     async with open_home(tmp_path / "home") as node:
         assert not leftovers(node)
@@ -659,7 +660,7 @@ async def test_a_single_file_that_does_not_come_leaves_nothing(match, behaviours
             with pytest.raises(NotFound) as failure:
                 await fetch(node, "b3:" + "12" * 32, ignore, to=tmp_path / "out", origins=[f"{server.url}/x"])
             assert not leftovers(node)
-            assert not node.store.blobs.roots()
+            assert not node.store.clearing.roots()
 
     assert match in f"{failure.value} {failure.value.hint}"
     assert not (tmp_path / "out").exists()

@@ -14,18 +14,12 @@ from p2phub.node.dispatch import run
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.node import Node
-from p2phub.node.operations import (
-    GateOff,
-    GrantAccess,
-    MoveBranch,
-    Operation,
-    PublishFolder,
-    RecallRevision,
-    RevokeAccess,
-    SealFor,
-    UnsealModel,
-    YankVersion,
-)
+from p2phub.node.operations import Operation
+from p2phub.node.operations.content import PublishFolder
+from p2phub.node.operations.gates import GateOff
+from p2phub.node.operations.grants import GrantAccess, RevokeAccess
+from p2phub.node.operations.records import MoveBranch, RecallRevision, YankVersion
+from p2phub.node.operations.seals import SealFor, UnsealModel
 from p2phub.testing.hostile import open_home
 from p2phub.testing.values import identity
 

@@ -24,17 +24,10 @@ from p2phub.node.identity import create_identity
 from p2phub.node.inspect import log_lines, status
 from p2phub.node.keeping import keep_promises
 from p2phub.node.node import Node
-from p2phub.node.operations import (
-    ChangePolicy,
-    PledgeAdd,
-    PledgeList,
-    PledgeRemove,
-    StorePin,
-    StoreRebuild,
-    StoreRemove,
-    StoreUnpin,
-    YankVersion,
-)
+from p2phub.node.operations.pledges import PledgeAdd, PledgeList, PledgeRemove
+from p2phub.node.operations.policy import ChangePolicy
+from p2phub.node.operations.records import YankVersion
+from p2phub.node.operations.storage import StorePin, StoreRebuild, StoreRemove, StoreUnpin
 from p2phub.node.publish import publish
 from p2phub.node.syncing import sync_all
 from p2phub.store.lazily import make_all
@@ -336,7 +329,7 @@ async def test_what_does_not_come_is_said_and_tried_again(world, tmp_path):
         cyd = await world.node("cyd")
         cyd.store.manifests.add(ann.store.manifests.data(revision))
         for file in ann.store.manifests.get(revision).files:
-            cyd.store.blobs.ingest(ann.store.blobs.find(file.root).path, file.profile)
+            cyd.store.intake.ingest(ann.store.blobs.find(file.root).path, file.profile)
         await wait_has(bob, revision)
 
     assert (state.here, state.short) == (0, 1)

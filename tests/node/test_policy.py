@@ -15,7 +15,7 @@ from p2phub.node.dispatch import run
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity, own_identity
 from p2phub.node.news import compose, take
-from p2phub.node.operations import ChangePolicy, ShowPolicy
+from p2phub.node.operations.policy import ChangePolicy, ShowPolicy
 from p2phub.node.publish import publish
 from p2phub.node.syncing import sync_all
 from p2phub.protocol.talk import Push, Word

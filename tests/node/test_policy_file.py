@@ -17,7 +17,8 @@ from p2phub.node.dispatch import run
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.identity import create_identity
-from p2phub.node.operations import CheckRules, Fetch, FetchFile, ShowRules
+from p2phub.node.operations.content import Fetch, FetchFile
+from p2phub.node.operations.rules import CheckRules, ShowRules
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import open_home, serving
 from p2phub.testing.processes import tree

@@ -564,7 +564,7 @@ async def test_what_is_restricted_and_published_in_private_is_for_its_readers_al
         assert manifest is not None
         (root,) = [file.root for file in manifest.files]
         node.store.mirrors.withhold([root])
-        node.store.blobs.ingest(folder / "weights.txt", manifest.files[0].profile, in_place=False)
+        node.store.intake.ingest(folder / "weights.txt", manifest.files[0].profile, in_place=False)
         # Somebody who knows the hash names it for all, and lets others read it, as if it was his.
         node.store.manifests.add(elsewhere.store.manifests.data(ManifestId.parse(theirs)))
         (state,) = elsewhere.store.logs.states()

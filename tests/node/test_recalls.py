@@ -29,7 +29,10 @@ from p2phub.node.foreign import find_commit
 from p2phub.node.housekeeping import remove
 from p2phub.node.identity import create_identity, own_identity, publish_record
 from p2phub.node.node import Node
-from p2phub.node.operations import AssessContent, Fetch, Info, Log, PledgeAdd, RecallRevision
+from p2phub.node.operations.catalogue import Info, Log
+from p2phub.node.operations.content import Fetch
+from p2phub.node.operations.pledges import PledgeAdd
+from p2phub.node.operations.records import AssessContent, RecallRevision
 from p2phub.node.publish import publish
 from p2phub.node.syncing import ask_for_news
 from p2phub.node.why import why
@@ -180,7 +183,7 @@ async def mirror_of(tmp_path: Path, node: Node) -> ManifestId:
         await fetch(elsewhere, first, ignore, to=tmp_path / "mirrored")
     node.store.manifests.add(data)
     for file in node.store.manifests.get(manifest).files:
-        node.store.blobs.ingest(tmp_path / "mirrored" / file.path, file.profile, in_place=False)
+        node.store.intake.ingest(tmp_path / "mirrored" / file.path, file.profile, in_place=False)
     return manifest
 
 

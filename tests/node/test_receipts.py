@@ -172,7 +172,7 @@ async def test_who_is_refused_gets_no_more_of_what_is_being_sent(
         decide = partial(gates.decide, here.server.node, "parrot", who, ignore, days=None, message="")
         await decide(is_approved=True)
         assert await here.is_given()
-        chunks = here.server.node.store.blobs.chunk_list(here.root)
+        chunks = here.server.node.store.chunk_lists.find(here.root)
         assert chunks
         places = [*range(len(chunks))] * 4
         spans = [ByteRange(here.root, chunks.offset(index), chunks.length(index)) for index in places]

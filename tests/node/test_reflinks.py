@@ -53,13 +53,13 @@ async def test_a_fine_tune_shares_with_its_base_on_disk_what_did_not_change(how,
             if how == "in place":
                 shutil.copytree(published.folder, folder / "base")
                 for path in (folder / "base").glob("*.safetensors"):
-                    node.store.blobs.ingest(path, "tensor-1m", in_place=True)
+                    node.store.intake.ingest(path, "tensor-1m", in_place=True)
             else:
                 await fetch(node, published.name, ignore, check_out_files=False)
             before = settled(folder)
             result = await fetch(node, published.name.replace("parrot", "tuned"), ignore, check_out_files=False)
             used = before - settled(folder)
-        root = publisher.store.blobs.ingest(shard, "tensor-1m").root
+        root = publisher.store.intake.ingest(shard, "tensor-1m").root
         held = node.store.blobs.find(root)
         assert held is not None
         good = not node.store.blobs.bad_chunks(held)
@@ -85,7 +85,7 @@ async def test_what_is_checked_out_lies_on_disk_once(published, copy_of, folder)
         # What a user does with a clone stays his own affair.
         shard = next(out.glob("*.safetensors"))
         flip_byte(shard, 0)
-        verified = [held for held in map(node.store.blobs.find, node.store.blobs.roots()) if held]
+        verified = [held for held in map(node.store.blobs.find, node.store.clearing.roots()) if held]
         bad = [held for held in verified if node.store.blobs.bad_chunks(held)]
         forced = await fetch(node, published.name, ignore, to=out, force=True)
 

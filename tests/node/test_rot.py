@@ -93,8 +93,8 @@ async def test_repair_without_a_peer_that_can_give_keeps_the_good_chunks(publish
         file = rot(node, published.revision, keep_time=True)
         with pytest.raises(NotFound):
             await verify(node, published.name, ignore, repair=True)
-        chunks = node.store.blobs.chunk_list(file.root)
-        have = node.store.blobs.recover(file.root, chunks)
+        chunks = node.store.chunk_lists.find(file.root)
+        have = node.store.partials.recover(file.root, chunks)
 
     assert have.count(0) == 1
 

@@ -23,7 +23,7 @@ from p2phub.node.events import Notice, Progress, ignore
 from p2phub.node.fetch import FetchResult, fetch
 from p2phub.node.identity import create_identity
 from p2phub.node.node import Node
-from p2phub.node.operations import Fetch
+from p2phub.node.operations.content import Fetch
 from p2phub.node.peerlist import list_peers
 from p2phub.node.publish import publish
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Have, Trees
@@ -62,11 +62,11 @@ def held_bytes(node: Node, revision: str) -> int:
     manifest = node.store.manifests.get(ManifestId.parse(revision))
     total = 0
     for file in manifest.files if manifest else ():
-        chunks = node.store.blobs.chunk_list(file.root)
+        chunks = node.store.chunk_lists.find(file.root)
         if node.store.blobs.find(file.root):
             total += file.size
         elif chunks:
-            have = node.store.blobs.recover(file.root, chunks)
+            have = node.store.partials.recover(file.root, chunks)
             total += sum(chunks.length(index) for index, here in enumerate(have) if here)
     return total
 

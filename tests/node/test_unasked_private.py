@@ -96,7 +96,7 @@ def arrive(node: Node, tmp_path: Path, data: bytes) -> list[bytes]:
     manifest = node.store.manifests.get(revision)
     assert manifest is not None
     for file in manifest.files:
-        node.store.blobs.ingest(folder(tmp_path) / file.path, file.profile, in_place=False)
+        node.store.intake.ingest(folder(tmp_path) / file.path, file.profile, in_place=False)
     return [revision, *(file.root for file in manifest.files)]
 
 

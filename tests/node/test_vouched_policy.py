@@ -21,7 +21,7 @@ from p2phub.node.fetch import fetch, locate
 from p2phub.node.fresh import take
 from p2phub.node.identity import create_identity, own_identity
 from p2phub.node.node import Node
-from p2phub.node.operations import CheckRules
+from p2phub.node.operations.rules import CheckRules
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import open_home, serving
 

@@ -33,9 +33,8 @@ from p2phub.node.events import ignore
 from p2phub.node.fresh import take, witnessed_by
 from p2phub.node.identity import LogBehind, own_identity
 from p2phub.node.node import Node
-from p2phub.node.operations import AddWitness, ListWitnesses, RemoveWitness
+from p2phub.node.operations.witnesses import AddWitness, ListWitnesses, RemoveWitness, WitnessInfo
 from p2phub.node.renewing import rotate
-from p2phub.node.results import WitnessInfo
 from p2phub.node.syncing import sync_all
 from p2phub.node.why import why
 from p2phub.node.witness import Witness

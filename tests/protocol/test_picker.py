@@ -11,23 +11,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from p2phub.protocol import picker as module
+from p2phub.protocol import stripes
 from p2phub.protocol.picker import (
     COPIES_MAX,
-    DEADLINE_MIN_S,
     HEDGE_FACTOR,
     OUTSTANDING_S,
     QUICK_S,
     RANDOM_FIRST,
-    REQUEST_CHUNKS_MAX,
     REQUEST_SIZE_FIRST,
     REQUEST_SIZE_MAX,
     REQUEST_SIZE_MIN,
-    RUNNING_MIN,
-    STRIPE_SIZE_MAX,
     Picker,
     Request,
-    deadline_s,
 )
+from p2phub.protocol.rates import DEADLINE_MIN_S, RUNNING_MIN, deadline_s
+from p2phub.protocol.stripes import REQUEST_CHUNKS_MAX, STRIPE_SIZE_MAX, Stripes
 
 MIB = 1024 * 1024
 
@@ -78,7 +76,7 @@ def past_the_random_first(picker: Picker[str], chunks: Iterable[int]) -> None:
 
 
 def set_rate(picker: Picker[str], provider: str, rate: float) -> None:
-    picker._providers[provider].rate = rate
+    picker._providers[provider].rate.value = rate
 
 
 # --- one provider
@@ -264,7 +262,7 @@ def test_a_provider_is_asked_for_the_rarest_of_its_own() -> None:
 
 def test_a_request_reaches_back_if_the_rarest_is_at_the_end() -> None:
     picker = make(20, missing=range(8))
-    picker._number = RANDOM_FIRST
+    picker._stripes.rarest_first()
     picker.set_offer("a", offers(20, range(8)))
     picker.set_offer("b", offers(20, range(7)))
     set_rate(picker, "a", 100 * MIB)
@@ -287,13 +285,13 @@ def test_a_rarity_counts_as_long_as_the_provider_is_here() -> None:
     picker.set_offer("a", offers(200, range(160)))
     picker.set_offer("b", offers(200, range(150)))
     picker.set_offer("b", offers(200, range(1, 160)))
-    assert picker._rarity.tolist() == [1, *[2] * 159, *[0] * 40]
+    assert picker._stripes._rarity.tolist() == [1, *[2] * 159, *[0] * 40]
 
     assert 0 in ask(picker, "a").chunks
     picker.remove_provider("b")
     picker.remove_provider("b")
     picker.remove_provider("a")
-    assert not any(picker._rarity)
+    assert not any(picker._stripes._rarity)
 
 
 def test_a_partial_provider_that_becomes_whole_is_asked_for_all() -> None:
@@ -305,7 +303,7 @@ def test_a_partial_provider_that_becomes_whole_is_asked_for_all() -> None:
     finish_alone(picker, "a")
 
     assert picker.done
-    assert not any(picker._rarity)
+    assert not any(picker._stripes._rarity)
 
 
 def test_what_a_partial_provider_does_not_offer_is_left_to_a_whole_one() -> None:
@@ -723,10 +721,10 @@ def test_the_loser_of_a_race_is_told_that_its_chunk_is_here() -> None:
 def test_few_chunks_are_chosen_from_as_many_are(seed: int) -> None:
     """Few are sorted in plain Python, many with numpy: both know the same rarities and give the same order."""
     ways = []
-    for numpy_chunks in (0, module.NUMPY_CHUNKS):
+    for numpy_chunks in (0, stripes.NUMPY_CHUNKS):
         rng = random.Random(seed)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "NUMPY_CHUNKS", numpy_chunks)
+            patch.setattr(stripes, "NUMPY_CHUNKS", numpy_chunks)
             count = rng.randrange(1, 40)
             picker = make(count, size=4 * MIB, missing=rng.sample(range(count), rng.randrange(count + 1)), seed=seed)
             orders = []
@@ -741,31 +739,40 @@ def test_few_chunks_are_chosen_from_as_many_are(seed: int) -> None:
                     case _:
                         if (request := picker.next_request(provider, 0.0)) and rng.randrange(2):
                             answer(picker, request, 0.0)
-                orders.append((picker._sorted_stripes(None), picker._sorted_stripes(some), picker.unoffered()))
+                orders.append((picker._stripes._sorted(None), picker._stripes._sorted(some), picker.unoffered()))
             ways.append(orders)
 
     assert ways[0] == ways[1]
 
 
-class Counting(Picker[str]):
+class Counting(Stripes):
     """Counts what a choice costs."""
 
     sorts = looks = 0
 
-    def _sorted_stripes(self, offers: bytes | None) -> list[int]:
+    def _sorted(self, reach: bytes | None) -> list[int]:
         self.sorts += 1
-        return super()._sorted_stripes(offers)
+        return super()._sorted(reach)
 
-    def _is_free(self, chunk: int, provider: module._Provider) -> bool:
+    def is_free(self, chunk: int, reach: bytes | None) -> bool:
         self.looks += 1
-        return super()._is_free(chunk, provider)
+        return super().is_free(chunk, reach)
 
 
 COUNT = 100_000
 
 
+def make_counting() -> tuple[Picker[str], Counting]:
+    """Return the picker of a large download, and what its choices cost."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "Stripes", Counting)
+        picker = make(COUNT)
+    assert isinstance(picker._stripes, Counting)
+    return picker, picker._stripes
+
+
 def test_a_large_download_from_whole_providers_is_handed_out_in_few_looks() -> None:
-    picker = Counting([MIB] * COUNT, range(COUNT), rng=random.Random(0))
+    picker, cost = make_counting()
     for name in "abcd":
         picker.set_offer(name, None)
     now = 0.0
@@ -775,12 +782,12 @@ def test_a_large_download_from_whole_providers_is_handed_out_in_few_looks() -> N
             if request := picker.next_request(name, now):
                 answer(picker, request, now + 0.4)
 
-    assert picker.sorts <= 2  # the random first, then the rarest
-    assert picker.looks <= 8 * COUNT
+    assert cost.sorts <= 2  # the random first, then the rarest
+    assert cost.looks <= 8 * COUNT
 
 
 def test_partial_providers_cost_a_sort_each_time_an_offer_changed() -> None:
-    picker = Counting([MIB] * COUNT, range(COUNT), rng=random.Random(0))
+    picker, cost = make_counting()
     rng = random.Random(1)
     changes = 0
     picker.set_offer("seed", None)
@@ -797,30 +804,30 @@ def test_partial_providers_cost_a_sort_each_time_an_offer_changed() -> None:
                 answer(picker, request, now + 0.5)
 
     # Each of nine orders is sorted anew after a round of changes, not at each request.
-    assert picker.sorts <= 9 * (300 // 50 + 2)
+    assert cost.sorts <= 9 * (300 // 50 + 2)
     assert changes == 48
-    assert picker.looks <= 300 * 9 * 60
+    assert cost.looks <= 300 * 9 * 60
 
 
 def test_a_provider_that_fails_costs_a_sort_for_each_failure() -> None:
-    picker = Counting([MIB] * COUNT, range(COUNT), rng=random.Random(0))
+    picker, cost = make_counting()
     picker.set_offer("a", None)
     for turn in range(100):
         picker.request_ended(ask(picker, "a", float(turn)))
 
-    assert picker.sorts <= 101
-    assert picker.looks <= 100 * 60
+    assert cost.sorts <= 101
+    assert cost.looks <= 100 * 60
 
 
 def test_an_offer_of_little_is_not_searched_for() -> None:
-    picker = Counting([MIB] * COUNT, range(COUNT), rng=random.Random(0))
+    picker, cost = make_counting()
     picker.set_offer("a", offers(COUNT, range(0, COUNT, 1000)))
 
     finish_alone(picker, "a")
 
     assert picker.remaining == COUNT - 100
-    assert picker.looks <= 100 * 60
-    assert picker.sorts <= 2
+    assert cost.looks <= 100 * 60
+    assert cost.sorts <= 2
 
 
 # --- first copies

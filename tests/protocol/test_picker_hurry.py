@@ -33,7 +33,7 @@ def test_the_chunk_that_a_reader_needs_is_asked_for_next(seed, first):
 
 def test_readers_are_served_in_turn_of_what_is_free():
     picker = picker_of(200)
-    picker._providers["alice"].rate = 100.0 * CHUNK
+    picker._providers["alice"].rate.value = 100.0 * CHUNK
     picker.hurry("one", range(100, 104))
     picker.hurry("two", range(150, 154))
 
@@ -69,7 +69,7 @@ def test_what_a_provider_has_not_is_not_asked_of_it():
 
 def test_what_arrived_is_not_asked_for_again():
     picker = picker_of(20)
-    picker._providers["alice"].rate = 100.0 * CHUNK
+    picker._providers["alice"].rate.value = 100.0 * CHUNK
     picker.hurry("reader", range(2, 4))
     first = picker.next_request("alice", 0.0)
     assert first is not None

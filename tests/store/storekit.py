@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from p2phub.core.checkpoint import Head, sign_head
+from p2phub.core.choices import Profile
 from p2phub.core.filetree import ChunkList, pack
 from p2phub.core.identity import Identity, IdentityDocument, Role, new_document, open_identity, sign_document
-from p2phub.core.ids import LogId, ManifestId
+from p2phub.core.ids import ContentId, LogId, ManifestId
 from p2phub.core.merkle import LOG_TREE, Frontier
 from p2phub.core.records import (
     NO_PREVIOUS,
@@ -37,7 +38,10 @@ from p2phub.core.signing import SigningKey
 from p2phub.store.catalogue import Catalogue
 from p2phub.store.cataloguewriter import CatalogueWriter, Numbers
 from p2phub.store.database import Database
+from p2phub.store.ingest import scan
+from p2phub.store.intake import Ingested
 from p2phub.store.layout import Layout
+from p2phub.store.links import reflink
 from p2phub.store.search import Search
 from p2phub.store.searchindex import SearchIndex
 from p2phub.store.store import Store
@@ -46,6 +50,8 @@ from p2phub.testing import values
 TIME = values.TIME
 OLD_S = 3600.0  # seconds; the age of a file that nobody is just writing
 HERE = Path(__file__).parent
+MIB = 1024 * 1024
+WAYS = ("copy", "in place", "hard link")  # of a file into the store
 
 
 # ── values ──────────────────────────────────────────────────────────────────
@@ -271,6 +277,57 @@ def fill(path: Path) -> None:
     with open(path, "wb") as file, contextlib.suppress(OSError):
         while True:
             os.write(file.fileno(), bytes(4096))
+
+
+def take_in(store: Store, path: Path, way: str = "copy", profile: Profile = "fixed-1m", **options: object) -> Ingested:
+    if way == "hard link":
+        path.chmod(0o444)
+    return store.intake.ingest(path, profile, in_place=way == "in place", **options)  # type: ignore[arg-type]
+
+
+def scan_file(path: Path, profile: Profile = "fixed-1m") -> tuple[ContentId, ChunkList]:
+    with open(path, "rb") as file:
+        result = scan(file.fileno(), path, profile)
+    return result.root, result.chunks
+
+
+def read(store: Store, root: ContentId) -> bytes | None:
+    held = store.blobs.find(root)
+    return held.path.read_bytes() if held else None
+
+
+def objects(store: Store) -> dict[str, bytes]:
+    return tree(store.layout.store / "objects")
+
+
+def clones(folder: Path) -> bool:
+    """Say whether files can share extents here: then a copy is a clone, which nobody else can change."""
+    with open(folder / "a", "wb+") as one, open(folder / "b", "wb+") as other:
+        one.write(b"bytes")
+        one.flush()
+        return reflink(one.fileno(), other.fileno())
+
+
+def bring(store: Store, data: bytes, chunks: ChunkList) -> Path:
+    """Let another host put an object into the store, of which this host knows only the chunk list."""
+    store.chunk_lists.save(chunks.root(), chunks)
+    path = store.layout.object(chunks.root())
+    write_old(path, data).chmod(0o444)
+    return path
+
+
+def change_by_growing(path: Path) -> None:
+    with open(path, "ab") as file:
+        file.write(b"more")
+
+
+def change_by_shrinking(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def change_by_rewriting(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.write(b"other")
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -57,7 +57,7 @@ EXCHANGES: list[Callable[[Path, Store], None]] = [to_index, to_index_by_a_folder
 def registered(store: Store, folder: Path) -> tuple[Path, ContentId]:
     folder.mkdir()
     path = write_old(folder / store.layout.index.name, b"the bytes")
-    return path, store.blobs.ingest(path, "cdc-1m", in_place=True).root
+    return path, store.intake.ingest(path, "cdc-1m", in_place=True).root
 
 
 def watch_opens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -85,9 +85,9 @@ def test_what_stands_in_its_place_is_not_opened(
     exchange(path, store)
     opened = watch_opens(monkeypatch)
 
-    assert store.blobs.open_found(root, held) is None
+    assert store.readables.open_found(root, held) is None
     assert store.blobs.find(root) is None
-    assert store.blobs.read_small(root, 100) is None
+    assert store.readables.read_small(root, 100) is None
     assert store.blobs.in_place() == (0, 0)
     assert [name for name in opened if not name.endswith(("boot_id", "sharing"))] == []
 
@@ -108,7 +108,7 @@ def test_the_index_stays_locked(store: Store, tmp_path: Path) -> None:
 def test_an_answer_of_many_files_sends_none_that_was_exchanged_meanwhile(store: Store, tmp_path: Path) -> None:
     """Not all that a peer asked for are open: some are opened when their turn comes."""
     path, root = registered(store, tmp_path / "models")
-    readable = store.blobs.open_readable(root)
+    readable = store.readables.open(root)
     assert readable is not None
     os.close(readable.file)
     path.unlink()
@@ -126,4 +126,4 @@ def test_a_file_that_was_moved_with_its_folder_and_linked_to_is_the_same(store: 
     assert path.exists()
     os.utime(path)
 
-    assert store.blobs.read_small(root, 100) == b"the bytes"
+    assert store.readables.read_small(root, 100) == b"the bytes"

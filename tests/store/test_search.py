@@ -431,7 +431,7 @@ def test_what_is_here_is_found(tmp_path: Path) -> None:
         (tmp_path / "files").mkdir()
         entries = []
         for name in ("one", "two"):
-            held = store.blobs.ingest(write_old(tmp_path / "files" / name, name.encode()), "cdc-1m")
+            held = store.intake.ingest(write_old(tmp_path / "files" / name, name.encode()), "cdc-1m")
             entries.append(FileEntry(name, held.size, held.root, held.sha256, "other", "cdc-1m"))
         manifest = store.manifests.add(encode(Manifest(1, "model", TIME, tuple(entries))))
         writer = Writer()
@@ -445,7 +445,7 @@ def test_what_is_here_is_found(tmp_path: Path) -> None:
         for text in ("", "mine"):
             assert [model.model for model in store.search.find(Query(text, here=True))] == ["mine"]
         assert [model.model for model in store.search.find(Query("other", here=True))] == []
-        store.blobs.remove(entries[0].root)
+        store.clearing.remove(entries[0].root)
         assert [model.model for model in store.search.find(Query(here=True))] == []
 
 

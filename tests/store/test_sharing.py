@@ -149,8 +149,8 @@ def test_a_file_in_place_that_changes_later_changes_nothing_that_was_taken(empty
     data = values.content("in place", 2 * MIB)
     path = write_old(empty / "model.bin", data)
     with Store(Layout(empty / "home", empty / "store")) as store:
-        root = store.blobs.ingest(path, "fixed-1m", in_place=True).root
-        source = store.blobs.open_source(root)
+        root = store.intake.ingest(path, "fixed-1m", in_place=True).root
+        source = store.chunk_places.open(root)
         assert source is not None
         file, stays = source
         path.write_bytes(bytes(len(data)))
@@ -167,7 +167,7 @@ def test_an_object_and_what_is_placed_from_it_lie_on_disk_once(empty: Path) -> N
     data = values.content("object", 4 * MIB)
     path = write_old(empty / "model.bin", data)
     with Store(Layout(empty / "home", empty / "store")) as store:
-        ingested = store.blobs.ingest(path, "fixed-1m")
+        ingested = store.intake.ingest(path, "fixed-1m")
         held = store.blobs.find(ingested.root)
         assert held is not None
         used = place(held.path, empty / "view" / "model.bin", "auto", shared=True)

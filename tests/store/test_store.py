@@ -27,7 +27,7 @@ def publish_files(store: Store, folder: Path) -> ManifestId:
     """Take some files into the store, and a manifest that lists them."""
     entries = []
     for name, data in (("empty", b""), ("large", values.content("large", 3 * MIB)), ("small", b"bytes")):
-        result = store.blobs.ingest(write_old(folder / name, data), "cdc-1m")
+        result = store.intake.ingest(write_old(folder / name, data), "cdc-1m")
         entries.append(FileEntry(name, result.size, result.root, result.sha256, "other", "cdc-1m"))
     return store.manifests.add(
         manifests.encode(Manifest(schema=1, kind="model", created=values.TIME, files=tuple(entries)))
@@ -77,8 +77,8 @@ def everything(store: Store, writers: list[Writer]) -> dict[str, Any]:
         "publishers": [sorted(catalogue.publishers_of(revision(name))) for name in "abcde"],
         "manifests": store.manifests.all(),
         "needed": store.manifests.needed_content(),
-        "content": {root: store.blobs.find(root) for root in store.blobs.roots()},
-        "chunks": {root: store.blobs.chunk_list(root) for root in store.blobs.roots()},
+        "content": {root: store.blobs.find(root) for root in store.clearing.roots()},
+        "chunks": {root: store.chunk_lists.find(root) for root in store.clearing.roots()},
     }
 
 
@@ -142,11 +142,11 @@ def test_a_rebuild_that_is_broken_off_loses_nothing(filled: Filled, step: str, m
 
 def test_a_rebuild_forgets_what_is_no_file_any_more(filled: Filled) -> None:
     store, manifest, _ = filled
-    roots = list(store.blobs.roots())
+    roots = list(store.clearing.roots())
     store.layout.object(roots[0]).unlink()
     assert rebuild(store)["objects"] == 2
     assert [store.blobs.find(root) is None for root in roots] == [True, False, False]
-    assert store.blobs.chunk_list(roots[0]) is None
+    assert store.chunk_lists.find(roots[0]) is None
     store.layout.manifest(manifest).unlink()
 
     assert rebuild(store) == {"manifests": 0, "records": 10, "objects": 0, "damaged": 0}
@@ -171,11 +171,11 @@ def test_what_only_this_machine_knows_is_kept(filled: Filled, tmp_path: Path) ->
 
 def test_files_in_place_must_be_published_again(store: Store, tmp_path: Path) -> None:
     path = write_old(tmp_path / "file", b"bytes")
-    root = store.blobs.ingest(path, "fixed-1m", in_place=True).root
+    root = store.intake.ingest(path, "fixed-1m", in_place=True).root
     rebuild(store)
     assert store.blobs.find(root) is None
 
-    assert store.blobs.ingest(path, "fixed-1m", in_place=True).root == root
+    assert store.intake.ingest(path, "fixed-1m", in_place=True).root == root
     assert store.blobs.find(root)
 
 

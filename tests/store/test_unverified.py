@@ -21,8 +21,8 @@ def root_by(store: Store, folder: Path, profile: Profile, data: bytes = DATA) ->
     """Return the root of `data` cut by `profile`, as a publisher finds it out."""
     source = folder / "source"
     source.write_bytes(data)
-    found = store.blobs.ingest(source, profile).root
-    store.blobs.remove(found)
+    found = store.intake.ingest(source, profile).root
+    store.clearing.remove(found)
     return found
 
 
@@ -33,15 +33,15 @@ def objects(store: Store) -> list[Path]:
 @pytest.mark.parametrize("profile", ["fixed-1m", "cdc-1m"])
 def test_what_has_the_root_that_was_asked_for_becomes_an_object(store: Store, tmp_path: Path, profile: Profile) -> None:
     root = root_by(store, tmp_path, profile)
-    file = store.blobs.begin_unverified()
+    file = store.intake.begin_unverified()
     for at in range(0, len(DATA), 70_001):
         file.write(DATA[at : at + 70_001])
         assert store.blobs.find(root) is None
-    adopted = store.blobs.adopt(file, root, PROFILES[::-1])
+    adopted = store.intake.adopt(file, root, PROFILES[::-1])
     file.close()
     store.blobs.sync()
     held = store.blobs.find(root)
-    chunks = store.blobs.chunk_list(root)
+    chunks = store.chunk_lists.find(root)
 
     assert adopted
     assert held is not None
@@ -63,9 +63,9 @@ def test_what_has_another_root_leaves_nothing(
 ) -> None:
     root = root_by(store, tmp_path, "cdc-1m")
     before = objects(store)
-    file = store.blobs.begin_unverified()
+    file = store.intake.begin_unverified()
     file.write(data)
-    adopted = store.blobs.adopt(file, root, profiles)
+    adopted = store.intake.adopt(file, root, profiles)
     file.close()
 
     assert not adopted
@@ -75,8 +75,8 @@ def test_what_has_another_root_leaves_nothing(
 
 def test_an_empty_file_becomes_an_object_too(store: Store, tmp_path: Path) -> None:
     root = root_by(store, tmp_path, "cdc-1m", b"")
-    file = store.blobs.begin_unverified()
-    adopted = store.blobs.adopt(file, root, ["cdc-1m"])
+    file = store.intake.begin_unverified()
+    adopted = store.intake.adopt(file, root, ["cdc-1m"])
     file.close()
 
     assert adopted
@@ -85,25 +85,25 @@ def test_an_empty_file_becomes_an_object_too(store: Store, tmp_path: Path) -> No
 
 def test_what_was_written_can_be_forgotten(store: Store, tmp_path: Path) -> None:
     root = root_by(store, tmp_path, "cdc-1m")
-    file = store.blobs.begin_unverified()
+    file = store.intake.begin_unverified()
     file.write(DATA + b"too much")
     file.start_over()
     assert file.size == 0
     file.write(DATA)
 
-    assert store.blobs.adopt(file, root, ["cdc-1m"])
+    assert store.intake.adopt(file, root, ["cdc-1m"])
     file.close()
 
 
 def test_what_a_killed_process_left_is_cleaned_up(store: Store) -> None:
-    file = store.blobs.begin_unverified()
+    file = store.intake.begin_unverified()
     file.write(b"x" * 5000)
     os.close(file.file)
     os.utime(file.path, (0, 0))
 
     # Not while it may be written to: the change of its time is new.
-    assert store.blobs.remove_leftovers(age_s=OLD_S) == 0
-    assert store.blobs.remove_leftovers(age_s=-1) > 0
+    assert store.clearing.remove_leftovers(age_s=OLD_S) == 0
+    assert store.clearing.remove_leftovers(age_s=-1) > 0
     assert not file.path.exists()
 
 
@@ -111,7 +111,7 @@ def test_a_full_disk_is_said_to_be(store: Store, monkeypatch: pytest.MonkeyPatch
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    file = store.blobs.begin_unverified()
+    file = store.intake.begin_unverified()
     monkeypatch.setattr(module.os, "pwrite", full)
     with pytest.raises(NoSpace, match="no space left"):
         file.write(b"x")

@@ -365,7 +365,7 @@ class WritingRequests:
 
     def _git_id(self, entry: FileEntry) -> str | None:
         """Return the id that git gives to the content of a small file, None if that is not here."""
-        data = self._node.store.blobs.read_small(entry.root, REGULAR_SIZE_MAX)
+        data = self._node.store.readables.read_small(entry.root, REGULAR_SIZE_MAX)
         return gitobjects.blob_id(data).hex() if data is not None else None
 
     # ── branches and tags ───────────────────────────────────────────────────

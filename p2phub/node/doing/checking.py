@@ -10,8 +10,18 @@ from .. import locking
 from ..events import Tell
 from ..handlers import Handlers
 from ..node import Node
-from ..operations import CheckLocks, CheckSignature, LockNames, ShowBill, SignModel, Verify
-from ..results import BillOfMaterials, ModelSignature, SignatureCheck, VerifyResult
+from ..operations.checking import (
+    BillOfMaterials,
+    CheckLocks,
+    CheckSignature,
+    LockNames,
+    ModelSignature,
+    ShowBill,
+    SignatureCheck,
+    SignModel,
+    Verify,
+    VerifyResult,
+)
 from ..verify import verify
 
 

@@ -12,8 +12,7 @@ from ..events import Notice, Tell
 from ..fetch import fetch, locate
 from ..handlers import Handlers
 from ..node import Node
-from ..operations import Fetch, FetchFile, PublishFolder
-from ..results import FetchResult, FileResult, PublishResult
+from ..operations.content import Fetch, FetchFile, FetchResult, FileResult, PublishFolder, PublishResult
 
 
 async def _publish(node: Node, op: PublishFolder, tell: Tell) -> PublishResult:

@@ -7,8 +7,9 @@ from ..events import Tell
 from ..handlers import Handlers
 from ..names import find
 from ..node import Node
-from ..operations import (
+from ..operations.federations import (
     FederationAccept,
+    FederationInfo,
     FederationInvite,
     FederationJoin,
     FederationLeave,
@@ -16,8 +17,8 @@ from ..operations import (
     FederationRead,
     FederationRemove,
     FederationSetTerms,
+    InviteInfo,
 )
-from ..results import FederationInfo, InviteInfo
 
 
 async def _invite(node: Node, op: FederationInvite, tell: Tell) -> InviteInfo:

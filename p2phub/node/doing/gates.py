@@ -7,8 +7,18 @@ from pathlib import Path
 from ..events import Tell
 from ..handlers import Handlers
 from ..node import Node
-from ..operations import GateAccept, GateAccepted, GateDecide, GateList, GateOff, GateSet, GateShow
-from ..results import Accepted, Done, GateInfo
+from ..operations import Done
+from ..operations.gates import (
+    Accepted,
+    GateAccept,
+    GateAccepted,
+    GateDecide,
+    GateInfo,
+    GateList,
+    GateOff,
+    GateSet,
+    GateShow,
+)
 
 # `gates` loads what publishing does, so it is imported where it is needed.
 

@@ -11,11 +11,11 @@ from ..events import Tell
 from ..handlers import Handlers
 from ..neighbours import contact_of
 from ..node import Node
-from ..operations import AddPeers, ListPeers, RemovePeer
+from ..operations import Done
+from ..operations.peers import AddPeers, ListPeers, PeerInfo, RemovePeer
 from ..peerlist import list_peers
-from ..results import Done, PeerInfo
 
-SEARCH_SYNC_S = 5.0  # seconds that a search without a daemon waits for news
+NEWS_TIMEOUT_S = 5.0  # seconds in which peers that were just added are asked for news
 
 
 async def _peers(node: Node, op: ListPeers, tell: Tell) -> list[PeerInfo]:
@@ -36,7 +36,7 @@ async def _add_peers(node: Node, op: AddPeers, tell: Tell) -> list[PeerInfo]:
     if op.news:
         from ..syncing import ask_for_news  # loads all that takes records over
 
-        await ask_for_news(node, tell, timeout_s=SEARCH_SYNC_S)
+        await ask_for_news(node, tell, timeout_s=NEWS_TIMEOUT_S)
     added = {str(address.node) for address in addresses}
     return [peer for peer in await list_peers(node) if peer.node in added]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from ..events import Tell
 from ..handlers import Handlers
 from ..node import Node
-from ..operations import SealFor, ShowSeal, UnsealModel
-from ..results import SealResult
+from ..operations.seals import SealFor, SealResult, ShowSeal, UnsealModel
 
 
 async def seal_for(node: Node, op: SealFor, tell: Tell) -> SealResult:

@@ -1,32 +1,23 @@
-"""Do what operations about names, rules and access say."""
+"""Do what operations about names say."""
 
 from __future__ import annotations
 
-from p2phub.core.errors import InvalidName
-from p2phub.core.rules import Consent
-
-from .. import claiming, federatedgrants, granting, rulecheck, trust, witnesses
+from .. import claiming, trust
 from ..events import Tell
 from ..handlers import Handlers
 from ..node import Node
-from ..operations import (
-    AddWitness,
+from ..operations.trust import (
+    BindingInfo,
     CheckDomain,
-    CheckRules,
     ClaimDomain,
-    GrantAccess,
-    ListGrants,
-    ListWitnesses,
-    RemoveWitness,
-    RevokeAccess,
-    ShowRules,
+    DomainFile,
+    Reason,
     TrustAccept,
     TrustAdd,
     TrustList,
     TrustRemove,
     TrustWhy,
 )
-from ..results import BindingInfo, DomainFile, PolicyCheck, PrivateInfo, Reason, ShownRules
 from ..why import why
 
 
@@ -60,33 +51,6 @@ async def _check_domain(node: Node, op: CheckDomain, tell: Tell) -> list[Reason]
     return await claiming.check_domain(node, op.domain)
 
 
-async def _grant(node: Node, op: GrantAccess, tell: Tell) -> PrivateInfo:
-    if op.who.startswith(federatedgrants.PREFIX):
-        if op.days is not None:
-            raise InvalidName("a grant to a federation lasts as long as its members are in it: it takes no --days")
-        return await federatedgrants.grant(node, op.name, op.who.removeprefix(federatedgrants.PREFIX), tell)
-    return await granting.grant(node, op.name, op.who, op.days, tell)
-
-
-async def _revoke(node: Node, op: RevokeAccess, tell: Tell) -> PrivateInfo:
-    if op.who.startswith(federatedgrants.PREFIX):
-        return await federatedgrants.revoke(node, op.name, op.who.removeprefix(federatedgrants.PREFIX), tell)
-    return await granting.revoke(node, op.name, op.who, op.message, tell)
-
-
-async def _grants(node: Node, op: ListGrants, tell: Tell) -> list[PrivateInfo]:
-    return await granting.show(node, op.name, tell)
-
-
-async def _show_rules(node: Node, op: ShowRules, tell: Tell) -> ShownRules:
-    return await rulecheck.show(node)
-
-
-async def _check_rules(node: Node, op: CheckRules, tell: Tell) -> PolicyCheck:
-    consent = Consent(pickles=op.allow_pickle, code=op.with_code)
-    return await rulecheck.check_reference(node, op.reference, consent, tell)
-
-
 HANDLERS: Handlers = {
     TrustAdd: _trust_add,
     TrustAccept: _trust_accept,
@@ -95,12 +59,4 @@ HANDLERS: Handlers = {
     TrustWhy: _trust_why,
     ClaimDomain: _claim_domain,
     CheckDomain: _check_domain,
-    AddWitness: witnesses.add,
-    ListWitnesses: witnesses.show,
-    RemoveWitness: witnesses.remove,
-    GrantAccess: _grant,
-    RevokeAccess: _revoke,
-    ListGrants: _grants,
-    ShowRules: _show_rules,
-    CheckRules: _check_rules,
 }

@@ -22,7 +22,9 @@ from p2phub.core.records import Publish, Summary, read_entry
 from p2phub.core.search import Query
 from p2phub.core.words import words
 from p2phub.gateway.client import Call, Daemon, find_daemon
-from p2phub.node.operations import Operation, Search, ShowLimits
+from p2phub.node.operations import Operation
+from p2phub.node.operations.catalogue import Search
+from p2phub.node.operations.limits import ShowLimits
 from p2phub.store.layout import Layout
 
 from ..measuring import Failure, Row, Sample, Target, check_space
