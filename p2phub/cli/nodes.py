@@ -11,7 +11,7 @@ import click
 
 from .limits import describe
 from .running import json_option, offline_option, peer_option, print_json, run, settings
-from .text import human_bytes, human_files, human_time, say
+from .text import human_bytes, human_files, human_time, one_line, say
 
 if TYPE_CHECKING:
     from p2phub.node.node import Node
@@ -260,6 +260,7 @@ def status(as_json: bool) -> None:
         ("uploaded", f"{human_bytes(result.uploaded)}, {result.uploads} uploads running"),
         ("upstream", _upstream(result)),
         ("limits", "; ".join(f"{limit.link} {describe(limit)}" for limit in result.limits)),
+        ("policy", result.policy_trouble and f"nothing is given to anybody: {one_line(result.policy_trouble)}"),
     ]
     for label, value in rows:
         if value:

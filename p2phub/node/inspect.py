@@ -333,4 +333,5 @@ async def status(node: Node) -> Status:
         upstream=node.hub.state(trio.current_time()),
         pledged=await on_disk(pledging.state, node),
         federations=await on_disk(federationinfo.states, node),
+        policy_trouble=await on_disk(node.rules.trouble),
     )

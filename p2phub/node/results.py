@@ -647,6 +647,7 @@ class Status(Struct, frozen=True):
     pledged: PledgeState
     federations: list[FederationState]
     upstream: UpstreamState | None = None  # None: no hub is asked by itself
+    policy_trouble: str = ""  # why the policy file cannot be understood, so that nothing is given to anybody
 
 
 class StoredRepository(Struct, frozen=True):
