@@ -10,7 +10,7 @@ import trio
 from msgspec.structs import replace
 
 from p2phub.core.errors import InvalidName, NotFound, Offline
-from p2phub.core.ids import ManifestId, NamespaceId
+from p2phub.core.ids import ManifestId, NamespaceId, misspelling
 from p2phub.core.manifest import Manifest
 from p2phub.core.names import HashRef, parse_reference
 from p2phub.core.private import Grantee
@@ -191,7 +191,8 @@ def _log_lines(node: Node, namespace: NamespaceId, model: str | None, name: str)
                     lines.append(_line(record, why if record.index >= limit else refusals.get(record.index)))
             start += len(page)
     if not lines:
-        raise NotFound(f"no records of {name} are known here")
+        hint = misspelling(name.partition("/")[0]) or "`p2phub log NAME --peer ADDRESS` asks a node that has them"
+        raise NotFound(f"no records of {name} are known here", hint=hint)
     return sorted(lines, key=lambda line: (line.time, line.index), reverse=True)
 
 

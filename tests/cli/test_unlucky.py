@@ -123,3 +123,23 @@ def test_lists_of_nothing_say_so(home):
         outcome = home.call(command, "ls")
         assert outcome.out == ""
         assert len(outcome.err.splitlines()) == 1, str(outcome)
+
+
+def test_an_id_that_was_mistyped_is_told_what_is_wrong_with_it(home):
+    home.call("id", "new")
+    short = home.json("id")["namespace"][:-1]
+    told = [
+        home.call(*arguments, code=None).err
+        for arguments in (
+            ("info", f"{short}/parrot"),
+            ("fetch", f"{short}/parrot"),
+            ("follow", short),
+            ("log", short),
+            ("log", f"{short}/parrot"),
+            ("trust", "add", short),
+            ("trust", "add", f"bob={short}"),
+            ("peers", "add", f"p2phub://{short}@127.0.0.1:1"),
+        )
+    ]
+
+    assert [text for text in told if "52 characters: this has 51" not in text or "trust add" in text] == []
