@@ -58,10 +58,15 @@ from .visibility import visibility_of
 _SHOWN_MAX = 253_370_764_800  # seconds since 1970: the first day of the year 9999, in any time zone
 
 
-async def search(node: Node, query: Query) -> Page:
-    """Return a page of the repositories that match; names that are pinned may stand for ids. Raises InvalidData."""
+async def search(node: Node, query: Query, asked: Query | None = None) -> Page:
+    """Return a page of the repositories that match; names that are pinned may stand for ids. Raises InvalidData.
+
+    asked: as for `Search.find`; None: `query` is as somebody wrote it.
+    """
     # All in one turn of a thread: who comes back from one waits for those that compute.
-    return await on_disk(lambda: node.store.search.find(replace(query, text=with_ids(node, query.text))))
+    return await on_disk(
+        lambda: node.store.search.find(replace(query, text=with_ids(node, query.text)), asked or query)
+    )
 
 
 async def info(node: Node, reference: str, tell: Tell, *, refresh: bool) -> RepositoryInfo:
