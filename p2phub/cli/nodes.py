@@ -260,6 +260,7 @@ def status(as_json: bool) -> None:
         ("uploaded", f"{human_bytes(result.uploaded)}, {result.uploads} uploads running"),
         ("upstream", _upstream(result)),
         ("limits", "; ".join(f"{limit.link} {describe(limit)}" for limit in result.limits)),
+        ("clock", _clock(result)),
         ("policy", result.policy_trouble and f"nothing is given to anybody: {one_line(result.policy_trouble)}"),
     ]
     for label, value in rows:
@@ -274,6 +275,21 @@ def _upstream(result: Status) -> str:
     states = {"ready": "", "busy": "; it asked to be left alone for a while", "down": "; it did not answer lately"}
     names = "" if upstream.url.endswith(f"://{upstream.hub}") else f", for the names of {upstream.hub}"
     return f"{upstream.url}{names}{' (with a token)' if upstream.token else ''}{states[upstream.state]}"
+
+
+def _clock(result: Status) -> str:
+    """Say whose clock is wrong, as far as the clocks of peers tell."""
+    if (clock := result.clock) is None:
+        return ""
+    from p2phub.core.ages import describe_age
+
+    how = "behind" if clock.ahead > 0 else "ahead of"
+    difference = f"{describe_age(abs(clock.ahead))} {how}"
+    if clock.apart == clock.peers == 1:
+        return f"{difference} that of the one peer that answered: one of the two is wrong"
+    if 2 * clock.apart > clock.peers:
+        return f"{difference} those of {clock.apart} of {clock.peers} peers that answered: set it right"
+    return f"{difference} those of {clock.apart} of {clock.peers} peers that answered: these are wrong"
 
 
 def _catalogue(result: Status) -> str:

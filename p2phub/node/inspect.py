@@ -10,6 +10,7 @@ import trio
 from msgspec.structs import replace
 
 from p2phub.core.errors import InvalidName, NotFound, Offline
+from p2phub.core.httpsig import SKEW_MAX_S
 from p2phub.core.ids import ManifestId, NamespaceId, misspelling
 from p2phub.core.manifest import Manifest
 from p2phub.core.names import HashRef, parse_reference
@@ -52,7 +53,7 @@ from .opened import Opened
 from .opening import open_sealed
 from .recalled import recall_of
 from .resolve import Target, find_namespace, load_manifest, resolve
-from .results import ConfirmedBy, FileInfo, FoundBy, LogLine, RepositoryInfo, Status
+from .results import ClockState, ConfirmedBy, FileInfo, FoundBy, LogLine, RepositoryInfo, Status
 from .visibility import visibility_of
 
 _SHOWN_MAX = 253_370_764_800  # seconds since 1970: the first day of the year 9999, in any time zone
@@ -339,5 +340,12 @@ async def status(node: Node) -> Status:
         upstream=node.hub.state(trio.current_time()),
         pledged=await on_disk(pledging.state, node),
         federations=await on_disk(federationinfo.states, node),
+        clock=_clock(node),
         policy_trouble=await on_disk(node.rules.trouble),
     )
+
+
+def _clock(node: Node) -> ClockState | None:
+    clocks = node.calls.clocks()
+    apart = sorted(ahead for ahead in clocks if abs(ahead) > SKEW_MAX_S)
+    return ClockState(len(clocks), len(apart), int(apart[len(apart) // 2])) if apart else None

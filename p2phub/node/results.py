@@ -620,6 +620,14 @@ class FederationInfo(Struct, frozen=True):
     warning: str | None = None  # what speaks against it
 
 
+class ClockState(Struct, frozen=True):
+    """How this machine's clock agrees with those of the peers that answered lately."""
+
+    peers: int
+    apart: int  # of these, with which it differs by more than it may
+    ahead: int  # seconds that the clocks of those are ahead of this machine's: the one in the middle
+
+
 class Status(Struct, frozen=True):
     """The node as a whole."""
 
@@ -647,6 +655,7 @@ class Status(Struct, frozen=True):
     pledged: PledgeState
     federations: list[FederationState]
     upstream: UpstreamState | None = None  # None: no hub is asked by itself
+    clock: ClockState | None = None  # None: it agrees with all
     policy_trouble: str = ""  # why the policy file cannot be understood, so that nothing is given to anybody
 
 
