@@ -284,7 +284,7 @@ def _clock(result: Status) -> str:
     from p2phub.core.ages import describe_age
 
     how = "behind" if clock.ahead > 0 else "ahead of"
-    difference = f"{describe_age(abs(clock.ahead))} {how}"
+    difference = f"{describe_age(abs(clock.ahead) + 30)} {how}"
     if clock.apart == clock.peers == 1:
         return f"{difference} that of the one peer that answered: one of the two is wrong"
     if 2 * clock.apart > clock.peers:

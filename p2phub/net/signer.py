@@ -77,7 +77,8 @@ class Signer:
         if self.clock_ahead_s is None or not self.is_apart:
             return ""
         how = "ahead of" if self.clock_ahead_s > 0 else "behind"
-        age = describe_age(abs(self.clock_ahead_s))
+        # To the nearest minute: 23 hours for a day less a second would be looked for elsewhere.
+        age = describe_age(abs(self.clock_ahead_s) + 30)
         return f"the clock of node {str(self._audience)[:12]}… is {age} {how} this machine's"
 
     def _now(self) -> int:
