@@ -182,7 +182,7 @@ async def search(
     size_min, size_max: bytes of all files. fits: bytes that the smallest variant may have.
     replicas_min: other nodes that were seen to hold it. here: only what is whole in the store.
     facets: also count the values of each facet (`page.counts`).
-    Raises InvalidName, InvalidData for a wrong metric or cursor.
+    Raises InvalidName, also for a wrong cursor, InvalidData for a wrong metric.
     """
     query = Query(
         text=text,

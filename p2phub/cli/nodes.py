@@ -11,7 +11,7 @@ import click
 
 from .limits import describe
 from .running import json_option, offline_option, peer_option, print_json, run, settings
-from .text import human_bytes, human_files, human_time, say
+from .text import human_bytes, human_files, human_time, one_line, say
 
 if TYPE_CHECKING:
     from p2phub.node.node import Node
@@ -261,6 +261,8 @@ def status(as_json: bool) -> None:
         ("uploaded", f"{human_bytes(result.uploaded)}, {result.uploads} uploads running"),
         ("upstream", _upstream(result)),
         ("limits", "; ".join(f"{limit.link} {describe(limit)}" for limit in result.limits)),
+        ("clock", _clock(result)),
+        ("policy", result.policy_trouble and f"nothing is given to anybody: {one_line(result.policy_trouble)}"),
     ]
     for label, value in rows:
         if value:
@@ -274,6 +276,21 @@ def _upstream(result: Status) -> str:
     states = {"ready": "", "busy": "; it asked to be left alone for a while", "down": "; it did not answer lately"}
     names = "" if upstream.url.endswith(f"://{upstream.hub}") else f", for the names of {upstream.hub}"
     return f"{upstream.url}{names}{' (with a token)' if upstream.token else ''}{states[upstream.state]}"
+
+
+def _clock(result: Status) -> str:
+    """Say whose clock is wrong, as far as the clocks of peers tell."""
+    if (clock := result.clock) is None:
+        return ""
+    from p2phub.core.ages import describe_age
+
+    how = "behind" if clock.ahead > 0 else "ahead of"
+    difference = f"{describe_age(abs(clock.ahead) + 30)} {how}"
+    if clock.apart == clock.peers == 1:
+        return f"{difference} that of the one peer that answered: one of the two is wrong"
+    if 2 * clock.apart > clock.peers:
+        return f"{difference} those of {clock.apart} of {clock.peers} peers that answered: set it right"
+    return f"{difference} those of {clock.apart} of {clock.peers} peers that answered: these are wrong"
 
 
 def _catalogue(result: Status) -> str:

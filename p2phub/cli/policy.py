@@ -70,14 +70,20 @@ def check(
 
     Files that are not here are judged by their names alone.
     """
+    from p2phub.core.errors import InvalidName, NotFound
     from p2phub.node.operations.rules import CheckRules
 
     from .main import EXIT_REFUSED
 
     path = os.path.abspath(os.path.expanduser(reference))
-    if reference and os.path.exists(path):  # the path of nothing would be this folder
-        reference = path
-    result = run(CheckRules(reference, allow_pickle, with_code), offline=offline, peers=peer)
+    is_path = reference != "" and os.path.lexists(path)  # the path of nothing would be this folder
+    check_rules = CheckRules(path if is_path else reference, allow_pickle, with_code)
+    try:
+        result = run(check_rules, offline=offline, peers=peer)
+    except (NotFound, InvalidName) as exc:
+        if reference and not is_path and not os.path.isabs(reference):
+            exc.hint = f"a file or folder {reference} is not here either" + (f"; {exc.hint}" if exc.hint else "")
+        raise
     if as_json:
         print_json(result)
     else:

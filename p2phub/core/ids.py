@@ -13,6 +13,9 @@ from typing import ClassVar, Self
 from .errors import InvalidName
 
 ID_SIZE = 32  # bytes; spec/ids.md §1
+BASE32_SIZE = 52  # characters; spec/ids.md §1
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 §6, in lower case
+_MISTYPED_MAX = 8  # characters by which an id that somebody typed may be too short or too long
 
 
 class Id(bytes):
@@ -67,8 +70,28 @@ class _Base32Id(Id):
             value = None
         # The last character carries spare bits: only one spelling of an id is an id.
         if value is None or str(value) != text:
-            raise InvalidName(f"'{text}' is no {cls.KIND}: expected 52 characters of lower-case base32")
+            expected = f"expected {BASE32_SIZE} characters of lower-case base32"
+            raise InvalidName(f"'{text}' is no {cls.KIND}: {expected}", hint=misspelling(text))
         return value
+
+
+def misspelling(text: str) -> str | None:
+    """Return what keeps `text` from being an id in base32; None if it is one, or was hardly meant for one.
+
+    Most ids with another letter are ids, too: there is nothing in them by which it would be seen.
+    """
+    if abs(len(text) - BASE32_SIZE) > _MISTYPED_MAX or not (text.isascii() and text.isalnum()):
+        return None
+    if text != text.lower():
+        return "an id is written in lower case"
+    if len(text) != BASE32_SIZE:
+        return f"it looks like an id, which has {BASE32_SIZE} characters: this has {len(text)}"
+    if wrong := sorted(set(text) - set(_ALPHABET)):
+        letters = ", ".join(f"'{letter}'" for letter in wrong)
+        return f"it looks like an id, which has only the letters a to z and the digits 2 to 7: this has {letters}"
+    if text[-1] not in "aq":
+        return f"it looks like an id, which ends in 'a' or 'q': this ends in '{text[-1]}', so it was mistyped"
+    return None
 
 
 class ContentId(_HexId):

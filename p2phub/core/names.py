@@ -15,7 +15,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from .errors import InvalidName, InvalidSignature
-from .ids import ID_SIZE, NamespaceId, NodeId
+from .ids import ID_SIZE, NamespaceId, NodeId, misspelling
 from .signing import check_public_key
 
 MODEL_SIZE_MAX = 96  # characters, as existing hubs allow; spec/names.md §2
@@ -164,7 +164,7 @@ def check_namespace(text: str) -> None:
     if not (is_domain(text) or is_petname(text) or is_namespace_id(text)):
         raise InvalidName(
             f"'{text}' is no namespace: expected a domain (lab.example), a petname or a namespace id",
-            hint="they are written in lower case",
+            hint=misspelling(text) or "they are written in lower case",
         )
 
 
@@ -180,7 +180,8 @@ def check_new_name(text: str) -> None:
         raise InvalidName(f"'{text}' is no domain in ASCII", hint=_ascii_hint(text))
     raise InvalidName(
         f"'{text}' is neither a domain (lab.example) nor a petname: a petname has 1 to 63 of a-z, 0-9 and -, "
-        "with a letter or digit at both ends"
+        "with a letter or digit at both ends",
+        hint=misspelling(text),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from .ages import describe_age
 from .encoding import decode, encode
 from .envelope import ENVELOPE_SIZE_MAX, Envelope, seal
 from .errors import InvalidData, InvalidName
@@ -56,9 +57,9 @@ def open_node_record(data: bytes, *, now: float) -> SignedNodeRecord:
     record = decode(envelope.payload, NodeRecord, size_max=RECORD_SIZE_MAX)
     envelope.check(record.node, PURPOSE)
     if record.time > now + SKEW_MAX_S:
-        raise InvalidData(f"the node record is {record.time - now:.0f} s ahead of this machine's clock")
+        raise InvalidData(f"the node record is of {describe_age(record.time - now)} from now")
     if record.time + record.ttl < now:
-        raise InvalidData("the node record has expired")
+        raise InvalidData(f"the node record has expired: it is of {describe_age(now - record.time)} ago")
     for address in record.addresses:
         try:
             _, port = parse_endpoint(address)

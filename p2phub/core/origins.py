@@ -116,7 +116,10 @@ def url_of_path(template: str, path: str) -> Url:
     if PATH_PLACE in template:
         return parse_url(template.replace(PATH_PLACE, quoted))
     if "?" in template:
-        raise InvalidName(f"the URL of a repository's origin has a query and no {PATH_PLACE}: where does the path go?")
+        raise InvalidName(
+            f"the URL of a repository's origin has a query and no {PATH_PLACE}: where does the path go?",
+            hint=f"write {PATH_PLACE} where it goes, such as https://models.example/{PATH_PLACE}?download=1",
+        )
     return parse_url(template + ("" if template.endswith("/") else "/") + quoted)
 
 
@@ -124,7 +127,11 @@ def url_of_file(template: str) -> Url:
     """Return the URL of a single file. Raises InvalidName if `template` is of a repository."""
     check_given(template)
     if PATH_PLACE in template:
-        raise InvalidName(f"a single file has no path to put for {PATH_PLACE}")
+        hint = "write the URL of the file itself, or name its repository: p2phub fetch NAMESPACE/MODEL --include PATH"
+        raise InvalidName(
+            f"a file that is asked for by its hash has no path to put for {PATH_PLACE} (--from, P2PHUB_FROM)",
+            hint=hint,
+        )
     return parse_url(template)
 
 

@@ -118,13 +118,17 @@ def parse(text: str) -> Rules:
 
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise InvalidName(f"it is no TOML: {exc}") from exc
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+        reason = "it is nested too deep" if isinstance(exc, RecursionError) else str(exc)
+        raise InvalidName(f"it is no TOML: {reason}") from exc
     _check_names(values, Rules, "")
     try:
         rules = msgspec.convert(values, type=Rules)
     except msgspec.ValidationError as exc:
-        raise InvalidName(str(exc)) from exc
+        from .misfits import describe
+
+        text, hint = describe(exc, Rules)
+        raise InvalidName(text, hint=hint) from exc
     _check_values(rules)
     return rules
 

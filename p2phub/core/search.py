@@ -158,6 +158,8 @@ class Page(Struct, frozen=True):
         return self.models[index]
 
 
+_NO_CURSOR = "without a cursor the first page is shown, and each page shows the cursor of the next one"
+
 Place = tuple[int | float | str, ...]  # the key of the last repository of a page, by which the next one goes on
 
 
@@ -175,10 +177,18 @@ def decode_cursor(query: Query) -> Place | None:
         data = base64.urlsafe_b64decode(query.cursor + "=" * (-len(query.cursor) % 4))
         fingerprint, *place = msgspec.json.decode(data, type=list[int | float | str])
     except ValueError as exc:
-        raise InvalidData("the cursor is none of ours") from exc
+        raise InvalidData("the cursor is none of ours", hint=_NO_CURSOR) from exc
     if fingerprint != _fingerprint(query):
-        raise InvalidData("the cursor belongs to another search: the conditions have to be the same for all pages")
+        text = "the cursor belongs to another search: the conditions have to be the same for all pages"
+        raise InvalidData(text, hint=_NO_CURSOR)
     return tuple(place)
+
+
+def check_query(query: Query) -> None:
+    """Raise InvalidData if `query` cannot be answered, as far as it tells by itself."""
+    decode_cursor(query)
+    if query.sort == "metric" and not query.metrics:
+        raise InvalidData("to sort by a metric, say by which one", hint="such as --metric 'DATASET/METRIC'")
 
 
 def _fingerprint(query: Query) -> str:

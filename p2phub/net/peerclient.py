@@ -323,7 +323,9 @@ class PeerClient:
             raise PeerBusy(f"{self} is busy", peer=str(self.node), retry_after_s=min(wait, 60.0))
         if status not in (200, 204):
             text = body[:200].decode("utf-8", "replace")
-            raise PeerError(f"{self} answered {status}: {one_line(text)}", peer=str(self.node))
+            # Each says what it refuses; that the cause is a clock, only both together know.
+            clocks = f"; {self._signer.difference}" if self._signer and self._signer.is_apart else ""
+            raise PeerError(f"{self} answered {status}: {one_line(text)}{clocks}", peer=str(self.node))
         return body
 
     async def _answer(
@@ -337,7 +339,8 @@ class PeerClient:
         try:
             # Each byte restarts the timeout for the next one, so that a trickle would never end.
             with trio.fail_after(ANSWER_TIMEOUT_S):
-                return await self._http.ask(method, f"/v1/{what}", headers, content or b"", size_max=size_max, **sign)
+                asked = self._signer.time() if self._signer else 0.0
+                answer = await self._http.ask(method, f"/v1/{what}", headers, content or b"", size_max=size_max, **sign)
         except trio.TooSlowError as exc:
             raise PeerUnreachable(f"{self} is too slow", peer=str(self.node)) from exc
         except AnswerTooLarge as exc:
@@ -346,6 +349,9 @@ class PeerClient:
             raise PeerUnreachable(f"{self}: {exc}", peer=str(self.node)) from exc
         except NoAnswer as exc:
             raise PeerUnreachable(f"cannot reach {self}: {exc}", peer=str(self.node)) from exc
+        if self._signer and (date := answer.header("date")):
+            self._signer.see_clock(date, asked)
+        return answer
 
     def _decode(self, data: bytes | None, type_: type[T]) -> T:
         assert data is not None

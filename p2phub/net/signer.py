@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 
+from p2phub.core.ages import describe_age
 from p2phub.core.httpsig import NONCE_SIZE, SKEW_MAX_S, Ask, sign_ask
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.core.signing import SigningKey
 from p2phub.protocol.messages import SESSION_FIELD, SessionQuery
+
+log = logging.getLogger(__name__)
 
 LIFETIME_S = 30  # of a signature
 TIME_DIGITS_MAX = 16  # of a time that a peer names
@@ -27,6 +32,8 @@ class Signer:
         self.until = 0.0  # seconds since 1970: when it is to be told again
         self.namespaces: frozenset[NamespaceId] = frozenset()  # for whom we act in its eyes
         self._after = 0  # seconds since 1970: what was signed then or before, the peer refuses
+        # By how many seconds the peer's clock is ahead of ours, as its last answer said; None: none did.
+        self.clock_ahead_s: float | None = None
 
     def sign_after(self, said: bytes) -> bool:
         """Date signatures later than the peer `said` from now on; False if nothing that counts was dated so early.
@@ -39,6 +46,40 @@ class Signer:
             return False
         self._after = max(self._after, after)
         return True
+
+    def time(self) -> float:
+        """Return the seconds since 1970 by our clock."""
+        return self._clock()
+
+    def see_clock(self, date: bytes, asked: float) -> None:
+        """Compare clocks: the peer answered at `date`, in the form of HTTP, what it was asked at `asked` by ours."""
+        try:
+            said = parsedate_to_datetime(date.decode("ascii")).timestamp()
+        except (ValueError, OverflowError):
+            return
+        now = self._clock()
+        # Between question and answer any time is right, and a date names whole seconds.
+        ahead = said - now if said > now else said + 1 - asked if said + 1 < asked else 0.0
+        was_apart, self.clock_ahead_s = self.is_apart, ahead
+        if self.is_apart and not was_apart:
+            log.warning("%s: one of the two is wrong, and what is signed by one, the other refuses", self.difference)
+        elif was_apart and not self.is_apart:
+            log.warning("the clock of node %s… agrees with this machine's again", str(self._audience)[:12])
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the peer's clock and ours differ by more than they may."""
+        return self.clock_ahead_s is not None and abs(self.clock_ahead_s) > SKEW_MAX_S
+
+    @property
+    def difference(self) -> str:
+        """By how much the clocks differ, as people say it; empty if that is nothing to speak of."""
+        if self.clock_ahead_s is None or not self.is_apart:
+            return ""
+        how = "ahead of" if self.clock_ahead_s > 0 else "behind"
+        # To the nearest minute: 23 hours for a day less a second would be looked for elsewhere.
+        age = describe_age(abs(self.clock_ahead_s) + 30)
+        return f"the clock of node {str(self._audience)[:12]}… is {age} {how} this machine's"
 
     def _now(self) -> int:
         return max(int(self._clock()), self._after + 1)

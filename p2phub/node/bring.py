@@ -10,11 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from p2phub.core.errors import InvalidData, NoSpace, Offline
+from p2phub.core.errors import InvalidData, Offline
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
 from p2phub.core.manifest import FileEntry
-from p2phub.store.disk import free_bytes
+from p2phub.store import disk
 
 from .calling import require_peers
 from .dedup import count_shareable
@@ -27,8 +27,6 @@ from .partials import WantedFile
 from .swarm import download
 from .trees import ask_for_chunk_lists, nobody_has
 from .wholefiles import fetch_whole, find_sizes
-
-SPACE_RESERVE = 64 * 1024 * 1024  # bytes that a download leaves free
 
 
 async def bring_files(
@@ -104,14 +102,7 @@ async def bring_roots(node: Node, sizes: Mapping[ContentId, int], tell: Tell) ->
 
 def check_space(node: Node, size: int) -> None:
     """Raise NoSpace unless `size` bytes can be fetched."""
-    folder = node.settings.layout.store
-    free = free_bytes(folder)
-    if size + SPACE_RESERVE > free:
-        raise NoSpace(
-            f"{size} bytes are to be fetched and {free} are free on {folder}, of which {SPACE_RESERVE} stay free",
-            path=str(folder),
-            hint="`p2phub store gc` frees what nothing needs; P2PHUB_STORE can lie on another disk",
-        )
+    disk.check_space(node.settings.layout.store, size, "are to be fetched")
 
 
 async def _bring(
@@ -197,8 +188,7 @@ async def _download(
 async def _check_space(node: Node, lists: Mapping[ContentId, ChunkList], more: int) -> None:
     """Raise NoSpace unless there is room for the files of `lists` and `more` bytes."""
     needed = sum(chunks.size for chunks in lists.values()) - await _in_partials(node, list(lists)) + more
-    free = await on_disk(free_bytes, node.settings.layout.store)
-    if needed + SPACE_RESERVE > free:
+    if not await on_disk(disk.has_room, node.settings.layout.store, needed):
         # What other files here share takes no space. Looked for only now, as mostly there is enough without.
         needed -= await on_disk(count_shareable, node.store, list(lists.values()))
         await on_disk(check_space, node, needed)

@@ -58,6 +58,10 @@ class Calls:
             del self._signers[next(iter(self._signers))]
         return signer
 
+    def clocks(self) -> list[float]:
+        """Return by how many seconds the clocks of peers are ahead of ours, of each that answered lately."""
+        return [each.clock_ahead_s for each in self._signers.values() if each.clock_ahead_s is not None]
+
     def find(self, peer: NodeId, endpoints: Collection[tuple[str, int]]) -> Call | None:
         """Return the call to `peer` at one of `endpoints` that is kept, None if there is none."""
         call = self._kept.get(peer)

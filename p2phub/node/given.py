@@ -14,6 +14,7 @@ import msgspec
 
 from p2phub.core.errors import InvalidData, InvalidName
 from p2phub.core.jsonform import to_plain
+from p2phub.core.search import Query, check_query
 
 if TYPE_CHECKING:
     from .operations import Operation
@@ -38,6 +39,7 @@ def check_given(operation: Operation, spelling: Spelling = str) -> None:
         msgspec.convert(plain, type(operation))
     except msgspec.ValidationError as exc:
         raise InvalidName(_for_people(str(exc), spelling)) from exc
+    _check_search(operation)
 
 
 def read_given(data: bytes) -> Operation:
@@ -56,7 +58,18 @@ def read_given(data: bytes) -> Operation:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidData(f"no operation: {exc}") from exc
     _check_text(to_plain(operation), str)
+    _check_search(operation)
     return operation
+
+
+def _check_search(operation: Operation) -> None:
+    """Raise InvalidName if a search cannot be answered: before peers are asked for news, which takes seconds."""
+    query = getattr(operation, "query", None)
+    if isinstance(query, Query):
+        try:
+            check_query(query)
+        except InvalidData as exc:
+            raise InvalidName(str(exc), hint=exc.hint) from exc
 
 
 def _check_text(plain: Any, spelling: Spelling) -> None:

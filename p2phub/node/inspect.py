@@ -10,7 +10,8 @@ import trio
 from msgspec.structs import replace
 
 from p2phub.core.errors import InvalidName, NotFound, Offline
-from p2phub.core.ids import ManifestId, NamespaceId
+from p2phub.core.httpsig import SKEW_MAX_S
+from p2phub.core.ids import ManifestId, NamespaceId, misspelling
 from p2phub.core.manifest import Manifest
 from p2phub.core.names import HashRef, parse_reference
 from p2phub.core.private import Grantee
@@ -51,7 +52,7 @@ from .node import Node
 from .opened import Opened
 from .opening import open_sealed
 from .operations.catalogue import FileInfo, FoundBy, LogLine, RepositoryInfo
-from .operations.status import ConfirmedBy, Status
+from .operations.status import ClockState, ConfirmedBy, Status
 from .recalled import recall_of
 from .resolve import Target, find_namespace, load_manifest, resolve
 from .visibility import visibility_of
@@ -59,10 +60,15 @@ from .visibility import visibility_of
 _SHOWN_MAX = 253_370_764_800  # seconds since 1970: the first day of the year 9999, in any time zone
 
 
-async def search(node: Node, query: Query) -> Page:
-    """Return a page of the repositories that match; names that are pinned may stand for ids. Raises InvalidData."""
+async def search(node: Node, query: Query, asked: Query | None = None) -> Page:
+    """Return a page of the repositories that match; names that are pinned may stand for ids. Raises InvalidData.
+
+    asked: as for `Search.find`; None: `query` is as somebody wrote it.
+    """
     # All in one turn of a thread: who comes back from one waits for those that compute.
-    return await on_disk(lambda: node.store.search.find(replace(query, text=with_ids(node, query.text))))
+    return await on_disk(
+        lambda: node.store.search.find(replace(query, text=with_ids(node, query.text)), asked or query)
+    )
 
 
 async def info(node: Node, reference: str, tell: Tell, *, refresh: bool) -> RepositoryInfo:
@@ -192,7 +198,8 @@ def _log_lines(node: Node, namespace: NamespaceId, model: str | None, name: str)
                     lines.append(_line(record, why if record.index >= limit else refusals.get(record.index)))
             start += len(page)
     if not lines:
-        raise NotFound(f"no records of {name} are known here")
+        hint = misspelling(name.partition("/")[0]) or "`p2phub log NAME --peer ADDRESS` asks a node that has them"
+        raise NotFound(f"no records of {name} are known here", hint=hint)
     return sorted(lines, key=lambda line: (line.time, line.index), reverse=True)
 
 
@@ -334,4 +341,12 @@ async def status(node: Node) -> Status:
         upstream=node.hub.state(trio.current_time()),
         pledged=await on_disk(pledging.state, node),
         federations=await on_disk(federationinfo.states, node),
+        clock=_clock(node),
+        policy_trouble=await on_disk(node.rules.trouble),
     )
+
+
+def _clock(node: Node) -> ClockState | None:
+    clocks = node.calls.clocks()
+    apart = sorted(ahead for ahead in clocks if abs(ahead) > SKEW_MAX_S)
+    return ClockState(len(clocks), len(apart), int(apart[len(apart) // 2])) if apart else None

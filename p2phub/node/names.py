@@ -29,7 +29,7 @@ from p2phub.core.errors import (
     UnknownForm,
 )
 from p2phub.core.identity import Identity, open_identity
-from p2phub.core.ids import NamespaceId
+from p2phub.core.ids import NamespaceId, misspelling
 from p2phub.core.names import Address, check_namespace, is_domain, is_namespace_id
 from p2phub.core.wellknown import WellKnown, parse_well_known
 from p2phub.net.addresses import is_public, resolve
@@ -77,7 +77,8 @@ async def find(node: Node, name: str, tell: Tell) -> NamespaceId:
     if binding is None and not is_domain(name):
         raise NotFound(
             f"no publisher is known here by the name '{name}'",
-            hint=f"`p2phub trust add {name}=NAMESPACE` gives a publisher this name on this machine",
+            hint=misspelling(name)
+            or f"`p2phub trust add {name}=NAMESPACE` gives a publisher this name on this machine",
         )
     if binding is None:
         binding = await _first_use(node, name, tell)
@@ -96,7 +97,7 @@ def find_public(node: Node, name: str) -> NamespaceId:
     check_namespace(name)
     binding = node.store.bindings.get(name) if is_domain(name) else None
     if binding is None or binding.offered is not None or not _claims(node, binding.namespace, name):
-        raise NotFound(f"no publisher is known here by the name '{name}'")
+        raise NotFound(f"no publisher is known here by the name '{name}'", hint=misspelling(name))
     return binding.namespace
 
 

@@ -200,9 +200,10 @@ class Node:
         return [f"p2phub://{self.id}@{endpoint}" for endpoint in self.endpoints]
 
     def record(self) -> bytes:
-        """Return this node's signed record, renewed when half of its time is over."""
+        """Return this node's signed record, renewed when half of its time is over, or the clock was set back."""
         now = int(self.clock())
-        if self._record is None or self._record.record.time + TTL_MAX_S // 2 < now:
+        # Nobody takes one of tomorrow.
+        if self._record is None or not now - TTL_MAX_S // 2 <= self._record.record.time <= now:
             self._record = sign_node_record(
                 NodeRecord(
                     schema=1,

@@ -155,7 +155,7 @@ def find_files(folder: Path, own: OwnFiles, tell: Tell) -> list[SourceFile]:
     """
     with disk_errors(folder):
         if not folder.is_dir():
-            raise StoreError(f"{folder} is no folder", path=str(folder))
+            raise StoreError(f"{folder} is no folder", path=str(folder), hint="name the folder that holds the files")
         found = []
         for parent, folders, names in os.walk(folder, onerror=_raise):
             own.refuse(parent)
@@ -169,7 +169,8 @@ def find_files(folder: Path, own: OwnFiles, tell: Tell) -> list[SourceFile]:
                 location = Path(parent) / name
                 with disk_errors(location):
                     if location.is_symlink() and not location.exists():
-                        raise StoreError(f"{location} is a link to nothing", path=str(location))
+                        hint = "remove the link, or bring back what it leads to"
+                        raise StoreError(f"{location} is a link to nothing", path=str(location), hint=hint)
                     status = location.stat()
                 if not stat.S_ISREG(status.st_mode):
                     tell(Notice(f"{location} is no regular file and is left out"))
@@ -182,11 +183,13 @@ def find_files(folder: Path, own: OwnFiles, tell: Tell) -> list[SourceFile]:
                     refuse_keys(source)
                 found.append(source)
     if not found:
-        raise StoreError(f"there are no files in {folder}", path=str(folder))
+        hint = f"what tools keep is left out: {', '.join(sorted(LEFT_OUT))}"
+        raise StoreError(f"there are no files in {folder}", path=str(folder), hint=hint)
     found.sort(key=lambda source: source.path)
     check_paths(source.path for source in found)
     if len(found) > manifests.FILES_MAX:
-        raise InvalidData(f"{folder} has {len(found)} files, the limit is {manifests.FILES_MAX}")
+        hint = "put small ones into archives, such as tar or Parquet, or publish folders of it under names of their own"
+        raise InvalidData(f"{folder} has {len(found)} files, the limit is {manifests.FILES_MAX}", hint=hint)
     return found
 
 

@@ -317,7 +317,7 @@ async def take_heads(
         proven, is_known = await _prove(node, client, goals)
         await _take_proofs(node, client, proven)
         await on_disk(_measure, node, proven)
-        count, is_complete = await _fetch(node, client, proven)
+        count, is_complete, early = await _fetch(node, client, proven)
     finally:
         for log_id, before in await on_disk(_changed, node, goals):
             # A peer that had another history hears of the fork as the others do.
@@ -325,6 +325,9 @@ async def take_heads(
             node.note_news(log_id, before, source)
     if not is_known:
         raise PeerError(f"{client} does not know the publishers of all its logs", peer=str(client.node))
+    if early is not None:
+        text = f"what {client} has is left for later: {early}, so that clock or its publisher's is wrong"
+        raise PeerError(text, peer=str(client.node))
     if not is_complete:
         raise PeerError(f"{client} does not have the records that its heads cover", peer=str(client.node))
     return count
@@ -485,14 +488,16 @@ async def _prove_fork(node: Node, client: PeerClient, goal: _Goal) -> None:
     await prove_fork(node, client, goal.identity, goal.log, goal.reach, head)
 
 
-async def _fetch(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tuple[int, bool]:
+async def _fetch(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tuple[int, bool, TooEarly | None]:
     """Fetch and keep the records that are missing; returns how many were new, and whether the peer had all.
 
+    The third is what was said of a record that comes too early by our clock.
     Raises OtherVersion in the end if a record may be of another version.
     """
     count = 0
     is_complete = True
     unknown: UnknownForm | None = None
+    early: TooEarly | None = None
     # Of these only the head, or the identity, is news.
     parts: list[tuple[_Goal, tuple[bytes, ...]]] = [
         (goal, ()) for goal in goals if goal.missing <= 0 and goal.head is not None and not goal.is_suspect
@@ -504,14 +509,14 @@ async def _fetch(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
             answered = await client.records([LogRange(goal.log, goal.size, goal.missing) for goal in asked])
             parts += zip(asked, answered, strict=False)
             asked = asked[: len(answered)]
-        added, forked, strange = await _keep(node, client, parts)
-        count, unknown = count + added, unknown or strange
-        for goal in forked:
+        kept = await _keep(node, client, parts)
+        count, unknown, early = count + kept.count, unknown or kept.unknown, early or kept.early
+        for goal in kept.forked:
             await _prove_fork(node, client, goal)
         parts = []
         open_goals = open_goals[len(asked) :]
         for goal in asked:
-            if goal in forked:
+            if goal in kept.forked:
                 continue
             state = await on_disk(node.store.logs.state, goal.log)
             before, goal.size = goal.size, state.size if state else 0
@@ -524,20 +529,21 @@ async def _fetch(node: Node, client: PeerClient, goals: Sequence[_Goal]) -> tupl
                     await _prove_fork(node, client, goal)
     if unknown is not None:
         raise _other_version(client, "a record", unknown)
-    return count, is_complete
+    return count, is_complete, early
 
 
-async def _keep(
-    node: Node, client: PeerClient, parts: Sequence[tuple[_Goal, tuple[bytes, ...]]]
-) -> tuple[int, list[_Goal], UnknownForm | None]:
-    """Keep entries of logs, whatever becomes of others among them.
+class _Kept(Struct):
+    """What became of entries of logs."""
 
-    Returns how many were new, the goals of which the peer has another history, and what was wrong
-    with an entry that may be right in another version.
-    """
-    count = 0
-    forked: list[_Goal] = []
-    unknown: UnknownForm | None = None
+    count: int = 0  # of those that were new
+    forked: list[_Goal] = []  # of which the peer has another history
+    unknown: UnknownForm | None = None  # what was wrong with an entry that may be right in another version
+    early: TooEarly | None = None  # the same of one that may be right later
+
+
+async def _keep(node: Node, client: PeerClient, parts: Sequence[tuple[_Goal, tuple[bytes, ...]]]) -> _Kept:
+    """Keep entries of logs, whatever becomes of others among them."""
+    kept = _Kept()
     wrong: InvalidData | None = None
     taken = [
         LogPart(goal.identity, goal.log, goal.head, goal.size, entries)
@@ -547,21 +553,22 @@ async def _keep(
     outcomes = await on_disk(node.store.logs.extend_many, taken, now=node.clock())
     for (goal, _), outcome in zip(parts, outcomes, strict=True):
         if isinstance(outcome, int):
-            count += outcome
+            kept.count += outcome
         elif isinstance(outcome, ForkedLog):
             log.warning("%s", outcome)
-            forked.append(goal)
+            kept.forked.append(goal)
         elif isinstance(outcome, UnknownForm):
-            unknown = outcome
+            kept.unknown = outcome
         elif isinstance(outcome, SplitIdentity):
             log.warning("%s; the one that came first counts here", outcome)
         elif isinstance(outcome, TooEarly):
             log.info("%s has a log that is left for later: %s", client, outcome)
+            kept.early = outcome
         else:
             wrong = outcome
     if wrong is not None:
         raise PeerViolation(f"{client} sent a head or a record that is not right", peer=str(client.node)) from wrong
-    return count, forked, unknown
+    return kept
 
 
 def _other_version(client: PeerClient, what: str, unknown: UnknownForm) -> OtherVersion:

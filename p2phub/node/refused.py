@@ -37,6 +37,7 @@ class Refused:
         self._rulebook = rulebook
         self._own = own
         self._readable = readable
+        self._trouble = ""  # with the policy file, that was told last
 
     def withheld(self, caller: Caller, identifiers: Collection[bytes]) -> set[bytes]:
         """Return those of the files and manifests that were taken back or are blocked.
@@ -45,10 +46,11 @@ class Refused:
         """
         try:
             block = self._rulebook.current().block
-        except HubError as exc:
+        except HubError:
             # A policy that cannot be read may say no to anything.
-            log.warning("nothing is given to anybody: %s", exc)
+            self._tell(self._rulebook.trouble())
             return set(identifiers)
+        self._tell("")
         return self._store.recalls.withheld(
             identifiers,
             self._pledged,
@@ -57,6 +59,14 @@ class Refused:
             readable=lambda: self._readable(caller),
             own=self._own,
         )
+
+    def _tell(self, trouble: str) -> None:
+        """Log what is wrong with the policy file: once, and not for each who asks."""
+        if trouble and trouble != self._trouble:
+            log.warning("nothing is given to anybody: %s", trouble)
+        elif self._trouble and not trouble:
+            log.warning("the policy file is understood again, and what it allows is given")
+        self._trouble = trouble
 
     def _blocked(self, identifiers: Collection[bytes], block: Block) -> set[bytes]:
         found = {each for each in identifiers if str(ContentId(each)) in block.content}

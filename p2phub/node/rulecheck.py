@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from p2phub.core.errors import NotFound
+from p2phub.core.errors import InvalidName, NotFound
 from p2phub.core.findings import Finding
 from p2phub.core.formats import may_be_pickled
 from p2phub.core.ids import ContentId
 from p2phub.core.jsonform import to_plain
 from p2phub.core.picklenames import Scan, looks_pickled
 from p2phub.core.rules import Consent, File, Rules, judge, judge_content, judge_name, judge_pickle
+from p2phub.store.disk import disk_errors
 from p2phub.store.ownfiles import OwnFiles
 
 from .disk import from_thread, on_disk
@@ -89,20 +91,8 @@ def _of_path(rules: Rules, path: Path, consent: Consent, own: OwnFiles, tell: Te
     """Return what the policy says of files on disk, that may have come from anywhere; `own` ones are left out."""
     from p2phub.core.pickles import scan
 
-    if not path.exists():
-        raise NotFound(f"there is no {path}")
-    if path.is_dir():
-        files = sorted(each for each in path.rglob("*") if each.is_file())
-        others = [each for each in files if not own.has(each)]
-        if len(others) < len(files):
-            tell(Notice(f"{len(files) - len(others)} files of p2phub itself in {path} are left out"))
-        files = others
-    else:
-        own.refuse(path)
-        files = [path]
     found: list[Finding] = []
-    for each in files[:FILES_MAX]:
-        name = str(each.relative_to(path)) if path.is_dir() else each.name
+    for name, each in _files_below(path, own, tell) if path.is_dir() else [(path.name, _single(path, own))]:
         by_name = judge_name(rules, name, consent)
         reader = LocalFile(each)
         try:
@@ -118,3 +108,54 @@ def _of_path(rules: Rules, path: Path, consent: Consent, own: OwnFiles, tell: Te
                 Finding("pickles", "fine", f"{name} is a pickle of plain data, as far as a scan can tell", name)
             )
     return found
+
+
+def _single(path: Path, own: OwnFiles) -> Path:
+    """Return the file `path`. Raises InvalidName if it is something else, NotFound, InvalidData if it is an own one."""
+    if not os.path.lexists(path):
+        raise NotFound(f"there is no {path}")
+    own.refuse(path)
+    if not path.exists():
+        raise InvalidName(f"{path} is a link to nothing", hint="name the file or folder that it should lead to")
+    if not path.is_file():
+        # What it will give is not known before it is read, and reading may never end.
+        raise InvalidName(
+            f"{path} is neither a file nor a folder, so there is nothing to look into",
+            hint="name a file or a folder; what comes out of a pipe can be looked into once it is in a file",
+        )
+    return path
+
+
+def _files_below(folder: Path, own: OwnFiles, tell: Tell) -> list[tuple[str, Path]]:
+    """Return the files of `folder` with their names in it, sorted; says what else there is and is not looked into.
+
+    Raises StoreError if part of it cannot be read, InvalidName if it has too many files: nothing is said to be fine
+    that was not looked at.
+    """
+    files: list[tuple[str, Path]] = []
+    others, own_ones = 0, 0
+
+    def refuse(exc: OSError) -> None:
+        raise exc
+
+    with disk_errors(folder):
+        for parent, folders, names in os.walk(folder, onerror=refuse):
+            others += sum(os.path.islink(os.path.join(parent, name)) for name in folders)
+            for name in names:
+                each = Path(parent, name)
+                if own.has(each):
+                    own_ones += 1
+                elif each.is_file():
+                    files.append((str(each.relative_to(folder)), each))
+                else:
+                    others += 1
+                if len(files) > FILES_MAX:
+                    raise InvalidName(
+                        f"there are more than {FILES_MAX} files in {folder}",
+                        hint="look into its folders one by one: `p2phub policy check FOLDER`",
+                    )
+    if own_ones:
+        tell(Notice(f"{own_ones} files of p2phub itself in {folder} are left out"))
+    if others:
+        tell(Notice(f"not looked into: {others} in {folder} that are links to folders or nothing, pipes or devices"))
+    return sorted(files)

@@ -6,15 +6,17 @@ policy.toml ─▶ Rulebook ─▶ judge by names ─▶ (files come) ─▶ sca
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p2phub.core.errors import AccessDenied, InvalidName, StoreError
+from p2phub.core.errors import AccessDenied, HubError, InvalidName, StoreError
 from p2phub.core.findings import Finding
 from p2phub.core.formats import may_be_pickled
 from p2phub.core.ids import ContentId, ManifestId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest
+from p2phub.core.names import is_domain
 from p2phub.core.picklenames import NO_PICKLE, Scan, looks_pickled
 from p2phub.core.rules import (
     POLICY_SIZE_MAX,
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 Scanner = Callable[[Sequence[FileEntry]], list[Scan]]  # says what is in each file
 
+# Shows what a file may say, also while this home's own cannot be understood.
+_DEFAULTS = "`P2PHUB_POLICY=/dev/null p2phub policy show` prints all rules, as they are without a file"
 HEAD_SIZE = 16  # bytes that tell a pickle of a protocol since 2
 
 
@@ -65,7 +69,11 @@ class Rulebook:
             if isinstance(exc.__cause__, FileNotFoundError) and not self._required:
                 self._stamp, self._rules = None, Rules()
                 return self._rules
+            exc.hint = "P2PHUB_POLICY names it: nothing is fetched or given without it" if self._required else _DEFAULTS
             raise
+        if not (stat.S_ISREG(status.st_mode) or os.path.samestat(status, os.stat(os.devnull))):
+            # What a pipe gives is gone when it is read again, and one may give nothing for ever.
+            raise InvalidName(f"the policy file {self.path} is no file", hint=f"put a file there; {_DEFAULTS}")
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
         if stamp != self._stamp:
             self._rules = self._read()
@@ -74,10 +82,18 @@ class Rulebook:
         names = named(self._rules)
         return with_ids(self._rules, {name: self._meaning(name) for name in names}) if names else self._rules
 
+    def trouble(self) -> str:
+        """Return why the file cannot be understood now, and what to do; empty if it can."""
+        try:
+            self.current()
+        except HubError as exc:
+            return f"{exc}; {exc.hint}" if exc.hint else str(exc)
+        return ""
+
     def _meaning(self, name: str) -> NamespaceId:
         namespace = self._pinned(name)
         if namespace is None:
-            hint = f"`p2phub trust add {name}` pins it"
+            hint = f"`p2phub trust add {name}{'' if is_domain(name) else '=NAMESPACE'}` pins it"
             raise InvalidName(f"the policy file {self.path} names {name}, and no publisher is known by that", hint=hint)
         return namespace
 
@@ -85,13 +101,15 @@ class Rulebook:
         with disk_errors(self.path), open(self.path, "rb") as file:
             data = file.read(POLICY_SIZE_MAX + 1)
         if len(data) > POLICY_SIZE_MAX:
-            raise InvalidName(f"the policy file {self.path} has more than {POLICY_SIZE_MAX} bytes")
+            text = f"the policy file {self.path} has more than {POLICY_SIZE_MAX} bytes"
+            raise InvalidName(text, hint="what others block can be taken over by naming them in block.lists")
         try:
-            return parse(data.decode())
+            return parse(data.decode("utf-8-sig"))  # as some editors save it
         except UnicodeDecodeError as exc:
-            raise InvalidName(f"the policy file {self.path} is no text in UTF-8") from exc
+            hint = f"save it as UTF-8; {_DEFAULTS}"
+            raise InvalidName(f"the policy file {self.path} is no text in UTF-8", hint=hint) from exc
         except InvalidName as exc:
-            raise InvalidName(f"the policy file {self.path}: {exc}", hint=exc.hint) from exc
+            raise InvalidName(f"the policy file {self.path}: {exc}", hint=exc.hint or _DEFAULTS) from exc
 
 
 def facts_of(

@@ -13,6 +13,7 @@ import os
 import re
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from email.utils import formatdate
 from functools import partial
 from types import MappingProxyType
 
@@ -170,6 +171,14 @@ class PeerDoor:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request."""
+        answer = await self._handle(request)
+        if request.path in ("/v1/hello", "/v1/talk") or answer.status in (400, 401):
+            # So that the caller finds out whose clock is how far from his: what is signed, it has to agree about.
+            date = formatdate(self._node.clock(), usegmt=True)
+            answer = replace(answer, headers={**answer.headers, "date": date})
+        return answer
+
+    async def _handle(self, request: Request) -> Response:
         if request.path != "/v1/spans" and (wait_s := self._node.neighbours.limits.wait_s(request.host)):
             return _busy(wait_s)
         try:

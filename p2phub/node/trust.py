@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2phub.core.errors import Conflict, InvalidName, NotFound, Offline
-from p2phub.core.ids import NamespaceId
+from p2phub.core.ids import NamespaceId, misspelling
 from p2phub.core.names import check_new_name, is_domain, is_namespace_id
 from p2phub.store.bindings import Binding
 
@@ -25,7 +25,7 @@ async def add_name(node: Node, name: str, namespace: str | None, tell: Tell) -> 
         if namespace is None:
             raise InvalidName(
                 f"'{name}' is no domain, so nobody can be asked whom it means",
-                hint=f"a petname is given as `p2phub trust add {name}=NAMESPACE`",
+                hint=misspelling(name) or f"a petname is given as `p2phub trust add {name}=NAMESPACE`",
             )
         return _info(await _give(node, name, await find(node, namespace, tell), tell))
     wanted = await _wanted(node, namespace)

@@ -15,6 +15,7 @@ from concurrent.futures import Executor, Future
 
 from msgspec import Struct
 
+from p2phub.core.ages import describe_age
 from p2phub.core.checkpoint import Head, open_head, parse_head
 from p2phub.core.errors import ForkedLog, InvalidData, TooEarly
 from p2phub.core.identity import Identity
@@ -206,7 +207,7 @@ def check_entries(
             entry = open_signed_entry(data, namespace=namespace, log=log, key=key, index=index)
         except InvalidData as exc:
             return Checked(good, exc)
-        if entry.record.time > now + SKEW_MAX_S:
-            return Checked(good, TooEarly(f"record {index} is ahead of this machine's clock"))
+        if (early_s := entry.record.time - now) > SKEW_MAX_S:
+            return Checked(good, TooEarly(f"record {index} is {describe_age(early_s)} ahead of this machine's clock"))
         good.append(entry)
     return Checked(good)

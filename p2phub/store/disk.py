@@ -19,6 +19,7 @@ NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # flags to open a 
 
 WRITE_SIZE = 256 * 1024  # bytes in one call
 WRITEBACK_SIZE = 16 * 1024 * 1024  # bytes written until the system is told to bring them to the disk
+SPACE_RESERVE = 64 * 1024 * 1024  # bytes that what comes in leaves free
 _SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h: begin, and do not wait
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -157,6 +158,21 @@ def sync_folder(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def has_room(folder: Path, size: int) -> bool:
+    """Say whether `size` more bytes can be written, and a disk be left on which others can still work."""
+    return size + SPACE_RESERVE <= free_bytes(folder)
+
+
+def check_space(folder: Path, size: int, what: str) -> None:
+    """Raise NoSpace unless there is room for `size` bytes. what: becomes of them, such as `are to come`."""
+    if size + SPACE_RESERVE > (free := free_bytes(folder)):
+        raise NoSpace(
+            f"{size} bytes {what} and {free} are free on {folder}, of which {SPACE_RESERVE} stay free",
+            path=str(folder),
+            hint="`p2phub store gc` frees what nothing needs; P2PHUB_STORE can lie on another disk",
+        )
 
 
 def free_bytes(path: Path) -> int:

@@ -196,8 +196,14 @@ class Peers:
         return True
 
     def forget_old(self, now: float) -> None:
-        """Forget the peers that nobody added and that were not seen for long."""
+        """Forget the peers that nobody added and that were not seen for long.
+
+        What was put off further than it can be was so by a clock that was ahead, and has been set back since.
+        """
         with self._database.write() as connection:
+            for column, most in (("next_try", RETRY_UNSEEN_MAX_S), ("banned_until", BAN_S[-1])):
+                until = int(now) + most
+                connection.execute(f"UPDATE peers SET {column} = ? WHERE {column} > ?", (until, until))
             connection.execute(
                 "DELETE FROM peers WHERE added = 0 AND banned_until < ?"
                 " AND max(coalesce(last_seen, 0), record_time) < ?",

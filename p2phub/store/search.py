@@ -39,6 +39,7 @@ from p2phub.core.search import (
     Result,
     Sort,
     VariantInfo,
+    check_query,
     decode_cursor,
     encode_cursor,
 )
@@ -85,23 +86,26 @@ class Search:
             ).fetchone()
         return int(count)
 
-    def find(self, query: Query) -> Page:
-        """Return the page of `query`. Raises InvalidData if its cursor is not of it, or its order says too little."""
-        after = decode_cursor(query)
-        if query.sort == "metric" and not query.metrics:
-            raise InvalidData("to sort by a metric, say by which one")
+    def find(self, query: Query, asked: Query | None = None) -> Page:
+        """Return the page of `query`. Raises InvalidData if its cursor is not of it, or its order says too little.
+
+        asked: the query as somebody wrote it, with names for ids, whose cursors come and go; None: there are none.
+        """
+        asked = asked or query
+        check_query(asked)
+        after = decode_cursor(asked)
         with self._database.read() as connection:
             connection.execute("BEGIN")  # all statements see one state of the index
             try:
                 state = connection.execute(
                     "SELECT generation, filled, EXISTS (SELECT 1 FROM gate_rows) AS has_gates FROM search_state"
                 ).fetchone()
-                page = self._find(connection, query, after, state)
+                page = self._find(connection, query, after, state, asked)
             finally:
                 connection.execute("COMMIT")
         return page if state["filled"] else _incomplete(page)
 
-    def _find(self, connection: Connection, query: Query, after: Place | None, state: Row) -> Page:
+    def _find(self, connection: Connection, query: Query, after: Place | None, state: Row, asked: Query) -> Page:
         plan = make_plan(connection, query)
         if plan is None:
             return Page([], counts=FacetCounts({}, 0, True) if query.facets else None)
@@ -115,7 +119,7 @@ class Search:
         rows = [item.row for item in found[: query.limit]]
         gates = _gates(connection, [row["repository"] for row in rows]) if state["has_gates"] else {}
         models = self._models(connection, rows, values({_kind_of(row) for row in rows}), gates)
-        return Page(models, encode_cursor(query, last) if last is not None else None, source.complete, counts)
+        return Page(models, encode_cursor(asked, last) if last is not None else None, source.complete, counts)
 
     def _models(
         self, connection: Connection, rows: list[Columns], kinds: dict[int, str], gates: dict[int, GateApproval | None]

@@ -15,11 +15,9 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-from p2phub.core.errors import HashMismatch, NoSpace
+from p2phub.core.errors import HashMismatch
 
-from .disk import disk_errors, free_bytes
-
-SPACE_RESERVE = 64 * 1024 * 1024  # bytes that an upload leaves free
+from .disk import check_space, disk_errors
 
 
 class Uploads:
@@ -37,12 +35,7 @@ class Uploads:
         """Begin a file of `size` bytes. Raises NoSpace if it does not fit on the disk."""
         with disk_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-        free = free_bytes(self._folder)
-        if size + SPACE_RESERVE > free:
-            raise NoSpace(
-                f"{size} bytes are to come and {free} are free on {self._folder}, of which {SPACE_RESERVE} stay free",
-                path=str(self._folder),
-            )
+        check_space(self._folder, size, "are to come")
         return Upload(self._folder)
 
     def remove_old(self, *, age_s: float) -> int:

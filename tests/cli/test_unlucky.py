@@ -6,12 +6,16 @@ import socket
 import threading
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from p2phub.cli.text import one_line, parse_byte_range, parse_range
+from p2phub.core.ids import NodeId
+from p2phub.core.search import Query, encode_cursor
 from p2phub.testing.processes import Home
 
 pytestmark = pytest.mark.timeout(180)
 
+KEY = str(NodeId(Ed25519PrivateKey.generate().public_key().public_bytes_raw()))
 NO_TEXT = "\udcff"  # how Python reads a byte that is not UTF-8
 
 
@@ -123,3 +127,61 @@ def test_lists_of_nothing_say_so(home):
         outcome = home.call(command, "ls")
         assert outcome.out == ""
         assert len(outcome.err.splitlines()) == 1, str(outcome)
+
+
+def test_an_id_that_was_mistyped_is_told_what_is_wrong_with_it(home):
+    home.call("id", "new")
+    short = home.json("id")["namespace"][:-1]
+    told = [
+        home.call(*arguments, code=None).err
+        for arguments in (
+            ("info", f"{short}/parrot"),
+            ("fetch", f"{short}/parrot"),
+            ("follow", short),
+            ("log", short),
+            ("log", f"{short}/parrot"),
+            ("trust", "add", short),
+            ("trust", "add", f"bob={short}"),
+            ("peers", "add", f"p2phub://{short}@127.0.0.1:1"),
+        )
+    ]
+
+    assert [text for text in told if "52 characters: this has 51" not in text or "trust add" in text] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (("--cursor", "nonsense"), "the cursor is none of ours"),
+        (("--cursor", ""), "the cursor is none of ours"),
+        (("--cursor", encode_cursor(Query("other"), (1, 1))), "the cursor belongs to another search"),
+        (("--sort", "metric"), "to sort by a metric, say by which one"),
+    ],
+    ids=["nonsense", "nothing", "another search", "no metric"],
+)
+def test_a_search_that_cannot_be_answered_asks_nobody(home, wrong, said):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"p2phub://{KEY}@127.0.0.1:{server.getsockname()[1]}"
+        outcome = home.call("search", "bert", "--peer", address, *wrong, code=2)
+
+        assert said in refusal(outcome)
+        assert "hint" in outcome.err
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody called
+            server.accept()
+    assert not home.folder.exists()
+
+
+def test_the_pages_of_a_search_by_a_name_follow_each_other(home, tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "README.md").write_text("x")
+    home.call("id", "new")
+    home.call("trust", "add", f"bob={home.json('id')['namespace']}")
+    for model in ("one", "two"):
+        home.call("publish", str(tmp_path / "m"), model)
+    found = []
+    for conditions in (("--publisher", "bob"), ("bob/",)):
+        page = home.json("search", *conditions, "--limit", "1")
+        found += page["models"] + home.json("search", *conditions, "--cursor", page["cursor"])["models"]
+
+    assert [each["model"] for each in found] == ["two", "one"] * 2

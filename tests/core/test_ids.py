@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2phub.core.errors import InvalidName
-from p2phub.core.ids import ContentId, Id, LogId, ManifestId, NamespaceId, NodeId, PublicKey
+from p2phub.core.ids import ContentId, Id, LogId, ManifestId, NamespaceId, NodeId, PublicKey, misspelling
 
 HEX_KINDS = [ContentId, ManifestId]
 BASE32_KINDS = [PublicKey, NodeId, NamespaceId, LogId]
@@ -94,3 +94,33 @@ def test_a_commit_is_the_first_40_hex_digits_of_a_revision() -> None:
 def test_a_repr_says_which_kind_of_id_it_is() -> None:
     assert repr(ContentId(bytes(32))) == f"ContentId(b3:{'00' * 32})"
     assert repr(NodeId(bytes(32))) == f"NodeId({'a' * 52})"
+
+
+RIGHT = str(NamespaceId(bytes(range(32))))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (RIGHT[:-1], "which has 52 characters: this has 51"),
+        (RIGHT + "a", "which has 52 characters: this has 53"),
+        (RIGHT[:40] + "8" + RIGHT[41:], "the digits 2 to 7: this has '8'"),
+        ("01" + RIGHT[2:], "this has '0', '1'"),
+        (RIGHT[:-1] + "b", "ends in 'a' or 'q': this ends in 'b'"),
+        (RIGHT.upper(), "in lower case"),
+        (RIGHT, None),
+        ("bob", None),
+        ("lab.example", None),
+        ("the-best-petname-that-is-nearly-as-long-as-an-id-is", None),
+        ("ä" * 52, None),
+    ],
+)
+@pytest.mark.parametrize("kind", BASE32_KINDS)
+def test_what_was_meant_for_an_id_is_told_what_is_wrong_with_it(kind: type[Id], text: str, said: str | None) -> None:
+    hint = misspelling(text)
+
+    assert hint is None if said is None else said in (hint or "")
+    if text != RIGHT:
+        with pytest.raises(InvalidName) as failure:
+            kind.parse(text)
+        assert failure.value.hint == hint

@@ -96,8 +96,10 @@ def test_a_query_needs_a_place_for_the_path() -> None:
 
 
 def test_a_single_file_has_no_path() -> None:
-    with pytest.raises(InvalidName, match="no path"):
+    with pytest.raises(InvalidName, match="has no path") as failure:
         url_of_file("https://models.example/{path}")
+
+    assert "the URL of the file itself, or name its repository" in (failure.value.hint or "")
 
 
 def test_what_is_shown_of_a_url_is_host_and_port() -> None:

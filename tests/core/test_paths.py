@@ -189,3 +189,42 @@ def test_accepted_paths_can_be_written_where_case_does_not_count(paths: list[str
 
     assert len(files) == len(paths)
     assert not files & folders
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("a\nb", r"rename it without '\n'"),
+        ("C:/a", "rename it without ':'"),
+        ("a\udcff", "convmv"),
+        ("\udc80\ud800", "is not UTF-8"),
+        (unicodedata.normalize("NFD", "modèle.bin"), r"rename it to 'mod\xe8le.bin'"),
+        ("a/aux.txt", "rename 'aux.txt'"),
+        ("a./b", "rename 'a.'"),
+        ("x/.git/config", "rename '.git'"),
+        ("a/../b", "stays in it"),
+        ("b" * 300, "a shorter name: 'bbbbbbbbbbbbbbbbbbbb…' has 300"),
+        ("/".join(["c" * 200] * 6), "this one has 1205"),
+    ],
+)
+def test_who_wants_to_publish_it_is_told_what_to_do(path: str, hint: str) -> None:
+    with pytest.raises(InvalidData) as failure:
+        check_path(path)
+
+    assert hint in (failure.value.hint or "")
+
+
+@pytest.mark.parametrize("path", BAD.values(), ids=BAD)
+def test_whatever_cannot_be_published_has_a_hint(path: str) -> None:
+    with pytest.raises(InvalidData) as failure:
+        check_path(path)
+
+    assert failure.value.hint
+
+
+def test_who_wants_to_publish_what_collides_is_told_what_to_do() -> None:
+    for paths in (["README.md", "Readme.md"], ["a", "a/b"]):
+        with pytest.raises(InvalidData) as failure:
+            check_paths(paths)
+
+        assert "rename one of them" in (failure.value.hint or "")

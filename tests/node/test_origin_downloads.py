@@ -867,7 +867,7 @@ async def test_a_url_that_is_none_is_refused_before_anything_is_fetched(urls, ma
 
 async def test_the_template_of_a_repository_is_none_for_a_single_file(tmp_path):
     async with open_home(tmp_path / "home") as node:
-        with pytest.raises(InvalidName, match="single file has no path"):
+        with pytest.raises(InvalidName, match="has no path to put for"):
             await fetch(node, "b3:" + "12" * 32, ignore, origins=["https://models.example/{path}"])
 
 

@@ -11,14 +11,17 @@ import pytest
 import trio
 
 import p2phub
-from p2phub.core.errors import AccessDenied, InvalidName, StoreError
+from p2phub.core.access import ANYBODY
+from p2phub.core.errors import AccessDenied, HubError, InvalidName, StoreError
 from p2phub.core.rules import Consent, Rules
+from p2phub.node import rulecheck
 from p2phub.node.dispatch import run
-from p2phub.node.events import ignore
+from p2phub.node.events import Event, Notice, ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.identity import create_identity
 from p2phub.node.operations.content import Fetch, FetchFile
 from p2phub.node.operations.rules import CheckRules, ShowRules
+from p2phub.node.operations.status import GetStatus
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import open_home, serving
 from p2phub.testing.processes import tree
@@ -183,6 +186,47 @@ async def test_a_policy_file_that_was_named_must_be_there(tmp_path):
             await fetch(node, name, ignore)
 
 
+@pytest.mark.parametrize("what", ["folder", "pipe", "links"])
+async def test_what_is_no_file_is_no_policy_and_is_not_waited_for(tmp_path, what):
+    async with open_home(tmp_path / "home") as node:
+        policy = tmp_path / "home" / "policy.toml"
+        match what:
+            case "folder":
+                policy.mkdir()
+            case "pipe":
+                os.mkfifo(policy)
+            case _:
+                policy.symlink_to(policy)
+        with pytest.raises(HubError, match=r"policy\.toml") as failure:
+            await run(node, ShowRules(), ignore)
+        status = await run(node, GetStatus(), ignore)
+
+    assert "p2phub policy show" in (failure.value.hint or "")
+    assert "policy.toml" in status.policy_trouble
+
+
+async def test_a_policy_file_may_be_of_an_editor_that_marks_its_encoding(tmp_path):
+    async with open_home(tmp_path / "home") as node:
+        (tmp_path / "home" / "policy.toml").write_text("[licences]\nallow = ['MIT']\n", encoding="utf-8-sig")
+        shown = await run(node, ShowRules(), ignore)
+        status = await run(node, GetStatus(), ignore)
+
+    assert list(shown.rules["licences"]["allow"]) == ["MIT"]
+    assert status.policy_trouble == ""
+
+
+async def test_trouble_with_the_policy_file_is_logged_once_until_it_is_over(tmp_path, caplog):
+    async with open_home(tmp_path / "home") as node:
+        policy = tmp_path / "home" / "policy.toml"
+        for text in ("[licence]", "[licence]", "[licences]", "[licences]", "[licence]"):
+            policy.write_text(text)
+            node.access.refused.withheld(ANYBODY, [bytes(32)])
+
+    told = [record.getMessage() for record in caplog.records if "given" in record.getMessage()]
+    assert [text.split()[0] for text in told] == ["nothing", "the", "nothing"]
+    assert "did you mean licences?" in told[0]
+
+
 async def test_blocked_content_is_refused(tmp_path):
     async with open_home(tmp_path / "home") as node:
         name = await publish_files(node, tmp_path / "files", FILES)
@@ -208,6 +252,51 @@ async def test_check_says_what_would_happen(tmp_path):
     outcomes = {(finding.path, finding.outcome) for finding in found.findings}
     assert outcomes >= {("evil.bin", "refused"), ("modeling.py", "left out"), ("good.pkl", "fine")}
     assert {(f.path, f.outcome) for f in by_path.findings} >= {("evil.bin", "refused"), ("modeling.py", "left out")}
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "is neither a file nor a folder"),
+        (lambda path: path.symlink_to("/dev/zero"), "is neither a file nor a folder"),
+        (lambda path: path.symlink_to(path.name + "-elsewhere"), "is a link to nothing"),
+    ],
+    ids=["pipe", "device", "link"],
+)
+async def test_what_cannot_be_looked_into_is_not_called_fine(tmp_path, make, said):
+    path = tmp_path / "model.pt"
+    make(path)
+    async with open_home(tmp_path / "home") as node:
+        with pytest.raises(InvalidName, match=said) as failure:
+            await run(node, CheckRules(str(path)), ignore)
+
+    assert "name " in (failure.value.hint or "")
+
+
+async def test_a_folder_is_looked_through_past_what_is_no_file_and_that_is_said(tmp_path):
+    write(tmp_path / "files", {"evil.bin": pickle.dumps(Evil())})
+    os.mkfifo(tmp_path / "files" / "pipe.pt")
+    (tmp_path / "files" / "link.pt").symlink_to("nowhere")
+    (tmp_path / "files" / "folder").symlink_to(tmp_path)
+    told: list[Event] = []
+    async with open_home(tmp_path / "home") as node:
+        found = await run(node, CheckRules(str(tmp_path / "files")), told.append)
+
+    assert [(finding.path, finding.outcome) for finding in found.findings] == [("evil.bin", "refused")]
+    [notice] = [event for event in told if isinstance(event, Notice)]
+    assert notice.text.startswith("not looked into: 3 ")
+
+
+async def test_of_more_files_than_are_looked_at_nothing_is_said(tmp_path, monkeypatch):
+    write(tmp_path / "files", FILES)
+    async with open_home(tmp_path / "home") as node:
+        monkeypatch.setattr(rulecheck, "FILES_MAX", len(FILES))
+        await run(node, CheckRules(str(tmp_path / "files")), ignore)
+        monkeypatch.setattr(rulecheck, "FILES_MAX", len(FILES) - 1)
+        with pytest.raises(InvalidName, match="more than 5 files") as failure:
+            await run(node, CheckRules(str(tmp_path / "files")), ignore)
+
+    assert "policy check" in (failure.value.hint or "")
 
 
 def test_python_is_told_what_is_missing(tmp_path):

@@ -241,6 +241,7 @@ async def test_what_has_no_files_is_refused(make, said, tmp_path):
             await publish(node, tmp_path / "it", "small", ignore)
 
     assert str(tmp_path / "it") in str(failure.value)
+    assert failure.value.hint
 
 
 async def test_links_to_files_are_followed_and_links_to_folders_noted(tmp_path):
@@ -269,8 +270,10 @@ async def test_a_dangling_link_is_named(tmp_path):
     (folder / "weights.bin").symlink_to(tmp_path / "nothing")
     async with open_home(tmp_path / "home") as node:
         await fresh(node)
-        with pytest.raises(StoreError, match=r"weights\.bin"):
+        with pytest.raises(StoreError, match=r"weights\.bin") as failure:
             await publish(node, folder, "small", ignore)
+
+    assert "remove the link" in (failure.value.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -314,6 +317,7 @@ async def test_more_files_than_a_manifest_may_list_are_refused_by_their_number(t
 
     assert "10001" in str(failure.value).replace(",", "")
     assert "10000" in str(failure.value).replace(",", "")
+    assert "archives" in (failure.value.hint or "")
 
 
 async def test_a_file_that_changes_while_it_is_published_is_refused(tmp_path):

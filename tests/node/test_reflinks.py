@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from p2phub.node.bring import SPACE_RESERVE
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.publish import publish
-from p2phub.store.disk import free_bytes, sync_file_system
+from p2phub.store.disk import SPACE_RESERVE, free_bytes, sync_file_system
 from p2phub.testing.hostile import open_home, serving
 from p2phub.testing.processes import flip_byte, tree
 from p2phub.testing.reflinks import shared_bytes

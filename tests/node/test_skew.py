@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import pytest
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX, Envelope
-from p2phub.core.records import PURPOSE
+from p2phub.core.records import PURPOSE, SKEW_MAX_S
 from p2phub.core.search import Query
+from p2phub.node.calls import Calls
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.identity import create_identity
-from p2phub.node.inspect import search
+from p2phub.node.inspect import search, status
+from p2phub.node.node import Node
 from p2phub.node.peerlist import list_peers
 from p2phub.node.publish import publish
 from p2phub.node.syncing import sync_all
@@ -142,3 +145,57 @@ async def test_what_is_no_message_at_all_is_a_lie(published, copy_of, tmp_path, 
 
         assert known.banned_until is not None
         assert known.skew is None
+
+
+def with_clock(node: Node, ahead_s: float) -> None:
+    node.clock = lambda: time.time() + ahead_s
+    node.calls = Calls(node.key, node.clock)
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "how"), [(86_400, "1 day behind"), (-86_400 - 90, "1 day ahead of"), (120, "2 minutes behind")]
+)
+async def test_by_how_much_clocks_differ_is_said_by_commands_the_log_and_status(
+    published, copy_of, tmp_path, ahead_s, how, caplog
+):
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(copy_of("seed")))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        node.store.peers.add(await stack.enter_async_context(serving(seed)))
+        with_clock(node, ahead_s + 1)
+        failures = await sync_all(node, timeout_s=60)
+        state = (await status(node)).clock
+        with_clock(node, 0)
+        await sync_all(node, timeout_s=60)
+
+        # Nothing is lost by it.
+        await fetch(node, published.name, ignore, to=tmp_path / "out")
+        assert (await status(node)).clock is None
+
+    said = f"the clock of node {str(seed.id)[:12]}… is {how} this machine's"
+    # 10 minutes are allowed in what needs no session.
+    assert any(said in failure for failure in failures) or abs(ahead_s) < SKEW_MAX_S
+    assert said in caplog.text
+    assert state is not None
+    assert (state.peers, state.apart) == (1, 1)
+    assert abs(state.ahead + ahead_s) <= 3
+    assert tree(tmp_path / "out") == published.files
+
+
+async def test_records_that_come_too_early_are_left_for_later_and_their_peer_is_not_blamed(
+    published, copy_of, tmp_path
+):
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(copy_of("seed")))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        node.store.peers.add(await stack.enter_async_context(serving(seed)))
+        # So late that records are refused, and not so late that the node is.
+        with_clock(node, -3 * SKEW_MAX_S)
+        [failure] = await sync_all(node, timeout_s=60)
+        with_clock(node, 0)
+        assert await sync_all(node, timeout_s=60) == []
+
+        assert (await search(node, Query())).models
+    assert "is left for later: record 0 is" in failure
+    assert "ahead of this machine's clock" in failure
+    assert "does not have" not in failure

@@ -331,3 +331,16 @@ def test_a_ban_in_force_is_never_forgotten(peers: Peers, ahead_s: int) -> None:
     assert peers.get(node()) is not None
     peers.forget_old(until + 1)
     assert peers.get(node()) is None
+
+
+def test_what_was_put_off_by_a_clock_that_was_ahead_is_not_put_off_for_longer_than_can_be(peers: Peers) -> None:
+    peers.note_record(record())
+    now, month_s = TIME, 30 * 86_400
+    peers.note_failure(node(), "it is away", now + month_s)
+    peers.ban(node(), "it lied", now + month_s)
+    peers.forget_old(now)
+
+    found = peers.get(node())
+    assert found is not None
+    assert now < found.next_try <= now + 86_400
+    assert now < found.banned_until <= now + 86_400

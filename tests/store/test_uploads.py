@@ -47,8 +47,10 @@ def test_what_was_begun_and_not_finished_is_thrown_away(uploads: Uploads, tmp_pa
 
 
 def test_more_than_the_disk_holds_is_not_begun(uploads: Uploads) -> None:
-    with pytest.raises(NoSpace):
+    with pytest.raises(NoSpace, match="stay free") as failure:
         uploads.begin(2**60)
+
+    assert "p2phub store gc" in (failure.value.hint or "")
 
 
 def test_what_nobody_committed_goes_after_a_while(uploads: Uploads, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ async def _search(node: Node, op: Search, tell: Tell) -> Page:
     query = op.query
     if query.publisher is not None:
         query = replace(query, publisher=str(await find(node, query.publisher.lower(), tell)))
-    return await inspect.search(node, query)
+    return await inspect.search(node, query, op.query)
 
 
 async def _info(node: Node, op: Info, tell: Tell) -> RepositoryInfo:

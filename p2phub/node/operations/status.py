@@ -30,6 +30,14 @@ class UpstreamState(Struct, frozen=True):
     state: Literal["ready", "busy", "down"]  # busy: it asked to be left alone; down: it did not answer lately
 
 
+class ClockState(Struct, frozen=True):
+    """How this machine's clock agrees with those of the peers that answered lately."""
+
+    peers: int
+    apart: int  # of these, with which it differs by more than it may
+    ahead: int  # seconds that the clocks of those are ahead of this machine's: the one in the middle
+
+
 class Status(Struct, frozen=True):
     """The node as a whole."""
 
@@ -57,6 +65,8 @@ class Status(Struct, frozen=True):
     pledged: PledgeState
     federations: list[FederationState]
     upstream: UpstreamState | None = None  # None: no hub is asked by itself
+    clock: ClockState | None = None  # None: it agrees with all
+    policy_trouble: str = ""  # why the policy file cannot be understood, so that nothing is given to anybody
 
 
 class GetStatus(Operation, tag="status", frozen=True):
