@@ -1033,3 +1033,26 @@ def test_what_a_checkout_links_to_is_not_counted_as_freed(store: Store, tmp_path
 
     assert store.blobs.remove(root) == 0
     assert blake3((tmp_path / "view").read_bytes()).digest() == blake3(values.content("file", 3 * MIB)).digest()
+
+
+def test_what_is_fetched_again_while_the_store_is_rebuilt_stays_listed(store: Store, tmp_path: Path) -> None:
+    """Hashing a large store takes hours, in which what was found missing can come back."""
+    source, never = tmp_path / "source", tmp_path / "never"
+    source.write_bytes(os.urandom(1000))
+    never.write_bytes(os.urandom(1000))
+    root, lost = take_in(store, source).root, take_in(store, never).root
+    for each in (root, lost):
+        store.layout.object(each).unlink()
+
+    class Profiles(dict[ContentId, Profile]):
+        def items(self):
+            yield root, "fixed-1m"
+            yield lost, "fixed-1m"
+            # Both were found missing, and the end has not come.
+            take_in(store, source)
+
+    assert store.blobs.list_again(Profiles()) == (0, 0)
+    assert read(store, root) == source.read_bytes()
+    assert store.blobs.find(root) is not None
+    assert store.blobs.chunk_list(root) is not None
+    assert store.blobs.find(lost) is None
