@@ -53,19 +53,32 @@ def gate() -> None:
 @json_option
 def set_(model: str, licence: Path, name: str | None, per: str, approval: str, as_json: bool) -> None:
     """Let whoever wants the content of your MODEL accept a licence first, on every node that keeps it."""
+    from p2phub.core.choices import LICENCE_SIZE_MAX
     from p2phub.core.errors import InvalidName, StoreError
     from p2phub.node.operations.gates import GateSet
 
     try:
-        text = licence.read_text(encoding="utf-8")
+        with licence.open("rb") as file:
+            data = file.read(4 * LICENCE_SIZE_MAX + 1)  # a device has no end, and a character at most 4 bytes
+        if len(data) > 4 * LICENCE_SIZE_MAX:
+            raise _wrong_length(licence, f"more than {LICENCE_SIZE_MAX}")
+        text = data.decode()
     except UnicodeDecodeError as exc:
         raise InvalidName(f"{licence} is no text in UTF-8") from exc
     except OSError as exc:
         raise StoreError(f"cannot read {licence}: {exc.strerror}", path=str(licence)) from exc
-    if not 1 <= len(text) <= 32 * 1024:
-        raise InvalidName(f"{licence} has {len(text)} characters; a licence has 1 to {32 * 1024}")
+    if not 1 <= len(text) <= LICENCE_SIZE_MAX:
+        raise _wrong_length(licence, f"{len(text)}")
     operation = GateSet(model, (name or licence.name)[:128], text, per, approval)  # type: ignore[arg-type]
     _show(run(operation), as_json)
+
+
+def _wrong_length(licence: Path, count: str) -> Exception:
+    from p2phub.core.choices import LICENCE_SIZE_MAX
+    from p2phub.core.errors import InvalidName
+
+    hint = "what is longer can lie in the repository, and the licence say where"
+    return InvalidName(f"{licence} has {count} characters; a licence has 1 to {LICENCE_SIZE_MAX}", hint=hint)
 
 
 @gate.command("off")

@@ -272,8 +272,11 @@ class Blobs:
         profiles: how each object that any manifest needs was cut. Others stay on disk, unlisted.
         """
         with self._database.read() as connection:
-            known = connection.execute("SELECT root FROM content UNION SELECT root FROM chunk_lists").fetchall()
-        gone = {row["root"] for row in known}
+            known = connection.execute(
+                "SELECT root, mtime_ns, inode FROM content"
+                " UNION ALL SELECT root, NULL, NULL FROM chunk_lists WHERE root NOT IN (SELECT root FROM content)"
+            ).fetchall()
+        gone = {row["root"]: (row["mtime_ns"], row["inode"]) for row in known}
         good = damaged = 0
         for root, profile in profiles.items():
             path = self._layout.object(root)
@@ -289,14 +292,21 @@ class Blobs:
             if result.root == root:
                 self._chunk_lists.save(root, result.chunks)
                 self.note(root, stamp, result.sha256, None)
-                gone.discard(root)
+                gone.pop(root, None)
                 good += 1
             else:
                 damaged += 1
         # At the end, and not all that was known at the beginning: hashing a large store takes hours.
+        # In that time, too, what was missing may have been fetched again: then it is another file.
         with self._database.write() as connection:
-            for table in ("content", "chunk_lists"):
-                connection.executemany(f"DELETE FROM {table} WHERE root = ?", [(root,) for root in gone])
+            connection.executemany(
+                "DELETE FROM content WHERE root = ? AND mtime_ns = ? AND inode = ?",
+                [(root, *file) for root, file in gone.items()],
+            )
+            connection.executemany(
+                "DELETE FROM chunk_lists WHERE root = ?1 AND NOT EXISTS (SELECT 1 FROM content WHERE root = ?1)",
+                [(root,) for root in gone],
+            )
         return good, damaged
 
     def forget_in_place(self, connection: Connection) -> None:

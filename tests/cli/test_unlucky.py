@@ -185,3 +185,10 @@ def test_the_pages_of_a_search_by_a_name_follow_each_other(home, tmp_path):
         found += page["models"] + home.json("search", *conditions, "--cursor", page["cursor"])["models"]
 
     assert [each["model"] for each in found] == ["two", "one"] * 2
+
+
+@pytest.mark.parametrize(("licence", "count"), [("/dev/zero", "more than 32768"), ("/dev/null", "0")])
+def test_a_licence_has_an_end(home, licence, count):
+    outcome = home.call("gate", "set", "own", "--licence", licence, code=2)
+
+    assert f"{licence} has {count} characters; a licence has 1 to 32768" in refusal(outcome)

@@ -26,6 +26,7 @@ from storekit import (
     write_old,
 )
 
+from p2phub.core.choices import Profile
 from p2phub.core.errors import NoSpace, NotFound, StoreError
 from p2phub.core.ids import ContentId
 from p2phub.store.blobs import Blobs, Held
@@ -496,3 +497,26 @@ def test_without_a_chunk_list_an_object_is_not_believed(store: Store) -> None:
 
     assert store.blobs.find(chunks.root()) is None
     assert store.clearing.roots() == [chunks.root()]
+
+
+def test_what_is_fetched_again_while_the_store_is_rebuilt_stays_listed(store: Store, tmp_path: Path) -> None:
+    """Hashing a large store takes hours, in which what was found missing can come back."""
+    source, never = tmp_path / "source", tmp_path / "never"
+    source.write_bytes(os.urandom(1000))
+    never.write_bytes(os.urandom(1000))
+    root, lost = take_in(store, source).root, take_in(store, never).root
+    for each in (root, lost):
+        store.layout.object(each).unlink()
+
+    class Profiles(dict[ContentId, Profile]):
+        def items(self):
+            yield root, "fixed-1m"
+            yield lost, "fixed-1m"
+            # Both were found missing, and the end has not come.
+            take_in(store, source)
+
+    assert store.blobs.list_again(Profiles()) == (0, 0)
+    assert read(store, root) == source.read_bytes()
+    assert store.blobs.find(root) is not None
+    assert store.chunk_lists.find(root) is not None
+    assert store.blobs.find(lost) is None
