@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .delegate import delegate
+from .identityfacts import facts_of
 from .idkeys import recover, recovery, renew, revoke_key, rotate, threshold, use_agent, yield_
 from .idmachines import add_key, export, import_, join, request, sign
 from .running import json_option, print_json, run
@@ -134,27 +135,6 @@ for _command in (renew, rotate, revoke_key, threshold, recovery, recover, use_ag
     identity.add_command(_command)
 for _command in (request, add_key, join, sign, export, import_, delegate):
     identity.add_command(_command)
-
-
-def facts_of(found: Identity) -> dict[str, Any]:
-    """Return what an identity says, for programs."""
-    from p2phub.core.rotation import ROLES, role_of
-
-    document = found.current
-    return {
-        "namespace": found.namespace,
-        "version": document.version,
-        "root": list(document.root.keys),
-        "publish": list(document.publish.keys),
-        "fresh": list(document.fresh.keys),
-        "thresholds": {name: role_of(document, name).threshold for name in ROLES},
-        "retired": [{"key": each.key, "size": found.counted_of(each.key)} for each in document.retired],
-        "logs": list(found.logs),
-        "closed": list(found.closed),
-        "domains": list(document.domains),
-        "companion": document.companion.hex() if document.companion else None,
-        "recipient": document.recipient.hex() if document.recipient else None,
-    }
 
 
 def _show(as_json: bool) -> None:

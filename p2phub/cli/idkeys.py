@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .identityfacts import facts_of
 from .running import json_option, peer_option, print_json
 from .secrets import (
     change,
@@ -232,8 +233,6 @@ def _change(
 
 def _show_change(before: Identity | None, after: Identity, as_json: bool) -> None:
     if as_json:
-        from .identity import facts_of
-
         print_json(facts_of(after))
     elif before is None:
         say(f"namespace  {after.namespace}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .identityfacts import facts_of
 from .running import json_option, peer_option, print_json
 from .secrets import (
     change,
@@ -267,8 +268,6 @@ def import_(file: Path, peer: tuple[str, ...], as_json: bool) -> None:
 
 def _show(found: Identity, as_json: bool) -> None:
     if as_json:
-        from .identity import facts_of
-
         print_json(facts_of(found))
     else:
         say(f"namespace  {found.namespace}")

@@ -31,7 +31,6 @@ DOMAIN_NODES_MAX = 16  # nodes that the file of a domain names; spec/names.md §
 GranteeKind = Literal["namespace", "node"]  # to whom a private repository is granted; spec/private.md §2
 
 Visibility = Literal["public", "unlisted", "private"]  # of a repository; spec/private.md §1
-VISIBILITIES: tuple[Visibility, ...] = get_args(Visibility)
 
 GatePer = Literal["person", "institution"]  # who must accept a licence; spec/gates.md §1
 GateApproval = Literal["automatic", "manual"]  # whether that is enough; spec/gates.md §1

@@ -93,12 +93,6 @@ def parse_note_key(text: str, *, type_: int) -> NoteKey:
     return found_key
 
 
-def check_note_name(name: str) -> None:
-    """Raise InvalidName unless `name` can stand in a note as the name of a key."""
-    if not re.fullmatch(_NAME, name):
-        raise InvalidName(f"'{name[:100]}' is no name of a key: it has white space or a +")
-
-
 def parse_lines(text: str) -> list[NoteLine]:
     """Return the signature lines that `text` is. Raises InvalidData if one is none."""
     lines = []

@@ -1,4 +1,4 @@
-"""Take chunks from files that are here already instead of fetching them (spec/transfer.md §2).
+"""Take chunks from files that are here already instead of fetching them (spec/transfer.md §1).
 
 A fine-tune shares most chunks with its base. What is wanted is looked up in the chunk
 lists of all whole files here; what is found is read, verified like a peer's, and

@@ -27,7 +27,6 @@ from p2phub.core.rules import (
     Rules,
     judge,
     judge_content,
-    judge_pickle,
     named,
     parse,
     refusal,
@@ -204,12 +203,6 @@ def check_single(rules: Rules, store: Store, root: ContentId, consent: Consent) 
     finding = judge_content(rules, file, scan_file(store, "", root), consent)
     if finding is not None:
         raise AccessDenied(finding.text, hint=finding.hint)
-
-
-def check_pickle(node_rules: Rules, store: Store, file: File, manifest: ManifestId) -> None:
-    """Raise AccessDenied if `file`, which is here, is a pickle that must not be loaded."""
-    finding = judge_pickle(node_rules, file, scan_file(store, file.path, file.root), manifest)
-    check([finding] if finding else [])
 
 
 def scan_stored(store: Store) -> Scanner:

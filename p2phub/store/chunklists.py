@@ -19,7 +19,7 @@ from .database import Database, rows_by_root
 from .disk import disk_errors, write_file
 from .layout import Layout
 
-INLINE_SIZE_MAX = 64 * 1024  # bytes of a chunk list that the index holds itself; spec/store.md §2
+INLINE_SIZE_MAX = 64 * 1024  # bytes of a chunk list that the index holds itself; spec/store.md §1
 LONG_LISTS_MAX = 8  # long chunk lists kept in memory, 36 bytes a chunk: to check one takes 2 s a million chunks
 
 

@@ -1,4 +1,4 @@
-"""Chunks that files here hold already, to be copied into others instead of being fetched (spec/transfer.md §2)."""
+"""Chunks that files here hold already, to be copied into others instead of being fetched (spec/transfer.md §1)."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from .disk import FileWriter, disk_errors, sync_folder
 ENTRY, HEAD, IDENTITY = b"e", b"h", b"i"  # kinds of frames; spec/store.md §4
 JOURNAL_SIZE = 256 * 1024 * 1024  # bytes; a batch that begins behind them begins a new file
 MARK = b"\np2phub batch 1\n"  # before each batch; spec/store.md §4
-IDENTITY_SIZE_MAX = 4 * 1024 * 1024  # bytes of a chain; spec/peer-protocol.md §4
+IDENTITY_SIZE_MAX = 4 * 1024 * 1024  # bytes of a chain; spec/peer-protocol.md §1
 
 _FRAME = struct.Struct(">cI")
 FRAME_SIZE = _FRAME.size  # bytes before the data of a frame

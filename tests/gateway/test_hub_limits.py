@@ -12,7 +12,7 @@ import pytest
 import trio
 from doorkit import TOKEN
 
-from p2phub.gateway.hub import requests, uploads, writing, xet
+from p2phub.gateway.hub import commitbody, requests, uploads, writing, xet
 from p2phub.testing.hostile import wait_for
 
 BODIES = [
@@ -132,7 +132,7 @@ async def test_a_page_cannot_pass_text_for_json(door, shelf):
 
 
 async def test_a_line_of_a_commit_has_an_end(door, shelf, monkeypatch):
-    monkeypatch.setattr(writing, "LINE_SIZE_MAX", 100_000)
+    monkeypatch.setattr(commitbody, "LINE_SIZE_MAX", 100_000)
     line = json.dumps({"key": "file", "value": {"path": "a", "content": "A" * 200_000}}).encode()
     answer = await door.post(
         f"/api/models/{shelf.name}/commit/main", content=line, headers={"content-type": "application/x-ndjson"}

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-import msgspec
 import trio
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -31,16 +27,24 @@ from p2phub.node.resolve import find_namespace
 from p2phub.node.visibility import visibility_of
 
 from .account import Account
+from .commitbody import (
+    CommitHeader,
+    Deleted,
+    LargeFile,
+    Path,
+    RegularFile,
+    Text,
+    commit_lines,
+    content_of,
+    decode_value,
+)
 from .describe import gated
 from .errors import Refusal, no_entry, no_revision, not_served
 from .lookup import TAG_PREFIX, Commit, Lookup, Repository, parse_name
-from .requests import body_pieces, check_length, is_true, query_fields, read_json, too_large
-from .uploads import Sha256
+from .requests import is_true, query_fields, read_json
 from .urls import commit_url, repository_url
 
 REGULAR_SIZE_MAX = 1024 * 1024  # bytes of a file that clients are told to send inside the commit
-LINE_SIZE_MAX = 16 * 1024 * 1024  # bytes of one line of a commit: a file of 11 MiB
-COMMIT_SIZE_MAX = 1024 * 1024 * 1024  # bytes of a commit
 OPERATIONS_MAX = 2 * FILES_MAX  # in a commit
 
 # Endings of files that are large by nature. Clients that make such a file count on sending it before the commit,
@@ -54,9 +58,6 @@ _LARGE = (
 # A repository cannot be empty, and this is what other hubs begin one with.
 _FIRST_FILE = ".gitattributes"
 _FIRST_CONTENT = "".join(f"*{ending} filter=lfs diff=lfs merge=lfs -text\n" for ending in _LARGE).encode()
-
-Text = Annotated[str, Meta(max_length=MESSAGE_SIZE_MAX)]
-Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
 class Create(Struct, frozen=True):
@@ -118,34 +119,6 @@ class Tag(Struct, frozen=True):
 
 class NewBranch(Struct, frozen=True, rename="camel"):
     starting_point: Text | None = None
-
-
-class CommitLine(Struct, frozen=True):
-    key: str
-    value: Raw
-
-
-class CommitHeader(Struct, frozen=True, rename="camel"):
-    summary: Text = ""
-    description: Annotated[str, Meta(max_length=65536)] = ""
-    parent_commit: Annotated[str, Meta(max_length=64)] | None = None
-
-
-class RegularFile(Struct, frozen=True):
-    path: Path
-    content: str
-    encoding: str = "base64"
-
-
-class LargeFile(Struct, frozen=True):
-    path: Path
-    oid: Sha256
-    algo: str = "sha256"
-    size: Annotated[int, Meta(ge=0, le=FILE_SIZE_MAX)] | None = None
-
-
-class Deleted(Struct, frozen=True):
-    path: Path
 
 
 class WritingRequests:
@@ -298,26 +271,26 @@ class WritingRequests:
         branch = await self._branch(current.repository, revision)
         header = CommitHeader()
         changes: list[Change] = []
-        async for line in _lines(request):
+        async for line in commit_lines(request):
             if len(changes) >= OPERATIONS_MAX:
                 raise Refusal(400, f"more than {OPERATIONS_MAX} operations in one commit")
             match line.key:
                 case "header":
-                    header = _decode(line.value, CommitHeader)
+                    header = decode_value(line.value, CommitHeader)
                 case "file":
-                    file = _decode(line.value, RegularFile)
-                    data = _content(file)
+                    file = decode_value(line.value, RegularFile)
+                    data = content_of(file)
                     changes.append(Put(file.path, await self._keep(data), len(data)))
                 case "lfsFile":
-                    large = _decode(line.value, LargeFile)
+                    large = decode_value(line.value, LargeFile)
                     if large.algo != "sha256":
                         raise Refusal(400, f"{large.path} is named by {large.algo}, not by SHA-256")
                     size = -1 if large.size is None else large.size
                     changes.append(Put(large.path, bytes.fromhex(large.oid), size))
                 case "deletedFile":
-                    changes.append(Delete(_decode(line.value, Deleted).path))
+                    changes.append(Delete(decode_value(line.value, Deleted).path))
                 case "deletedFolder":
-                    changes.append(Delete(_decode(line.value, Deleted).path, is_folder=True))
+                    changes.append(Delete(decode_value(line.value, Deleted).path, is_folder=True))
                 case _:
                     raise not_served(f"a commit cannot {line.key} here")
         message = f"{header.summary}\n\n{header.description}".strip()[:MESSAGE_SIZE_MAX]
@@ -489,54 +462,6 @@ class WritingRequests:
     def _refuse_proposal(self, request: Request) -> None:
         if is_true(query_fields(request), "create_pr"):
             raise not_served("changes cannot be proposed here yet; commit to a branch of your own")
-
-
-async def _lines(request: Request) -> AsyncIterator[CommitLine]:
-    """Give the lines of a commit as they come. Raises Refusal."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in ("application/x-ndjson", "application/json"):
-        raise Refusal(415, "a commit is application/x-ndjson")
-    check_length(request, COMMIT_SIZE_MAX)
-    buffer = bytearray()
-    size = 0
-    async for piece in body_pieces(request):
-        size += len(piece)
-        if size > COMMIT_SIZE_MAX:
-            raise too_large(COMMIT_SIZE_MAX)
-        searched = len(buffer)
-        buffer += piece
-        while (end := buffer.find(b"\n", searched)) >= 0:
-            line, searched = bytes(buffer[:end]), 0
-            del buffer[: end + 1]
-            if line.strip():
-                yield _line(line)
-        if len(buffer) > LINE_SIZE_MAX:
-            raise too_large(LINE_SIZE_MAX)
-    if buffer.strip():
-        yield _line(bytes(buffer))
-
-
-def _line(data: bytes) -> CommitLine:
-    line: CommitLine = _decode(Raw(data), CommitLine)
-    return line
-
-
-def _decode(data: Raw, type_: Any) -> Any:
-    try:
-        return msgspec.json.decode(data, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise Refusal(400, f"not a line of a commit: {exc}") from exc
-
-
-def _content(file: RegularFile) -> bytes:
-    if file.encoding == "utf-8":
-        return file.content.encode()
-    if file.encoding != "base64":
-        raise Refusal(400, f"{file.path} is encoded in {file.encoding}, not base64")
-    try:
-        return base64.b64decode(file.content, validate=True)
-    except (binascii.Error, ValueError) as exc:
-        raise Refusal(400, f"{file.path} is no base64") from exc
 
 
 def _visibility(private: bool | None, visibility: str | None) -> Visibility | None:
