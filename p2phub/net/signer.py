@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 
 from p2phub.core.ages import describe_age
 from p2phub.core.httpsig import NONCE_SIZE, SKEW_MAX_S, Ask, sign_ask
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.core.signing import SigningKey
 from p2phub.protocol.messages import SESSION_FIELD, SessionQuery
+
+from .httpdate import parse_date
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +55,8 @@ class Signer:
     def see_clock(self, date: bytes, asked: float) -> None:
         """Compare clocks: the peer answered at `date`, in the form of HTTP, what it was asked at `asked` by ours."""
         try:
-            said = parsedate_to_datetime(date.decode("ascii")).timestamp()
-        except (ValueError, OverflowError):
+            said = parse_date(date)
+        except ValueError:
             return
         now = self._clock()
         # Between question and answer any time is right, and a date names whole seconds.

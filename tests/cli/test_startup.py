@@ -107,7 +107,7 @@ def test_a_fetch_loads_nothing_that_a_small_one_does_not_need(tmp_path: Path, sm
     assert WORKERS - found <= {"numpy"}
     # Each takes as long to load as a small repository takes to travel.
     seldom = {"p2phub.core.safetensors", "p2phub.store.compaction", "p2phub.store.rebuild"}
-    assert not found & (SLOW | seldom | {"numpy", "cryptography.x509"})
+    assert not found & (SLOW | seldom | {"numpy", "cryptography.x509", "email"})
 
 
 def test_a_fetch_by_a_hash_loads_nothing_that_takes_records_over(tmp_path: Path, small: Small) -> None:
