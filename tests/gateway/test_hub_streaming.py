@@ -287,7 +287,9 @@ async def test_small_files_come_together(tmp_path, downloads):
 
     assert same == [True] * 700
     assert sum(downloads) == 700
-    assert len(downloads) == 2
+    # Two, and one for those before the file that happened to be asked for first, if it is not the first of all.
+    assert sorted(downloads)[-1] == reading.BATCH_FILES_MAX
+    assert len(downloads) <= 4
 
 
 async def test_small_files_bring_no_more_than_some_megabytes(tmp_path, downloads, monkeypatch):
