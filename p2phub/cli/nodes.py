@@ -282,10 +282,10 @@ def _clock(result: Status) -> str:
     """Say whose clock is wrong, as far as the clocks of peers tell."""
     if (clock := result.clock) is None:
         return ""
-    from p2phub.core.ages import describe_age
+    from p2phub.core.ages import describe_gap
 
     how = "behind" if clock.ahead > 0 else "ahead of"
-    difference = f"{describe_age(abs(clock.ahead) + 30)} {how}"
+    difference = f"{describe_gap(clock.ahead)} {how}"
     if clock.apart == clock.peers == 1:
         return f"{difference} that of the one peer that answered: one of the two is wrong"
     if 2 * clock.apart > clock.peers:

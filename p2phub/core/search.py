@@ -184,11 +184,12 @@ def decode_cursor(query: Query) -> Place | None:
     return tuple(place)
 
 
-def check_query(query: Query) -> None:
-    """Raise InvalidData if `query` cannot be answered, as far as it tells by itself."""
-    decode_cursor(query)
+def check_query(query: Query) -> Place | None:
+    """Return where the page of `query` begins, as `decode_cursor` does. Raises InvalidData if it cannot be answered."""
+    place = decode_cursor(query)
     if query.sort == "metric" and not query.metrics:
         raise InvalidData("to sort by a metric, say by which one", hint="such as --metric 'DATASET/METRIC'")
+    return place
 
 
 def _fingerprint(query: Query) -> str:

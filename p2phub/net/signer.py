@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections.abc import Callable
 
-from p2phub.core.ages import describe_age
+from p2phub.core.ages import describe_gap
 from p2phub.core.httpsig import NONCE_SIZE, SKEW_MAX_S, Ask, sign_ask
 from p2phub.core.ids import NamespaceId, NodeId
 from p2phub.core.signing import SigningKey
@@ -78,9 +78,8 @@ class Signer:
         if self.clock_ahead_s is None or not self.is_apart:
             return ""
         how = "ahead of" if self.clock_ahead_s > 0 else "behind"
-        # To the nearest minute: 23 hours for a day less a second would be looked for elsewhere.
-        age = describe_age(abs(self.clock_ahead_s) + 30)
-        return f"the clock of node {str(self._audience)[:12]}… is {age} {how} this machine's"
+        gap = describe_gap(self.clock_ahead_s)
+        return f"the clock of node {str(self._audience)[:12]}… is {gap} {how} this machine's"
 
     def _now(self) -> int:
         return max(int(self._clock()), self._after + 1)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 
 from p2phub.core.errors import InvalidName
 from p2phub.core.ids import ContentId
 
 from .chunklists import ChunkLists
 from .database import Database
-from .disk import disk_errors
+from .disk import disk_errors, freed_by_removing, remove_older
 from .layout import FOLDERS, Layout
 
 
@@ -48,8 +47,7 @@ class Clearing:
         for path in (self._layout.object(root), partial, partial.with_suffix(".map"), self._layout.tree(root)):
             with disk_errors(path), contextlib.suppress(FileNotFoundError):
                 status = os.stat(path)
-                # Bytes that a checkout still links to are not freed.
-                freed += status.st_blocks * 512 if status.st_nlink == 1 else 0
+                freed += freed_by_removing(status)
                 path.unlink()
         self._chunk_lists.forget(root)
         with self._database.write() as connection:
@@ -62,11 +60,5 @@ class Clearing:
         freed = 0
         for folder in set(FOLDERS) - {"views"}:
             for pattern in (".new-*", "??/.new-*"):
-                for path in (self._layout.store / folder).glob(pattern):
-                    with disk_errors(path), contextlib.suppress(FileNotFoundError):
-                        status = os.stat(path)
-                        # A link to an old file has the file's time, but was made only now.
-                        if max(status.st_mtime, status.st_ctime) < time.time() - age_s:
-                            path.unlink()
-                            freed += status.st_blocks * 512 if status.st_nlink == 1 else 0
+                freed += remove_older((self._layout.store / folder).glob(pattern), age_s)
         return freed

@@ -9,7 +9,8 @@ import contextlib
 import errno
 import functools
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,24 @@ def sync_folder(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def freed_by_removing(status: os.stat_result) -> int:
+    """Return the bytes that come free when a file loses its name: none if another one, as of a checkout, is left."""
+    return status.st_blocks * 512 if status.st_nlink == 1 else 0
+
+
+def remove_older(paths: Iterable[Path], age_s: float) -> int:
+    """Delete files that got their name or their bytes more than `age_s` seconds ago; returns the bytes freed."""
+    freed = 0
+    for path in paths:
+        with disk_errors(path), contextlib.suppress(FileNotFoundError):
+            status = os.stat(path)
+            # A link to an old file has the file's time, but was made only now.
+            if max(status.st_mtime, status.st_ctime) < time.time() - age_s:
+                path.unlink()
+                freed += freed_by_removing(status)
+    return freed
 
 
 def has_room(folder: Path, size: int) -> bool:

@@ -40,7 +40,6 @@ from p2phub.core.search import (
     Sort,
     VariantInfo,
     check_query,
-    decode_cursor,
     encode_cursor,
 )
 
@@ -92,8 +91,7 @@ class Search:
         asked: the query as somebody wrote it, with names for ids, whose cursors come and go; None: there are none.
         """
         asked = asked or query
-        check_query(asked)
-        after = decode_cursor(asked)
+        after = check_query(asked)
         with self._database.read() as connection:
             connection.execute("BEGIN")  # all statements see one state of the index
             try:

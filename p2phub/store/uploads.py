@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
 from p2phub.core.errors import HashMismatch
 
-from .disk import check_space, disk_errors
+from .disk import check_space, disk_errors, remove_older
 
 
 class Uploads:
@@ -40,15 +39,7 @@ class Uploads:
 
     def remove_old(self, *, age_s: float) -> int:
         """Delete what came more than `age_s` seconds ago; returns the bytes freed."""
-        freed = 0
-        for path in self._folder.glob("*"):
-            with disk_errors(path), contextlib.suppress(FileNotFoundError):
-                status = os.stat(path)
-                # Made into an object, a file has the time of its upload, but its link is newer.
-                if max(status.st_mtime, status.st_ctime) < time.time() - age_s:
-                    path.unlink()
-                    freed += status.st_blocks * 512 if status.st_nlink == 1 else 0
-        return freed
+        return remove_older(self._folder.glob("*"), age_s)
 
 
 class Upload:
