@@ -10,7 +10,6 @@ import resource
 import secrets
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -53,10 +52,6 @@ log = logging.getLogger(__name__)
 # Code that is loaded when it is needed, and that a node is asked for most: to fetch, and to look into what came.
 LOADED_AHEAD = ("p2phub.node.doing.content", "p2phub.core.pickles")
 
-# Seconds that a thread may keep the interpreter while others wait; by itself 5 ms. A search waits for it again and
-# again while another thread takes records over.
-SWITCH_S = 0.0005
-
 
 @dataclass(frozen=True)
 class Public:
@@ -95,7 +90,6 @@ async def run_daemon(
     check_loopback(local[0])
     names = public_hosts(public.host, public.names) if public else frozenset()
     _allow_many_connections()
-    sys.setswitchinterval(SWITCH_S)
     failure: HubError | None = None
     async with open_node(settings) as node:
         _load_ahead(node)
