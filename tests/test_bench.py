@@ -119,7 +119,16 @@ def test_a_swarm_is_measured_where_there_can_be_namespaces(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["--size", "0"], ["--nodes", "0"], ["--rate", "fast"], ["small", "--svg", "x"]]
+    "arguments",
+    [
+        ["nonsense"],
+        ["--size", "0"],
+        ["--nodes", "0"],
+        ["--rate", "fast"],
+        ["small", "--svg", "x"],
+        ["small", "--folder", "/proc/nowhere"],
+        ["small", "--json", "/nowhere/results.json"],
+    ],
 )
 def test_a_wrong_command_line_is_refused(arguments: list[str]) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tools")}

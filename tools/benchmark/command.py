@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import signal
 import sys
@@ -94,10 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=_rate, metavar="RATE", help="of a capped uplink, such as 100MB")
     parser.add_argument("--records", type=_number, metavar="N", help="catalogue: how many (default: 100,000)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="catalogue: keep the store here, or use it")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="also plot how the time grows with the nodes")
+    parser.add_argument("--json", type=_output, metavar="FILE", help="also write the results as JSON")
+    parser.add_argument("--svg", type=_output, metavar="FILE", help="also plot how the time grows with the nodes")
     parser.add_argument("--install", action="store_true", help="only install the others, with apt-get and pip, as root")
-    parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
+    parser.add_argument("--folder", type=_folder, help="where to work, made if missing (default: a temporary folder)")
     return parser
 
 
@@ -120,6 +121,24 @@ def _size(text: str) -> int:
     if size < SIZE_MIN:
         raise argparse.ArgumentTypeError(f"{text!r} is no size in GiB, or a tiny one")
     return size
+
+
+def _folder(text: str) -> Path:
+    """Return a folder, made if it is missing."""
+    path = Path(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder, and none can be made: {exc.strerror}") from exc
+    return path
+
+
+def _output(text: str) -> Path:
+    """Return a file that can be written once all is measured: better to know it before."""
+    path = Path(text)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written")
+    return path
 
 
 def _rate(text: str) -> float:
