@@ -91,7 +91,7 @@ def sync(
     """
     from p2phub.node.operations.checking import CheckLocks
     from p2phub.node.operations.content import Fetch
-    from p2phub.node.settings import with_given_origins
+    from p2phub.node.settings import standing_origins
 
     from .transfer import say_left_out
 
@@ -107,7 +107,8 @@ def sync(
                 reference=each.revision,
                 to=str(target.absolute() / _folder(each)) if target else None,
                 kind=each.kind,
-                origins=with_given_origins(origins),
+                origins=origins,
+                standing_origins=standing_origins(),
                 allow_pickle=allow_pickle,
                 with_code=with_code,
             ),
