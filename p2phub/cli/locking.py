@@ -55,7 +55,7 @@ def lock(
     known = {each.name: each for each in _read(file)} if file.exists() or not names else {}
     for name in remove:
         if known.pop(name, None) is None:
-            raise NotFound(f"{name} is not locked in {file}")
+            raise NotFound(f"{name} is not locked in {file}", hint=f"it has {', '.join(known)}" if known else None)
     wanted = list(names or known) if update else [name for name in names if name not in known]
     if wanted:
         known |= {each.name: each for each in run(LockNames(tuple(wanted)), offline=offline, peers=peer, news=True)}

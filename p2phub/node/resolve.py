@@ -25,6 +25,7 @@ from .calling import nobody_to_ask, require_peers, usable_peers
 from .disk import on_disk
 from .events import Notice, Tell, ignore
 from .identity import own_namespace as own_namespace
+from .meant import names_meant
 from .node import Node
 
 SYNC_TIMEOUT_S = 10.0  # to ask peers for news before a name is looked up
@@ -174,7 +175,9 @@ def _look_up(node: Node, text: str, reference: NameRef, namespace: NamespaceId) 
     if is_hash_prefix(revision):
         found = catalogue.revisions(namespace, reference.model, revision)
         if len(found) > 1:
-            raise Conflict(f"{len(found)} revisions of {reference.model} begin with {revision}")
+            raise Conflict(
+                f"{len(found)} revisions of {reference.model} begin with {revision}", hint="write more of its digits"
+            )
         return Target(text, namespace, reference.model, found[0]) if found else None
     claim = catalogue.branch(namespace, reference.model, revision)
     if claim is None or claim.manifest is None:
@@ -200,10 +203,12 @@ def _not_found(node: Node, reference: NameRef, namespace: NamespaceId) -> HubErr
         )
     if node.settings.offline:
         return Offline(f"{reference} is not known here, and the network is switched off")
+    meant = names_meant(node, namespace, reference.model)
+    known = f"of its publisher {meant} can be had" if meant else ""
     if peers := len(usable_peers(node)):
-        return NotFound(f"nothing is known of {reference}", hint=_asked(node, peers))
+        return NotFound(f"nothing is known of {reference}", hint="; ".join(filter(None, (known, _asked(node, peers)))))
     error = nobody_to_ask(node)
-    return NotFound(f"nothing is known of {reference}, and {error}", hint=error.hint)
+    return NotFound(f"nothing is known of {reference}, and {error}", hint=known or error.hint)
 
 
 async def _ask_for_manifest(node: Node, manifest: ManifestId, tell: Tell) -> bytes | None:
