@@ -41,7 +41,7 @@ from p2phub.node.operations.content import (
     exact_pattern,
 )
 from p2phub.node.operations.peers import AddPeers
-from p2phub.node.settings import Settings, with_given_origins
+from p2phub.node.settings import Settings, standing_origins
 from p2phub.store.layout import own_path
 
 # What to do about what was left out.
@@ -94,7 +94,8 @@ async def fetch(
         force=force,
         dry_run=dry_run,
         kind=kind,
-        origins=with_given_origins(origins),
+        origins=tuple(origins),
+        standing_origins=standing_origins(),
         background=background,
         sealed=sealed,
         allow_pickle=allow_pickle,
@@ -238,7 +239,9 @@ async def verify(
     """
     folder = _absolute(reference)
     where = folder if folder and os.path.isdir(folder) else str(reference)  # noqa: ASYNC240 (one stat)
-    result: VerifyResult = await _run(Verify(where, repair, with_given_origins(origins)), home, offline, on_event, ())
+    result: VerifyResult = await _run(
+        Verify(where, repair, tuple(origins), standing_origins()), home, offline, on_event, ()
+    )
     return result
 
 

@@ -55,7 +55,7 @@ def lock(
     known = {each.name: each for each in _read(file)} if file.exists() or not names else {}
     for name in remove:
         if known.pop(name, None) is None:
-            raise NotFound(f"{name} is not locked in {file}")
+            raise NotFound(f"{name} is not locked in {file}", hint=f"it has {', '.join(known)}" if known else None)
     wanted = list(names or known) if update else [name for name in names if name not in known]
     if wanted:
         known |= {each.name: each for each in run(LockNames(tuple(wanted)), offline=offline, peers=peer, news=True)}
@@ -91,7 +91,7 @@ def sync(
     """
     from p2phub.node.operations.checking import CheckLocks
     from p2phub.node.operations.content import Fetch
-    from p2phub.node.settings import with_given_origins
+    from p2phub.node.settings import standing_origins
 
     from .transfer import say_left_out
 
@@ -107,7 +107,8 @@ def sync(
                 reference=each.revision,
                 to=str(target.absolute() / _folder(each)) if target else None,
                 kind=each.kind,
-                origins=with_given_origins(origins),
+                origins=origins,
+                standing_origins=standing_origins(),
                 allow_pickle=allow_pickle,
                 with_code=with_code,
             ),

@@ -15,7 +15,12 @@ import os
 import sys
 import threading
 
-import click
+try:
+    # Takes most of the time until `main` runs, and who calls the wrong command stops it at once.
+    import click
+except KeyboardInterrupt:
+    sys.stderr.write("p2phub: interrupted\n")
+    raise SystemExit(130) from None
 
 # Name -> module and attribute; in the order of `--help`.
 _COMMANDS = {

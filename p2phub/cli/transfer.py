@@ -170,7 +170,7 @@ def fetch(
 ) -> None:
     """Fetch a repository by name (NAMESPACE/MODEL[@REVISION]) or content by hash (b3:…), verified."""
     from p2phub.node.operations.content import Fetch
-    from p2phub.node.settings import with_given_origins
+    from p2phub.node.settings import standing_origins
     from p2phub.store.layout import own_path
 
     if view and to is None:
@@ -183,7 +183,8 @@ def fetch(
         link=link,  # type: ignore[arg-type]
         force=force,
         dry_run=dry_run,
-        origins=with_given_origins(origins),
+        origins=origins,
+        standing_origins=standing_origins(),
         view=view,  # type: ignore[arg-type]
         background=background,
         sealed=sealed,
@@ -254,9 +255,9 @@ def cat(reference: str, path: str, origins: tuple[str, ...], offline: bool, peer
     import shutil
 
     from p2phub.node.operations.content import FetchFile
-    from p2phub.node.settings import with_given_origins
+    from p2phub.node.settings import standing_origins
 
-    result = run(FetchFile(reference, path, with_given_origins(origins)), offline=offline, peers=peer)
+    result = run(FetchFile(reference, path, origins, standing_origins()), offline=offline, peers=peer)
     with open(result.location, "rb") as file:
         shutil.copyfileobj(file, sys.stdout.buffer, 1024 * 1024)
     sys.stdout.buffer.flush()
@@ -287,7 +288,7 @@ def verify(
 ) -> None:
     """Hash again what is here, and say which bytes are not as published, or with --oms not as signed."""
     from p2phub.node.operations.checking import Verify
-    from p2phub.node.settings import with_given_origins
+    from p2phub.node.settings import standing_origins
 
     from .main import EXIT_VERIFICATION
 
@@ -305,7 +306,7 @@ def verify(
     # A folder that exists is meant, unless it is spelled like a name only.
     if os.path.isdir(folder):
         reference = folder
-    result = run(Verify(reference, repair, with_given_origins(origins)), offline=offline, peers=peer)
+    result = run(Verify(reference, repair, origins, standing_origins()), offline=offline, peers=peer)
     if as_json:
         print_json(result)
     else:

@@ -80,7 +80,10 @@ def parse_reference(text: str) -> Reference:
     """Return what `text` refers to; raises InvalidName with the rule that it breaks."""
     if text.startswith("b3:"):
         if not re.fullmatch(rf"b3:[0-9a-f]{{{2 * ID_SIZE}}}", text):
-            raise InvalidName(f"'{text}' is no content hash: expected b3: and {2 * ID_SIZE} lower-case hex digits")
+            raise InvalidName(
+                f"'{text}' is no content hash: expected b3: and {2 * ID_SIZE} lower-case hex digits",
+                hint=f"a part of one is given with a name: NAMESPACE/MODEL@HASH, of {HASH_PREFIX_MIN} digits or more",
+            )
         return HashRef(bytes.fromhex(text[3:]))
     if "://" in text:
         raise InvalidName(
@@ -90,7 +93,9 @@ def parse_reference(text: str) -> Reference:
         raise InvalidName(f"'{text}' is a path, not the name of a model", hint="names look like NAMESPACE/MODEL@1.0.0")
     name, separator, revision = text.partition("@") if "@" in text else text.partition(":")
     if separator and not revision:
-        raise InvalidName(f"'{text}' has no revision after '{separator}'")
+        raise InvalidName(
+            f"'{text}' has no revision after '{separator}'", hint=f"without the '{separator}', it means its branch main"
+        )
     namespace, slash, model = name.partition("/")
     if not slash:
         namespace, model = "", name
@@ -107,8 +112,16 @@ def check_model(text: str) -> None:
     if not re.fullmatch(_MODEL, text) or len(text) > MODEL_SIZE_MAX:
         raise InvalidName(
             f"'{text}' is no model name: expected at most {MODEL_SIZE_MAX} letters, digits, '.', '_' and '-', "
-            "with a letter or digit at both ends, and no '--', '..' or '.git'"
+            "with a letter or digit at both ends, and no '--', '..' or '.git'",
+            hint=f"'{fitting}' is one" if (fitting := _fitting(text)) else None,
         )
+
+
+def _fitting(text: str) -> str:
+    """Return what of `text` can be a model's name; empty if nothing can."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:MODEL_SIZE_MAX].removesuffix(".git")
+    name = re.sub(r"-{2,}", "-", re.sub(r"\.{2,}", ".", name)).strip("._-")
+    return name if re.fullmatch(_MODEL, name) else ""
 
 
 def is_owner(text: str) -> bool:
@@ -131,12 +144,24 @@ def is_branch(text: str) -> bool:
     return re.fullmatch(_BRANCH, text) is not None and len(text) <= BRANCH_SIZE_MAX
 
 
+def check_branch(text: str) -> None:
+    """Raise InvalidName unless `text` is a branch."""
+    if not is_branch(text):
+        raise InvalidName(
+            f"'{text}' is no branch name: expected at most {BRANCH_SIZE_MAX} letters, digits, '.', '_', '-' and '/', "
+            "such as main or team/test",
+            hint="it begins with a letter, each part after a '/' with a letter or digit, "
+            f"and {HASH_PREFIX_MIN} or more hex digits are a hash",
+        )
+
+
 def check_revision(text: str) -> None:
     """Raise InvalidName unless `text` is a version, a branch or a hash prefix."""
     if not (is_version(text) or is_branch(text) or is_hash_prefix(text)):
         raise InvalidName(
             f"'{text}' is no revision: expected a version (1.2.0), a branch (main) "
-            f"or at least {HASH_PREFIX_MIN} hex digits of a hash"
+            f"or at least {HASH_PREFIX_MIN} hex digits of a hash",
+            hint="write the digits without b3:" if text.startswith("b3:") else None,
         )
 
 
@@ -208,7 +233,10 @@ def parse_address(text: str) -> Address:
     rest = text.removeprefix("p2phub://")
     node, at, endpoint = rest.partition("@")
     if rest == text or not at:
-        raise InvalidName(f"'{text}' is no node address: expected p2phub://NODEID@HOST:PORT")
+        raise InvalidName(
+            f"'{text}' is no node address: expected p2phub://NODEID@HOST:PORT",
+            hint="`p2phub node` prints that of its machine when it starts",
+        )
     try:
         check_public_key(node_id := NodeId.parse(node))
     except InvalidSignature as exc:
@@ -220,7 +248,9 @@ def parse_endpoint(text: str) -> tuple[str, int]:
     """Return host and port of `HOST:PORT` or `[IPV6]:PORT`; raises InvalidName."""
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]{1,253})):(0|[1-9][0-9]{0,4})", text)
     if not match or int(match[3]) >= 65536 or (match[1] and not _is_ipv6(match[1])):
-        raise InvalidName(f"'{text}' is no HOST:PORT")
+        raise InvalidName(
+            f"'{text}' is no HOST:PORT", hint="such as 192.0.2.7:8627 or [2001:db8::7]:8627; a port is 0 to 65535"
+        )
     return match[1] or match[2], int(match[3])
 
 

@@ -123,13 +123,18 @@ def url_of_path(template: str, path: str) -> Url:
     return parse_url(template + ("" if template.endswith("/") else "/") + quoted)
 
 
+def host_of(template: str) -> str:
+    """Return host and port of a template, which is all that is shown of it. Raises InvalidName."""
+    return parse_url(template.replace(PATH_PLACE, "p")).endpoint
+
+
 def url_of_file(template: str) -> Url:
     """Return the URL of a single file. Raises InvalidName if `template` is of a repository."""
     check_given(template)
     if PATH_PLACE in template:
         hint = "write the URL of the file itself, or name its repository: p2phub fetch NAMESPACE/MODEL --include PATH"
         raise InvalidName(
-            f"a file that is asked for by its hash has no path to put for {PATH_PLACE} (--from, P2PHUB_FROM)",
+            f"a file that is asked for by its hash has no path to put for {PATH_PLACE}",
             hint=hint,
         )
     return parse_url(template)

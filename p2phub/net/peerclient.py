@@ -116,7 +116,12 @@ class PeerClient:
         signer = self.signer
         # Not by an id of before: the peer may know it no more.
         signer.told, signer.session = query, None
-        answer = await self._ask("session", query, SessionAnswer)
+        try:
+            answer = await self._ask("session", query, SessionAnswer)
+        except BaseException:
+            # What is signed now would be refused, where what is for everybody is given without a name.
+            signer.told = None
+            raise
         signer.session = answer.id
         return answer
 

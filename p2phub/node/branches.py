@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 
 from p2phub.core.errors import InvalidName, NotFound
-from p2phub.core.names import is_branch
+from p2phub.core.names import check_branch
 from p2phub.core.records import Branch, Recall, Yank
 
 from .catchup import ready_to_publish
 from .disk import on_disk
 from .events import Notice, Tell
+from .meant import check_published
 from .node import Node
 from .operations.records import BranchResult, RecallResult, YankResult
 from .ownnames import own_model, own_reference, own_version
 from .privatenews import announce
 from .resolve import load_manifest, resolve
 from .visibility import append_record
+
+REVISIONS_SHOWN = 10  # to whom names one that is not there
 
 
 async def move_branch(
@@ -28,18 +32,16 @@ async def move_branch(
     """
     identity, _ = await ready_to_publish(node, tell)
     model = await own_model(node, model, identity.namespace)
-    if not is_branch(branch):
-        raise InvalidName(f"'{branch}' is no branch name")
-    if await on_disk(node.store.catalogue.kind, identity.namespace, model) is None:
-        raise NotFound(f"you have published nothing as {model}")
+    check_branch(branch)
+    await on_disk(check_published, node, identity.namespace, model)
     manifest, depth = None, 1
     if revision is not None:
         target = await resolve(node, f"{identity.namespace}/{model}@{revision}", tell, refresh=False)
         assert target.manifest is not None
         manifest = target.manifest
         depth = (await load_manifest(node, manifest, tell)).depth
-    elif branch not in await on_disk(node.store.catalogue.branches, identity.namespace, model):
-        raise NotFound(f"{model} has no branch {branch}")
+    elif branch not in (known := await on_disk(node.store.catalogue.branches, identity.namespace, model)):
+        raise NotFound(f"{model} has no branch {branch}", hint=_it_has(known))
 
     make = partial(
         Branch,
@@ -62,8 +64,10 @@ async def yank(node: Node, name: str, message: str, tell: Tell) -> YankResult:
     model, version = await own_version(node, name, identity.namespace)
     if version is None:
         raise InvalidName(f"'{name}' names no version: expected MODEL@1.2.0")
+    await on_disk(check_published, node, identity.namespace, model)
     if await on_disk(node.store.catalogue.version, identity.namespace, model, version) is None:
-        raise NotFound(f"{model} has no version {version}")
+        known = await on_disk(node.store.catalogue.versions, identity.namespace, model)
+        raise NotFound(f"{model} has no version {version}", hint=_it_has(known))
 
     make = partial(Yank, namespace=identity.namespace, model=model, version=version, message=message)
 
@@ -79,6 +83,7 @@ async def recall(node: Node, name: str, message: str, tell: Tell) -> RecallResul
     reference = await own_reference(node, name, identity.namespace, expected=expected)
     if not reference.revision:
         raise InvalidName(f"'{name}' names no revision: expected {expected}")
+    await on_disk(check_published, node, identity.namespace, reference.model)
     target = await resolve(node, f"{identity.namespace}/{reference.model}@{reference.revision}", tell, refresh=False)
     assert target.manifest is not None
     manifest = target.manifest
@@ -91,3 +96,7 @@ async def recall(node: Node, name: str, message: str, tell: Tell) -> RecallResul
     for branch in (branch for branch, claim in branches.items() if claim.manifest == manifest):
         tell(Notice(f"{branch} still stands for it: `p2phub branch {reference.model} {branch} REVISION` moves it"))
     return RecallResult(reference.model, str(manifest), entry.record.index)
+
+
+def _it_has(names: Collection[str]) -> str | None:
+    return f"it has {', '.join(list(names)[-REVISIONS_SHOWN:])}" if names else None

@@ -81,7 +81,7 @@ async def bring_file(
         origins = await find_sizes(root, origins)
         size = origins.size(root)
     else:
-        raise nobody_has([root], reasons)
+        raise nobody_has(node, [root], reasons)
     if dry_run:
         from .foresee import foresee
 
@@ -170,7 +170,7 @@ async def _download(
                 raise InvalidData(f"the manifest says {root} has {sizes[root]} bytes, and it has {chunks.size}")
         unlisted = [root for root in roots if root not in lists]
         if any(not origins.having(root) for root in unlisted):
-            raise nobody_has(unlisted, reasons)
+            raise nobody_has(node, unlisted, reasons)
         await _check_space(node, lists, sum(origins.size(root) for root in unlisted))
         report = DownloadReport()
         if lists:

@@ -62,6 +62,12 @@ class Calls:
         """Return by how many seconds the clocks of peers are ahead of ours, of each that answered lately."""
         return [each.clock_ahead_s for each in self._signers.values() if each.clock_ahead_s is not None]
 
+    def apart(self) -> str:
+        """Return whose clocks differ from ours by more than they may, as people say it; empty if there are none."""
+        said = [each.difference for each in self._signers.values() if each.is_apart]
+        more = f", and those of {len(said) - 1} more peers are wrong too, or this machine's is" if said[1:] else ""
+        return said[0] + more if said else ""
+
     def find(self, peer: NodeId, endpoints: Collection[tuple[str, int]]) -> Call | None:
         """Return the call to `peer` at one of `endpoints` that is kept, None if there is none."""
         call = self._kept.get(peer)

@@ -84,8 +84,14 @@ def check_out(
         if before and before.manifest != manifest:
             stale = _stale(folder, before.files, {file.path for file in files})
         # Look before anything is written: a folder that would be refused stays as it is.
-        for file in todo:
-            _check_free(folder, file.path, before.files.get(file.path) if before else None, stale, force=force)
+        for file in list(todo):
+            try:
+                _check_free(folder, file.path, before.files.get(file.path) if before else None, stale, force=force)
+            except Conflict:
+                # Another process may have put it there after it was looked at.
+                if not contents.stands(file, folder / file.path):
+                    raise
+                todo.remove(file)
     # Before the rest: a file of the old revision may be a folder of the new one.
     _remove(folder, stale)
     for file in todo:

@@ -29,7 +29,7 @@ from .hubcache import place_in_cache, references_of
 from .node import Node
 from .opened import Opened
 from .operations.content import FetchResult, FileResult, LeftOut, LinkShare, ProviderSummary, exact_pattern
-from .origins import check_all, of_file, of_repository
+from .origins import NONE_GIVEN, GivenOrigins, of_file, of_repository
 from .recalled import recall_of
 from .receipts import require_accepted
 from .remotecode import named_programs
@@ -53,7 +53,7 @@ async def fetch(
     force: bool = False,
     dry_run: bool = False,
     kind: Kind | None = None,
-    origins: Sequence[str] = (),
+    origins: GivenOrigins = NONE_GIVEN,
     check_out_files: bool = True,
     in_cache: bool = False,
     background: bool = False,
@@ -65,14 +65,14 @@ async def fetch(
     to: the folder (for a single file: its path); None takes one in the store's views.
     in_cache: `to` is the cache of another hub's client, in which the files are shown under the name that was asked for.
     include, exclude: glob patterns over paths, as the existing hub's clients have them.
-    origins: URLs of HTTP servers that have the files, besides those that the manifest names.
+    origins: HTTP servers that have the files, besides those that the manifest names.
     background: let all other traffic go first; spec/links.md §4.
     keep_sealed: keep what is sealed as it is, for others, and place it nowhere; else it is opened in the folder.
     consent: to what the policy asks about (spec/rules.md §3).
     Raises NotFound, Offline, Conflict, NoSpace, StoreError, InvalidName; AccessDenied for what is sealed for others,
     and for what the policy refuses.
     """
-    check_all(origins)
+    origins.check()
     target = await resolve(node, reference, tell, refresh=True)
     # Before more is asked for: those who know of a recall do not give even the manifest.
     revision = target.manifest or ManifestId(target.file or bytes(32))
@@ -86,7 +86,7 @@ async def fetch(
             link=link,
             force=force,
             dry_run=dry_run,
-            origins=origins,
+            origins=origins.of_file(tell),
             background=background,
             consent=consent,
         )
@@ -94,14 +94,15 @@ async def fetch(
     if kind is not None and manifest.kind != kind:
         raise NotFound(f"{reference} is a {manifest.kind}, not a {kind}")
     await _require_accepted(node, target, target.manifest, manifest, tell)
+    given = origins.of_repository(tell)
     if manifest.sealed is not None and check_out_files and not keep_sealed:
-        found = await _found_opened(node, target.manifest, manifest, tell, origins)
+        found = await _found_opened(node, target.manifest, manifest, tell, given)
     else:
         found = _found_as_kept(node, manifest, link)
     selection = await on_disk(_selection, node, target, found.manifest, consent)
     files = selection.by_name(select(found.manifest, include, exclude), as_a_whole=found.is_unreadable)
     kept = found.kept(files)
-    sources = of_repository(kept, origins, manifest.origin_urls)
+    sources = of_repository(kept, given, manifest.origin_urls)
     report, here_before = await bring_files(node, kept, tell, origins=sources, dry_run=dry_run, background=background)
     folder, linked = None, None
     if not dry_run:
@@ -153,12 +154,12 @@ def _found_as_kept(node: Node, manifest: Manifest, link: LinkMode) -> _Found:
 
 
 async def _found_opened(
-    node: Node, revision: ManifestId, manifest: Manifest, tell: Tell, origins: Sequence[str]
+    node: Node, revision: ManifestId, manifest: Manifest, tell: Tell, given: Sequence[str]
 ) -> _Found:
     """Return a sealed revision opened. Raises AccessDenied if it is sealed for others."""
     from .opening import OpenedContents, require_opened, scan_opened  # loads what decrypts; few are sealed
 
-    sources = of_repository(manifest.files, origins, manifest.origin_urls)
+    sources = of_repository(manifest.files, given, manifest.origin_urls)
     opened, _ = await require_opened(node, revision, manifest, tell, origins=sources, refresh=True)
     return _Found(opened.manifest, OpenedContents(node.store, opened), scan_opened(node.store, opened), opened)
 
@@ -204,7 +205,9 @@ async def _require_accepted(node: Node, target: Target, revision: ManifestId, ma
         await require_accepted(node, revision, named, tell)
 
 
-async def locate(node: Node, reference: str, path: str, tell: Tell, *, origins: Sequence[str] = ()) -> FileResult:
+async def locate(
+    node: Node, reference: str, path: str, tell: Tell, *, origins: GivenOrigins = NONE_GIVEN
+) -> FileResult:
     """Bring one file of a repository, or a single file by its hash, here; the result says where it lies.
 
     It lies in the store, or, if it was sealed, opened in a folder. Raises as `fetch` does.

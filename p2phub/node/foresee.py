@@ -31,7 +31,7 @@ async def foresee(node: Node, roots: Sequence[ContentId], origins: Origins, tell
     found, reasons = await ask_for_chunk_lists(node, roots, tell)
     unlisted = [root for root in roots if root not in found]
     if any(not origins.having(root) for root in unlisted):
-        raise nobody_has(unlisted, reasons)
+        raise nobody_has(node, unlisted, reasons)
     report = DownloadReport()
     wanted = await on_disk(_what_is_missing, node, found, report)
     report.forecast = await _forecast(node, wanted, unlisted, origins)

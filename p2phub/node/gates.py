@@ -27,6 +27,7 @@ from p2phub.store.ownfiles import OwnFiles
 from .disk import on_disk
 from .events import Tell
 from .identity import RecordMaker, own_identity, own_publisher
+from .meant import check_published
 from .names import find
 from .node import Node
 from .operations.gates import Accepted, GateInfo, ReceiptInfo
@@ -143,8 +144,7 @@ async def decide(
 
 async def _published(node: Node, identity: Identity, name: str) -> str:
     model = await own_model(node, name, identity.namespace)
-    if await on_disk(node.store.catalogue.kind, identity.namespace, model) is None:
-        raise NotFound(f"you have published nothing as {model}")
+    await on_disk(check_published, node, identity.namespace, model)
     if await on_disk(node.store.private.is_private, Repository(identity.namespace, model)):
         # A gate stands in a public log, and would tell everybody of it.
         raise Conflict(f"{model} is private, and has no gate", hint="`p2phub grant` lets somebody in")

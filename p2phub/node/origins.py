@@ -1,13 +1,13 @@
 """Which HTTP origins a fetch has: those that its owner gave, and those that the manifest names (spec/origins.md §1).
 
-    --from, manifest ──▶ URL of each file ──▶ Origin ──▶ connections
+    --from, P2PHUB_FROM, manifest ──▶ URL of each file ──▶ Origin ──▶ connections
 
 What is given counts as the owner's word, also where the manifest names the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
@@ -17,11 +17,53 @@ from p2phub.core.choices import PROFILES, Profile
 from p2phub.core.errors import InvalidName
 from p2phub.core.ids import ContentId
 from p2phub.core.manifest import FileEntry
-from p2phub.core.origins import GIVEN_MAX, OriginFile, Url, check_given, url_of_file, url_of_path
+from p2phub.core.origins import GIVEN_MAX, OriginFile, Url, check_given, host_of, url_of_file, url_of_path
+
+from .events import Notice, Tell
 
 if TYPE_CHECKING:
     from p2phub.net.origin import OriginConnection
     from p2phub.net.pacing import Pacer
+
+
+class GivenOrigins(Struct, frozen=True):
+    """Templates that the owner of this node gave."""
+
+    named: tuple[str, ...] = ()  # for this fetch: one that does not fit what is fetched ends it
+    standing: tuple[str, ...] = ()  # for whatever is fetched (P2PHUB_FROM): one that does not fit is passed over
+
+    def check(self) -> None:
+        """Raise InvalidName unless all of them are URLs of origins."""
+        if (count := len(self.named) + len(self.standing)) > GIVEN_MAX:
+            raise InvalidName(f"{count} origins are too many, the limit is {GIVEN_MAX}")
+        for template in self.named:
+            check_given(template)
+        for template in self.standing:
+            try:
+                check_given(template)
+            except InvalidName as exc:
+                raise InvalidName(str(exc), hint="it is one of those in P2PHUB_FROM") from exc
+
+    def of_repository(self, tell: Tell) -> tuple[str, ...]:
+        """Return those to use for a repository."""
+        return self._fitting(lambda template: url_of_path(template, "x"), tell)
+
+    def of_file(self, tell: Tell) -> tuple[str, ...]:
+        """Return those to use for a single file, of which no manifest is known."""
+        return self._fitting(url_of_file, tell)
+
+    def _fitting(self, use: Callable[[str], Url], tell: Tell) -> tuple[str, ...]:
+        fitting = []
+        for template in self.standing:
+            try:
+                use(template)
+                fitting.append(template)
+            except InvalidName as exc:
+                tell(Notice(f"origin {host_of(template)} of P2PHUB_FROM is passed over: {exc}"))
+        return (*self.named, *fitting)
+
+
+NONE_GIVEN = GivenOrigins()
 
 
 class Origin(Struct, frozen=True):
@@ -86,14 +128,6 @@ def of_file(root: ContentId, given: Sequence[str]) -> Origins:
         origins.append((url, {root: OriginFile(url, None, f"b3:{root.hex()[:12]}…")}, True))
     # The likeliest first: each costs reading the whole file, but tensors, which are not there or are at once seen.
     return Origins(tuple(_named(origins)), {root: PROFILES[::-1]})
-
-
-def check_all(given: Sequence[str]) -> None:
-    """Raise InvalidName unless each of `given` is the URL of an origin."""
-    if len(given) > GIVEN_MAX:
-        raise InvalidName(f"{len(given)} origins are too many, the limit is {GIVEN_MAX}")
-    for template in given:
-        check_given(template)
 
 
 def _named(origins: Iterable[tuple[Url, Mapping[ContentId, OriginFile], bool]]) -> Iterable[Origin]:

@@ -13,6 +13,7 @@ from itertools import chain
 
 from msgspec import Struct
 
+from p2phub.core.errors import StoreError
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
 from p2phub.store.chunkplaces import ChunkPlace
@@ -113,7 +114,14 @@ class DownloadPartials:
         with self._use(place) as partial:
             if partial is None:
                 return
-            self._store.blobs.finish(self._files[place].root, partial)
+            root = self._files[place].root
+            if not partial.missing():
+                self._store.blobs.finish(root, partial)
+            elif self._store.blobs.find(root) is not None:
+                # Another process finished the file while it was not open here, and what is open was begun anew.
+                partial.discard()
+            else:
+                raise StoreError(f"{partial.path} was removed while it was written", path=str(partial.path))
             with self._lock:
                 # From here on nobody may open it again: that would begin a new partial.
                 self._finished.add(place)

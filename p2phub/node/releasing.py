@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from p2phub.core import manifest as manifests
 from p2phub.core.choices import Kind, Visibility
 from p2phub.core.description import Card, Facts
-from p2phub.core.errors import Conflict, InvalidName
+from p2phub.core.errors import Conflict
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
 from p2phub.core.manifest import Manifest, Variant
-from p2phub.core.names import is_branch
+from p2phub.core.names import check_branch
 from p2phub.core.private import Repository
 from p2phub.core.records import Entry, Publish, Record, Score, Summary, VariantSize
 
@@ -49,8 +49,7 @@ def destination_of(
 
     Raises InvalidName for what is no branch, Conflict if the repository is of another kind or for others.
     """
-    if not is_branch(branch):
-        raise InvalidName(f"'{branch}' is no branch name")
+    check_branch(branch)
     known = node.store.catalogue.kind(namespace, model)
     if known and known != kind:
         raise Conflict(f"{model} is a {known}; a name has one kind for ever", hint=f"publish it as a {known}")

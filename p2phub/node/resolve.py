@@ -25,6 +25,7 @@ from .calling import nobody_to_ask, require_peers, usable_peers
 from .disk import on_disk
 from .events import Notice, Tell, ignore
 from .identity import own_namespace as own_namespace
+from .meant import names_meant
 from .node import Node
 
 SYNC_TIMEOUT_S = 10.0  # to ask peers for news before a name is looked up
@@ -107,7 +108,7 @@ async def load_manifest(node: Node, manifest: ManifestId, tell: Tell) -> Manifes
         peers = await peers_about(node, [manifest])
         raise NotFound(
             f"no peer we know of offers the manifest {manifest}",
-            hint=f"{_asked(len(peers))}; `p2phub peers ls` shows when each last answered",
+            hint=f"{_asked(node, len(peers))}; `p2phub peers ls` shows when each last answered",
         )
     return await on_disk(node.store.manifests.take, data)
 
@@ -174,7 +175,9 @@ def _look_up(node: Node, text: str, reference: NameRef, namespace: NamespaceId) 
     if is_hash_prefix(revision):
         found = catalogue.revisions(namespace, reference.model, revision)
         if len(found) > 1:
-            raise Conflict(f"{len(found)} revisions of {reference.model} begin with {revision}")
+            raise Conflict(
+                f"{len(found)} revisions of {reference.model} begin with {revision}", hint="write more of its digits"
+            )
         return Target(text, namespace, reference.model, found[0]) if found else None
     claim = catalogue.branch(namespace, reference.model, revision)
     if claim is None or claim.manifest is None:
@@ -193,16 +196,19 @@ def _not_found(node: Node, reference: NameRef, namespace: NamespaceId) -> HubErr
     catalogue = node.store.catalogue
     if catalogue.kind(namespace, reference.model) is not None:
         names = [*catalogue.versions(namespace, reference.model), *catalogue.branches(namespace, reference.model)]
+        known = f"it has {', '.join(names[-10:])}" if names else ""
         return NotFound(
             f"{reference.model} has no revision {reference.revision or DEFAULT_BRANCH}",
-            hint=f"it has {', '.join(names[-10:])}" if names else None,
+            hint="; ".join(each for each in (known, node.calls.apart()) if each) or None,
         )
     if node.settings.offline:
         return Offline(f"{reference} is not known here, and the network is switched off")
+    meant = names_meant(node, namespace, reference.model)
+    known = f"of its publisher {meant} can be had" if meant else ""
     if peers := len(usable_peers(node)):
-        return NotFound(f"nothing is known of {reference}", hint=_asked(peers))
+        return NotFound(f"nothing is known of {reference}", hint="; ".join(filter(None, (known, _asked(node, peers)))))
     error = nobody_to_ask(node)
-    return NotFound(f"nothing is known of {reference}, and {error}", hint=error.hint)
+    return NotFound(f"nothing is known of {reference}, and {error}", hint=known or error.hint)
 
 
 async def _ask_for_manifest(node: Node, manifest: ManifestId, tell: Tell) -> bytes | None:
@@ -220,5 +226,8 @@ async def _ask_for_manifest(node: Node, manifest: ManifestId, tell: Tell) -> byt
     return found[0] if found else None
 
 
-def _asked(peers: int) -> str:
-    return "1 peer was asked" if peers == 1 else f"{peers} peers were asked"
+def _asked(node: Node, peers: int) -> str:
+    """Return how many were asked, and what may have kept them from answering."""
+    asked = "1 peer was asked" if peers == 1 else f"{peers} peers were asked"
+    apart = node.calls.apart()
+    return f"{asked}; {apart}" if apart else asked

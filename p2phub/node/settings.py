@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct, field
 
 from p2phub.core.errors import InvalidName
 from p2phub.core.labels import check_label
-from p2phub.core.origins import is_hub
+from p2phub.core.origins import GIVEN_MAX, is_hub
 from p2phub.store.layout import Layout, named_path
 
 TOKEN_SIZE_MAX = 1024  # characters
@@ -64,9 +64,12 @@ class Settings(Struct, frozen=True):
         )
 
 
-def with_given_origins(given: Sequence[str], environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """Return `given` and the URLs of origins that P2PHUB_FROM holds, apart by white space (spec/cli.md §3)."""
-    return (*given, *environment.get("P2PHUB_FROM", "").split())
+def standing_origins(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return the URLs of origins that P2PHUB_FROM holds, apart by white space (spec/cli.md §3). Raises InvalidName."""
+    urls = tuple(environment.get("P2PHUB_FROM", "").split())
+    if len(urls) > GIVEN_MAX:
+        raise InvalidName(f"P2PHUB_FROM holds {len(urls)} URLs, the limit is {GIVEN_MAX}")
+    return urls
 
 
 def read_token(path: Path) -> str:

@@ -41,11 +41,13 @@ async def ask_for_chunk_lists(
     return found, reasons
 
 
-def nobody_has(roots: Sequence[ContentId], reasons: Sequence[str]) -> NotFound:
+def nobody_has(node: Node, roots: Sequence[ContentId], reasons: Sequence[str]) -> NotFound:
     """Return the error that no peer has the chunk lists of `roots`."""
     return NotFound(
         f"no peer we know of offers {roots[0]}" + (f" and {len(roots) - 1} more files" if roots[1:] else ""),
-        hint="; ".join(reasons) or "`p2phub peers ls` shows the peers and when each last answered",
+        hint="; ".join(reasons)
+        or node.calls.apart()
+        or "`p2phub peers ls` shows the peers and when each last answered",
     )
 
 

@@ -22,27 +22,27 @@ from .node import Node, Running
 from .opened import Opened
 from .opening import OpenedContents, require_opened
 from .operations.checking import ByteSpan, Damage, VerifyResult
-from .origins import Origins, check_all, of_file, of_repository
+from .origins import NONE_GIVEN, GivenOrigins, Origins, of_file, of_repository
 from .partials import WantedFile
 from .resolve import load_manifest, resolve
 from .swarm import download
 
 
 async def verify(
-    node: Node, reference: str, tell: Tell, *, repair: bool = False, origins: Sequence[str] = ()
+    node: Node, reference: str, tell: Tell, *, repair: bool = False, origins: GivenOrigins = NONE_GIVEN
 ) -> VerifyResult:
     """Hash the files that `reference` means: a folder (absolute) that files were placed in, a repository, or a hash.
 
-    origins: URLs of HTTP servers from which damage can be repaired, besides those that the manifest names.
+    origins: HTTP servers from which damage can be repaired, besides those that the manifest names.
     Raises NotFound if it means nothing that is here, InvalidName.
     """
     start = time.monotonic()
-    check_all(origins)
+    origins.check()
     folder = Path(reference)
     is_folder = folder.is_absolute() and await on_disk(folder.is_dir)
     if is_folder and (view := await on_disk(lambda: node.store.keeping.view(folder.resolve()))):
         manifest = await load_manifest(node, view.manifest, tell)
-        sources = of_repository(manifest.files, origins, manifest.origin_urls)
+        sources = of_repository(manifest.files, origins.of_repository(tell), manifest.origin_urls)
         if manifest.sealed:
             opened, _ = await require_opened(node, view.manifest, manifest, tell, origins=sources)
             files = [file for file in opened.manifest.files if file.path in view.files]
@@ -61,10 +61,10 @@ async def verify(
             manifest = await load_manifest(node, target.manifest, tell)
             files = list(manifest.files)
             revision = str(target.manifest)
-            sources = of_repository(files, origins, manifest.origin_urls)
+            sources = of_repository(files, origins.of_repository(tell), manifest.origin_urls)
         else:
             files, revision = [await on_disk(_single, node, target.file)], None
-            sources = of_file(files[0].root, origins).of_size(files[0].root, files[0].size)
+            sources = of_file(files[0].root, origins.of_file(tell)).of_size(files[0].root, files[0].size)
         damaged, received = await _verify_store(node, files, tell, repair=repair, origins=sources)
     return VerifyResult(
         reference=reference,

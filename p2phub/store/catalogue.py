@@ -105,6 +105,17 @@ class Catalogue:
             ).fetchone()
         return row is not None
 
+    def listed(self, namespace: NamespaceId, count: int) -> list[str]:
+        """Return the first `count` repositories of a publisher that search may show, by name."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT model FROM identities JOIN repositories ON publisher = identities.number"
+                " JOIN release_rows ON repository = repositories.number WHERE namespace = ? AND listed"
+                " ORDER BY model LIMIT ?",
+                (namespace, count),
+            ).fetchall()
+        return [row["model"] for row in rows]
+
     def revisions(self, namespace: NamespaceId, model: str, prefix: str) -> list[ManifestId]:
         """Return the revisions of a repository whose hash begins with the hex digits `prefix`."""
         with self._database.read() as connection:

@@ -133,6 +133,13 @@ class Partial:
             # Another process may have come between the look and the move, too.
             return status if os.path.samestat(status, ours) else None
 
+    def discard(self) -> None:
+        """Remove what was begun here: the file is in the store, whole, by another way."""
+        with self._lock, disk_errors(self.path), contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(self.path), os.fstat(self._file)):
+                os.unlink(self.path)
+                self._map_path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Save what is here and close the files."""
         with contextlib.suppress(StoreError):

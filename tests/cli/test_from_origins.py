@@ -191,6 +191,43 @@ def test_a_single_file_comes_from_its_url(seed, home, files, tmp_path):
     assert (tmp_path / "w").read_bytes() == files["mood/weights.bin"]
 
 
+def test_a_template_of_the_environment_that_fits_no_single_file_is_passed_over(seed, home, files, tmp_path):
+    root = Home(seed.node.home.folder).json("ls", seed.name, "weights.bin")[0]["root"]
+    out = tmp_path / "w"
+    with WebServer(files) as server:
+        env = {"P2PHUB_FROM": base(server).replace("://", "://me:hunter2@")}
+        shown = home.run("fetch", root, *seed.peer, "--to", str(out), env=env)
+        flip_byte(max(home.objects, key=lambda path: path.stat().st_size), 100, keep_time=True)
+        with home.node():
+            repaired = home.run("verify", root, "--repair", env=env)
+        refused = home.run("fetch", root, "--force", "--from", base(server), "--to", str(out), code=2)
+
+    assert out.read_bytes() == files["mood/weights.bin"]
+    assert f"note: origin {host(server)} of P2PHUB_FROM is passed over: a file that is asked for" in shown.err
+    assert "hunter2" not in shown.err + repaired.err
+    assert "repaired" in repaired.out
+    assert "has no path to put for {path}" in refused.err
+    assert "hint: write the URL of the file itself" in refused.err
+    assert server.asked == []
+
+
+def test_a_url_of_the_environment_that_fits_no_repository_is_passed_over(seed, home, files, tmp_path):
+    with WebServer(files) as server:
+        of_one_file = f"{server.url}/mood/weights.bin?token=hunter2"
+        env = {"P2PHUB_FROM": of_one_file}
+        shown = home.run("fetch", seed.name, *seed.peer, "--to", str(tmp_path / "out"), env=env)
+        refused = home.run("fetch", seed.name, "--from", of_one_file, "--to", str(tmp_path / "out"), code=2)
+        none = home.run("fetch", seed.name, "--to", str(tmp_path / "out"), env={"P2PHUB_FROM": "models"}, code=2)
+        many = home.run("fetch", seed.name, env={"P2PHUB_FROM": " ".join([of_one_file] * 17)}, code=2)
+
+    assert tree(tmp_path / "out") == tree(seed.folder)
+    assert f"note: origin {host(server)} of P2PHUB_FROM is passed over: the URL of a repository's" in shown.err
+    assert "hunter2" not in shown.err + refused.err
+    assert "where does the path go?" in refused.err
+    assert "hint: it is one of those in P2PHUB_FROM" in none.err
+    assert "P2PHUB_FROM holds 17 URLs, the limit is 16" in many.err
+
+
 @pytest.mark.parametrize(
     ("url", "why"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,14 @@ def test_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
     assert ended.returncode == 1
     assert "cannot write the output" in ended.stderr
+
+
+def test_an_interrupt_before_the_first_command_is_loaded_is_one_line(tmp_path):
+    """As if ^C came while the largest library is loaded: what whoever typed the wrong command does."""
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
+    program = [sys.executable, "-c", "from p2phub.cli.main import entry; entry()", "log", "parrot"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=DEADLINE_S)
+
+    assert done.returncode == 130
+    assert done.stderr == "p2phub: interrupted\n"

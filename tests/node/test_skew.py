@@ -11,6 +11,7 @@ import pytest
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX, Envelope
+from p2phub.core.errors import NotFound
 from p2phub.core.records import PURPOSE, SKEW_MAX_S
 from p2phub.core.search import Query
 from p2phub.node.calls import Calls
@@ -199,3 +200,32 @@ async def test_records_that_come_too_early_are_left_for_later_and_their_peer_is_
     assert "is left for later: record 0 is" in failure
     assert "ahead of this machine's clock" in failure
     assert "does not have" not in failure
+
+
+async def test_what_is_public_is_fetched_though_the_clocks_are_apart(published, copy_of, tmp_path):
+    """What is signed is refused then; what is for everybody is asked for without a name."""
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(copy_of("seed")))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        node.store.peers.add(await stack.enter_async_context(serving(seed)))
+        with_clock(node, -300)
+
+        await fetch(node, published.name, ignore, to=tmp_path / "out")
+    assert tree(tmp_path / "out") == published.files
+
+
+@pytest.mark.parametrize(("ahead_s", "how"), [(300, "5 minutes behind"), (-2 * SKEW_MAX_S, "20 minutes ahead of")])
+async def test_who_does_not_find_something_reads_that_the_clocks_are_apart(published, copy_of, tmp_path, ahead_s, how):
+    async with AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(open_home(copy_of("seed")))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        node.store.peers.add(await stack.enter_async_context(serving(seed)))
+        with_clock(node, ahead_s)
+        failures = []
+        for name in (f"{published.name}-secret", f"{published.name}@9.9.9", f"b3:{'ab' * 32}"):
+            with pytest.raises(NotFound) as caught:
+                await fetch(node, name, ignore, to=tmp_path / "out")
+            failures.append(caught.value)
+
+    said = f"the clock of node {str(seed.id)[:12]}… is {how} this machine's"
+    assert [said in (failure.hint or "") for failure in failures] == [True] * 3

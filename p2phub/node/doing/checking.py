@@ -22,6 +22,7 @@ from ..operations.checking import (
     Verify,
     VerifyResult,
 )
+from ..origins import GivenOrigins
 from ..verify import verify
 
 
@@ -34,7 +35,9 @@ async def _check_locks(node: Node, op: CheckLocks, tell: Tell) -> list[str]:
 
 
 async def _verify(node: Node, op: Verify, tell: Tell) -> VerifyResult:
-    return await verify(node, op.reference, tell, repair=op.repair, origins=op.origins)
+    return await verify(
+        node, op.reference, tell, repair=op.repair, origins=GivenOrigins(op.origins, op.standing_origins)
+    )
 
 
 async def _sign_model(node: Node, op: SignModel, tell: Tell) -> ModelSignature:

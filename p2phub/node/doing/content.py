@@ -13,6 +13,7 @@ from ..fetch import fetch, locate
 from ..handlers import Handlers
 from ..node import Node
 from ..operations.content import Fetch, FetchFile, FetchResult, FileResult, PublishFolder, PublishResult
+from ..origins import GivenOrigins
 
 
 async def _publish(node: Node, op: PublishFolder, tell: Tell) -> PublishResult:
@@ -56,7 +57,7 @@ async def _fetch(node: Node, op: Fetch, tell: Tell) -> FetchResult:
         force=op.force,
         dry_run=op.dry_run,
         kind=op.kind,
-        origins=op.origins,
+        origins=GivenOrigins(op.origins, op.standing_origins),
         in_cache=op.view is not None,
         background=op.background,
         keep_sealed=op.sealed,
@@ -65,7 +66,7 @@ async def _fetch(node: Node, op: Fetch, tell: Tell) -> FetchResult:
 
 
 async def _fetch_file(node: Node, op: FetchFile, tell: Tell) -> FileResult:
-    return await locate(node, op.reference, op.path, tell, origins=op.origins)
+    return await locate(node, op.reference, op.path, tell, origins=GivenOrigins(op.origins, op.standing_origins))
 
 
 HANDLERS: Handlers = {

@@ -44,7 +44,7 @@ async def _add_peers(node: Node, op: AddPeers, tell: Tell) -> list[PeerInfo]:
 async def _remove_peer(node: Node, op: RemovePeer, tell: Tell) -> Done:
     peer = parse_address(op.node).node if op.node.startswith("p2phub://") else NodeId.parse(op.node)
     if not await on_disk(node.store.peers.remove, peer):
-        raise NotFound(f"no peer {peer} is known")
+        raise NotFound(f"no peer {peer} is known", hint="`p2phub peers ls` shows those that are")
     node.neighbours.forget(peer)
     return Done()
 

@@ -53,6 +53,7 @@ class Verify(Operation, tag="verify", frozen=True):
     reference: Text
     repair: bool = False
     origins: Given = ()
+    standing_origins: Given = ()  # of the environment: those that do not fit are passed over
 
 
 class LockNames(Operation, tag="lock", frozen=True):

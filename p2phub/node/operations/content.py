@@ -119,6 +119,7 @@ class Fetch(Operation, tag="fetch", frozen=True):
     dry_run: bool = False
     kind: Kind | None = None
     origins: Given = ()
+    standing_origins: Given = ()  # of the environment: those that do not fit are passed over
     view: View | None = None  # `to` is the cache of a client of this kind
     background: bool = False
     sealed: bool = False  # keep what is sealed as it is, for others
@@ -142,6 +143,7 @@ class FetchFile(Operation, tag="fetch-file", frozen=True):
     reference: Text
     path: Text
     origins: Given = ()
+    standing_origins: Given = ()  # of the environment: those that do not fit are passed over
 
 
 def exact_pattern(path: str) -> str:

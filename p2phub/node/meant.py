@@ -1,0 +1,33 @@
+"""Say which repository somebody may have meant who wrote a name that means none (spec/cli.md §1)."""
+
+from __future__ import annotations
+
+from p2phub.core.errors import NotFound
+from p2phub.core.ids import NamespaceId
+
+from .node import Node
+
+SHOWN_MAX = 10  # names
+LOOKED_AT_MAX = 10_000  # names of a publisher
+
+
+def check_published(node: Node, namespace: NamespaceId, model: str) -> None:
+    """Raise NotFound unless the publisher `namespace`, of this home, has published something as `model`."""
+    if node.store.catalogue.kind(namespace, model) is None:
+        names = names_meant(node, namespace, model)
+        hint = f"you have published {names}" if names else "`p2phub publish DIR MODEL` publishes a folder"
+        raise NotFound(f"you have published nothing as {model}", hint=hint)
+
+
+def names_meant(node: Node, namespace: NamespaceId, model: str) -> str:
+    """Return those of a publisher's repositories that are called nearly so, else some, as text; empty if it has none.
+
+    Only what is for everybody, as whoever asks may be anybody.
+    """
+    import difflib  # only who mistyped something waits for it
+
+    known = node.store.catalogue.listed(namespace, LOOKED_AT_MAX)
+    near = difflib.get_close_matches(model, known, SHOWN_MAX)
+    if near or len(known) <= SHOWN_MAX:
+        return ", ".join(near or known)
+    return ", ".join(known[:SHOWN_MAX]) + f" and {len(known) - SHOWN_MAX} more"

@@ -1,0 +1,59 @@
+"""Several commands at once in one home: each ends with a clear outcome, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+from p2phub.testing.processes import Home, tree, wait_until
+
+
+def start_node(home: Home, ready_file: Path) -> subprocess.Popen[str]:
+    home.folder.mkdir(exist_ok=True)
+    return home.start(
+        "node", "--listen", "127.0.0.1:0", "--local", "127.0.0.1:0", "--ready-file", str(ready_file),
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def test_of_nodes_that_start_at_once_one_runs(home, tmp_path):
+    ready = [tmp_path / f"ready-{number}" for number in range(4)]
+    nodes = [start_node(home, path) for path in ready]
+    wait_until(
+        lambda: all(path.exists() or node.poll() is not None for path, node in zip(ready, nodes, strict=True)),
+        "all nodes to be ready or to end",
+    )
+    running = [node for node in nodes if node.poll() is None]
+    answering = json.loads(home.daemon_file.read_text())["pid"]
+    still = home.ask("status")["serving"]
+    for node in running:
+        node.send_signal(signal.SIGTERM)
+    said = [node.communicate()[1] for node in nodes]
+
+    assert [node.pid for node in running] == [answering]
+    assert still
+    assert sorted(node.returncode for node in nodes) == [0, 1, 1, 1]
+    assert sum("runs already" in text for text in said) == 3
+    assert not home.daemon_file.exists()
+
+
+def test_a_node_leaves_alone_what_another_one_of_its_home_said_since(home):
+    with home.node():
+        home.daemon_file.write_text("of another node")
+
+    assert home.daemon_file.read_text() == "of another node"
+    assert [path for path in home.folder.iterdir() if path.name.startswith(".new")] == []
+
+
+def test_fetches_into_one_folder_at_once_all_place_all_of_it(seed, home, tmp_path):
+    home.run("peers", "add", seed.node.address)
+    for turn in range(4):
+        out = tmp_path / f"out-{turn}"
+        started = [home.start("fetch", seed.name, "--to", str(out)) for _ in range(3)]
+        said = [process.communicate()[1] for process in started]
+
+        assert [process.returncode for process in started] == [0, 0, 0], "\n".join(said)
+        assert tree(out) == tree(seed.folder)
+        home.run("store", "rm", f"{seed.name}@1.0.0")

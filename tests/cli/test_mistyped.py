@@ -1,0 +1,61 @@
+"""What somebody reads who mistyped a name: what is right, or what to do next."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2phub.testing.processes import Home
+
+MISTYPED = [
+    (["branch", "parrot", "my branch", "1.0.0"], "'my branch' is no branch name", "begins with a letter"),
+    (["publish", "FOLDER", "parrot", "--branch", "2b"], "'2b' is no branch name", "begins with a letter"),
+    (["branch", "parot", "prod", "1.0.0"], "you have published nothing as parot", "you have published parrot"),
+    (["branch", "parrot", "--delete", "prod"], "parrot has no branch prod", "it has main"),
+    (["branch", "parrot", "prod", f"b3:{'ab' * 32}"], "is no revision", "write the digits without b3:"),
+    (["yank", "parrot@2.0.0"], "parrot has no version 2.0.0", "it has 1.0.0"),
+    (["yank", "parot@1.0.0"], "you have published nothing as parot", "you have published parrot"),
+    (["yank", "zzz@1.0.0"], "you have published nothing as zzz", "you have published parrot, words"),
+    (["recall", "parot@1.0.0"], "you have published nothing as parot", "you have published parrot"),
+    (
+        ["gate", "set", "parot", "--licence", "LICENCE"],
+        "you have published nothing as parot",
+        "you have published parrot",
+    ),
+    (["publish", "FOLDER", "my model"], "'my model' is no model name", "'my-model' is one"),
+    (["publish", "FOLDER", "parrot..v2.git"], "is no model name", "'parrot.v2' is one"),
+    (["fetch", "parrot@"], "has no revision after '@'", "it means its branch main"),
+    (["fetch", "parot"], "nothing is known of parot", "of its publisher parrot can be had"),
+    (["fetch", "b3:1234"], "is no content hash", "NAMESPACE/MODEL@HASH"),
+    (["peers", "add", "192.0.2.7:8627"], "is no node address", "`p2phub node` prints"),
+    (["peers", "rm", f"{'a' * 52}"], "is known", "`p2phub peers ls`"),
+    (["node", "--listen", "here"], "'here' is no HOST:PORT", "such as 192.0.2.7:8627"),
+]
+
+
+@pytest.fixture(scope="module")
+def publisher(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Return a home that has published two repositories, and a private one."""
+    base = tmp_path_factory.mktemp("mistyped")
+    (base / "folder").mkdir()
+    (base / "folder" / "a.txt").write_text("a\n")
+    home = Home(base / "home")
+    home.call("id", "new")
+    for name in ("parrot@1.0.0", "words"):
+        home.call("publish", str(base / "folder"), name)
+    home.call("publish", str(base / "folder"), "parot-secret", "--private")
+    return home
+
+
+@pytest.mark.parametrize(("words", "error", "hint"), MISTYPED, ids=[" ".join(words[:3]) for words, _, _ in MISTYPED])
+def test_who_mistyped_a_name_reads_what_is_right_or_what_to_do_next(words, error, hint, publisher):
+    places = {
+        "FOLDER": str(publisher.folder.parent / "folder"),
+        "LICENCE": str(publisher.folder.parent / "folder/a.txt"),
+    }
+    shown = publisher.call(*(places.get(word, word) for word in words), code=None)
+
+    lines = shown.err.splitlines()
+    assert shown.code in (2, 3)
+    assert error in next(line for line in lines if line.startswith("p2phub: error: "))
+    assert hint in next((line for line in lines if line.startswith("p2phub: hint: ")), "no hint")
+    assert "secret" not in shown.err
