@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 
-from p2phub.node import providers, serve
+from p2phub.node import contentdoor, providers
 from p2phub.protocol.picker import Picker, Request
 from p2phub.protocol.rates import deadline_s
 from p2phub.protocol.slots import SLOTS
@@ -315,7 +315,7 @@ class Swarm:
         host.queue.append(answer)
         self._free_slot(host)
         if not answer.has_slot and not answer.is_over:
-            self.after(serve.SLOT_WAIT_S, partial(self._send_away, answer))
+            self.after(contentdoor.SLOT_WAIT_S, partial(self._send_away, answer))
 
     def _free_slot(self, host: _Host) -> None:
         """Give a slot to the next in the queue."""
@@ -356,7 +356,7 @@ class Swarm:
     def _send_away(self, answer: _Answer) -> None:
         if not answer.has_slot and not answer.is_over:
             self.busy += 1
-            self._fail(self._downloads[answer.asker], answer, serve.RETRY_AFTER_S)
+            self._fail(self._downloads[answer.asker], answer, contentdoor.RETRY_AFTER_S)
 
     def _next_chunk(self, host: _Host, answer: _Answer) -> None:
         """Let the next chunk of an answer wait for the uplink, if the window has room."""

@@ -20,7 +20,7 @@ from p2phub.core.search import Query
 from p2phub.core.signing import SigningKey
 from p2phub.net.door import Request
 from p2phub.net.peerclient import PeerClient
-from p2phub.node import gossip, inspect, neighbours, replicate, serve
+from p2phub.node import gossip, greetings, inspect, neighbours, replicate
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.news import compose
@@ -252,7 +252,7 @@ async def test_a_public_network_that_asks_too_much_is_told_to_wait(tmp_path, mon
 
 
 async def test_whoever_says_hello_under_many_ids_is_told_on_for_few_of_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(serve, "GREETED_MAX", 5)
+    monkeypatch.setattr(greetings, "GREETED_MAX", 5)
     async with open_home(tmp_path / "node") as node, trio.open_nursery() as nursery:
         door = PeerDoor(node, nursery)
         made_up = [SigningKey(bytes([number]) * 32) for number in range(1, 13)]
