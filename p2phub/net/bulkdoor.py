@@ -41,12 +41,11 @@ from p2phub.protocol.messages import (
 )
 
 from .buffers import Buffers
+from .channels import SEND_TIMEOUT_S, FilePart
 from .door import (
     FIRST_REQUEST_TIMEOUT_S,
     IDLE_TIMEOUT_S,
     REQUEST_TIMEOUT_S,
-    SEND_TIMEOUT_S,
-    FilePart,
     Handler,
     Request,
     Response,

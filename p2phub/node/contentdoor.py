@@ -21,7 +21,8 @@ from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import InvalidData
 from p2phub.core.ids import ContentId, ManifestId
 from p2phub.net.bulkdoor import TicketOffice
-from p2phub.net.door import FilePart, Request, Response, caller_of
+from p2phub.net.channels import FilePart
+from p2phub.net.door import Request, Response, caller_of
 from p2phub.net.receivers import RECEIVER_WINDOW_S
 from p2phub.protocol.messages import (
     FRAME_SIZE_MAX,

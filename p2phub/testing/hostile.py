@@ -26,7 +26,8 @@ import trio
 from p2phub.core.encoding import decode, encode
 from p2phub.core.names import Address
 from p2phub.net.bulkdoor import serve_bulk
-from p2phub.net.door import FilePart, Handler, Request, Response, serve_peers
+from p2phub.net.channels import FilePart
+from p2phub.net.door import Handler, Request, Response, serve_peers
 from p2phub.net.tls import server_context
 from p2phub.node.node import Node, open_node
 from p2phub.node.serve import PeerDoor
