@@ -32,12 +32,7 @@ from p2phub.net.tls import server_context
 from p2phub.node.node import Node, open_node
 from p2phub.node.serve import PeerDoor
 from p2phub.node.settings import Settings
-from p2phub.protocol.messages import (
-    LARGE_QUERY_SIZE_MAX,
-    Have,
-    HaveQuery,
-    SpansQuery,
-)
+from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX, Have, HaveQuery, SpansQuery
 from p2phub.store.layout import Layout
 
 Wrap = Callable[[Handler], Handler]

@@ -18,16 +18,7 @@ from p2phub.node.committing import Change, Delete, Put
 from p2phub.node.disk import on_disk
 from p2phub.node.node import Node
 
-from .commitbody import (
-    CommitHeader,
-    Deleted,
-    LargeFile,
-    Path,
-    RegularFile,
-    commit_lines,
-    content_of,
-    decode_value,
-)
+from .commitbody import CommitHeader, Deleted, LargeFile, Path, RegularFile, commit_lines, content_of, decode_value
 from .errors import Refusal, no_entry, not_served
 from .lookup import TAG_PREFIX, Repository
 from .owner import Owner

@@ -15,9 +15,7 @@ from p2phub.node.events import ignore
 from p2phub.node.node import Node
 from p2phub.node.visibility import visibility_of
 
-from .commitbody import (
-    Text,
-)
+from .commitbody import Text
 from .commits import LARGE
 from .describe import gated
 from .errors import Refusal, not_served
