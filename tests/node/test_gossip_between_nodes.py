@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 import trio
@@ -32,6 +32,7 @@ from p2phub.protocol.talk import Ask, Exchange, Push, Reply, Whole, Word, sign_t
 from p2phub.store.keys import load_key
 from p2phub.testing import values
 from p2phub.testing.hostile import counting, open_home, serving, wait_for
+from p2phub.testing.together import replicating
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -44,15 +45,6 @@ async def publish_text(node, folder, name: str, text: str):
 
 async def models(node) -> set[str]:
     return {model.model for model in await inspect.search(node, Query(limit=1000))}
-
-
-@asynccontextmanager
-async def replicating(*nodes):
-    async with trio.open_nursery() as nursery:
-        for node in nodes:
-            nursery.start_soon(replicate.replicate, node)
-        yield
-        nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
