@@ -22,15 +22,7 @@ import trio
 from p2phub.core.access import ANYBODY, Caller
 from p2phub.core.encoding import encode
 from p2phub.core.errors import InvalidData
-from p2phub.core.frames import (
-    HEADER_SIZE,
-    KEY_SIZE,
-    OVERHEAD,
-    TAG_SIZE,
-    Opener,
-    Sealer,
-    plaintext_size,
-)
+from p2phub.core.frames import HEADER_SIZE, KEY_SIZE, OVERHEAD, TAG_SIZE, Opener, Sealer, plaintext_size
 from p2phub.protocol.messages import (
     BULK_PREFACE,
     LARGE_QUERY_SIZE_MAX,
@@ -41,17 +33,8 @@ from p2phub.protocol.messages import (
 )
 
 from .buffers import Buffers
-from .door import (
-    FIRST_REQUEST_TIMEOUT_S,
-    IDLE_TIMEOUT_S,
-    REQUEST_TIMEOUT_S,
-    SEND_TIMEOUT_S,
-    FilePart,
-    Handler,
-    Request,
-    Response,
-    caller_of,
-)
+from .channels import SEND_TIMEOUT_S, FilePart
+from .door import FIRST_REQUEST_TIMEOUT_S, IDLE_TIMEOUT_S, REQUEST_TIMEOUT_S, Handler, Request, Response, caller_of
 from .pacing import Pacer
 from .queries import Query
 from .receivers import send_watched

@@ -22,9 +22,10 @@ from p2phub.store.ownfiles import OwnFiles
 
 from .disk import on_disk
 from .events import Tell
+from .ingesting import ingest_sources
 from .node import Node
 from .operations.storage import Adopted, WantedRepository
-from .publish import KEY_SUFFIX, SourceFile, ingest_sources, refuse_keys
+from .sources import KEY_SUFFIX, SourceFile, refuse_keys
 
 OLLAMA_MANIFEST_MAX = 1024 * 1024  # bytes
 

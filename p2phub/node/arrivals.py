@@ -31,11 +31,11 @@ from p2phub.store.parts import Part
 from p2phub.store.store import Store
 
 from .bring import bring_roots, check_space
+from .describing import role_of
 from .disk import on_disk
 from .events import Notice, Tell
 from .mates import look_around, roots_of, states_of
 from .node import Node
-from .publish import role_of
 from .smallfiles import SMALL_SIZE_MAX, fetch_small
 from .upstream import Arriving, ask
 

@@ -19,20 +19,15 @@ from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.paths import check_paths
 
 from .catchup import ready_to_publish
+from .describing import describe_files, role_of
 from .disk import from_thread, on_disk
 from .events import Tell
+from .ingesting import ingest_sources
 from .node import Node
 from .opening import sealing_key
-from .publish import (
-    SourceFile,
-    describe_files,
-    ingest_sources,
-    refuse_keys,
-    refuse_leaks,
-    role_of,
-)
 from .releasing import destination_of, keep_manifest, release
 from .resolve import load_manifest
+from .sources import SourceFile, refuse_keys, refuse_leaks
 
 
 @dataclass(frozen=True)

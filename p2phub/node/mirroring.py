@@ -23,14 +23,15 @@ from p2phub.core.rules import Consent, Facts, Rules, judge
 from p2phub.core.upstream import NAMES_MAX, Foreign, Info, Listing, UpstreamFile, is_commit, parse_foreign
 
 from .arrivals import bring, bring_from_peers, bring_small, find_here, may_share, wanting
+from .describing import describe
 from .disk import from_thread, on_disk
 from .events import Event, Notice, Progress, Tell
 from .identity import own_namespace, publish_record
 from .node import Node
 from .operations.mirrors import MirrorInfo
-from .publish import SourceFile, describe
 from .rules import check
 from .smallfiles import SMALL_SIZE_MAX, groups
+from .sources import SourceFile
 from .upstream import list_commit, look_up
 
 TICK_S = 0.1  # seconds between reports of how far it is

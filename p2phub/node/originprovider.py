@@ -8,12 +8,8 @@ from p2phub.net.connection import ContentConnection
 
 from .download import Download, ProviderReport
 from .links import Links
-from .origins import Origin
+from .origins import REFUSALS_MAX, Origin
 from .providers import Provider
-
-# Files that an origin may refuse before it has given any: a manifest can name a server that has nothing to do with it,
-# and everybody who fetches the manifest asks it; spec/origins.md §2.
-REFUSALS_MAX = 16
 
 
 class OriginProvider(Provider):

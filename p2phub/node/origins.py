@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from p2phub.net.origin import OriginConnection
     from p2phub.net.pacing import Pacer
 
+# Files that an origin may refuse before it has given any: a manifest can name a server that has nothing to do with it,
+# and everybody who fetches the manifest asks it; spec/origins.md §2.
+REFUSALS_MAX = 16
+
 
 class GivenOrigins(Struct, frozen=True):
     """Templates that the owner of this node gave."""

@@ -106,18 +106,25 @@ class Readings:
                 download.leave(reading)
 
     def _batch(self, file: FileEntry, files: Sequence[FileEntry]) -> list[FileEntry]:
-        """Return what is downloaded for a reader of `file`: it, and if it is small, small ones after it in `files`."""
-        batch, size = {file.root: file}, file.size
+        """Return what is downloaded for a reader of `file`: it, and if it is small, those that it comes with.
+
+        Whichever file is asked for first, the small ones of `files` come with the same others: many readers at
+        once would otherwise begin a batch each, and leave remnants between them.
+        """
         if file.size > SMALL_SIZE_MAX:
             return [file]
-        at = files.index(file)
-        for other in (*files[at + 1 :], *files[:at]):
+        batch: dict[ContentId, FileEntry] = {}
+        size = 0
+        for other in files:
+            if not 0 < other.size <= SMALL_SIZE_MAX or other.root in batch:
+                continue
             if len(batch) == BATCH_FILES_MAX or size + other.size > BATCH_SIZE_MAX:
-                break
-            if 0 < other.size <= SMALL_SIZE_MAX and other.root not in self._downloads and other.root not in batch:
-                batch[other.root] = other
-                size += other.size
-        return list(batch.values())
+                if file.root in batch:
+                    break
+                batch, size = {}, 0
+            batch[other.root] = other
+            size += other.size
+        return [file, *(other for root, other in batch.items() if root != file.root and root not in self._downloads)]
 
     async def _run(self, files: list[FileEntry], origin_urls: Sequence[str], download: _Download) -> None:
         """Bring `files`, of which the first one must come, and others may be here."""

@@ -31,25 +31,20 @@ from p2phub.store.intake import Ingested
 
 from .asking import ask_in_turn
 from .calling import usable_peers
+from .describing import describe, known_base_models, known_datasets
 from .disk import from_thread, on_disk
 from .events import Tell
 from .identity import own_identity, own_recipient
+from .ingesting import fitting_profile, read_sources
 from .names import find
 from .node import Node
 from .opening import find_key_called, find_opened, recipients_of, sealing_key
 from .operations.seals import SealResult
 from .ownnames import own_model
 from .privatenews import announce
-from .publish import (
-    SourceFile,
-    describe,
-    fitting_profile,
-    known_base_models,
-    known_datasets,
-    read_sources,
-)
 from .releasing import Destination
 from .resolve import resolve
+from .sources import SourceFile
 from .visibility import append_record
 
 

@@ -19,15 +19,14 @@ import trio
 from p2phub.core.errors import NotFound, StoreError
 from p2phub.core.ids import NodeId
 
+from .crowd import Crowd
 from .dedup import find_known
 from .disk import on_disk
 from .download import Download, DownloadReport, ProviderReport, link_rates
 from .events import Progress, ProviderRate, Tell
 from .node import Arriving, Node, Reader, Running, SwarmState
-from .originprovider import OriginProvider
 from .origins import Origin, Origins
 from .partials import DownloadPartials, WantedFile
-from .providers import Crowd
 
 TICK_S = 0.1  # seconds between looks at what arrived
 TELL_S = 0.25  # seconds between words on how far it is
@@ -140,6 +139,8 @@ class _Swarm:
             raise self._not_found()
 
     async def _use_origin(self, origin: Origin) -> None:
+        from .originprovider import OriginProvider  # most downloads have none
+
         report = ProviderReport(origin.name, is_origin=True)
         self._download.reports[origin.name] = report
         links = self._node.links

@@ -23,8 +23,7 @@ from .disk import on_disk
 from .download import DownloadReport, ProviderReport, link_rates
 from .events import Notice, Progress, ProviderRate, Tell
 from .node import Node
-from .originprovider import REFUSALS_MAX
-from .origins import Origin, Origins
+from .origins import REFUSALS_MAX, Origin, Origins
 
 FILES_AT_ONCE = 3
 RETRY_S = (0.5, 1.0, 2.0, 5.0)  # seconds before a file that broke off goes on; then it is given up

@@ -12,6 +12,9 @@ def is_of(manifest: str, *, row: str = "r") -> str:
     return f"substr({row}.manifest, 1, 8) = substr({manifest}, 1, 8) AND {row}.manifest = {manifest}"
 
 
+# A row of models, called m in a statement, shows the release in a row of release_rows, called r.
+IS_SHOWN = "m.repository = r.repository AND m.log_number = r.log_number AND m.idx = r.idx"
+
 # The repositories that have a release of the manifest ?1, by namespace and model.
 REPOSITORIES = (
     "SELECT DISTINCT namespace, model FROM release_rows AS r"

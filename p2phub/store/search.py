@@ -13,7 +13,7 @@ newest MATCHES_MAX matches are sorted.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from sqlite3 import Connection, Row
@@ -23,32 +23,17 @@ import cbor2
 import msgspec
 from msgspec.structs import replace
 
-from p2phub.core.choices import GateApproval
 from p2phub.core.errors import InvalidData
-from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.records import Summary
-from p2phub.core.search import (
-    COUNTS_MAX,
-    FACETS,
-    FacetCount,
-    FacetCounts,
-    Model,
-    Page,
-    Place,
-    Query,
-    Result,
-    Sort,
-    VariantInfo,
-    check_query,
-    encode_cursor,
-)
+from p2phub.core.search import FacetCounts, Page, Place, Query, Sort, check_query, encode_cursor
 
 from . import orders
 from .atonce import Columns, as_list, fetch_at_once
 from .database import Database
-from .gates import APPROVAL
-from .searchindex import FACET_NUMBERS, ReadEntries, facet_code, facet_of
-from .searchplan import ANYWHERE, IN_NAME, IS_HERE, PARTS, WHOLE_NAME, Plan, make_plan
+from .searchcounts import BETWEEN, ValuesOf, all_counts, counts_of
+from .searchindex import ReadEntries, facet_code
+from .searchplan import ANYWHERE, IN_NAME, PARTS, WHOLE_NAME, Plan, make_plan
+from .searchresults import key_of, models
 from .searchtokens import release_tokens
 
 MATCHES_MAX = 5000  # newest matches that are sorted by a number; spec/search.md §4
@@ -63,8 +48,6 @@ _COLUMNS = (
     "id", "repository", "model", "log_number", "idx", "created", "size", "needs", "parameters", "replicas", "facets",
 )  # fmt: skip
 
-
-ValuesOf = Callable[[Collection[int]], dict[int, str]]  # what numbers of values of facets stand for
 
 _ORDERS = {"created": orders.CREATED, "size": orders.SIZE, "parameters": orders.PARAMETERS, "name": orders.NAME}
 
@@ -115,87 +98,8 @@ class Search:
         found = list(islice(source.rows(after), query.limit + 1))
         last = found[query.limit - 1].place if len(found) > query.limit else source.stopped_at
         rows = [item.row for item in found[: query.limit]]
-        gates = _gates(connection, [row["repository"] for row in rows]) if state["has_gates"] else {}
-        models = self._models(connection, rows, values({_kind_of(row) for row in rows}), gates)
-        return Page(models, encode_cursor(asked, last) if last is not None else None, source.complete, counts)
-
-    def _models(
-        self, connection: Connection, rows: list[Columns], kinds: dict[int, str], gates: dict[int, GateApproval | None]
-    ) -> list[Model]:
-        """Return repositories as they are shown; what their releases say is in the logs.
-
-        kinds: by their numbers. gates: of those repositories that may have one.
-        """
-        read = self._read_entries([_key_of(row) for row in rows])
-        # Checked when they came in.
-        found = [(row, cbor2.loads(cbor2.loads(read[_key_of(row)])["payload"])) for row in rows if _key_of(row) in read]
-        here = _here(connection, [record["manifest"] for _, record in found])
-        return [
-            self._model(
-                connection,
-                row,
-                record,
-                kind=kinds[_kind_of(row)],
-                is_here=record["manifest"] in here,
-                gate=gates.get(row["repository"]),
-            )
-            for row, record in found
-        ]
-
-    def _model(
-        self,
-        connection: Connection,
-        row: Columns,
-        record: dict[str, Any],
-        *,
-        kind: str,
-        is_here: bool,
-        gate: GateApproval | None,
-    ) -> Model:
-        summary = record["summary"]
-        manifest = ManifestId(record["manifest"])
-        return Model(
-            namespace=str(NamespaceId(record["namespace"])),
-            model=record["model"],
-            kind=kind,
-            revision=str(manifest),
-            version=record.get("version"),
-            time=record["time"],
-            files=summary["files"],
-            size=summary["size"],
-            parameters=summary.get("parameters"),
-            task=summary.get("task"),
-            library=summary.get("library"),
-            license=summary.get("license"),
-            languages=summary.get("languages", []),
-            tags=summary.get("tags", []),
-            base_models=summary.get("base_models", []),
-            datasets=summary.get("datasets", []),
-            tensor_types=summary.get("tensor_types", []),
-            architecture=summary.get("architecture"),
-            title=summary.get("title", ""),
-            excerpt=summary.get("excerpt", ""),
-            created=row["created"],
-            variants=[VariantInfo(item["name"], item["size"]) for item in summary.get("variants", ())],
-            results=[
-                Result(f"{item['task']}/{item['dataset']}/{item['metric']}", item["value"])
-                for item in summary.get("scores", ())
-            ],
-            replicas=row["replicas"],
-            replicas_seen=_seen(connection, manifest) if row["replicas"] else None,
-            here=is_here,
-            gate=gate,
-        )
-
-
-def _key_of(row: Columns) -> tuple[int, int]:
-    """Return where the release stands that describes a repository."""
-    return row["log_number"], row["idx"]
-
-
-def _kind_of(row: Columns) -> int:
-    """Return the number of the value of the facet `kind` that a repository has."""
-    return next(number for number in array("I", row["facets"]) if facet_of(number) == "kind")
+        shown = models(connection, rows, self._read_entries, values, has_gates=state["has_gates"])
+        return Page(shown, encode_cursor(asked, last) if last is not None else None, source.complete, counts)
 
 
 class _Found(NamedTuple):
@@ -240,18 +144,18 @@ class _Source:
         """Count the values of facets: of all repositories if nothing was asked for, else of the newest matches."""
         plan = self._plan
         if plan.is_everything:
-            return _all_counts(self._connection)
+            return all_counts(self._connection)
         if plan.small is not None:
             blobs = [row["facets"] for _, row in self._small(plan.small)]
-            return _counts(self._values, _BETWEEN.join(blobs), [], plan.complete)
+            return counts_of(self._values, BETWEEN.join(blobs), [], plan.complete)
         most = COUNTED_MAX if not plan.conditions else 2 * COUNTED_MAX
         # All facets of all of them in one text: not even a list of rows is made.
         rows, values = self._newest_sql(plan.anywhere(), LAST_ID, "m.facets")
         seen, facets = self._connection.execute(
             f"SELECT count(*), coalesce(group_concat(CASE WHEN ok THEN hex(facets) END, ?), '') FROM ({rows} LIMIT ?)",
-            (_BETWEEN.hex(), *values, most),
+            (BETWEEN.hex(), *values, most),
         ).fetchone()
-        return _counts(self._values, bytes.fromhex(facets), plan.dense, seen < most)
+        return counts_of(self._values, bytes.fromhex(facets), plan.dense, seen < most)
 
     # ── newest first ────────────────────────────────────────────────────────
 
@@ -425,9 +329,9 @@ class _Source:
             blobs=("facets",),
         )
         fitting = [row for row in rows if row["ok"] and self._has_facets(row)]
-        read = self._read_entries([_key_of(row) for row in fitting]) if self._plan.has_words else {}
+        read = self._read_entries([key_of(row) for row in fitting]) if self._plan.has_words else {}
         for row in sorted(fitting, key=lambda row: -row["id"]):
-            tier = self._tier_of(row, read.get(_key_of(row)))
+            tier = self._tier_of(row, read.get(key_of(row)))
             if tier is not None:
                 yield tier, row
 
@@ -471,61 +375,10 @@ def _fits(place: Place, sort: Sort) -> bool:
     return fits and 0 <= number <= LAST_ID
 
 
-# ── counts ──────────────────────────────────────────────────────────────────
-
-
-def _all_counts(connection: Connection) -> FacetCounts:
-    """Return the counts of all repositories, which are kept."""
-    facets: dict[str, list[FacetCount]] = {}
-    for facet in FACETS:
-        rows = connection.execute(
-            "SELECT value, count FROM facets WHERE facet = ? AND count > 0 ORDER BY count DESC LIMIT ?",
-            (facet_code(facet), COUNTS_MAX),
-        ).fetchall()
-        if rows:
-            facets[facet] = [FacetCount(row["value"], row["count"]) for row in rows]
-    return FacetCounts(facets, sum(item.count for item in facets.get("kind", [])), True)
-
-
 def _incomplete(page: Page) -> Page:
     """Return a page as it is while not all repositories are in the index yet."""
     counts = replace(page.counts, complete=False) if page.counts else None
     return replace(page, complete=False, counts=counts)
-
-
-_BETWEEN = b"\xff" * 4  # stands between what repositories have; no value has this number
-
-
-def _counts(values: ValuesOf, packed: bytes, wanted: Sequence[tuple[int, ...]], complete: bool) -> FacetCounts:
-    """Return the counts of the values that some repositories have.
-
-    packed: the numbers of values of one repository after the other, with _BETWEEN them. wanted: of each of these,
-    a repository must have one to be counted.
-    """
-    import numpy as np  # slow to import, and most searches count nothing
-
-    numbers = np.frombuffer(packed, np.uint32)
-    is_between = numbers == np.frombuffer(_BETWEEN, np.uint32)
-    of_repository = np.cumsum(is_between)
-    counted = np.ones(of_repository[-1] + 1 if len(numbers) else 0, bool)
-    for some in wanted:
-        has = np.zeros_like(counted)
-        has[of_repository[np.isin(numbers, some)]] = True
-        counted &= has
-    numbers, found = np.unique(numbers[counted[of_repository] & ~is_between], return_counts=True)
-    # By facet, the frequent first, and of equals those with the lower number.
-    order = np.lexsort((numbers, -found, numbers % FACET_NUMBERS))
-    numbers, found = numbers[order], found[order]
-    ends = np.searchsorted(numbers % FACET_NUMBERS, np.arange(len(FACETS) + 1)).tolist()
-    shown: dict[str, list[tuple[int, int]]] = {}
-    for facet in FACETS:
-        begin, end = ends[facet_code(facet)], ends[facet_code(facet) + 1]
-        best = slice(begin, min(end, begin + COUNTS_MAX))
-        if begin < end:
-            shown[facet] = list(zip(numbers[best].tolist(), found[best].tolist(), strict=True))
-    named = values({number for counts in shown.values() for number, _ in counts})
-    facets = {facet: [FacetCount(named[number], count) for number, count in counts] for facet, counts in shown.items()}
-    return FacetCounts(facets, int(counted.sum()), complete)
 
 
 class _Values:
@@ -550,32 +403,3 @@ class _Values:
             )
             known.update((row["id"], row["value"]) for row in rows)
         return {number: known[number] for number in numbers}
-
-
-# ── what a row leads to ─────────────────────────────────────────────────────
-
-
-def _seen(connection: Connection, manifest: ManifestId) -> int | None:
-    (time,) = connection.execute("SELECT max(time) FROM holders WHERE manifest = ?", (manifest,)).fetchone()
-    return int(time) if time is not None else None
-
-
-def _gates(connection: Connection, repositories: Sequence[int]) -> dict[int, GateApproval | None]:
-    """Return what the gates of repositories ask for besides that a licence is accepted; None: there is no gate."""
-    rows = fetch_at_once(
-        connection,
-        f"SELECT k.value AS repository, {APPROVAL.format('k.value')} AS approval FROM json_each(?) AS k",
-        (as_list(repositories),),
-        ("repository", "approval"),
-    )
-    return {row["repository"]: row["approval"] for row in rows}
-
-
-def _here(connection: Connection, manifests: list[bytes]) -> set[bytes]:
-    """Return those of the manifests whose files are all in the store."""
-    marks = ", ".join("?" * len(manifests))
-    found = connection.execute(
-        f"SELECT manifest FROM manifests WHERE manifest IN ({marks}) AND {IS_HERE.format('manifests.manifest')}",
-        manifests,
-    )
-    return {row["manifest"] for row in found}

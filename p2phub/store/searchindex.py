@@ -31,7 +31,7 @@ from . import orders
 from .database import Database
 from .orders import OrderRow
 from .recalls import is_recalled
-from .released import is_of
+from .released import IS_SHOWN, is_of
 from .searchtokens import facet_tokens, least_size, release_tokens, word_tokens
 
 EPOCH = 1_577_836_800  # seconds: 2020-01-01 00:00 UTC; what is older counts as of then
@@ -537,8 +537,7 @@ def count_replicas(connection: Connection, manifests: Iterable[bytes]) -> None:
     """Let what shows these manifests say how many nodes hold them now; inside a transaction."""
     connection.executemany(
         "UPDATE models SET replicas = (SELECT count(*) FROM holders WHERE manifest = ?1) WHERE id IN"
-        " (SELECT m.id FROM release_rows AS r CROSS JOIN models AS m ON m.repository = r.repository"
-        f" AND m.log_number = r.log_number AND m.idx = r.idx WHERE {is_of('?1')})",
+        f" (SELECT m.id FROM release_rows AS r CROSS JOIN models AS m ON {IS_SHOWN} WHERE {is_of('?1')})",
         [(manifest,) for manifest in manifests],
     )
 

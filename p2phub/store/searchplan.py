@@ -19,7 +19,7 @@ from p2phub.core.words import distinct, squeeze, trigrams, words
 from .atonce import as_list, fetch_at_once
 from .gates import APPROVAL
 from .orders import ids_sql
-from .released import is_of
+from .released import IS_SHOWN, is_of
 from .searchindex import facet_code
 
 WORDS_MAX = 16  # different words that are looked for; spec/search.md §2
@@ -388,8 +388,7 @@ def _add_small(connection: Connection, plan: Plan, query: Query) -> None:
         rows = connection.execute(
             "SELECT DISTINCT m.id FROM manifests"
             f" CROSS JOIN release_rows AS r ON {is_of('manifests.manifest')}"
-            " CROSS JOIN models AS m"
-            " ON m.repository = r.repository AND m.log_number = r.log_number AND m.idx = r.idx"
+            f" CROSS JOIN models AS m ON {IS_SHOWN}"
             f" WHERE {IS_HERE.format('manifests.manifest')} ORDER BY m.id DESC LIMIT ?",
             (SMALL_MAX + 1,),
         ).fetchall()

@@ -26,17 +26,13 @@ import trio
 from p2phub.core.encoding import decode, encode
 from p2phub.core.names import Address
 from p2phub.net.bulkdoor import serve_bulk
-from p2phub.net.door import FilePart, Handler, Request, Response, serve_peers
+from p2phub.net.channels import FilePart
+from p2phub.net.door import Handler, Request, Response, serve_peers
 from p2phub.net.tls import server_context
 from p2phub.node.node import Node, open_node
 from p2phub.node.serve import PeerDoor
 from p2phub.node.settings import Settings
-from p2phub.protocol.messages import (
-    LARGE_QUERY_SIZE_MAX,
-    Have,
-    HaveQuery,
-    SpansQuery,
-)
+from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX, Have, HaveQuery, SpansQuery
 from p2phub.store.layout import Layout
 
 Wrap = Callable[[Handler], Handler]

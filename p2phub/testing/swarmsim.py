@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 
-from p2phub.node import providers, serve
+from p2phub.node import contentdoor, crowd
 from p2phub.protocol.picker import Picker, Request
 from p2phub.protocol.rates import deadline_s
 from p2phub.protocol.slots import SLOTS
@@ -127,7 +127,7 @@ class Swarm:
         self._downloads: dict[int, _Download] = {}
         for number in range(1, len(self.hosts)):
             others = [other for other in self.hosts if other not in (SEED, number)]
-            mates = [SEED, *rng.sample(others, min(providers.PROVIDERS_MAX - 1, len(others)))]
+            mates = [SEED, *rng.sample(others, min(crowd.PROVIDERS_MAX - 1, len(others)))]
             self._downloads[number] = download = _Download(
                 self.hosts[number],
                 picker(sizes, range(count), rng=random.Random(rng.random())),
@@ -196,7 +196,7 @@ class Swarm:
         del download.running[provider]
         download.picker.remove_provider(provider)
         self._fill_all(download)
-        self.after(providers.PEERS_S, partial(self._meet_another, download))
+        self.after(crowd.PEERS_S, partial(self._meet_another, download))
 
     def _meet_another(self, download: _Download) -> None:
         known = {SEED, download.host.number, *download.running}
@@ -229,7 +229,7 @@ class Swarm:
         def take() -> None:
             if provider in download.running and not self._is_over(download):
                 download.picker.set_offer(
-                    provider, offers, given=given, connections=providers.connections_to_each(len(download.running))
+                    provider, offers, given=given, connections=crowd.connections_to_each(len(download.running))
                 )
                 self._fill(download, provider)
 
@@ -240,13 +240,13 @@ class Swarm:
         done = download.host.held.count(1)
         left_s = self.now * (len(self._sizes) - done) / done if done else 0.0
         is_whole = 0 not in self.hosts[provider].held
-        return providers.offer_interval_s(len(download.running), is_whole=is_whole, left_s=left_s, passed_s=self.now)
+        return crowd.offer_interval_s(len(download.running), is_whole=is_whole, left_s=left_s, passed_s=self.now)
 
     def _look_again(self, download: _Download) -> None:
         """Let idle connections look for work, now and again: with time, copies become worth it."""
         if not self._is_over(download):
             self._fill_all(download)
-            self.after(providers.IDLE_S, partial(self._look_again, download))
+            self.after(crowd.IDLE_S, partial(self._look_again, download))
 
     def _fill_all(self, download: _Download) -> None:
         for provider in list(download.running):
@@ -257,9 +257,7 @@ class Swarm:
         if self._is_over(download):
             return
         running, pausing = download.running, download.pausing
-        while provider in running and running[provider] + pausing[provider] < providers.connections_to_each(
-            len(running)
-        ):
+        while provider in running and running[provider] + pausing[provider] < crowd.connections_to_each(len(running)):
             request = download.picker.next_request(provider, self.now)
             if request is None:
                 return
@@ -273,7 +271,7 @@ class Swarm:
     def _give_up(self, download: _Download, answer: _Answer) -> None:
         if not answer.is_over:
             self.late += 1
-            self._fail(download, answer, providers.RETRY_S[0])
+            self._fail(download, answer, crowd.RETRY_S[0])
 
     def _fail(self, download: _Download, answer: _Answer, pause_s: float) -> None:
         """End a request that failed, and let its connection pause."""
@@ -315,7 +313,7 @@ class Swarm:
         host.queue.append(answer)
         self._free_slot(host)
         if not answer.has_slot and not answer.is_over:
-            self.after(serve.SLOT_WAIT_S, partial(self._send_away, answer))
+            self.after(contentdoor.SLOT_WAIT_S, partial(self._send_away, answer))
 
     def _free_slot(self, host: _Host) -> None:
         """Give a slot to the next in the queue."""
@@ -356,7 +354,7 @@ class Swarm:
     def _send_away(self, answer: _Answer) -> None:
         if not answer.has_slot and not answer.is_over:
             self.busy += 1
-            self._fail(self._downloads[answer.asker], answer, serve.RETRY_AFTER_S)
+            self._fail(self._downloads[answer.asker], answer, contentdoor.RETRY_AFTER_S)
 
     def _next_chunk(self, host: _Host, answer: _Answer) -> None:
         """Let the next chunk of an answer wait for the uplink, if the window has room."""

@@ -12,7 +12,7 @@ import pytest
 import trio
 from doorkit import TOKEN
 
-from p2phub.gateway.hub import commitbody, requests, uploads, writing, xet
+from p2phub.gateway.hub import commitbody, commits, requests, uploads, xet
 from p2phub.testing.hostile import wait_for
 
 BODIES = [
@@ -142,7 +142,7 @@ async def test_a_line_of_a_commit_has_an_end(door, shelf, monkeypatch):
 
 
 async def test_a_commit_has_so_many_operations(door, shelf, monkeypatch):
-    monkeypatch.setattr(writing, "OPERATIONS_MAX", 10)
+    monkeypatch.setattr(commits, "OPERATIONS_MAX", 10)
     lines = b"".join(
         json.dumps({"key": "deletedFile", "value": {"path": str(number)}}).encode() + b"\n" for number in range(12)
     )

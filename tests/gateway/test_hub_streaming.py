@@ -15,7 +15,7 @@ from doorkit import open_door
 from p2phub.core.ids import ManifestId
 from p2phub.gateway.hub import files
 from p2phub.net import asgi, web
-from p2phub.node import providers, reading
+from p2phub.node import crowd, reading
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.node import Node
@@ -61,7 +61,7 @@ async def read_until_it_breaks(client: httpx.AsyncClient, path: str) -> bytes:
 @pytest.fixture
 def one_connection(monkeypatch):
     """Let chunks come in the order in which they are asked for: several connections share a slow link by chance."""
-    monkeypatch.setattr(providers, "CONNECTIONS_ALONE", 1)
+    monkeypatch.setattr(crowd, "CONNECTIONS_ALONE", 1)
 
 
 async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_path, one_connection, monkeypatch):
@@ -286,10 +286,22 @@ async def test_small_files_come_together(tmp_path, downloads):
                 nursery.start_soon(read, range(worker, 700, 8))
 
     assert same == [True] * 700
-    assert sum(downloads) == 700
-    # Two, and one for those before the file that happened to be asked for first, if it is not the first of all.
-    assert sorted(downloads)[-1] == reading.BATCH_FILES_MAX
-    assert len(downloads) <= 4
+    assert sorted(downloads) == [700 - reading.BATCH_FILES_MAX, reading.BATCH_FILES_MAX]
+
+
+async def test_small_files_come_in_the_same_batches_whichever_is_read_first(tmp_path, downloads):
+    async with open_small(tmp_path, 700) as (client, node, seed, url):
+        (revision,) = seed.store.manifests.all()
+        roots = [file.root for file in seed.store.manifests.get(revision).files]
+
+        async def is_over() -> bool:
+            return len(node.store.blobs.find_all(roots)) == sum(downloads)
+
+        for number in (3, 0, 600, 503):
+            assert (await client.get(f"{url}/{number:04}.txt")).text == f"file {number}\n"
+            await wait_for(is_over, "the others of the batch")
+
+    assert downloads == [reading.BATCH_FILES_MAX, 700 - reading.BATCH_FILES_MAX]
 
 
 async def test_small_files_bring_no_more_than_some_megabytes(tmp_path, downloads, monkeypatch):

@@ -23,8 +23,9 @@ from blake3 import blake3
 
 from p2phub.core.ids import ContentId, NodeId
 from p2phub.core.signing import SigningKey
+from p2phub.net.channels import FilePart
 from p2phub.net.connection import WantedChunk
-from p2phub.net.door import FilePart, Handler, Request, Response, serve_peers
+from p2phub.net.door import Handler, Request, Response, serve_peers
 from p2phub.net.tls import client_context, server_context
 from p2phub.protocol.messages import ByteRange
 from p2phub.testing import values

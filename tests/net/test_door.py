@@ -17,8 +17,8 @@ from msgspec.structs import replace
 from netkit import HOST, NODE, PATIENCE_S, Answer, Caller, Files, echo, in_thread, open_below, open_door, wait_until
 
 from p2phub.core.errors import HubError
+from p2phub.net import channels, queries, receivers
 from p2phub.net import door as module
-from p2phub.net import queries, receivers
 from p2phub.net.door import HEAD_SIZE_MAX, Request, Response, serve_peers
 from p2phub.net.tls import client_context
 from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX
@@ -542,7 +542,7 @@ async def test_who_reads_nothing_is_cut_off_and_blocks_nobody(
         assert (await in_thread(on_connection, port, plain, lambda caller: caller.ask("/other"))).status == 200
         whole = await in_thread(on_connection, port, plain, lambda caller: caller.ask("/file"))
         assert len(whole.body) == size
-        monkeypatch.setattr(module, "SEND_TIMEOUT_S", 0.3)
+        monkeypatch.setattr(channels, "SEND_TIMEOUT_S", 0.3)
         callers += await in_thread(deaf, port, 3)
         await wait_until(lambda: files.released >= 4, "the door to lose patience with three")
         for caller in callers:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from p2phub.core.choices import LinkClass
+from p2phub.node.crowd import Crowd, connections_to_each
 from p2phub.node.download import ProviderReport
-from p2phub.node.providers import Crowd, Provider, connections_to_each
+from p2phub.node.providers import Provider
 
 
 def test_the_more_providers_there_are_the_fewer_requests_each_is_asked() -> None:

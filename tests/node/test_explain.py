@@ -9,7 +9,7 @@ import trio
 
 from p2phub.core.errors import NotFound
 from p2phub.net.door import Response
-from p2phub.node import providers
+from p2phub.node import crowd
 from p2phub.node.calling import ban_peer
 from p2phub.node.dispatch import run
 from p2phub.node.events import Event, Progress, ignore
@@ -129,7 +129,7 @@ async def test_a_stalled_download_says_what_it_waits_for(published, copy_of, tmp
 async def test_who_gave_fast_and_gives_nothing_any_more_is_shown_with_no_rate_of_before(
     published, copy_of, tmp_path, impatient, monkeypatch
 ):
-    monkeypatch.setattr(providers, "CHUNK_SIZE_MAX", 1000)  # so that it shows at once
+    monkeypatch.setattr(crowd, "CHUNK_SIZE_MAX", 1000)  # so that it shows at once
     async with AsyncExitStack() as stack:
         seed = await stack.enter_async_context(open_home(copy_of("seed")))
         fetcher = await stack.enter_async_context(open_home(tmp_path / "fetcher"))
@@ -189,7 +189,7 @@ async def test_the_events_of_a_fetch_name_who_is_banned_and_gone(published, copy
 
 async def test_a_peer_that_is_added_is_used_by_a_running_download_at_once(published, copy_of, tmp_path, monkeypatch):
     # Longer than the test: nobody looks for new peers by the clock.
-    monkeypatch.setattr("p2phub.node.providers.PEERS_S", 1000.0)
+    monkeypatch.setattr("p2phub.node.crowd.PEERS_S", 1000.0)
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(open_home(copy_of("first")))
         second = await stack.enter_async_context(open_home(copy_of("second")))

@@ -19,18 +19,9 @@ from p2phub.node.publish import publish
 from p2phub.node.resolve import resolve
 from p2phub.testing.hostile import open_home, serving
 from p2phub.testing.processes import tree
+from p2phub.testing.together import write_files
 
 pytestmark = pytest.mark.timeout(120)
-
-
-def write(folder: Path, **files: str) -> Path:
-    """Write small files; `__` in a name stands for a dot."""
-    folder.mkdir(exist_ok=True, parents=True)
-    for path in folder.iterdir():
-        path.unlink()
-    for name, text in files.items():
-        (folder / name.replace("__", ".")).write_text(text)
-    return folder
 
 
 def read(path: str) -> bytes:
@@ -40,8 +31,8 @@ def read(path: str) -> bytes:
 async def publish_twice(node, folder: Path) -> tuple[str, str, str]:
     """Publish two revisions of `small`, 1.0.0 and 2.0.0; returns the name and both revisions."""
     create_identity(node)
-    first = await publish(node, write(folder, README__md="one", kept="same", gone="old"), "small@1.0.0", ignore)
-    second = await publish(node, write(folder, README__md="two", kept="same", new="new"), "small@2.0.0", ignore)
+    first = await publish(node, write_files(folder, README__md="one", kept="same", gone="old"), "small@1.0.0", ignore)
+    second = await publish(node, write_files(folder, README__md="two", kept="same", new="new"), "small@2.0.0", ignore)
     return f"{first.namespace}/small", first.revision, second.revision
 
 
@@ -228,7 +219,7 @@ async def test_without_a_folder_files_are_placed_in_the_store_by_name(published,
 
 
 async def test_foreign_files_in_the_way_are_refused_and_nothing_is_touched(published, copy_of, tmp_path):
-    out = write(tmp_path / "out", config__json="mine", other="also mine")
+    out = write_files(tmp_path / "out", config__json="mine", other="also mine")
     async with open_home(copy_of("home")) as node:
         with pytest.raises(Conflict, match=r"config\.json") as failure:
             await fetch(node, published.name, ignore, to=out)
@@ -292,7 +283,7 @@ async def test_a_file_that_became_a_folder_and_back_is_placed(tmp_path):
     folder, out = tmp_path / "folder", tmp_path / "out"
     async with open_home(tmp_path / "home") as node:
         create_identity(node)
-        await publish(node, write(folder, thing="a file", README__md="x"), "shape@1.0.0", ignore)
+        await publish(node, write_files(folder, thing="a file", README__md="x"), "shape@1.0.0", ignore)
         (folder / "thing").unlink()
         (folder / "thing").mkdir()
         (folder / "thing" / "inner").write_text("a folder")

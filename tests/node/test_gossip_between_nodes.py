@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 import trio
@@ -20,7 +20,7 @@ from p2phub.core.search import Query
 from p2phub.core.signing import SigningKey
 from p2phub.net.door import Request
 from p2phub.net.peerclient import PeerClient
-from p2phub.node import gossip, inspect, neighbours, replicate, serve
+from p2phub.node import gossip, greetings, inspect, neighbours, replicate
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.news import compose
@@ -32,6 +32,7 @@ from p2phub.protocol.talk import Ask, Exchange, Push, Reply, Whole, Word, sign_t
 from p2phub.store.keys import load_key
 from p2phub.testing import values
 from p2phub.testing.hostile import counting, open_home, serving, wait_for
+from p2phub.testing.together import replicating
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -44,15 +45,6 @@ async def publish_text(node, folder, name: str, text: str):
 
 async def models(node) -> set[str]:
     return {model.model for model in await inspect.search(node, Query(limit=1000))}
-
-
-@asynccontextmanager
-async def replicating(*nodes):
-    async with trio.open_nursery() as nursery:
-        for node in nodes:
-            nursery.start_soon(replicate.replicate, node)
-        yield
-        nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
@@ -252,7 +244,7 @@ async def test_a_public_network_that_asks_too_much_is_told_to_wait(tmp_path, mon
 
 
 async def test_whoever_says_hello_under_many_ids_is_told_on_for_few_of_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(serve, "GREETED_MAX", 5)
+    monkeypatch.setattr(greetings, "GREETED_MAX", 5)
     async with open_home(tmp_path / "node") as node, trio.open_nursery() as nursery:
         door = PeerDoor(node, nursery)
         made_up = [SigningKey(bytes([number]) * 32) for number in range(1, 13)]

@@ -28,7 +28,7 @@ from p2phub.node.inspect import info
 from p2phub.node.node import Node
 from p2phub.node.operations.checking import Verify
 from p2phub.node.operations.content import Fetch, FetchFile
-from p2phub.node.originprovider import REFUSALS_MAX
+from p2phub.node.origins import REFUSALS_MAX
 from p2phub.node.peerlist import list_peers
 from p2phub.node.publish import publish
 from p2phub.node.verify import verify

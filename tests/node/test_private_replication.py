@@ -28,6 +28,7 @@ from p2phub.node.publish import publish
 from p2phub.node.syncing import sync_all
 from p2phub.node.verify import verify
 from p2phub.testing.hostile import open_home, serving, wait_for
+from p2phub.testing.together import replicating
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -75,16 +76,6 @@ async def members(tmp_path: Path, *names: str) -> AsyncIterator[list[Member]]:
             address = await stack.enter_async_context(serving(node, wrap=noting))
             found.append(Member(node, address, asked, told))
         yield found
-
-
-@asynccontextmanager
-async def running(*nodes: Node) -> AsyncIterator[None]:
-    """Let nodes replicate as daemons do."""
-    async with trio.open_nursery() as nursery:
-        for node in nodes:
-            nursery.start_soon(replicate.replicate, node)
-        yield
-        nursery.cancel_scope.cancel()
 
 
 async def publish_secret(member: Member, tmp_path: Path, name: str = "secret-parrot@1.0.0", text: str = TEXT) -> str:
@@ -271,7 +262,7 @@ async def test_a_node_that_serves_renews_what_it_granted(tmp_path):
         await granting.grant(publisher.node, "secret-parrot", str(friend.namespace), None)
         begun = publisher.node.clock()
         publisher.node.clock = lambda: begun + 20 * grants.DAY_S
-        async with running(publisher.node):
+        async with replicating(publisher.node):
 
             async def renewed() -> bool:
                 (shown,) = await granting.show(publisher.node, None)
@@ -289,7 +280,7 @@ async def test_outsiders_are_asked_and_told_nothing_of_it(tmp_path, monkeypatch)
     async with members(tmp_path, "publisher", "friend", "outsider") as (publisher, friend, outsider):
         for each in (publisher, friend, outsider):
             each.knows(*(other for other in (publisher, friend, outsider) if other is not each))
-        async with running(publisher.node, friend.node, outsider.node):
+        async with replicating(publisher.node, friend.node, outsider.node):
             revision = await publish_secret(publisher, tmp_path)
             await granting.grant(publisher.node, "secret-parrot", str(friend.namespace), None)
             name = f"{publisher.namespace}/secret-parrot"

@@ -18,7 +18,7 @@ from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import NoSpace, PeerBusy, PeerError, PeerViolation
 from p2phub.core.merkle import LOG_TREE, root
 from p2phub.net.peerclient import PeerClient
-from p2phub.node import maps, pulling, serve
+from p2phub.node import greetings, maps, pulling, serve
 from p2phub.node.calling import call_peer
 from p2phub.node.events import Event, Notice
 from p2phub.node.maps import refresh_maps
@@ -267,7 +267,7 @@ async def test_a_peer_that_goes_on_sending_the_same_is_left(pair: tuple[Node, No
 
 async def test_nodes_learn_of_nodes_that_they_never_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A greeting tells of nobody else.
-    monkeypatch.setattr(serve, "NODES_MAX", 1)
+    monkeypatch.setattr(greetings, "NODES_MAX", 1)
     async with AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(open_home(tmp_path / str(number))) for number in range(4)]
         addresses = [await stack.enter_async_context(serving(node)) for node in nodes]

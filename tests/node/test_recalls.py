@@ -38,26 +38,20 @@ from p2phub.node.syncing import ask_for_news
 from p2phub.node.why import why
 from p2phub.testing.hostile import open_home, serving
 from p2phub.testing.processes import tree
+from p2phub.testing.together import write_files
 from p2phub.testing.values import identity
 
 pytestmark = pytest.mark.timeout(120)
-
-
-def write(folder: Path, **files: str) -> Path:
-    folder.mkdir(exist_ok=True, parents=True)
-    for path in folder.iterdir():
-        path.unlink()
-    for name, text in files.items():
-        (folder / name.replace("__", ".")).write_text(text)
-    return folder
 
 
 async def publish_twice(node, folder: Path) -> tuple[str, str, str]:
     """Publish 1.0.0 and 2.0.0 of `small`, which share a file; returns the name and both revisions."""
     if not node.settings.layout.own_identity.exists():
         create_identity(node)
-    first = await publish(node, write(folder, README__md="one", kept="same", gone="old " * 100), "small@1.0.0", ignore)
-    second = await publish(node, write(folder, README__md="two", kept="same"), "small@2.0.0", ignore)
+    first = await publish(
+        node, write_files(folder, README__md="one", kept="same", gone="old " * 100), "small@1.0.0", ignore
+    )
+    second = await publish(node, write_files(folder, README__md="two", kept="same"), "small@2.0.0", ignore)
     return f"{first.namespace}/small", first.revision, second.revision
 
 
@@ -310,8 +304,8 @@ async def test_a_private_copy_undoes_no_recall_but_for_its_readers(is_same, tmp_
     friend = Caller(None, frozenset({identity("friend").namespace}))
     async with open_home(tmp_path / "home") as node:
         create_identity(node)
-        folder = write(tmp_path / "files", README__md="one")
-        await publish(node, write(tmp_path / "staging", **({"draft": "x"} if is_same else {"README__md": "one"})),
+        folder = write_files(tmp_path / "files", README__md="one")
+        await publish(node, write_files(tmp_path / "staging", **({"draft": "x"} if is_same else {"README__md": "one"})),
                       "staging", ignore, visibility="private")  # fmt: skip
         await granting.grant(node, "staging", str(identity("friend").namespace), None)
         # Another manifest, of the same file.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from p2phub.node.syncing import sync_all
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Heads, Nodes, Records
 from p2phub.store import database
 from p2phub.testing.hostile import answering, on_answer, open_home, serving, silent, wait_for
+from p2phub.testing.together import replicating
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -43,16 +44,6 @@ async def models(node) -> dict[str, str]:
 async def banned(node) -> dict[str, str]:
     """Return why each banned peer is banned."""
     return {peer.node: peer.ban_reason for peer in await list_peers(node) if peer.banned_until}
-
-
-@asynccontextmanager
-async def replicating(*nodes):
-    """Let nodes pull and announce, as a daemon does."""
-    async with trio.open_nursery() as nursery:
-        for node in nodes:
-            nursery.start_soon(replicate.replicate, node)
-        yield
-        nursery.cancel_scope.cancel()
 
 
 async def test_news_of_every_kind_is_pushed_along_a_chain_of_nodes(tmp_path, monkeypatch):

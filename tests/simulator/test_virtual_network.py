@@ -11,7 +11,8 @@ import trio.testing
 
 from p2phub.core.ids import NodeId
 from p2phub.core.signing import SigningKey
-from p2phub.net.door import FilePart, Response, serve_peers
+from p2phub.net.channels import FilePart
+from p2phub.net.door import Response, serve_peers
 from p2phub.net.http import HttpClient, NoAnswer
 from p2phub.net.tls import client_context, server_context
 from p2phub.protocol.messages import LARGE_QUERY_SIZE_MAX

@@ -2,7 +2,7 @@
 
     HF_ENDPOINT=http://127.0.0.1:8628
 
-    request ──guard──▶ route by the raw path ──▶ reading │ listing │ writing │ uploads ──▶ answer
+    request ──guard──▶ route by the raw path ──▶ reading │ listing │ commits … │ uploads ──▶ answer
                                                              └── Refusal, HubError ──▶ error with its code
 
 Paths are split before they are decoded: a branch may have a slash, a file a `%`.
@@ -28,15 +28,18 @@ from p2phub.node.reading import Readings
 
 from .account import Account
 from .audience import Audience
+from .branching import BranchRequests
+from .commits import CommitRequests
 from .errors import Refusal, refusal_of
 from .foreign import ForeignRepositories
 from .inspector import Inspector
 from .listing import ListingRequests
 from .lookup import Lookup
+from .owner import Owner
 from .reading import ReadingRequests
+from .repositories import RepositoryRequests
 from .requests import decode_part
 from .uploads import UploadRequests
-from .writing import WritingRequests
 from .xet import XetRequests
 
 log = logging.getLogger(__name__)
@@ -134,22 +137,25 @@ def reading_routes(
 def writing_routes(node: Node, account: Account) -> list[Route]:
     """Return what is answered to the owner, who changes something."""
     lookup = Lookup(node, Audience.OWNER)
-    writing = WritingRequests(node, lookup, account)
+    owner = Owner(node, lookup, account)
+    repositories = RepositoryRequests(node, lookup, owner)
+    commits = CommitRequests(node, owner)
+    branching = BranchRequests(node, lookup, owner)
     uploads = UploadRequests(node, account)
     xet = XetRequests(node, lookup, account)
     return [
         ("GET", r"/api/whoami-v2", account.who_am_i),
-        ("POST", r"/api/repos/create", writing.create),
-        ("DELETE", r"/api/repos/delete", writing.delete),
-        ("POST", r"/api/repos/move", writing.move),
-        ("PUT", rf"{_OF_REPOSITORY}/settings", writing.settings),
-        ("POST", r"/api/validate-yaml", writing.validate_card),
-        ("POST", rf"{_OF_REPOSITORY}/preupload/{_REVISION}", writing.preupload),
-        ("POST", rf"{_OF_REPOSITORY}/commit/{_REVISION}", writing.commit),
-        ("POST", rf"{_OF_REPOSITORY}/tag/{_REVISION}", writing.create_tag),
-        ("DELETE", rf"{_OF_REPOSITORY}/tag/{_REVISION}", writing.delete_tag),
-        ("POST", rf"{_OF_REPOSITORY}/branch/{_REVISION}", writing.create_branch),
-        ("DELETE", rf"{_OF_REPOSITORY}/branch/{_REVISION}", writing.delete_branch),
+        ("POST", r"/api/repos/create", repositories.create),
+        ("DELETE", r"/api/repos/delete", repositories.delete),
+        ("POST", r"/api/repos/move", repositories.move),
+        ("PUT", rf"{_OF_REPOSITORY}/settings", repositories.settings),
+        ("POST", r"/api/validate-yaml", commits.validate_card),
+        ("POST", rf"{_OF_REPOSITORY}/preupload/{_REVISION}", commits.preupload),
+        ("POST", rf"{_OF_REPOSITORY}/commit/{_REVISION}", commits.commit),
+        ("POST", rf"{_OF_REPOSITORY}/tag/{_REVISION}", branching.create_tag),
+        ("DELETE", rf"{_OF_REPOSITORY}/tag/{_REVISION}", branching.delete_tag),
+        ("POST", rf"{_OF_REPOSITORY}/branch/{_REVISION}", branching.create_branch),
+        ("DELETE", rf"{_OF_REPOSITORY}/branch/{_REVISION}", branching.delete_branch),
         ("POST", rf"/()(?!datasets/){_NAME}\.git/info/lfs/objects/batch", uploads.batch),
         ("POST", rf"/(datasets)/{_NAME}\.git/info/lfs/objects/batch", uploads.batch),
         ("PUT", r"/()upload/([A-Za-z0-9_-]{43})", uploads.receive),
