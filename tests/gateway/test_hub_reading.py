@@ -142,6 +142,7 @@ async def test_files_come_as_they_were_published(cold, shelf):
         ("0-99999999999", 0, None),
         ("2000000-7000000", 2_000_000, 7_000_001),
         ("-99999999999", 0, None),
+        ("5-" + "9" * 40, 5, None),
     ],
 )
 async def test_a_range_is_given(cold, shelf, asked, begin, end):
@@ -154,7 +155,7 @@ async def test_a_range_is_given(cold, shelf, asked, begin, end):
     assert answer.headers["content-range"] == f"bytes {first}-{first + len(wanted) - 1}/{len(data)}"
 
 
-@pytest.mark.parametrize("asked", ["bytes=9000000-", "bytes=-0", "bytes=9000000-9000001"])
+@pytest.mark.parametrize("asked", ["bytes=9000000-", "bytes=-0", "bytes=9000000-9000001", f"bytes={'9' * 40}-"])
 async def test_a_range_without_a_byte_is_refused(door, shelf, asked):
     answer = await door.get(f"/{shelf.name}/resolve/main/weights.onnx", headers={"range": asked})
 
@@ -179,6 +180,18 @@ async def test_conditions_are_kept(door, shelf):
 
     assert (same.status_code, same.content, same.headers["x-repo-commit"]) == (304, b"", shelf.commit)
     assert [answer.status_code for answer in (other, part, whole)] == [200, 206, 200]
+
+
+async def test_who_goes_on_with_a_file_that_is_another_by_now_is_told(door, shelf):
+    url = f"/{shelf.name}/resolve/main/config.json"
+    etag = (await door.head(url)).headers["etag"]
+
+    async def status(named: str) -> int:
+        answer = await door.get(url, headers={"if-match": named, "range": "bytes=2-"})
+        return answer.status_code
+
+    assert [await status(named) for named in (etag, f'"x", {etag}', "*")] == [206, 206, 206]
+    assert [await status(named) for named in ('"x"', f"W/{etag}", "nonsense")] == [412, 412, 412]
 
 
 @pytest.mark.parametrize(

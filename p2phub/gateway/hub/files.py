@@ -52,7 +52,7 @@ def parse_range(header: str | None, size: int) -> Span | None:
     Several ranges, other units and nonsense are ignored, as RFC 9110 §14.2 allows.
     Raises Refusal if no byte of the file is in the range.
     """
-    match = re.fullmatch(r"bytes=([0-9]{0,19})-([0-9]{0,19})", header.strip()) if header else None
+    match = re.fullmatch(r"bytes=([0-9]{0,100})-([0-9]{0,100})", header.strip()) if header else None
     if match is None or match[0] == "bytes=-":
         return None
     first, last = match[1], match[2]
@@ -81,7 +81,7 @@ class FileAnswer(Response):
         headers: Mapping[str, str],
         etag: str | None = None,
     ) -> None:
-        """headers: those of the request that matter: `range`, `if-range`, `if-none-match`. Raises Refusal.
+        """headers: those of the request that matter: `range`, `if-range`, `if-match`, `if-none-match`. Raises Refusal.
 
         content: what `file` is one of. commit: what clients know the commit by. etag: what they know the
         file by, if not its SHA-256.
@@ -98,6 +98,9 @@ class FileAnswer(Response):
             "x-linked-size": str(file.size),
             "x-linked-etag": etag,
         }
+        # As it is written: what is called alike only (`W/`) may have other bytes.
+        if (expected := headers.get("if-match")) is not None and not _listed(expected) & {"*", etag}:
+            raise Refusal(412, f"{file.path} is another file than the one that If-Match names")
         if _names(headers.get("if-none-match"), etag):
             super().__init__(status_code=304, headers=fields)
             del self.headers["content-length"]
@@ -164,5 +167,8 @@ def _names(header: str | None, etag: str) -> bool:
     """Say whether the header `If-None-Match` names `etag`."""
     if header is None:
         return False
-    names = {name.strip().removeprefix("W/") for name in header.split(",")}
-    return bool(names & {"*", etag})
+    return bool({name.removeprefix("W/") for name in _listed(header)} & {"*", etag})
+
+
+def _listed(header: str) -> set[str]:
+    return {name.strip() for name in header.split(",")}
