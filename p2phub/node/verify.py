@@ -201,11 +201,14 @@ def _check_held(node: Node, file: FileEntry, meter: _Meter) -> Damage | None:
 
 
 def _single(node: Node, root: ContentId | None) -> FileEntry:
-    """Return an entry for a file that is known by its hash alone. Raises NotFound if it is not here."""
+    """Return an entry for a file that is known by its hash alone. Raises NotFound if nothing of it is here."""
     held = node.store.blobs.find(root) if root else None
-    if root is None or held is None:
+    # An object that was found damaged is a partial.
+    chunks = node.store.chunk_lists.find(root) if root and node.settings.layout.partial(root).exists() else None
+    found = held or chunks
+    if root is None or found is None:
         raise NotFound(f"{root} is not here")
-    return FileEntry(str(root), held.size, root, bytes(32), "other", "fixed-1m")
+    return FileEntry(str(root), found.size, root, bytes(32), "other", "fixed-1m")
 
 
 def _repaired(damage: Damage) -> Damage:

@@ -59,6 +59,18 @@ async def test_verify_names_file_and_bytes_again_and_again(keep_time, published,
 
 
 @silently
+async def test_verify_of_a_single_file_names_the_bytes_again_and_again(keep_time, published, copy_of):
+    async with open_home(copy_of("home")) as node:
+        file = rot(node, published.revision, keep_time=keep_time)
+        results = [await verify(node, str(file.root), ignore) for _ in range(3)]
+
+    for result in results:
+        (damage,) = result.damaged
+        (span,) = damage.spans
+        assert (result.size, span.begin <= OFFSET < span.end) == (file.size, True)
+
+
+@silently
 async def test_repair_fetches_the_damaged_chunk_alone(keep_time, published, copy_of, tmp_path):
     async with open_home(copy_of("home")) as node, open_home(copy_of("good")) as good:
         async with serving(good) as address:
