@@ -28,7 +28,7 @@ from p2phub.node.inspect import info
 from p2phub.node.node import Node
 from p2phub.node.operations.checking import Verify
 from p2phub.node.operations.content import Fetch, FetchFile
-from p2phub.node.origins import REFUSALS_MAX
+from p2phub.node.origins import REFUSALS_MAX, GivenOrigins
 from p2phub.node.peerlist import list_peers
 from p2phub.node.publish import publish
 from p2phub.node.verify import verify
@@ -56,6 +56,11 @@ from p2phub.testing.webserver import (
 
 # No test here may hang: whatever the origins do, a download ends.
 pytestmark = pytest.mark.timeout(120)
+
+
+def given(*templates: str) -> GivenOrigins:
+    """Return origins that somebody names for one fetch."""
+    return GivenOrigins(templates)
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +128,7 @@ def leftovers(node: Node) -> list[Path]:
 async def failing(node: Node, name: str, server: WebServer, to: Path, *include: str) -> str:
     """Fetch, which must fail; returns what people are told."""
     with pytest.raises(NotFound) as failure:
-        await fetch(node, name, ignore, to=to, origins=[base(server)], include=include)
+        await fetch(node, name, ignore, to=to, origins=given(base(server)), include=include)
     assert not tree(to)
     return f"{failure.value} {failure.value.hint}"
 
@@ -144,7 +149,7 @@ async def test_an_origin_alone_gives_everything(template, files, bare_copy_of, p
                 f"{published.name}@1.0.0",
                 lambda event: progress.append(event) if isinstance(event, Progress) else None,
                 to=tmp_path / "out",
-                origins=[server.url + template],
+                origins=given(server.url + template),
             )
 
     assert tree(tmp_path / "out") == published.files
@@ -170,7 +175,7 @@ async def test_what_was_fetched_before_is_not_fetched_again(files, bare_copy_of,
         with WebServer(files, after(6, answering(500))) as server:
             await failing(node, published.name, server, tmp_path / "out")
         with WebServer(files) as server:
-            result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(server)])
+            result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=given(base(server)))
 
     assert tree(tmp_path / "out") == published.files
     assert 0 < result.here_before < published.size
@@ -180,7 +185,7 @@ async def test_what_was_fetched_before_is_not_fetched_again(files, bare_copy_of,
 async def test_an_origin_that_redirects_and_sends_in_chunks_gives_everything(files, bare_copy_of, published, tmp_path):
     with WebServer(files, chunked) as store, WebServer({}, redirecting(lambda asked: store.url + asked.target)) as hub:
         async with open_home(bare_copy_of("home")) as node:
-            result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(hub)])
+            result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=given(base(hub)))
 
     assert tree(tmp_path / "out") == published.files
     # It is the hub that people named.
@@ -231,7 +236,7 @@ async def test_a_busy_origin_is_waited_for(files, bare_copy_of, published, tmp_p
                 published.name,
                 lambda event: waits.append(event.waiting_for) if isinstance(event, Progress) else None,
                 to=tmp_path / "out",
-                origins=[base(server)],
+                origins=given(base(server)),
             )
 
     assert tree(tmp_path / "out") == published.files
@@ -240,7 +245,7 @@ async def test_a_busy_origin_is_waited_for(files, bare_copy_of, published, tmp_p
 async def test_a_stall_costs_one_timeout(files, bare_copy_of, published, tmp_path, impatient_files):
     with WebServer(files, times(3, stalling(100_000))) as server:
         async with open_home(bare_copy_of("home")) as node:
-            await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(server)])
+            await fetch(node, published.name, ignore, to=tmp_path / "out", origins=given(base(server)))
 
     assert tree(tmp_path / "out") == published.files
 
@@ -250,7 +255,7 @@ async def test_a_cancelled_fetch_leaves_a_stalled_origin_at_once(files, bare_cop
         async with open_home(bare_copy_of("home")) as node:
             start = trio.current_time()
             with trio.move_on_after(1.0) as scope:
-                await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(server)])
+                await fetch(node, published.name, ignore, to=tmp_path / "out", origins=given(base(server)))
 
     assert scope.cancelled_caught
     # The stall would take ten seconds.
@@ -266,7 +271,7 @@ async def test_an_origin_and_a_peer_give_to_one_download(files, copy_of, publish
         peer = await stack.enter_async_context(open_home(copy_of("peer")))
         node = await stack.enter_async_context(open_home(tmp_path / "home"))
         node.store.peers.add(await stack.enter_async_context(serving(peer, wrap=slow_peer(20e6))))
-        result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(server)])
+        result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=given(base(server)))
         peers = await list_peers(node)
 
     assert tree(tmp_path / "out") == published.files
@@ -294,12 +299,12 @@ async def test_an_origin_that_lies_from_the_middle_on_is_left_and_only_for_this_
             published.name,
             lambda event: notices.append(event.text) if isinstance(event, Notice) else None,
             to=tmp_path / "out",
-            origins=[base(server)],
+            origins=given(base(server)),
         )
         asked_then = len(server.asked)
         server.behaviours.clear()
         shutil.rmtree(node.settings.layout.store / "objects")
-        again = await fetch(node, published.name, ignore, to=tmp_path / "again", origins=[base(server)])
+        again = await fetch(node, published.name, ignore, to=tmp_path / "again", origins=given(base(server)))
         peers = await list_peers(node)
 
     assert tree(tmp_path / "out") == tree(tmp_path / "again") == published.files
@@ -318,7 +323,7 @@ async def test_a_liar_alone_leaves_nothing_that_is_wrong(files, bare_copy_of, pu
         with WebServer(files, lying_from(3_000_000)) as server:
             await failing(node, published.name, server, tmp_path / "out")
         with WebServer(files) as server:
-            result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(server)])
+            result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=given(base(server)))
 
     assert tree(tmp_path / "out") == published.files
     # What came before the lie was checked and kept.
@@ -334,7 +339,7 @@ async def test_a_file_that_an_origin_lacks_comes_from_a_peer_and_the_rest_from_b
         peer = await stack.enter_async_context(open_home(copy_of("peer")))
         node = await stack.enter_async_context(open_home(tmp_path / "home"))
         node.store.peers.add(await stack.enter_async_context(serving(peer, wrap=slow_peer(5e6))))
-        result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(server)])
+        result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=given(base(server)))
 
     assert tree(tmp_path / "out") == published.files
     origin = by_origin(result)[host(server)]
@@ -365,7 +370,7 @@ async def test_two_origins_on_one_host_are_told_apart(files, bare_copy_of, publi
                 published.name,
                 ignore,
                 to=tmp_path / "out",
-                origins=[f"{server.url}/0/parrot", f"{server.url}/1/parrot"],
+                origins=given(f"{server.url}/0/parrot", f"{server.url}/1/parrot"),
             )
 
     assert tree(tmp_path / "out") == published.files
@@ -380,7 +385,7 @@ async def test_a_slow_origin_does_not_hold_up_a_fast_peer(files, copy_of, publis
         node = await stack.enter_async_context(open_home(tmp_path / "home"))
         node.store.peers.add(await stack.enter_async_context(serving(peer)))
         start = trio.current_time()
-        await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(server)])
+        await fetch(node, published.name, ignore, to=tmp_path / "out", origins=given(base(server)))
 
     assert tree(tmp_path / "out") == published.files
     # The origin's share of it alone would take minutes.
@@ -403,7 +408,7 @@ async def test_a_server_that_has_nothing_to_do_with_it_is_asked_little(has_lists
             if has_lists:
                 node.store.chunk_lists.save_all(lists)
             with pytest.raises(NotFound):
-                await fetch(node, revision, ignore, to=tmp_path / "out", origins=[server.url])
+                await fetch(node, revision, ignore, to=tmp_path / "out", origins=given(server.url))
 
     # Two connections may be refused the same file.
     assert REFUSALS_MAX <= len(server.asked) <= 3 * REFUSALS_MAX
@@ -415,7 +420,7 @@ async def test_a_server_that_has_nothing_to_do_with_it_is_asked_little(has_lists
 async def test_an_origin_without_ranges_gives_whole_files(files, bare_copy_of, published, tmp_path):
     with WebServer(files, without_ranges(files)) as server:
         async with open_home(bare_copy_of("home")) as node:
-            result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(server)])
+            result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=given(base(server)))
 
     assert tree(tmp_path / "out") == published.files
     # But for what was asked for before it was known.
@@ -428,7 +433,7 @@ async def test_an_origin_without_ranges_goes_on_with_what_is_here(files, bare_co
         with WebServer(files, after(6, answering(500))) as server:
             await failing(node, published.name, server, tmp_path / "out")
         with WebServer(files, without_ranges(files)) as server:
-            result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(server)])
+            result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=given(base(server)))
 
     assert tree(tmp_path / "out") == published.files
     assert 0 < result.received < published.size
@@ -445,7 +450,7 @@ async def test_a_whole_file_may_take_long_to_come_to_what_is_missing(
         monkeypatch.setattr(swarm, "PATIENCE_SILENT_S", 3.0)
         with WebServer(files, without_ranges(files), slowly(3e6)) as server:
             result = await fetch(node, published.name, ignore, to=tmp_path / "out", include=[name],
-                                 origins=[base(server)])  # fmt: skip
+                                 origins=given(base(server)))  # fmt: skip
 
     assert tree(tmp_path / "out") == {name: published.files[name]}
     assert 0 < result.received < 8_000_000
@@ -467,7 +472,7 @@ async def test_an_origin_without_ranges_and_a_peer_give_to_one_download(files, c
         peer = await stack.enter_async_context(open_home(copy_of("peer")))
         node = await stack.enter_async_context(open_home(tmp_path / "home"))
         node.store.peers.add(await stack.enter_async_context(serving(peer, wrap=slow_peer(5e6))))
-        result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(server)])
+        result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=given(base(server)))
 
     assert tree(tmp_path / "out") == published.files
     assert all(provider.received > 0 for provider in result.providers)
@@ -479,7 +484,7 @@ async def test_an_origin_without_ranges_that_lies_is_left(files, copy_of, publis
         peer = await stack.enter_async_context(open_home(copy_of("peer")))
         node = await stack.enter_async_context(open_home(tmp_path / "home"))
         node.store.peers.add(await stack.enter_async_context(serving(peer, wrap=slow_peer(10e6))))
-        result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(server)])
+        result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=given(base(server)))
 
     assert tree(tmp_path / "out") == published.files
     assert by_origin(result)[host(server)].state == "banned"
@@ -509,7 +514,7 @@ async def test_an_origin_alone_suffices_with_a_manifest(
                 published.name,
                 lambda event: progress.append(event) if isinstance(event, Progress) else None,
                 to=tmp_path / "out",
-                origins=[base(server)],
+                origins=given(base(server)),
             )
             assert not leftovers(node)
             checked = await verify(node, published.name, ignore)
@@ -537,7 +542,7 @@ async def test_nothing_of_a_file_without_a_chunk_list_is_seen_before_it_is_verif
 
             async def work() -> None:
                 await fetch(node, published.name, ignore, to=tmp_path / "out", include=["*.safetensors"],
-                            origins=[base(server)])  # fmt: skip
+                            origins=given(base(server)))  # fmt: skip
 
             nursery.start_soon(work)
             await wait_for(lambda: any(path.stat().st_size >= 3_000_000 for path in leftovers(node)), "some bytes")
@@ -573,7 +578,7 @@ async def test_a_file_without_a_chunk_list_that_is_another_is_thrown_away(
         async with open_home(listless_copy_of("home")) as node:
             with pytest.raises(NotFound) as failure:
                 await fetch(node, published.name, ignore, to=tmp_path / "out", include=["*.safetensors"],
-                            origins=[base(server)])  # fmt: skip
+                            origins=given(base(server)))  # fmt: skip
             assert not leftovers(node)
             assert not list(node.settings.layout.store.glob("objects/??/*"))
 
@@ -584,7 +589,9 @@ async def test_a_file_without_a_chunk_list_that_is_another_is_thrown_away(
 async def test_a_second_origin_steps_in_where_the_first_lies(files, listless_copy_of, published, tmp_path):
     with WebServer(files, lying_from(0)) as liar, WebServer(files) as good:
         async with open_home(listless_copy_of("home")) as node:
-            result = await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(liar), base(good)])
+            result = await fetch(
+                node, published.name, ignore, to=tmp_path / "out", origins=given(base(liar), base(good))
+            )
 
     assert tree(tmp_path / "out") == published.files
     assert by_origin(result)[host(liar)].state == "banned"
@@ -600,7 +607,7 @@ async def test_an_origin_that_breaks_off_again_and_again_without_getting_further
         async with open_home(listless_copy_of("home")) as node:
             with pytest.raises(NotFound, match="no origin gives"):
                 await fetch(node, published.name, ignore, to=tmp_path / "out", include=["*00001-of*"],
-                            origins=[base(server)])  # fmt: skip
+                            origins=given(base(server)))  # fmt: skip
 
     assert len(server.asked) < 20
 
@@ -615,7 +622,7 @@ async def test_a_disk_that_fails_ends_a_whole_file_with_its_error(
         async with open_home(listless_copy_of("home")) as node:
             monkeypatch.setattr("p2phub.store.unverified.os.pwrite", full)
             with pytest.raises(Exception, match="no space left"):
-                await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(server)])
+                await fetch(node, published.name, ignore, to=tmp_path / "out", origins=given(base(server)))
             monkeypatch.undo()
             assert not leftovers(node)
 
@@ -636,8 +643,8 @@ async def test_a_single_file_comes_from_its_url_alone(profile, published, tmp_pa
     with WebServer({"any name": data}) as server:
         async with open_home(tmp_path / "home") as node:
             url = f"{server.url}/any%20name?key=1"
-            fetched = await fetch(node, root, ignore, to=tmp_path / "out.bin", origins=[url])
-            again = await fetch(node, root, ignore, to=tmp_path / "out.bin", origins=[url])
+            fetched = await fetch(node, root, ignore, to=tmp_path / "out.bin", origins=given(url))
+            again = await fetch(node, root, ignore, to=tmp_path / "out.bin", origins=given(url))
 
     assert (tmp_path / "out.bin").read_bytes() == data
     assert fetched.received == fetched.size == len(data)
@@ -658,7 +665,7 @@ async def test_a_single_file_that_does_not_come_leaves_nothing(match, behaviours
     with WebServer({"x": b"hello"}, *behaviours) as server:
         async with open_home(tmp_path / "home") as node:
             with pytest.raises(NotFound) as failure:
-                await fetch(node, "b3:" + "12" * 32, ignore, to=tmp_path / "out", origins=[f"{server.url}/x"])
+                await fetch(node, "b3:" + "12" * 32, ignore, to=tmp_path / "out", origins=given(f"{server.url}/x"))
             assert not leftovers(node)
             assert not node.store.clearing.roots()
 
@@ -675,7 +682,7 @@ async def test_a_single_file_of_which_a_peer_has_the_chunk_list_comes_from_both(
         root = next(file.root for file in (await info(peer, published.revision, ignore, refresh=False)).files
                     if file.path == name)  # fmt: skip
         node.store.peers.add(await stack.enter_async_context(serving(peer, wrap=slow_peer(5e6))))
-        result = await fetch(node, root, ignore, to=tmp_path / "out", origins=[f"{server.url}/parrot/{name}"])
+        result = await fetch(node, root, ignore, to=tmp_path / "out", origins=given(f"{server.url}/parrot/{name}"))
 
     assert (tmp_path / "out").read_bytes() == files[f"parrot/{name}"]
     assert all(provider.received > 0 for provider in result.providers)
@@ -695,7 +702,9 @@ async def test_an_empty_file_comes_too(tmp_path):
             async with open_home(tmp_path / reference[:10] / str(reference == entry.root)) as node:
                 node.store.manifests.add(manifest)
                 url = f"{server.url}/empty" if reference == entry.root else server.url
-                fetched = await fetch(node, reference, ignore, to=tmp_path / f"out-{reference[3:9]}", origins=[url])
+                fetched = await fetch(
+                    node, reference, ignore, to=tmp_path / f"out-{reference[3:9]}", origins=given(url)
+                )
                 assert fetched.size == 0
     assert (tmp_path / f"out-{entry.root[3:9]}").read_bytes() == b""
 
@@ -741,7 +750,7 @@ async def test_who_names_a_published_origin_himself_may_lead_anywhere(files, wit
     with WebServer(files) as server:
         home, revision = await with_origin("home", base(server))
         async with open_home(home) as node:
-            result = await fetch(node, revision, ignore, to=tmp_path / "out", origins=[base(server)])
+            result = await fetch(node, revision, ignore, to=tmp_path / "out", origins=given(base(server)))
 
     assert tree(tmp_path / "out") == published.files
     assert list(by_origin(result)) == [host(server)]
@@ -807,7 +816,7 @@ async def test_a_damaged_folder_is_repaired_from_an_origin(files, copy_of, publi
         await fetch(node, published.name, ignore, to=tmp_path / "out", link="hard")
         flip_byte(tmp_path / "out" / "model-00001-of-00002.safetensors", 1_500_000)
         with WebServer(files) as server:
-            result = await verify(node, str(tmp_path / "out"), ignore, repair=True, origins=[base(server)])
+            result = await verify(node, str(tmp_path / "out"), ignore, repair=True, origins=given(base(server)))
 
     assert result.good
     assert tree(tmp_path / "out") == published.files
@@ -827,13 +836,13 @@ async def test_a_dry_run_asks_origins_for_nothing_but_sizes(files, listless_copy
     with WebServer(files) as server:
         for home in (listless_copy_of("first"), bare_copy_of("second")):
             async with open_home(home) as node:
-                result = await fetch(node, published.name, ignore, origins=[base(server)], dry_run=True)
+                result = await fetch(node, published.name, ignore, origins=given(base(server)), dry_run=True)
                 assert result.size == published.size
                 assert result.received == 0
         assert not server.asked
         async with open_home(tmp_path / "third") as node:
             url = f"{server.url}/parrot/README.md"
-            result = await fetch(node, "b3:" + "12" * 32, ignore, origins=[url], dry_run=True)
+            result = await fetch(node, "b3:" + "12" * 32, ignore, origins=given(url), dry_run=True)
 
     assert result.size == len(files["parrot/README.md"])
 
@@ -842,9 +851,9 @@ async def test_without_a_network_no_origin_is_asked(files, bare_copy_of, publish
     with WebServer(files) as server:
         async with open_home(bare_copy_of("home"), offline=True) as node:
             with pytest.raises(Offline):
-                await fetch(node, published.name, ignore, to=tmp_path / "out", origins=[base(server)])
+                await fetch(node, published.name, ignore, to=tmp_path / "out", origins=given(base(server)))
             with pytest.raises(Offline):
-                await fetch(node, "b3:" + "12" * 32, ignore, to=tmp_path / "out", origins=[f"{server.url}/x"])
+                await fetch(node, "b3:" + "12" * 32, ignore, to=tmp_path / "out", origins=given(f"{server.url}/x"))
 
     assert server.connections == 0
 
@@ -860,7 +869,7 @@ async def test_without_a_network_no_origin_is_asked(files, bare_copy_of, publish
 async def test_a_url_that_is_none_is_refused_before_anything_is_fetched(urls, match, copy_of, published, tmp_path):
     async with open_home(copy_of("home")) as node:
         with pytest.raises(InvalidName, match=match):
-            await fetch(node, published.name, ignore, to=tmp_path / "out", origins=urls)
+            await fetch(node, published.name, ignore, to=tmp_path / "out", origins=given(*urls))
 
     assert not (tmp_path / "out").exists()
 
@@ -868,7 +877,7 @@ async def test_a_url_that_is_none_is_refused_before_anything_is_fetched(urls, ma
 async def test_the_template_of_a_repository_is_none_for_a_single_file(tmp_path):
     async with open_home(tmp_path / "home") as node:
         with pytest.raises(InvalidName, match="has no path to put for"):
-            await fetch(node, "b3:" + "12" * 32, ignore, origins=["https://models.example/{path}"])
+            await fetch(node, "b3:" + "12" * 32, ignore, origins=given("https://models.example/{path}"))
 
 
 async def test_secrets_in_a_url_are_shown_nowhere(files, bare_copy_of, published, tmp_path, impatient, caplog):
