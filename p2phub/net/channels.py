@@ -82,15 +82,10 @@ class Channel:
         raise NotImplementedError
 
 
-class PlainChannel(Channel):
-    """TCP as it is; files are sent by the kernel."""
+class _OnStream(Channel):
+    """What goes over a stream of Trio, but for files."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        raw = socket.socket(fileno=stream.socket.detach())
-        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
-        self._socket = raw
-        self._sender = Sender(raw)
-        self.raw = raw
+    _stream: trio.abc.Stream
 
     async def receive(self) -> bytes:
         return bytes(await self._stream.receive_some(64 * 1024))
@@ -98,6 +93,19 @@ class PlainChannel(Channel):
     async def send(self, data: bytes) -> None:
         with trio.fail_after(SEND_TIMEOUT_S):
             await self._stream.send_all(data)
+
+
+class PlainChannel(_OnStream):
+    """TCP as it is; files are sent by the kernel."""
+
+    _stream: trio.SocketStream
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        raw = socket.socket(fileno=stream.socket.detach())
+        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
+        self._socket = raw
+        self._sender = Sender(raw)
+        self.raw = raw
 
     async def send_files(self, parts: Sequence[FilePart], sending: Sending) -> None:
         await self._sender.send(sending, lambda pacer: self._send_files(parts, pacer))
@@ -215,7 +223,7 @@ class TlsChannel(Channel):
                 return result
 
 
-class StreamChannel(Channel):
+class StreamChannel(_OnStream):
     """A connection without a socket of the kernel behind it, as the simulator has them."""
 
     raw = None
@@ -223,18 +231,11 @@ class StreamChannel(Channel):
     def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext | None) -> None:
         self._tcp = stream
         self._secure = trio.SSLStream(stream, context, server_side=True, https_compatible=True) if context else None
-        self._stream: trio.abc.Stream = self._secure or stream
+        self._stream = self._secure or stream
 
     async def handshake(self) -> None:
         if self._secure:
             await self._secure.do_handshake()
-
-    async def receive(self) -> bytes:
-        return bytes(await self._stream.receive_some(64 * 1024))
-
-    async def send(self, data: bytes) -> None:
-        with trio.fail_after(SEND_TIMEOUT_S):
-            await self._stream.send_all(data)
 
     async def send_files(self, parts: Sequence[FilePart], sending: Sending) -> None:
         for part in parts:
