@@ -90,7 +90,7 @@ def check_given(text: str) -> None:
     if text.count(PATH_PLACE) > 1:
         raise InvalidName(f"the URL of an origin has {PATH_PLACE} more than once")
     # Not a hex digit, so that no percent-encoding comes about.
-    url = parse_url(text.replace(PATH_PLACE, "p"))
+    url = _parse_template(text)
     if PATH_PLACE in text.partition("://")[2].split("/")[0].split("?")[0]:
         raise InvalidName(f"the URL of an origin has {PATH_PLACE} in its host")
     if url.user == "":
@@ -103,7 +103,7 @@ def check_published(text: str) -> None:
         check_given(text)
     except InvalidName as exc:
         raise InvalidData(f"an origin's URL is none: {exc}") from exc
-    if parse_url(text.replace(PATH_PLACE, "p")).user is not None:
+    if _parse_template(text).user is not None:
         raise InvalidData("an origin's URL in a manifest names a user: everybody can read it")
     if "?" in text and PATH_PLACE not in text:
         raise InvalidData(f"an origin's URL in a manifest has a query and no {PATH_PLACE}")
@@ -125,7 +125,7 @@ def url_of_path(template: str, path: str) -> Url:
 
 def host_of(template: str) -> str:
     """Return host and port of a template, which is all that is shown of it. Raises InvalidName."""
-    return parse_url(template.replace(PATH_PLACE, "p")).endpoint
+    return _parse_template(template).endpoint
 
 
 def url_of_file(template: str) -> Url:
@@ -150,3 +150,8 @@ def _parse_endpoint(text: str, port: int) -> tuple[str, int]:
         except ValueError as exc:
             raise InvalidName("a URL has something in brackets that is no IPv6 address") from exc
     return match[2].lower(), int(match[3] or port)
+
+
+def _parse_template(template: str) -> Url:
+    """Return the URL of some file that `template` may be of. Raises InvalidName."""
+    return parse_url(template.replace(PATH_PLACE, "p"))

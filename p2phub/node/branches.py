@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from functools import partial
 
 from p2phub.core.errors import InvalidName, NotFound
@@ -12,15 +11,13 @@ from p2phub.core.records import Branch, Recall, Yank
 from .catchup import ready_to_publish
 from .disk import on_disk
 from .events import Notice, Tell
-from .meant import check_published
+from .meant import check_published, revisions_there
 from .node import Node
 from .operations.records import BranchResult, RecallResult, YankResult
 from .ownnames import own_model, own_reference, own_version
 from .privatenews import announce
 from .resolve import load_manifest, resolve
 from .visibility import append_record
-
-REVISIONS_SHOWN = 10  # to whom names one that is not there
 
 
 async def move_branch(
@@ -41,7 +38,7 @@ async def move_branch(
         manifest = target.manifest
         depth = (await load_manifest(node, manifest, tell)).depth
     elif branch not in (known := await on_disk(node.store.catalogue.branches, identity.namespace, model)):
-        raise NotFound(f"{model} has no branch {branch}", hint=_it_has(known))
+        raise NotFound(f"{model} has no branch {branch}", hint=revisions_there(known) or None)
 
     make = partial(
         Branch,
@@ -67,7 +64,7 @@ async def yank(node: Node, name: str, message: str, tell: Tell) -> YankResult:
     await on_disk(check_published, node, identity.namespace, model)
     if await on_disk(node.store.catalogue.version, identity.namespace, model, version) is None:
         known = await on_disk(node.store.catalogue.versions, identity.namespace, model)
-        raise NotFound(f"{model} has no version {version}", hint=_it_has(known))
+        raise NotFound(f"{model} has no version {version}", hint=revisions_there(known) or None)
 
     make = partial(Yank, namespace=identity.namespace, model=model, version=version, message=message)
 
@@ -96,7 +93,3 @@ async def recall(node: Node, name: str, message: str, tell: Tell) -> RecallResul
     for branch in (branch for branch, claim in branches.items() if claim.manifest == manifest):
         tell(Notice(f"{branch} still stands for it: `p2phub branch {reference.model} {branch} REVISION` moves it"))
     return RecallResult(reference.model, str(manifest), entry.record.index)
-
-
-def _it_has(names: Collection[str]) -> str | None:
-    return f"it has {', '.join(list(names)[-REVISIONS_SHOWN:])}" if names else None

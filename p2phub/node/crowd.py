@@ -41,7 +41,7 @@ from .download import Download, ProviderReport
 from .events import Notice, Tell
 from .node import Node, Running
 from .operations.swarm import SwarmProvider
-from .providers import PeerProvider, Provider
+from .providers import CONNECTIONS_EACH, PeerProvider, Provider
 from .receipts import show_receipts
 from .site import Site
 
@@ -59,7 +59,6 @@ PAUSE_S = 5.0  # seconds until a provider that had nothing is asked anew
 PAUSE_SILENT_S = 20.0  # the same for one that offered and did not give
 RETRY_S = (0.5, 1.0, 2.0, 5.0)  # seconds before a provider that failed is tried again; then it is gone
 CONNECTIONS_ALONE = 3  # to the only provider
-CONNECTIONS_EACH = 2  # to each of several
 CONNECTIONS_MANY = 1  # to each of many
 MANY = 8  # providers
 MANY_NEAR = 3  # of them, where each of those that are near and have everything needs no second connection

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from p2phub.core.errors import NotFound
 from p2phub.core.ids import NamespaceId
 
 from .node import Node
 
-SHOWN_MAX = 10  # names
+SHOWN_MAX = 10  # names of repositories, or of revisions of one
 LOOKED_AT_MAX = 10_000  # names of a publisher
 
 
@@ -17,6 +19,11 @@ def check_published(node: Node, namespace: NamespaceId, model: str) -> None:
         names = names_meant(node, namespace, model)
         hint = f"you have published {names}" if names else "`p2phub publish DIR MODEL` publishes a folder"
         raise NotFound(f"you have published nothing as {model}", hint=hint)
+
+
+def revisions_there(names: Collection[str]) -> str:
+    """Return the last of a repository's branches or versions, as text; empty if there are none."""
+    return f"it has {', '.join(list(names)[-SHOWN_MAX:])}" if names else ""
 
 
 def names_meant(node: Node, namespace: NamespaceId, model: str) -> str:

@@ -22,7 +22,7 @@ from p2phub.store.peers import Peer
 from .download import Download, ProviderReport
 from .node import Node
 
-TICKETS_AT_ONCE = 2  # as many as there are connections to each of several providers
+CONNECTIONS_EACH = 2  # to each of several providers, and tickets that are asked for at once
 
 
 class Provider:
@@ -121,7 +121,7 @@ class PeerProvider(Provider):
         """Return a fresh ticket; several are asked for at once, as the other connections will want theirs."""
         now = trio.current_time()
         if not self._tickets or now > self._tickets_until:
-            self._tickets = list(await self._client.tickets(TICKETS_AT_ONCE) or ())
+            self._tickets = list(await self._client.tickets(CONNECTIONS_EACH) or ())
             self._tickets_until = now + min((ticket.ttl for ticket in self._tickets), default=0) / 2
         return self._tickets.pop() if self._tickets else None
 

@@ -25,7 +25,6 @@ from .calling import nobody_to_ask, require_peers, usable_peers
 from .disk import on_disk
 from .events import Notice, Tell, ignore
 from .identity import own_namespace as own_namespace
-from .meant import names_meant
 from .node import Node
 
 SYNC_TIMEOUT_S = 10.0  # to ask peers for news before a name is looked up
@@ -193,10 +192,12 @@ def _yank_message(node: Node, target: Target) -> str | None:
 
 
 def _not_found(node: Node, reference: NameRef, namespace: NamespaceId) -> HubError:
+    from .meant import names_meant, revisions_there  # only who mistyped something waits for it
+
     catalogue = node.store.catalogue
     if catalogue.kind(namespace, reference.model) is not None:
         names = [*catalogue.versions(namespace, reference.model), *catalogue.branches(namespace, reference.model)]
-        known = f"it has {', '.join(names[-10:])}" if names else ""
+        known = revisions_there(names)
         return NotFound(
             f"{reference.model} has no revision {reference.revision or DEFAULT_BRANCH}",
             hint="; ".join(each for each in (known, node.calls.apart()) if each) or None,

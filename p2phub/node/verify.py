@@ -12,6 +12,7 @@ from p2phub.core.errors import NotFound
 from p2phub.core.filetree import ChunkList
 from p2phub.core.ids import ContentId
 from p2phub.core.manifest import FileEntry
+from p2phub.store.blobs import Held
 from p2phub.store.links import Placer
 
 from .bring import bring_files
@@ -202,10 +203,10 @@ def _check_held(node: Node, file: FileEntry, meter: _Meter) -> Damage | None:
 
 def _single(node: Node, root: ContentId | None) -> FileEntry:
     """Return an entry for a file that is known by its hash alone. Raises NotFound if nothing of it is here."""
-    held = node.store.blobs.find(root) if root else None
-    # An object that was found damaged is a partial.
-    chunks = node.store.chunk_lists.find(root) if root and node.settings.layout.partial(root).exists() else None
-    found = held or chunks
+    found: Held | ChunkList | None = node.store.blobs.find(root) if root else None
+    if root and found is None and node.settings.layout.partial(root).exists():
+        # An object that was found damaged is a partial.
+        found = node.store.chunk_lists.find(root)
     if root is None or found is None:
         raise NotFound(f"{root} is not here")
     return FileEntry(str(root), found.size, root, bytes(32), "other", "fixed-1m")
