@@ -69,8 +69,8 @@ class Takeover:
         self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None  # verify; write
         self._verifiers = [Verifier() for _ in range(VERIFYING_PROCESSES)]
         self._idle: SimpleQueue[Verifier] = SimpleQueue()
-        for verifier in self._verifiers:
-            self._idle.put(verifier)
+        for verifier in [*self._verifiers, *self._verifiers]:
+            self._idle.put(verifier)  # twice: it is given the next question while it answers one
         self._burst = 0  # entries since the last pause
         self._last = 0.0  # when some came last, on the monotonic clock
 
@@ -147,7 +147,7 @@ class Takeover:
 
     @contextmanager
     def _verifier(self) -> Iterator[Verifier]:
-        """Give a process that nobody asks meanwhile, as soon as there is one."""
+        """Give a process that at most one other asks meanwhile, as soon as there is one."""
         verifier = self._idle.get()
         try:
             yield verifier

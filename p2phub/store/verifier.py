@@ -18,7 +18,8 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -90,11 +91,16 @@ class Gone(Exception):
 
 
 class Verifier:
-    """A process that verifies; it is started when it is first asked."""
+    """A process that verifies; it is started when it is first asked.
+
+    Two threads may ask at once: the second question waits in the pipe while the first is answered.
+    """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        # Taken in the order of the questions: before one stops sending.
+        self._receiving = threading.Lock()
 
     def ask(self, questions: list[Question], now: float) -> list[Verdict]:
         """Return what the process finds of each question. Raises Gone; the next question starts a new one."""
@@ -105,25 +111,35 @@ class Verifier:
         return self._ask(Questions([], chains, 0.0)).are_identities
 
     def _ask(self, questions: Questions) -> Answers:
-        data = _ENCODER.encode(questions)
-        with self._lock:
-            try:
-                process = self._running()
-                assert process.stdin is not None
-                assert process.stdout is not None
-                process.stdin.write(_LENGTH.pack(len(data)) + data)
-                process.stdin.flush()
-                answers = _ANSWERS.decode(_receive(process.stdout))
-            except (OSError, EOFError, msgspec.DecodeError) as exc:
-                self._end()
-                raise Gone(str(exc)) from exc
+        try:
+            answers = _ANSWERS.decode(self._exchange(_ENCODER.encode(questions)))
+        except msgspec.DecodeError as exc:
+            raise Gone(str(exc)) from exc
         if (len(answers.verdicts), len(answers.are_identities)) != (len(questions.questions), len(questions.chains)):
             raise Gone("it answered another question")
         return answers
 
+    def _exchange(self, question: bytes) -> bytes:
+        try:
+            with self._sending:
+                process = self._running()
+                with _killed_on_error(process):
+                    assert process.stdin is not None
+                    process.stdin.write(_LENGTH.pack(len(question)) + question)
+                    process.stdin.flush()
+                    self._receiving.acquire()
+            with _killed_on_error(process):
+                try:
+                    assert process.stdout is not None
+                    return _receive(process.stdout)
+                finally:
+                    self._receiving.release()
+        except (OSError, EOFError) as exc:
+            raise Gone(str(exc)) from exc
+
     def close(self) -> None:
         """End the process, if it runs."""
-        with self._lock:
+        with self._sending:
             self._end()
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -140,17 +156,30 @@ class Verifier:
         return self._process
 
     def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        for pipe in (process.stdin, process.stdout):
-            try:
-                if pipe is not None:
-                    pipe.close()
-            except OSError:
-                pass  # it has ended before
+        # Nobody reads from it any more.
+        with self._receiving:
+            process, self._process = self._process, None
+            if process is None:
+                return
+            for pipe in (process.stdin, process.stdout):
+                try:
+                    if pipe is not None:
+                        pipe.close()
+                except OSError:
+                    pass  # it has ended before
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _killed_on_error(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Let nobody ask a process again of which an answer may be left in the pipe."""
+    try:
+        yield
+    except BaseException:
         process.kill()
         process.wait()
+        raise
 
 
 def verify(question: Question, now: float) -> Verdict:

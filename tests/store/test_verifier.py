@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,40 @@ def test_a_process_that_died_is_replaced(verifier: Verifier) -> None:
             continue
 
     assert verifier.ask([asked], NOW) == [verdict]
+
+
+def ask_at_once(verifier: Verifier, cases: list[tuple[Question, Verdict]]) -> list[bool | None]:
+    """Ask all in threads; returns whether each verdict was right, None if the process was gone."""
+
+    def ask(case: tuple[Question, Verdict]) -> bool | None:
+        try:
+            return verifier.ask([case[0]] * 20, NOW) == [case[1]] * 20
+        except Gone:
+            return None
+
+    with ThreadPoolExecutor(len(cases)) as pool:
+        return list(pool.map(ask, cases))
+
+
+def test_threads_that_ask_at_once_get_their_own_verdicts(verifier: Verifier) -> None:
+    cases = list(questions().values()) * 10
+
+    assert ask_at_once(verifier, cases) == [True] * len(cases)
+
+
+def test_all_that_ask_a_process_which_dies_learn_it_or_get_a_verdict(verifier: Verifier) -> None:
+    cases = list(questions().values()) * 30
+    verifier.ask([], NOW)
+    process = verifier._process
+    assert process is not None
+    killer = threading.Timer(0.02, process.kill)
+    killer.start()
+    answers = ask_at_once(verifier, cases)
+    killer.join()
+
+    assert False not in answers
+    assert ask_at_once(verifier, cases[:9]) == [True] * 9
+    assert verifier._process is not process
 
 
 def test_a_process_that_cannot_be_started_is_gone(verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
