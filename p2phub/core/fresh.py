@@ -19,7 +19,7 @@ from .checkpoint import HEAD_SIZE_MAX, Head, open_head, parse_head
 from .encoding import decode, encode
 from .errors import InvalidData, InvalidSignature, TooEarly
 from .identity import CHAIN_MAX, KEYS_MAX, Identity, KeySignature
-from .ids import LogId, NamespaceId
+from .ids import LogId, NamespaceId, SignerKey
 from .manifest import Time
 from .records import SKEW_MAX_S
 from .signing import Signer, check_signature
@@ -85,7 +85,7 @@ class Freshness(Struct, frozen=True):
 def sign_fresh(fresh: Fresh, keys: Iterable[Signer]) -> SignedFresh:
     """Return `fresh` signed by `keys`."""
     data = encode(fresh)
-    signatures = (KeySignature(key.public_key, key.sign(PURPOSE, data)) for key in keys)
+    signatures = (KeySignature(SignerKey(key.public_key), key.sign(PURPOSE, data)) for key in keys)
     return SignedFresh(data, tuple(sorted(signatures, key=lambda signature: signature.key)))
 
 

@@ -16,10 +16,10 @@ from msgspec.structs import replace
 
 from .companion import PUBLIC_KEY_SIZE as COMPANION_SIZE
 from .companion import CompanionKey, check_companion_key
-from .encoding import decode, encode
+from .encoding import decode, encode, read
 from .envelope import Signature
 from .errors import InvalidData, InvalidSignature
-from .ids import LogId, NamespaceId, PublicKey
+from .ids import LogId, NamespaceId, PublicKey, SignerKey
 from .manifest import Time
 from .names import DomainName
 from .recipient import PUBLIC_KEY_SIZE as RECIPIENT_SIZE
@@ -82,7 +82,7 @@ class IdentityDocument(Struct, frozen=True, forbid_unknown_fields=True, omit_def
 class KeySignature(Struct, frozen=True, forbid_unknown_fields=True):
     """One key's signature over a document."""
 
-    key: PublicKey
+    key: SignerKey
     signature: Signature
 
 
@@ -205,7 +205,7 @@ def next_document(identity: Identity, *, created: int) -> IdentityDocument:
 def sign_document(document: IdentityDocument, keys: Iterable[Signer]) -> SignedDocument:
     """Return `document` signed by `keys`."""
     data = encode(document)
-    signatures = (KeySignature(key.public_key, key.sign(PURPOSE, data)) for key in keys)
+    signatures = (KeySignature(SignerKey(key.public_key), key.sign(PURPOSE, data)) for key in keys)
     return SignedDocument(data, tuple(sorted(signatures, key=lambda signature: signature.key)))
 
 
@@ -249,7 +249,7 @@ def document_hash(signed: SignedDocument) -> bytes:
 
 def read_identity(chain: Sequence[SignedDocument]) -> Identity:
     """Return the identity that `chain` proves, for a chain that `open_identity` accepted before."""
-    current = decode(chain[-1].document, IdentityDocument, size_max=DOCUMENT_SIZE_MAX)
+    current = read(chain[-1].document, IdentityDocument)
     return Identity(namespace_id(chain[0].document), current, tuple(chain))
 
 

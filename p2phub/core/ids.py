@@ -15,6 +15,9 @@ from .errors import InvalidName
 ID_SIZE = 32  # bytes; spec/ids.md §1
 BASE32_SIZE = 52  # characters; spec/ids.md §1
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 §6, in lower case
+_LETTERS = frozenset(_ALPHABET)
+_DIGITS = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")  # as Python writes numbers in base 32
+_SPARE_BITS = 5 * BASE32_SIZE - 8 * ID_SIZE  # of the last character; 0
 _MISTYPED_MAX = 8  # characters by which an id that somebody typed may be too short or too long
 
 
@@ -64,15 +67,14 @@ class _Base32Id(Id):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        try:
-            value = cls(base64.b32decode(text.upper() + "===="))
-        except (ValueError, InvalidName):
-            value = None
-        # The last character carries spare bits: only one spelling of an id is an id.
-        if value is None or str(value) != text:
-            expected = f"expected {BASE32_SIZE} characters of lower-case base32"
-            raise InvalidName(f"'{text}' is no {cls.KIND}: {expected}", hint=misspelling(text))
-        return value
+        if len(text) == BASE32_SIZE and _LETTERS.issuperset(text):
+            # A number in base 32, which Python reads ten times as fast as it reads base32.
+            number, spare = divmod(int(text.translate(_DIGITS), 32), 1 << _SPARE_BITS)
+            # Only one spelling of an id is an id.
+            if spare == 0:
+                return cls(number.to_bytes(ID_SIZE, "big"))
+        expected = f"expected {BASE32_SIZE} characters of lower-case base32"
+        raise InvalidName(f"'{text}' is no {cls.KIND}: {expected}", hint=misspelling(text))
 
 
 def misspelling(text: str) -> str | None:
@@ -118,6 +120,12 @@ class PublicKey(_Base32Id):
 
     __slots__ = ()
     KIND = "public key"
+
+
+class SignerKey(PublicKey):
+    """A public key beside a signature: it names one of the keys that may sign, where that one was checked."""
+
+    __slots__ = ()
 
 
 class NodeId(PublicKey):

@@ -27,7 +27,7 @@ from .identity import (
     open_document,
     open_identity,
 )
-from .ids import PublicKey
+from .ids import PublicKey, SignerKey
 from .signing import Signer, check_signature
 
 PROPOSAL_SIZE_MAX = 4 * 1024 * 1024 + 2 * DOCUMENT_SIZE_MAX  # bytes; a chain (spec/identity.md §3) and one document
@@ -94,11 +94,11 @@ def open_proposal(proposal: Proposal) -> OpenProposal:
 
 def sign_proposal(opened: OpenProposal, signers: Iterable[Signer]) -> OpenProposal:
     """Return the proposal with the signatures of those of `signers` that bring it on."""
-    signatures = {signature.key: signature for signature in opened.proposal.signatures}
+    signatures: dict[PublicKey, KeySignature] = {each.key: each for each in opened.proposal.signatures}
     for signer in signers:
         if signer.public_key in opened.wanted and signer.public_key not in signatures:
             signed = signer.sign(PURPOSE, opened.proposal.document)
-            signatures[signer.public_key] = KeySignature(signer.public_key, signed)
+            signatures[signer.public_key] = KeySignature(SignerKey(signer.public_key), signed)
     ordered = tuple(signatures[key] for key in sorted(signatures))
     return replace(opened, proposal=replace(opened.proposal, signatures=ordered))
 

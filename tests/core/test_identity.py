@@ -7,8 +7,10 @@ import pytest
 from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from p2phub.core import encoding
+from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import InvalidData, InvalidEncoding, InvalidSignature
 from p2phub.core.identity import (
     CHAIN_MAX,
@@ -25,7 +27,7 @@ from p2phub.core.identity import (
     open_identity,
     sign_document,
 )
-from p2phub.core.ids import PublicKey
+from p2phub.core.ids import PublicKey, SignerKey
 from p2phub.core.records import log_id
 from p2phub.core.signing import SigningKey
 from p2phub.testing import values
@@ -143,6 +145,15 @@ def test_a_signature_of_a_stranger_is_refused() -> None:
 def test_a_publishing_key_cannot_sign_a_document() -> None:
     with pytest.raises(InvalidData):
         open_identity([sign_document(document(root=role(A), publish=role(B)), [B])])
+
+
+def test_a_key_that_would_sign_anything_is_no_root_key() -> None:
+    identity_point = b"\1" + bytes(31)
+    signed = replace(FIRST, signatures=(KeySignature(SignerKey(identity_point), identity_point + bytes(32)),))
+    came = decode(encode(signed), SignedDocument, size_max=10**6)
+
+    with pytest.raises(InvalidData, match="no root key"):
+        open_identity([came])
 
 
 def test_a_signature_that_does_not_hold_is_refused() -> None:

@@ -22,7 +22,7 @@ from p2phub.core.identity import (
     open_identity,
     sign_document,
 )
-from p2phub.core.ids import LogId, NamespaceId, NodeId, PublicKey
+from p2phub.core.ids import LogId, NamespaceId, NodeId, PublicKey, SignerKey
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.noderecord import NodeRecord, sign_node_record
 from p2phub.core.recipient import SMALL_ORDER_U
@@ -275,7 +275,7 @@ def identities() -> Json:
     old = values.key("laptop 1")
     by_old = tuple(signature for signature in second.signatures if signature.key == old.public_key)
     by_new = tuple(signature for signature in second.signatures if signature.key != old.public_key)
-    for_records = KeySignature(old.public_key, old.sign("record", first.document))
+    for_records = KeySignature(SignerKey(old.public_key), old.sign("record", first.document))
     invalid: dict[str, list[SignedDocument]] = {
         "version 2 is missing": [first, third],
         "version 1 is missing": [second],
@@ -356,7 +356,7 @@ def identities() -> Json:
 def _signed_fields(document: msgspec.Struct, fields: Json) -> SignedDocument:
     key = values.key("publisher")
     data = cbor2.dumps(cbor2.loads(encoding.encode(document)) | fields, canonical=True)
-    return SignedDocument(data, (KeySignature(key.public_key, key.sign("identity", data)),))
+    return SignedDocument(data, (KeySignature(SignerKey(key.public_key), key.sign("identity", data)),))
 
 
 def node_records() -> Json:

@@ -8,6 +8,7 @@ from p2phub.core import encoding, merkle
 from p2phub.core.checkpoint import Head, sign_head, with_lines
 from p2phub.core.fresh import TTL_S, Fresh, SignedFresh, sign_fresh
 from p2phub.core.identity import KeySignature, Role, new_document, open_identity, sign_document
+from p2phub.core.ids import SignerKey
 from p2phub.core.merkle import LOG_TREE
 from p2phub.core.notes import COSIGNATURE, NoteKey
 from p2phub.core.records import log_id
@@ -45,7 +46,7 @@ def statements() -> Json:
     )
     two = replace(base, namespace=of_two.namespace, heads=())
     by_both = sign_fresh(two, [key, stranger])
-    for_records = KeySignature(key.public_key, key.sign("record", signed.statement))
+    for_records = KeySignature(SignerKey(key.public_key), key.sign("record", signed.statement))
     late = replace(base, time=values.TIME + 601, expires=values.TIME + 602)
     invalid = [
         ("another namespace", identity, sign_fresh(replace(bare, namespace=of_two.namespace), [key])),
