@@ -23,7 +23,7 @@ from p2phub.core.ids import LogId, NamespaceId, PublicKey
 from p2phub.core.records import SKEW_MAX_S, Entry, open_signed_entry
 
 from .searchtokens import ReadyEntry
-from .verifier import Gone, Question, Verdict
+from .verifier import Answer, Gone, Question, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,25 @@ class _Slice(Struct, frozen=True):
 
 _Found = tuple[Head | None, "Checked"]  # what came out of a slice
 
-Ask = Callable[[list[Question], float], list[Verdict]]  # a process; raises Gone
+Ask = Callable[[list[Question], float], list[Answer]]  # a process; raises Gone
+
+
+class _Result(Struct, frozen=True):
+    """What a thread has of a slice: what came out of it, or what a process says of it, which is that all is right."""
+
+    piece: _Slice
+    now: float
+    known: _Found | Answer
+
+    def found(self) -> _Found:
+        """Return what came out of the slice."""
+        if not isinstance(self.known, Answer):
+            return self.known
+        try:
+            return _found(self.piece, self.known.verdict())
+        except Gone as exc:
+            log.info("entries are checked without a process of their own: %s", exc)
+            return _check_slice(self.piece, self.now)
 
 
 class PartCheck:
@@ -98,7 +116,7 @@ class PartCheck:
         self._start = part.start + skip
         self._error: InvalidData | None = None
         self.slices: list[_Slice] = []
-        self.results: list[Future[list[_Found]]] = []
+        self.results: list[Future[list[_Result]]] = []
         self.places: list[int] = []  # of the slices in what their thread returns
         log, identity = part.log, part.identity
         key = identity.logs.get(log)
@@ -112,10 +130,13 @@ class PartCheck:
             self.slices.append(_Slice(identity.namespace, log, key, head, self._start + at, piece))
 
     def wait(self) -> Arrival | InvalidData:
-        """Return what came out, once the threads are done: why nothing of the part counts, if nothing does."""
+        """Return what came out, once the threads are done: why nothing of the part counts, if nothing does.
+
+        To be called by the thread that uses it: what a process found is unpacked there.
+        """
         if self._error is not None:
             return self._error
-        results = [future.result()[place] for future, place in zip(self.results, self.places, strict=True)]
+        results = [future.result()[place].found() for future, place in zip(self.results, self.places, strict=True)]
         head, first = results[0]
         if head is None and self.part.head is not None:
             assert first.error is not None
@@ -157,22 +178,18 @@ def _groups(checks: Iterable[PartCheck]) -> Iterator[list[tuple[PartCheck, _Slic
         yield group
 
 
-def _check_slices(slices: Sequence[_Slice], now: float, ask: Ask | None) -> list[_Found]:
-    verdicts: Sequence[Verdict | None] = [None] * len(slices)
+def _check_slices(slices: Sequence[_Slice], now: float, ask: Ask | None) -> list[_Result]:
+    answers: Sequence[Answer | None] = [None] * len(slices)
     if ask is not None:
         try:
-            verdicts = ask([piece.question for piece in slices], now)
+            answers = ask([piece.question for piece in slices], now)
         except Gone as exc:
             log.info("entries are checked without a process of their own: %s", exc)
     return [
         # What is wrong is looked at again, to say what is.
-        _found(piece, verdict) if verdict and _is_all_right(piece, verdict) else _check_slice(piece, now)
-        for piece, verdict in zip(slices, verdicts, strict=True)
+        _Result(piece, now, answer if answer and answer.is_all_right else _check_slice(piece, now))
+        for piece, answer in zip(slices, answers, strict=True)
     ]
-
-
-def _is_all_right(piece: _Slice, verdict: Verdict) -> bool:
-    return verdict.is_head_right and len(verdict.good) == len(piece.entries)
 
 
 def _check_slice(piece: _Slice, now: float) -> _Found:
@@ -187,7 +204,9 @@ def _check_slice(piece: _Slice, now: float) -> _Found:
 
 
 def _found(piece: _Slice, verdict: Verdict) -> _Found:
-    """Return what is in a slice of which a process says that all is right."""
+    """Return what is in a slice of which a process says that all is right. Raises Gone if it says something else."""
+    if not verdict.is_head_right or len(verdict.good) != len(piece.entries):
+        raise Gone("it answered another question")
     head = parse_head(piece.head.text) if piece.head is not None else None
     return head, Checked(
         [

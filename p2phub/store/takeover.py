@@ -24,7 +24,7 @@ from p2phub.core.errors import InvalidData
 from p2phub.core.identity import Identity, SignedDocument, open_identity, read_identity
 
 from .arrivals import PART_COST, Arrival, LogPart, Outcome, PartCheck, start_checks
-from .verifier import Gone, Question, Verdict, Verifier
+from .verifier import Answer, Gone, Question, Verifier
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class Takeover:
         self._last = now
         return self._burst >= BURST_ENTRIES
 
-    def _ask(self, questions: list[Question], now: float) -> list[Verdict]:
+    def _ask(self, questions: list[Question], now: float) -> list[Answer]:
         with self._verifier() as verifier:
             return verifier.ask(questions, now)
 

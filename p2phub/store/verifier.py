@@ -67,13 +67,6 @@ class Verified(Struct, frozen=True, array_like=True):
     tokens: str | None  # by which a release is found but for its facets
 
 
-class Answers(Struct, frozen=True, array_like=True):
-    """What was found of all that was asked, in its order."""
-
-    verdicts: list[Verdict]
-    are_identities: list[bool]
-
-
 class Verdict(Struct, frozen=True, array_like=True):
     """What was found of one question."""
 
@@ -81,8 +74,30 @@ class Verdict(Struct, frozen=True, array_like=True):
     good: list[Verified]  # entries, up to the first that is wrong
 
 
+class Answer(Struct, frozen=True, array_like=True):
+    """What was found of one question, unpacked only where it is used: what another thread makes is slow to read."""
+
+    is_all_right: bool  # the head, and all entries
+    packed: msgspec.Raw  # the verdict
+
+    def verdict(self) -> Verdict:
+        """Unpack it. Raises Gone if it is none."""
+        try:
+            return _VERDICT.decode(self.packed)
+        except msgspec.DecodeError as exc:
+            raise Gone(str(exc)) from exc
+
+
+class Answers(Struct, frozen=True, array_like=True):
+    """What was found of all that was asked, in its order."""
+
+    answers: list[Answer]
+    are_identities: list[bool]
+
+
 _QUESTIONS = msgspec.msgpack.Decoder(Questions, dec_hook=to_id)
-_ANSWERS = msgspec.msgpack.Decoder(Answers, dec_hook=to_id)
+_VERDICT = msgspec.msgpack.Decoder(Verdict, dec_hook=to_id)
+_ANSWERS = msgspec.msgpack.Decoder(Answers)
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=bytes)
 
 
@@ -102,9 +117,9 @@ class Verifier:
         # Taken in the order of the questions: before one stops sending.
         self._receiving = threading.Lock()
 
-    def ask(self, questions: list[Question], now: float) -> list[Verdict]:
+    def ask(self, questions: list[Question], now: float) -> list[Answer]:
         """Return what the process finds of each question. Raises Gone; the next question starts a new one."""
-        return self._ask(Questions(questions, [], now)).verdicts
+        return self._ask(Questions(questions, [], now)).answers
 
     def check_identities(self, chains: list[tuple[SignedDocument, ...]]) -> list[bool]:
         """Return which chains prove an identity. Raises Gone."""
@@ -115,7 +130,7 @@ class Verifier:
             answers = _ANSWERS.decode(self._exchange(_ENCODER.encode(questions)))
         except msgspec.DecodeError as exc:
             raise Gone(str(exc)) from exc
-        if (len(answers.verdicts), len(answers.are_identities)) != (len(questions.questions), len(questions.chains)):
+        if (len(answers.answers), len(answers.are_identities)) != (len(questions.questions), len(questions.chains)):
             raise Gone("it answered another question")
         return answers
 
@@ -204,6 +219,13 @@ def verify(question: Question, now: float) -> Verdict:
     return Verdict(True, good)
 
 
+def answer(question: Question, now: float) -> Answer:
+    """Check a question, in the process that is asked, and pack what was found."""
+    verdict = verify(question, now)
+    is_all_right = verdict.is_head_right and len(verdict.good) == len(question.entries)
+    return Answer(is_all_right, msgspec.Raw(_ENCODER.encode(verdict)))
+
+
 def _is_identity(chain: tuple[SignedDocument, ...]) -> bool:
     try:
         open_identity(chain)
@@ -240,8 +262,8 @@ def _main() -> None:
             questions = _QUESTIONS.decode(_receive(asked))
         except EOFError:
             return
-        verdicts = [verify(question, questions.now) for question in questions.questions]
-        data = _ENCODER.encode(Answers(verdicts, [_is_identity(chain) for chain in questions.chains]))
+        found = [answer(question, questions.now) for question in questions.questions]
+        data = _ENCODER.encode(Answers(found, [_is_identity(chain) for chain in questions.chains]))
         answers.write(_LENGTH.pack(len(data)) + data)
         answers.flush()
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from storekit import TIME, Writer, finish, open_store, start
@@ -24,7 +25,7 @@ from p2phub.store import takeover
 from p2phub.store.logs import LogPart
 from p2phub.store.searchtokens import release_tokens
 from p2phub.store.store import Store
-from p2phub.store.verifier import Gone, Question, Verdict, Verified, Verifier, verify
+from p2phub.store.verifier import Answer, Gone, Question, Verdict, Verified, Verifier, answer, verify
 from p2phub.testing import values
 from p2phub.testing.releases import make_logs
 
@@ -75,18 +76,24 @@ def questions() -> dict[str, tuple[Question, Verdict]]:
     }
 
 
+def ask(verifier: Verifier, *asked: Question) -> list[Verdict]:
+    """Return what a process finds."""
+    return [each.verdict() for each in verifier.ask(list(asked), NOW)]
+
+
 @pytest.mark.parametrize("what", questions())
 def test_it_says_how_far_all_is_right(what: str) -> None:
     asked, verdict = questions()[what]
 
     assert verify(asked, NOW) == verdict
+    assert answer(asked, NOW).is_all_right == (verdict.is_head_right and len(verdict.good) == len(asked.entries))
 
 
 def test_a_process_answers_what_it_is_asked(verifier: Verifier) -> None:
     cases = list(questions().values())
     for _ in range(3):
-        assert verifier.ask([asked for asked, _ in cases], NOW) == [verdict for _, verdict in cases]
-    assert verifier.ask([], NOW) == []
+        assert ask(verifier, *(asked for asked, _ in cases)) == [verdict for _, verdict in cases]
+    assert ask(verifier) == []
 
 
 def test_a_process_says_which_chains_prove_an_identity(verifier: Verifier) -> None:
@@ -113,7 +120,7 @@ def test_identities_are_opened_alike_with_and_without_a_process(store: Store, as
 
 def test_a_process_that_died_is_replaced(verifier: Verifier) -> None:
     asked, verdict = questions()["all is right"]
-    assert verifier.ask([asked], NOW) == [verdict]
+    assert ask(verifier, asked) == [verdict]
     assert verifier._process is not None
     verifier._process.kill()
     # Whether it is noticed before it is asked or while it should answer is chance.
@@ -123,20 +130,20 @@ def test_a_process_that_died_is_replaced(verifier: Verifier) -> None:
         except Gone:
             continue
 
-    assert verifier.ask([asked], NOW) == [verdict]
+    assert ask(verifier, asked) == [verdict]
 
 
 def ask_at_once(verifier: Verifier, cases: list[tuple[Question, Verdict]]) -> list[bool | None]:
     """Ask all in threads; returns whether each verdict was right, None if the process was gone."""
 
-    def ask(case: tuple[Question, Verdict]) -> bool | None:
+    def is_right(case: tuple[Question, Verdict]) -> bool | None:
         try:
-            return verifier.ask([case[0]] * 20, NOW) == [case[1]] * 20
+            return ask(verifier, *[case[0]] * 20) == [case[1]] * 20
         except Gone:
             return None
 
     with ThreadPoolExecutor(len(cases)) as pool:
-        return list(pool.map(ask, cases))
+        return list(pool.map(is_right, cases))
 
 
 def test_threads_that_ask_at_once_get_their_own_verdicts(verifier: Verifier) -> None:
@@ -175,7 +182,7 @@ def asks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     ask = Verifier.ask
 
-    def count(self: Verifier, questions: list[Question], now: float) -> list[Verdict]:
+    def count(self: Verifier, questions: list[Question], now: float) -> list[Answer]:
         counts.append(len(questions))
         return ask(self, questions, now)
 
@@ -250,11 +257,31 @@ def test_without_the_process_threads_verify(store: Store, asks: list[int], monke
 def test_what_a_process_refuses_is_looked_at_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is wrong about what is right costs time only."""
 
-    def refuse(self: Verifier, questions: list[Question], now: float) -> list[Verdict]:
-        return [Verdict(False, []) for _ in questions]
+    def refuse(self: Verifier, questions: list[Question], now: float) -> list[Answer]:
+        return [pack(Verdict(False, []), is_all_right=False) for _ in questions]
 
     monkeypatch.setattr(takeover, "BURST_ENTRIES", 0)
     monkeypatch.setattr(Verifier, "ask", refuse)
+
+    assert take(store) == EXPECTED
+
+
+def pack(verdict: object, *, is_all_right: bool) -> Answer:
+    return Answer(is_all_right, msgspec.Raw(msgspec.msgpack.encode(verdict, enc_hook=bytes)))
+
+
+NONSENSE = {
+    "no verdict": pack("yes", is_all_right=True),
+    "a head that is wrong": pack(Verdict(False, []), is_all_right=True),
+    "too few entries": pack(Verdict(True, []), is_all_right=True),
+    "nothing": Answer(True, msgspec.Raw(b"")),
+}
+
+
+@pytest.mark.parametrize("what", NONSENSE)
+def test_an_answer_that_makes_no_sense_is_none(store: Store, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr(takeover, "BURST_ENTRIES", 0)
+    monkeypatch.setattr(Verifier, "ask", lambda self, questions, now: [NONSENSE[what] for _ in questions])
 
     assert take(store) == EXPECTED
 
