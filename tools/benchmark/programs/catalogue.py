@@ -26,6 +26,7 @@ import msgspec
 from p2phub.cli.main import tune_process
 from p2phub.core.checkpoint import parse_head
 from p2phub.core.encoding import decode, encode, prepare_types
+from p2phub.node.pulling import PAGES_IN_HAND
 from p2phub.protocol.messages import IdentityChain
 from p2phub.store.layout import Layout
 from p2phub.store.logs import IDENTITY_SIZE_MAX, LogPart
@@ -83,17 +84,30 @@ def batches(logs: Iterator[Packed], size: int) -> Iterator[list[Packed]]:
         yield batch
 
 
+class Shared:
+    """Batches that several threads go through together: each gets the next one."""
+
+    def __init__(self, batches: Iterator[list[Packed]]) -> None:
+        self._batches = batches
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Shared:
+        return self
+
+    def __next__(self) -> list[Packed]:
+        with self._lock:
+            return next(self._batches)
+
+
 def take(home: Path, files: Sequence[Path]) -> dict[str, float]:
     """Take all logs over, each file as from a peer of its own; returns seconds, records, and the peak of memory."""
     tune_process()
     prepare_types()
-    with Store(layout(home)) as store, ThreadPoolExecutor(len(files)) as pool:
-
-        def take_file(file: Path) -> int:
-            return sum(taken(store, batch) for batch in batches(read(file), RECORDS_AT_ONCE))
-
+    # A pull has a few pages of each peer in hand.
+    sources = [Shared(batches(read(file), RECORDS_AT_ONCE)) for file in files] * PAGES_IN_HAND
+    with Store(layout(home)) as store, ThreadPoolExecutor(len(sources)) as pool:
         start = time.monotonic()
-        records = sum(pool.map(take_file, files))
+        records = sum(pool.map(lambda source: sum(taken(store, batch) for batch in source), sources))
         # As a node does that runs; it is part of the cost.
         deque(store.index.merge(), maxlen=0)
         seconds = time.monotonic() - start
