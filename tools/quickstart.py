@@ -38,10 +38,9 @@ class QuickNode:
     def __init__(self, name: str, folder: Path, peers: list[str]) -> None:
         self.name = name
         self.home = folder / name
-        self._environment = {**os.environ, "P2PHUB_HOME": str(self.home)}
         # What the person who tries this has set is about another home.
-        for variable in ("P2PHUB_STORE", "P2PHUB_NODE", "P2PHUB_OFFLINE", "P2PHUB_PLAIN"):
-            self._environment.pop(variable, None)
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("P2PHUB_")}
+        self._environment = {**kept, "P2PHUB_HOME": str(self.home)}
         ready = folder / f"{name}.ready"
         command = [*P2PHUB, "node", "--listen", "127.0.0.1:0", "--local", "127.0.0.1:0", "--ready-file", str(ready)]
         for peer in peers:
@@ -51,12 +50,21 @@ class QuickNode:
         self.process = subprocess.Popen(
             command, env=self._environment, stdout=self._log, stderr=self._log, start_new_session=True
         )
+        try:
+            self.address = self._wait_ready(ready, folder / f"{name}.log")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_ready(self, ready: Path, log: Path) -> str:
+        """Return the address of the node once it answers. Raises Failure."""
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not ready.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise Failure(f"node {name} did not start:\n{(folder / f'{name}.log').read_text()}")
+                raise Failure(f"node {self.name} did not start:\n{log.read_text()}")
             time.sleep(0.05)
-        self.address: str = json.loads(ready.read_text())["address"]
+        address: str = json.loads(ready.read_text())["address"]
+        return address
 
     def run(self, *arguments: str) -> Any:
         """Run a command against this node and return what it answers; its progress is shown."""
@@ -87,7 +95,8 @@ def main() -> int:
     work = Path(tempfile.mkdtemp(prefix="p2phub-quickstart-"))
     nodes: list[QuickNode] = []
     kept = False
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         show_main_job(work, nodes, arguments.folder)
         if arguments.keep:
