@@ -57,6 +57,7 @@ def main() -> int:
     rows: list[Row] = []
     skipped: list[str] = []
     failures: list[str] = []
+    code = 0
     try:
         for name in names:
             try:
@@ -65,8 +66,10 @@ def main() -> int:
             except Failure as exc:
                 failures.append(f"tools/bench: error: {name}: {exc}")
                 print(failures[-1], file=sys.stderr)
+                code = 1
     except KeyboardInterrupt:
-        return 130
+        failures.append("tools/bench: interrupted, so that not all was measured")
+        code = 130
     rows = [row for row in rows if row.samples]
     # First, as it took long and files may turn out not to be writable after all.
     print("\n".join([table(rows, skipped), *failures]), flush=True)
@@ -77,8 +80,8 @@ def main() -> int:
             arguments.svg.write_text(plot([row for row in rows if row.case == drawn]))
     except OSError as exc:
         print(f"tools/bench: error: {exc.filename} cannot be written: {exc.strerror}", file=sys.stderr)
-        return 1
-    return 1 if failures else 0
+        return code or 1
+    return code
 
 
 def run_case(
