@@ -117,7 +117,9 @@ class _RemoteFile(AbstractBufferedFile):  # type: ignore[misc]
         prefix = "/datasets" if info.kind == "dataset" else ""
         revision = info.revision.removeprefix("b3:")
         self._url = f"{daemon.local_url}{prefix}/{info.namespace}/{info.model}/resolve/{revision}/{quote(inside)}"
-        self._client = httpx.Client(timeout=READ_TIMEOUT_S, trust_env=False)
+        # As the owner, who may read what is not for everybody.
+        headers = {"authorization": f"Bearer {daemon.token}"} if daemon.token else {}
+        self._client = httpx.Client(timeout=READ_TIMEOUT_S, trust_env=False, headers=headers)
         options.setdefault("cache_type", "readahead")
         super().__init__(fs, path, **options)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark.cases import CASES, catalogue, small
+from benchmark.cases import CASES, Case, catalogue, small
 from benchmark.command import run_case
 from benchmark.measuring import Failure, Row, Target, measure, reached
 from benchmark.plot import plot
 from benchmark.report import as_json, table
 from benchmark.workplace import Options
+
+from p2phub.testing.processes import wait_until
 
 ROOT = Path(__file__).parent.parent
 SIZE = 24 * 2**20  # bytes of the smallest runs
@@ -126,6 +129,9 @@ def test_a_swarm_is_measured_where_there_can_be_namespaces(tmp_path: Path) -> No
         ["--nodes", "0"],
         ["--rate", "fast"],
         ["small", "--svg", "x"],
+        ["small", "--size", "1"],
+        ["fetch", "publish", "--nodes", "4"],
+        ["swarm", "--records", "1000"],
         ["small", "--folder", "/proc/nowhere"],
         ["small", "--json", "/nowhere/results.json"],
     ],
@@ -137,6 +143,46 @@ def test_a_wrong_command_line_is_refused(arguments: list[str]) -> None:
 
     assert result.returncode == 2
     assert "error:" in result.stderr
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_what_ends_a_run_ends_the_command_and_all_that_it_started(tmp_path: Path) -> None:
+    mark = tmp_path / "pid"
+    command = ["sh", "-c", f"sleep 1000 & echo $! >{mark}.new; mv {mark}.new {mark}; wait"]
+    program = (
+        "import os, pathlib, signal, sys\n"
+        "from benchmark.usage import run_command\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        f"run_command({command!r}, os.environ, output=pathlib.Path({str(tmp_path / 'out')!r}))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tools")}
+    process = subprocess.Popen([sys.executable, "-c", program], env=environment)
+    wait_until(mark.exists, "the command to begin")
+    started = int(mark.read_text())
+    process.terminate()
+
+    try:
+        assert process.wait() == 143
+        wait_until(lambda: not is_running(started), "what the command started to end")
+    finally:
+        if is_running(started):
+            os.kill(started, signal.SIGKILL)
+
+
+def test_rows_that_no_name_fits_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CASES, "made", Case("made up", lambda place: [row_of("one", [1.0]), row_of("two", [1.0])]))
+    rows: list[Row] = []
+    skipped: list[str] = []
+    run_case("made", Options(), tmp_path, rows, skipped, runs=1, only="three")
+
+    assert rows == []
+    assert skipped == ["made: no row has 'three' in its name; there are one, two"]
 
 
 def row_of(name: str, seconds: list[float], *targets: Target, **more: Any) -> Row:

@@ -89,3 +89,29 @@ def test_what_is_not_there_is_not_found(files, shelf):
 def test_nothing_is_written(files, shelf):
     with pytest.raises(NotImplementedError):
         files.open(f"{shelf[0]}/words/new", "wb")
+
+
+@pytest.fixture(params=["with a node", "without a node"])
+def own(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[P2PFileSystem, Home, str]]:
+    """Give the file system in a home that publishes, the home, and its namespace."""
+    home = Home(tmp_path / "home")
+    monkeypatch.setenv("P2PHUB_HOME", str(home.folder))
+    P2PFileSystem.clear_instance_cache()
+    namespace = home.ask("id", "new")["namespace"]
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "notes.txt").write_text("for some alone")
+    for how in ("private", "sealed"):
+        home.call("publish", str(tmp_path / "notes"), how, f"--{how}")
+    if request.param == "with a node":
+        with home.node():
+            yield fsspec.filesystem("p2p"), home, namespace
+    else:
+        yield fsspec.filesystem("p2p"), home, namespace
+
+
+@pytest.mark.parametrize("how", ["private", "sealed"])
+def test_what_is_not_for_everybody_is_read_by_who_may(how, own):
+    files, _, namespace = own
+
+    assert files.ls(f"{namespace}/{how}", detail=False) == [f"{namespace}/{how}/notes.txt"]
+    assert files.cat(f"p2p://{namespace}/{how}/notes.txt") == b"for some alone"

@@ -20,11 +20,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from p2phub.cli.text import human_bytes
+from p2phub.cli.text import human_bytes, human_files
 from p2phub.testing.samples import write_sample_model
 
 READY_TIMEOUT_S = 30.0
 NEWS_TIMEOUT_S = 60.0
+FETCHED = "fetched"  # the folder in which C has the files
 P2PHUB = [str(Path(sys.executable).with_name("p2phub"))]
 
 
@@ -38,10 +39,9 @@ class QuickNode:
     def __init__(self, name: str, folder: Path, peers: list[str]) -> None:
         self.name = name
         self.home = folder / name
-        self._environment = {**os.environ, "P2PHUB_HOME": str(self.home)}
         # What the person who tries this has set is about another home.
-        for variable in ("P2PHUB_STORE", "P2PHUB_NODE", "P2PHUB_OFFLINE", "P2PHUB_PLAIN"):
-            self._environment.pop(variable, None)
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("P2PHUB_")}
+        self._environment = {**kept, "P2PHUB_HOME": str(self.home)}
         ready = folder / f"{name}.ready"
         command = [*P2PHUB, "node", "--listen", "127.0.0.1:0", "--local", "127.0.0.1:0", "--ready-file", str(ready)]
         for peer in peers:
@@ -51,12 +51,21 @@ class QuickNode:
         self.process = subprocess.Popen(
             command, env=self._environment, stdout=self._log, stderr=self._log, start_new_session=True
         )
+        try:
+            self.address = self._wait_ready(ready, folder / f"{name}.log")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_ready(self, ready: Path, log: Path) -> str:
+        """Return the address of the node once it answers. Raises Failure."""
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not ready.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise Failure(f"node {name} did not start:\n{(folder / f'{name}.log').read_text()}")
+                raise Failure(f"node {self.name} did not start:\n{log.read_text()}")
             time.sleep(0.05)
-        self.address: str = json.loads(ready.read_text())["address"]
+        address: str = json.loads(ready.read_text())["address"]
+        return address
 
     def run(self, *arguments: str) -> Any:
         """Run a command against this node and return what it answers; its progress is shown."""
@@ -87,12 +96,13 @@ def main() -> int:
     work = Path(tempfile.mkdtemp(prefix="p2phub-quickstart-"))
     nodes: list[QuickNode] = []
     kept = False
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
-        show_main_job(work, nodes, arguments.folder)
+        reference = show_main_job(work, nodes, arguments.folder)
         if arguments.keep:
             kept = True
-            say_how_to_go_on(nodes, work)
+            say_how_to_go_on(nodes, work, reference)
         return 0
     except Failure as exc:
         print(f"p2phub: error: {exc}", file=sys.stderr)
@@ -108,7 +118,8 @@ def main() -> int:
             print(f"\nstopped the nodes and removed {work}; --keep leaves them to look around")
 
 
-def show_main_job(work: Path, nodes: list[QuickNode], folder: Path | None) -> None:
+def show_main_job(work: Path, nodes: list[QuickNode], folder: Path | None) -> str:
+    """Publish, find and fetch; returns the name of what was published. The nodes are added to `nodes`."""
     start = time.monotonic()
 
     def step(text: str) -> None:
@@ -116,7 +127,8 @@ def show_main_job(work: Path, nodes: list[QuickNode], folder: Path | None) -> No
 
     if folder is None:
         folder, name = work / "parrot", "parrot"
-        step(f"made a sample model: {human_bytes(write_sample_model(folder))} in {len(list(folder.iterdir()))} files")
+        size = write_sample_model(folder)
+        step(f"made a sample model: {human_bytes(size)} in {human_files(len(list(folder.iterdir())))}")
     else:
         folder = folder.resolve()
         name = "".join(char if char.isalnum() and char.isascii() else "-" for char in folder.name).strip("-") or "model"
@@ -129,14 +141,14 @@ def show_main_job(work: Path, nodes: list[QuickNode], folder: Path | None) -> No
     identity = first.run("id", "new")
     published = first.run("publish", str(folder), f"{name}@1.0.0")
     reference = f"{identity['namespace']}/{name}@1.0.0"
-    step(f"A published {name}@1.0.0: {published['files']} files, {human_bytes(published['size'])}")
+    step(f"A published {name}@1.0.0: {human_files(published['files'])}, {human_bytes(published['size'])}")
     wait_for_news(third, name, published["revision"])
     step("C's catalogue knows it, two hops away")
     for model in third.run("search", name)["models"]:
         print(f"          found {model['namespace'][:12]}…/{model['model']}: {model['title'] or model['kind']}")
     fetched = second.run("fetch", reference)
     step(f"B fetched it from A: {rate(fetched)}")
-    target = work / "fetched"
+    target = work / FETCHED
     fetched = third.run("fetch", reference, "--to", str(target))
     step(f"C fetched it: {rate(fetched)}")
     givers = [provider for provider in fetched["providers"] if provider["received"]]
@@ -144,8 +156,8 @@ def show_main_job(work: Path, nodes: list[QuickNode], folder: Path | None) -> No
         label = next((node.name for node in nodes if provider["node"] in node.address), "?")
         print(f"          {label} gave {human_bytes(provider['received'])}")
     checked = third.run("verify", str(target))
-    step(f"verified {checked['files']} files, {human_bytes(checked['size'])}, all as A published them")
-    print(f"\nthe files: {target}\nthe name:  {reference}")
+    step(f"verified {human_files(checked['files'])}, {human_bytes(checked['size'])}, all as A published them")
+    return reference
 
 
 def wait_for_news(node: QuickNode, name: str, revision: str) -> None:
@@ -162,10 +174,11 @@ def rate(fetched: dict[str, Any]) -> str:
     return f"{received} in {seconds:.1f} s, {human_bytes(fetched['received'] / seconds)}/s, hashed and on disk"
 
 
-def say_how_to_go_on(nodes: list[QuickNode], work: Path) -> None:
+def say_how_to_go_on(nodes: list[QuickNode], work: Path, reference: str) -> None:
     command = f"P2PHUB_HOME={nodes[2].home} {P2PHUB[0]}"
     pids = " ".join(str(node.process.pid) for node in nodes)
     print(
+        f"\nthe files: {work / FETCHED}\nthe name:  {reference}\n"
         f"\nthe nodes go on running; try\n"
         f"  {command} status\n"
         f"  {command} search\n"

@@ -77,7 +77,7 @@ def run(
         check_given(each, as_argument)
     with show_progress(quiet=quiet) as tell:
         # The daemon may use the network; who wants none does without it.
-        daemon = None if chosen.offline else find_daemon(chosen.layout)
+        daemon = None if chosen.offline else find_daemon(chosen.layout, tell=tell)
         if daemon is not None:
             return [Call(daemon, each, tell).run() for each in operations][-1]
 

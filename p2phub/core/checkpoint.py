@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from .errors import InvalidData, InvalidName, InvalidSignature
 from .ids import LogId, PublicKey
-from .notes import ED25519, NoteLine, key_id, parse_lines
+from .notes import ED25519, NAME, NoteLine, key_id, parse_lines
 from .signing import Signer, check_note_signature
 
 HEAD_SIZE_MAX = 4096  # bytes; spec/checkpoint.md §1
@@ -31,7 +31,7 @@ _NOTE = re.compile(
     r"(?P<size>0|[1-9][0-9]{0,15})\n"
     r"(?P<root>[A-Za-z0-9+/]{43}=)\n"
     r"\n"
-    r"(?P<signatures>(?:— [^\s+]+ [A-Za-z0-9+/]+={0,2}\n)+)"
+    rf"(?P<signatures>(?:— {NAME} [A-Za-z0-9+/]+={{0,2}}\n)+)"
 )
 
 

@@ -148,6 +148,11 @@ class VerificationFailed(HubError):
     """Content on this machine is not what was published."""
 
 
+def told_class(error: HubError) -> str:
+    """Return by which class another process is told of `error`: its own, or the nearest one that `rebuild` knows."""
+    return next(kind.__name__ for kind in type(error).__mro__ if kind in (*_CLASSES.values(), HubError))
+
+
 def rebuild(name: str, text: str, hint: str | None) -> HubError:
     """Return the error of class `name` that another process met, as far as its text carries it."""
     match _CLASSES.get(name, HubError):

@@ -25,8 +25,8 @@ ED25519 = 1  # type of a key that signs texts; spec/witness.md §1
 COSIGNATURE = 4  # type of a key that cosigns checkpoints; spec/witness.md §1
 NOTE_SIZE_MAX = 64 * 1024  # bytes of a note of another log; spec/witness.md §1
 
-_NAME = r"[^\s+]+"
-_LINE = re.compile(rf"— ({_NAME}) ([A-Za-z0-9+/]+={{0,2}})")
+NAME = r"[^\s+\x00-\x1f]+"  # of a key, as a regular expression; spec/checkpoint.md §1
+_LINE = re.compile(rf"— ({NAME}) ([A-Za-z0-9+/]+={{0,2}})")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _TYPES = {ED25519: "of a log", COSIGNATURE: "of a witness"}
 
@@ -70,7 +70,7 @@ def parse_note_key(text: str, *, type_: int) -> NoteKey:
 
     Raises InvalidName if it is none, or of another type than `type_`.
     """
-    match = re.fullmatch(rf"({_NAME})\+([0-9a-f]{{8}})\+([A-Za-z0-9+/]+={{0,2}})", text)
+    match = re.fullmatch(rf"({NAME})\+([0-9a-f]{{8}})\+([A-Za-z0-9+/]+={{0,2}})", text)
     if not match:
         raise InvalidName(f"'{text[:100]}' is no key of a log or witness: expected NAME+ID+KEY")
     name, told_id = match[1], match[2]

@@ -19,12 +19,13 @@ from msgspec import Struct
 
 from p2phub.core.errors import HubError, InvalidData, rebuild
 from p2phub.core.jsonform import from_json, to_json
-from p2phub.node.events import Event, Tell
+from p2phub.node.events import Event, Notice, Tell, ignore
 from p2phub.node.operations import Operation
 from p2phub.store.layout import Layout
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 5.0  # until a node has said that it is one
+QUIET_S = 2.0  # seconds of these after which who waits is told for what
 GONE_HINT = "what it had done so far is kept: start it again (p2phub node), or do without it, and run the command again"
 HEALTH_SIZE_MAX = 64 * 1024  # bytes of that answer, its head included
 
@@ -45,9 +46,10 @@ class Daemon(Struct, frozen=True):
     address: str = ""
 
 
-def find_daemon(layout: Layout, environment: Mapping[str, str] = os.environ) -> Daemon | None:
+def find_daemon(layout: Layout, environment: Mapping[str, str] = os.environ, *, tell: Tell = ignore) -> Daemon | None:
     """Return the daemon that answers for this home, or for P2PHUB_NODE if that is set; None if none does.
 
+    tell: hears of one that does not answer while it is waited for.
     Raises HubError if P2PHUB_NODE is set and nothing answers there.
     """
     named = environment.get("P2PHUB_NODE", "")
@@ -62,7 +64,7 @@ def find_daemon(layout: Layout, environment: Mapping[str, str] = os.environ) -> 
         daemon = Daemon(named.rstrip("/"), token)
     if daemon is None:
         return None
-    node_id, reason = _who_answers(daemon)
+    node_id, reason = _who_answers(daemon, tell)
     if named:
         if node_id is None:
             raise HubError(f"no node answers at P2PHUB_NODE={named}: {reason}")
@@ -121,24 +123,37 @@ class Call:
         return None
 
 
-def _who_answers(daemon: Daemon) -> tuple[str | None, str]:
+def _who_answers(daemon: Daemon, tell: Tell) -> tuple[str | None, str]:
     """Return the id of the node that answers at the daemon's local door, or None and why there is none."""
-    deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    begun = time.monotonic()
     try:
         with _connect(daemon) as connection:
             _send(connection, daemon, "GET /healthz")
-            answer = b""
-            while len(answer) < HEALTH_SIZE_MAX:
-                connection.settimeout(max(deadline - time.monotonic(), 1e-3))
-                piece = connection.recv(HEALTH_SIZE_MAX)
-                if not piece:
-                    break
-                answer += piece
-        return from_json(answer.partition(b"\r\n\r\n")[2], Health).node_id, ""
+            answer = bytearray()
+            try:
+                _receive(connection, answer, begun + QUIET_S)
+            except TimeoutError:
+                most_s = f"{ANSWER_TIMEOUT_S:g} s"
+                tell(Notice(f"the node at {daemon.local_url} does not answer; it is waited for, {most_s} at most"))
+                _receive(connection, answer, begun + ANSWER_TIMEOUT_S)
+        return from_json(bytes(answer).partition(b"\r\n\r\n")[2], Health).node_id, ""
     except InvalidData:
         return None, "what answers there is no p2phub node"
     except (OSError, ValueError) as exc:
         return None, _reason(exc)
+
+
+def _receive(connection: socket.socket, answer: bytearray, deadline: float) -> None:
+    """Add to `answer` what comes up to the end of the connection.
+
+    deadline: by time.monotonic(); raises TimeoutError then.
+    """
+    while len(answer) < HEALTH_SIZE_MAX:
+        connection.settimeout(max(deadline - time.monotonic(), 1e-3))
+        piece = connection.recv(HEALTH_SIZE_MAX)
+        if not piece:
+            return
+        answer += piece
 
 
 def _connect(daemon: Daemon) -> socket.socket:

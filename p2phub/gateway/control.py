@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from p2phub.core.errors import HubError, InvalidData, InvalidName
+from p2phub.core.errors import HubError, InvalidData, InvalidName, told_class
 from p2phub.core.jsonform import to_json
 from p2phub.node.dispatch import run
 from p2phub.node.events import Event, Progress
@@ -151,7 +151,7 @@ async def outcome(node: Node, operation: Any, tell: Any) -> bytes:
 
 def error_fields(exc: HubError) -> dict[str, Any]:
     """Return what a client needs to raise the same error."""
-    fields = {"type": type(exc).__name__, "text": str(exc), "hint": exc.hint}
+    fields = {"type": told_class(exc), "text": str(exc), "hint": exc.hint}
     return {name: value for name, value in fields.items() if value is not None}
 
 

@@ -1,7 +1,7 @@
 """Tell peers who we are and for whom we act, where something is asked that is not for everybody (spec/authority.md §3).
 
-Nobody is told by itself: what is public is asked for without a name. Who wants more of a
-peer calls `introduce` first, and from then on all requests to that peer are signed.
+Nobody has to be told: what is public is given without a name. Who wants more of a peer, as private
+logs when catalogues are compared, calls `introduce` first, and from then on all requests to it are signed.
 """
 
 from __future__ import annotations

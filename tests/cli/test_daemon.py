@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from p2phub.gateway import client
 from p2phub.testing.hostile import open_home, open_linked, wait_for, wait_quiet
 from p2phub.testing.processes import Home, RunningNode, Stranger, free_port, tree
 
@@ -154,6 +155,26 @@ def test_a_stranger_on_the_port_of_a_killed_node_does_no_harm(kind, home):
         status = home.ask("status")
 
     assert not status["serving"]
+
+
+def test_who_waits_for_a_node_that_does_not_answer_is_told_so(home, monkeypatch):
+    monkeypatch.setattr(client, "QUIET_S", 0.1)
+    monkeypatch.setattr(client, "ANSWER_TIMEOUT_S", 0.3)
+    with home.node() as node:
+        node.process.send_signal(signal.SIGSTOP)
+        try:
+            alone = home.call("status")
+            named = home.call("status", code=1, env={"P2PHUB_NODE": node.local_url})
+        finally:
+            node.process.send_signal(signal.SIGCONT)
+        through = home.call("status")
+
+    for outcome in (alone, named):
+        assert f"p2phub: note: the node at {node.local_url} does not answer" in outcome.err
+    assert "running  no" in alone.out
+    assert "no node answers at" in named.err
+    assert "running  since" in through.out
+    assert "does not answer" not in through.err
 
 
 @pytest.mark.parametrize("kind", ["silent", "banner", "http"])

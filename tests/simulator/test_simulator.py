@@ -43,6 +43,31 @@ def test_equal_seeds_give_equal_traces_and_others_give_others(tmp_path):
     assert "POST /v1/hello" in first
 
 
+def test_the_traces_of_all_runs_go_to_one_file(tmp_path):
+    file = tmp_path / "trace"
+
+    main(["spread", "--nodes", "4", "--seeds", "2", "--trace", "world", "--trace-to", str(file)])
+
+    assert file.read_text().count("n000  world starts") == 2
+
+
+@pytest.mark.parametrize("file", ["/nowhere/trace", "/"])
+def test_a_trace_that_cannot_be_written_ends_it_before_anything_runs(file, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["spread", "--trace", "world", "--trace-to", file])
+
+    assert ended.value.code == 2
+    assert f"{file} cannot be written" in capsys.readouterr().err
+
+
+def test_a_file_for_a_trace_of_nothing_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["spread", "--trace-to", str(tmp_path / "trace")])
+
+    assert "--trace" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_traces_are_equal_with_tls_too():
     async def scenario(world: World) -> None:
         await world.add(4)

@@ -35,8 +35,13 @@ def main() -> int:
         return 0
     if unknown := [name for name in arguments.cases if name not in CASES]:
         parser.error(f"there is no case {unknown[0]!r}; --list names them")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # So that what was started ends with us also if the terminal is closed.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     names = arguments.cases or [name for name, case in CASES.items() if case.default or arguments.all]
+    for option in ("size", "nodes", "rate", "records", "keep"):
+        if getattr(arguments, option) and not any(option in CASES[name].options for name in names):
+            parser.error(f"--{option} changes nothing of {', '.join(names)}")
     drawn = next((name for name in ("growth", "swarm") if name in names), None)
     if arguments.svg and drawn is None:
         parser.error("--svg plots the case growth or swarm, and neither is to be measured")
@@ -52,6 +57,7 @@ def main() -> int:
     rows: list[Row] = []
     skipped: list[str] = []
     failures: list[str] = []
+    code = 0
     try:
         for name in names:
             try:
@@ -60,15 +66,22 @@ def main() -> int:
             except Failure as exc:
                 failures.append(f"tools/bench: error: {name}: {exc}")
                 print(failures[-1], file=sys.stderr)
+                code = 1
     except KeyboardInterrupt:
-        return 130
+        failures.append("tools/bench: interrupted, so that not all was measured")
+        code = 130
     rows = [row for row in rows if row.samples]
-    if arguments.json:
-        arguments.json.write_text(json.dumps(as_json(rows, skipped), indent=2) + "\n")
-    if arguments.svg and any(row.case == drawn for row in rows):
-        arguments.svg.write_text(plot([row for row in rows if row.case == drawn]))
-    print("\n".join([table(rows, skipped), *failures]))
-    return 1 if failures else 0
+    # First, as it took long and files may turn out not to be writable after all.
+    print("\n".join([table(rows, skipped), *failures]), flush=True)
+    try:
+        if arguments.json:
+            arguments.json.write_text(json.dumps(as_json(rows, skipped), indent=2) + "\n")
+        if arguments.svg and any(row.case == drawn for row in rows):
+            arguments.svg.write_text(plot([row for row in rows if row.case == drawn]))
+    except OSError as exc:
+        print(f"tools/bench: error: {exc.filename} cannot be written: {exc.strerror}", file=sys.stderr)
+        return code or 1
+    return code
 
 
 def run_case(
@@ -77,7 +90,10 @@ def run_case(
     """Measure a case in `folder`; adds its rows, and what was left out and why. Raises Failure."""
     with ExitStack() as stack:
         place = Workplace(name, folder, options, stack, skipped)
-        own = [row for row in CASES[name].rows(place) if only in row.name]
+        found = CASES[name].rows(place)
+        own = [row for row in found if only in row.name]
+        if found and not own:
+            skipped.append(f"{name}: no row has {only!r} in its name; there are {', '.join(row.name for row in found)}")
         rows += own
         measure(own, runs, place.folder, place.clear)
 
@@ -92,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=_number, default=3, metavar="N", help="of each row (default 3)")
     parser.add_argument("--only", default="", metavar="WORD", help="only rows whose name has WORD")
     parser.add_argument("--nodes", type=_numbers, metavar="N[,N…]", help="swarm, growth: how many nodes want it")
-    parser.add_argument("--rate", type=_rate, metavar="RATE", help="of a capped uplink, such as 100MB")
+    parser.add_argument(
+        "--rate", type=_rate, metavar="RATE", help="providers, swarm, growth: of an uplink, such as 100MB"
+    )
     parser.add_argument("--records", type=_number, metavar="N", help="catalogue: how many (default: 100,000)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="catalogue: keep the store here, or use it")
     parser.add_argument("--json", type=_output, metavar="FILE", help="also write the results as JSON")

@@ -134,7 +134,11 @@ def with_torrent(swarm: Swarm, torrent: Path) -> Sample:
             numbered = enumerate(watch.cpu(), 1)
             return {"peak": watch.peak(), **{f"cpu_node_{number}": seconds for number, seconds in numbered}}
 
-        return swarm.race(machines, seed.pid, work)
+        sample = swarm.race(machines, seed.pid, work)
+        digest = others.digest(swarm.file)
+        if any(others.digest(place.target / machine.address / swarm.file.name) != digest for machine in machines[1:]):
+            raise Failure("libtorrent brought other bytes")
+        return sample
 
 
 def with_web_server(swarm: Swarm) -> Sample:

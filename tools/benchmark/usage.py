@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,18 @@ def run_command(
     serving: the processes on the other side, whose use counts too.
     """
     watch = Watch(serving)
-    clock = subprocess.run([*CLOCK, str(output), *command], env=environment, stdout=subprocess.PIPE, check=True)
-    result = json.loads(clock.stdout)
+    clock = [*CLOCK, str(output), *command]
+    # A session of its own, so that whatever ends us ends the command too, and all that it started.
+    process = subprocess.Popen(clock, env=environment, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        printed, _ = process.communicate()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    if process.returncode:
+        raise Failure(f"`{shlex.join(command)}` could not be measured")
+    result = json.loads(printed)
     if result["code"]:
         raise Failure(f"`{shlex.join(command)}` ended with {result['code']}")
     sample = {"seconds": result["seconds"], "peak": result["peak"], "cpu": result["cpu"]}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import resource
 import sys
 import time
 from collections.abc import Sequence
-from typing import cast
+from typing import TextIO, cast
 
 from .measures import Measure
 from .network import Weather
@@ -18,23 +19,35 @@ from .world import Unmet, simulate
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     if options.list:
         for scenario in SCENARIOS.values():
             print(f"{scenario.name:12} {scenario.about} ({scenario.nodes} nodes)")
         return 0
+    if options.trace_to and not options.trace:
+        parser.error("--trace-to writes what --trace names, and that is missing")
     weather = Weather(options.latency[0] / 1000, options.latency[1] / 1000, loss=options.loss / 100)
     failed = 0
-    for name in options.scenario or SCENARIOS:
-        for seed in range(options.seed, options.seed + options.seeds):
-            failed += not _run(SCENARIOS[name], seed, weather, options)
+    with contextlib.ExitStack() as stack:
+        out = sys.stdout
+        if options.trace_to:
+            try:
+                out = stack.enter_context(open(options.trace_to, "w"))
+            except OSError as exc:
+                parser.error(f"{options.trace_to} cannot be written: {exc.strerror}")
+        try:
+            for name in options.scenario or SCENARIOS:
+                for seed in range(options.seed, options.seed + options.seeds):
+                    failed += not _run(SCENARIOS[name], seed, weather, options, out)
+        except KeyboardInterrupt:
+            return 130
     return 1 if failed else 0
 
 
-def _run(scenario: Scenario, seed: int, weather: Weather, options: argparse.Namespace) -> bool:
-    """Run one scenario with one seed; returns whether all came out as it must."""
+def _run(scenario: Scenario, seed: int, weather: Weather, options: argparse.Namespace, out: TextIO) -> bool:
+    """Run one scenario with one seed, the trace going to `out`; returns whether all came out as it must."""
     count = options.nodes or scenario.nodes
-    out = open(options.trace_to, "w") if options.trace_to else sys.stdout  # noqa: SIM115 (closed below)
     trace = Trace(lambda line: print(line, file=out), options.trace)
     begun = time.monotonic()
     measures: list[Measure] = []
@@ -45,9 +58,6 @@ def _run(scenario: Scenario, seed: int, weather: Weather, options: argparse.Name
         )
     except Unmet as exc:
         error = f"FAILED: {exc}"
-    finally:
-        if out is not sys.stdout:
-            out.close()
     found = error or "; ".join(str(measure) for measure in measures)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{scenario.name}, {count} nodes, seed {seed}: {found}")
@@ -77,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--trace", type=_kinds, default=(), metavar="KINDS", help=f"print the trace: {','.join(KINDS)}, or all"
     )
-    parser.add_argument("--trace-to", metavar="FILE", help="write the trace to a file")
+    parser.add_argument("--trace-to", metavar="FILE", help="write the traces of all runs to a file")
     return parser
 
 

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,7 +29,7 @@ from p2phub.node.operations.limits import ShowLimits
 from p2phub.store.layout import Layout
 
 from ..measuring import Failure, Row, Sample, Target, check_space
-from ..nodes import environment_of, start
+from ..nodes import environment_of, start, stop
 from ..programs import catalogue as program
 from ..workplace import Workplace, size_of
 
@@ -71,9 +72,13 @@ def made_home(place: Workplace, records: int) -> tuple[Path, list[Path], Path, S
     home, cost = folder / f"home-{records}", folder / f"cost-{records}.json"
     if wanted or not cost.exists():
         check_space(folder, records * RECORD_BYTES)
-    running = [subprocess.Popen([*PROGRAM, *arguments], cwd=tools()) for arguments in wanted]
-    if any(process.wait() for process in running):
-        raise Failure("the catalogue could not be made up")
+    with ExitStack() as stack:
+        running = []
+        for arguments in wanted:
+            running.append(subprocess.Popen([*PROGRAM, *arguments], cwd=tools()))
+            stack.callback(stop, running[-1])
+        if any(process.wait() for process in running):
+            raise Failure("the catalogue could not be made up")
     if not cost.exists():
         shutil.rmtree(home, ignore_errors=True)
         command = [*PROGRAM, "take", str(home), *map(str, files)]

@@ -52,12 +52,9 @@ def rows(place: Workplace) -> list[Row]:
 def limit(place: Workplace, file: Path, kind: str) -> Callable[[], Sample]:
     """Return what fetches `file` with the limit programs."""
     server = others.start_limit(place, place.stack, file, kind)
-
-    def run() -> Sample:
-        command = others.limit_fetch(server, place.target / "file", file.stat().st_size, kind)
-        return run_command(command, clean_environment(), output=place.output, serving=[server.pid])
-
-    return run
+    target = place.target / "file"
+    command = others.limit_fetch(server, target, file.stat().st_size, kind)
+    return partial(checked, place, command, server, target, others.digest(file))
 
 
 def p2phub_rows(place: Workplace, nodes: list[Node], revision: str, kind: str) -> Iterator[Row]:
@@ -79,38 +76,35 @@ def other_rows(place: Workplace, source: Path, file: Path) -> Iterator[Row]:
     digest = others.digest(file)
     target = place.target / file.name
 
-    def checked(command: list[str], server: others.Server) -> Sample:
-        sample = run_command(command, clean_environment(), output=place.output, serving=[server.pid])
-        if digest not in place.output.read_text():
-            raise Failure(f"`{' '.join(command)}` brought other bytes")
-        return sample
+    def row(name: str, command: list[str], server: others.Server) -> Row:
+        return Row(CASE, name, partial(checked, place, command, server, target, digest))
 
     with place.optional(f"{ARIA2} and {RCLONE}"):
         web = others.start_nginx(place, place.stack, source)
         with place.optional(ARIA2):
-            command = others.then_hash(others.aria2(web, file.name, target), target)
-            yield Row(CASE, ARIA2, partial(checked, command, web))
+            yield row(ARIA2, others.then_hash(others.aria2(web, file.name, target), target), web)
         with place.optional(RCLONE):
-            command = others.then_hash(others.rclone(web, place.target), target)
-            yield Row(CASE, RCLONE, partial(checked, command, web))
+            yield row(RCLONE, others.then_hash(others.rclone(web, place.target), target), web)
     with place.optional(RSYNC):
         daemon = others.start_rsync(place, place.stack, source)
         rsync = others.then_sync(others.rsync(daemon, file.name, target, "--whole-file"), target)
-        yield Row(CASE, RSYNC, partial(run_rsync, place, rsync, daemon))
+        yield Row(CASE, RSYNC, partial(run_rsync, place, rsync, daemon, target, digest))
     with place.optional(LIBTORRENT):
         torrent = others.make_torrent(place, file)
         seed = others.start_seed(place, place.stack, torrent, source)
-        yield Row(CASE, LIBTORRENT, partial(run_torrent, place, torrent, seed))
+        yield row(LIBTORRENT, others.torrent_fetch(torrent, place.target, seed.address), seed)
 
 
-def run_rsync(place: Workplace, command: list[str], daemon: others.Server) -> Sample:
-    """Run rsync; its server is a short-lived child of the daemon, whose memory nobody sees."""
-    sample = run_command(command, clean_environment(), output=place.output, serving=[daemon.pid])
-    del sample["serving_peak"]
+def checked(place: Workplace, command: list[str], server: others.Server, target: Path, digest: str) -> Sample:
+    """Run one of the others. Raises Failure if the file `target` that it brings has other bytes."""
+    sample = run_command(command, clean_environment(), output=place.output, serving=[server.pid])
+    if others.digest(target) != digest:
+        raise Failure(f"`{' '.join(command)}` brought other bytes")
     return sample
 
 
-def run_torrent(place: Workplace, torrent: Path, seed: others.Server) -> Sample:
-    """Fetch with libtorrent."""
-    command = others.torrent_fetch(torrent, place.target, seed.address)
-    return run_command(command, clean_environment(), output=place.output, serving=[seed.pid])
+def run_rsync(place: Workplace, command: list[str], daemon: others.Server, target: Path, digest: str) -> Sample:
+    """Run rsync; its server is a short-lived child of the daemon, whose memory nobody sees."""
+    sample = checked(place, command, daemon, target, digest)
+    del sample["serving_peak"]
+    return sample

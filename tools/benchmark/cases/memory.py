@@ -14,7 +14,7 @@ from ..workplace import Workplace
 CASE = "memory"
 SHORT, FULL = 2**30, 2**34  # bytes
 SIZE_MANY = 2**29  # bytes at most, of the rows with many connections
-PROVIDERS = 8  # of one node, with two connections to each
+PROVIDERS = 16  # of one node, which is as many as it uses at once, with a connection to each
 FETCHERS = 6  # of one provider, with three connections each
 FLAT = (Target("peak", "≤", 100e6), Target("serving_peak", "≤", 100e6))
 
@@ -47,7 +47,7 @@ def rows(place: Workplace) -> list[Row]:
             file.stat().st_size,
             targets=(*FLAT, Target("cpu_per_gb", "≤", 1.3, "limit, frames")),
         ),
-        Row(CASE, "16 connections to 8 providers", fetching.fetch(place, many, nodes), amount, targets=FLAT),
+        Row(CASE, "16 connections to 16 providers", fetching.fetch(place, many, nodes), amount, targets=FLAT),
         Row(
             CASE,
             "18 connections of 6 nodes",

@@ -11,7 +11,7 @@ from .. import fetching, others
 from ..measuring import Failure, Row, Sample, Target
 from ..nodes import clean_environment
 from ..usage import run_command
-from ..workplace import Workplace, size_of
+from ..workplace import Workplace
 
 CASE = "small"
 FILE_SIZE = 10_000  # bytes
@@ -51,12 +51,13 @@ def files(place: Workplace, count: int) -> Path:
 def other_rows(place: Workplace, source: Path, count: int) -> Iterator[Row]:
     """Give the rows of what is installed of the others."""
     words = f"{count} files"
-    names = [path.name for path in sorted(source.iterdir())]
+    paths = sorted(source.iterdir())
+    names = [path.name for path in paths]
 
     def run(command: list[str], server: others.Server) -> Sample:
         sample = run_command(command, clean_environment(), output=place.output, serving=[server.pid])
-        if size_of(place.target) != count * FILE_SIZE:
-            raise Failure(f"`{' '.join(command)}` did not bring everything")
+        if any((place.target / path.name).read_bytes() != path.read_bytes() for path in paths):
+            raise Failure(f"`{' '.join(command)}` brought other bytes")
         return sample
 
     with place.optional("rsync daemon"):
