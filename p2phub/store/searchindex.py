@@ -266,7 +266,7 @@ class SearchIndex:
             (namespace,) = connection.execute(
                 "SELECT namespace FROM identities WHERE number = ?", (publisher,)
             ).fetchone()
-            number = self._facets.number(connection, "publisher", str(NamespaceId(namespace)))
+            number = self._facets.look_up(connection, "publisher", str(NamespaceId(namespace)))
             batch.publishers[publisher] = number
         return number
 
@@ -314,16 +314,21 @@ class FacetValues:
         """Return the number of a value, a new one if it has none. Inside a transaction."""
         number = self._known.get((facet, value))
         if number is None:
-            number = find_facet(connection, facet, value)
-            if number is None:
-                number = (self._last // FACET_NUMBERS + 1) * FACET_NUMBERS + _CODES[facet]
-                self._last = number
-                connection.execute(
-                    "INSERT INTO facets (id, facet, value, count) VALUES (?, ?, ?, 0)", (number, _CODES[facet], value)
-                )
+            number = self.look_up(connection, facet, value)
             if len(self._known) > CACHED_MAX:
                 self._known.clear()
             self._known[facet, value] = number
+        return number
+
+    def look_up(self, connection: Connection, facet: Facet, value: str) -> int:
+        """Do what `number` does, and do not remember it: for values that come once, as publishers do."""
+        number = find_facet(connection, facet, value)
+        if number is None:
+            number = (self._last // FACET_NUMBERS + 1) * FACET_NUMBERS + _CODES[facet]
+            self._last = number
+            connection.execute(
+                "INSERT INTO facets (id, facet, value, count) VALUES (?, ?, ?, 0)", (number, _CODES[facet], value)
+            )
         return number
 
     def clear(self) -> None:
