@@ -25,7 +25,6 @@ from .checkout import Contents, StoredContents, check_out, place_file
 from .disk import from_thread, on_disk
 from .download import DownloadReport
 from .events import Notice, Tell
-from .hubcache import place_in_cache, references_of
 from .node import Node
 from .opened import Opened
 from .operations.content import FetchResult, FileResult, LeftOut, LinkShare, ProviderSummary, exact_pattern
@@ -243,6 +242,8 @@ def _check_named(node: Node, target: Target, manifest: Manifest, path: str) -> N
 def _show_in_cache(
     node: Node, target: Target, kind: Kind, files: Sequence[FileEntry], cache: Path | None, contents: Contents
 ) -> tuple[Path, str]:
+    from .hubcache import place_in_cache, references_of  # few ask for it
+
     if cache is None or target.namespace is None or target.model is None or target.manifest is None:
         raise InvalidName("in the cache of a client a repository has a name, and the cache a folder")
     reference = parse_reference(target.reference)
