@@ -9,6 +9,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -26,7 +27,6 @@ from .disk import from_thread, on_disk
 from .download import DownloadReport
 from .events import Notice, Tell
 from .node import Node
-from .opened import Opened
 from .operations.content import FetchResult, FileResult, LeftOut, LinkShare, ProviderSummary, exact_pattern
 from .origins import NONE_GIVEN, GivenOrigins, of_file, of_repository
 from .recalled import recall_of
@@ -35,6 +35,9 @@ from .remotecode import named_programs
 from .resolve import Target, load_manifest, resolve
 from .rulefacts import facts_of_target
 from .rules import Scanner, Selection, check, check_recalled, check_single, scan_stored
+
+if TYPE_CHECKING:
+    from .opened import Opened
 
 NO_CONSENT = Consent()
 ASKED_FOR = Consent(pickles=True, code=True)  # by its name: what is in it is looked at all the same

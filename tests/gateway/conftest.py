@@ -13,7 +13,7 @@ import pytest
 import trio
 from doorkit import CARD, ODD_PATH, Shelf, open_door
 
-from p2phub.node import crowd, swarm
+from p2phub.node import connections, crowd, swarm
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
@@ -83,7 +83,7 @@ async def cold(copy_of: Callable[[str], Path], tmp_path: Path) -> AsyncIterator[
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a download give up after seconds, not minutes."""
-    monkeypatch.setattr(crowd, "RETRY_S", tuple(wait_s / 10 for wait_s in crowd.RETRY_S))
+    monkeypatch.setattr(connections, "RETRY_S", tuple(wait_s / 10 for wait_s in connections.RETRY_S))
     for module, names in ((swarm, ("PATIENCE_S", "PATIENCE_ALONE_S")), (crowd, ("PEERS_S", "PAUSE_S"))):
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name) / 10)

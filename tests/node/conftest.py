@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from p2phub.net import bulk, frames, http
-from p2phub.node import crowd, swarm
+from p2phub.node import connections, crowd, swarm
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
@@ -68,12 +68,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "STALL_TIMEOUT_S", 2.0)
     monkeypatch.setattr(frames, "STALL_TIMEOUT_S", 2.0)
     monkeypatch.setattr(http, "READ_TIMEOUT_S", 2.0)
-    monkeypatch.setattr(crowd, "RETRY_S", tuple(wait_s / 10 for wait_s in crowd.RETRY_S))
+    monkeypatch.setattr(connections, "RETRY_S", tuple(wait_s / 10 for wait_s in connections.RETRY_S))
     monkeypatch.setattr(swarm, "QUIET_S", 0.3)
     monkeypatch.setattr(swarm, "PATIENCE_SILENT_S", 6.0)
     monkeypatch.setattr(swarm, "PATIENCE_S", 4.0)
     monkeypatch.setattr(swarm, "PATIENCE_ALONE_S", 2.0)
     for name in ("SAVE_S", "RATE_S"):
         monkeypatch.setattr(swarm, name, getattr(swarm, name) / 10)
-    for name in ("PEERS_S", "OFFER_MAX_S", "PAUSE_S", "PAUSE_SILENT_S"):
+    monkeypatch.setattr(connections, "OFFER_MAX_S", connections.OFFER_MAX_S / 10)
+    for name in ("PEERS_S", "PAUSE_S", "PAUSE_SILENT_S"):
         monkeypatch.setattr(crowd, name, getattr(crowd, name) / 10)
