@@ -195,11 +195,14 @@ def fetch(
     result = run(operation, offline=offline, peers=peer)
     if as_json:
         print_json(result)
-        return
-    if dry_run:
+    elif dry_run:
         _say_forecast(result)
         say_left_out(result)
-        return
+    else:
+        _say_fetched(result)
+
+
+def _say_fetched(result: FetchResult) -> None:
     say(result.path or "kept as it is, sealed")
     files = f"{human_files(result.files)}, {human_bytes(result.size)}"
     if result.copied:

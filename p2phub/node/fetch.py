@@ -75,10 +75,7 @@ async def fetch(
     and for what the policy refuses.
     """
     origins.check()
-    target = await resolve(node, reference, tell, refresh=True)
-    # Before more is asked for: those who know of a recall do not give even the manifest.
-    revision = target.manifest or ManifestId(target.file or bytes(32))
-    check_recalled(revision, await on_disk(recall_of, node, target), consent)
+    target = await _target(node, reference, tell, consent)
     if target.manifest is None:
         return await _fetch_file(
             node,
@@ -126,6 +123,15 @@ async def fetch(
         dry_run=dry_run,
         left_out=selection.left_out,
     )
+
+
+async def _target(node: Node, reference: str, tell: Tell, consent: Consent) -> Target:
+    """Return what `reference` means now. Raises AccessDenied if it was recalled."""
+    target = await resolve(node, reference, tell, refresh=True)
+    # Before more is asked for: those who know of a recall do not give even the manifest.
+    revision = target.manifest or ManifestId(target.file or bytes(32))
+    check_recalled(revision, await on_disk(recall_of, node, target), consent)
+    return target
 
 
 class _Found(Struct, frozen=True):
