@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,6 +17,7 @@ from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import open_home, serving
+from p2phub.testing.processes import copy_home
 
 
 @pytest.fixture(scope="session")
@@ -53,13 +53,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
 def copy_of(shelf: Shelf, tmp_path: Path) -> Callable[[str], Path]:
     """Return a function that makes another home which holds the shelf, as a node of its own."""
 
-    def copy(name: str) -> Path:
-        home = tmp_path / name
-        shutil.copytree(shelf.home, home)
-        (home / "keys" / "node.key").unlink()
-        return home
-
-    return copy
+    return lambda name: copy_home(shelf.home, tmp_path / name)
 
 
 @pytest.fixture

@@ -87,13 +87,10 @@ async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_
     assert got == data
 
 
-async def test_clients_read_what_an_origin_gives_that_the_publisher_named(tmp_path, monkeypatch):
+async def test_clients_read_what_an_origin_gives_that_the_publisher_named(tmp_path, no_proxy, monkeypatch):
     data = os.urandom(3_000_000)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights.onnx").write_bytes(data)
-    for name in ("http_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
     # As if the loopback were the internet.
     monkeypatch.setattr(web, "is_public", lambda address: True)
     with WebServer({"x/weights.onnx": data}) as server:

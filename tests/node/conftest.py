@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import open_home
-from p2phub.testing.processes import tree
+from p2phub.testing.processes import copy_home, tree
 from p2phub.testing.samples import write_sample_model
 
 
@@ -52,13 +51,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
 def copy_of(published: Published, tmp_path: Path) -> Callable[[str], Path]:
     """Return a function that makes another home which holds the model, as a node of its own."""
 
-    def copy(name: str) -> Path:
-        home = tmp_path / name
-        shutil.copytree(published.home, home)
-        (home / "keys" / "node.key").unlink()
-        return home
-
-    return copy
+    return lambda name: copy_home(published.home, tmp_path / name)
 
 
 @pytest.fixture
