@@ -8,16 +8,16 @@ Whom to ask, when, and what to do about a peer that lied, is up to the caller (`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import trio
 
-from p2phub.core.errors import HubError, InvalidData, PeerError, PeerViolation
-from p2phub.core.ids import NamespaceId, NodeId
-from p2phub.core.noderecord import open_node_record
+from p2phub.core.errors import HubError, PeerError, PeerViolation
+from p2phub.core.ids import NamespaceId
 from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.messages import BucketsQuery, Heads, LogHead
 
+from .calling import keep_records
 from .comparing import Comparison, compare_roots, rest_of
 from .disk import on_disk
 from .goals import parsed_head
@@ -54,25 +54,10 @@ async def _take_nodes(node: Node, client: PeerClient, differing: Comparison) -> 
         buckets = await differing.next_buckets()
         while buckets:
             page = await client.node_records(BucketsQuery(differing.walk.salt, buckets))
-            keys = await on_disk(_take_records, node, page.records)
+            keys = await on_disk(keep_records, node, page.records)
             if page.records and not keys and not page.complete:
                 raise PeerError(f"{client} sends node records that do not hold", peer=str(client.node))
             buckets = rest_of(client, buckets, page.complete, keys)
-
-
-def _take_records(node: Node, records: Iterable[bytes]) -> list[NodeId]:
-    """Keep the node records that are right and newer than what is here; returns whose the right ones are."""
-    now = node.clock()
-    keys = []
-    for data in records:
-        try:
-            signed = open_node_record(data, now=now)
-        except InvalidData:
-            continue  # expired on the way, by our clock
-        keys.append(signed.record.node)
-        if signed.record.node != node.id and signed.record.addresses:
-            node.store.peers.note_record(signed)
-    return keys
 
 
 # ── logs ────────────────────────────────────────────────────────────────────
