@@ -1,7 +1,7 @@
 """One node to a home, by a lock that its process holds (spec/local-api.md §1).
 
 The lock is the system's, on a file that stays: it ends with the process, however that ends, so that nothing is left
-to be cleared away. `daemon.json` keeps telling commands where the node is, and decides nothing here.
+to be cleared away. `daemon.json`, which tells commands where the node is, says here who has it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def only_node(layout: Layout) -> Iterator[None]:
     layout.create()
     path = layout.home / LOCK
     with disk_errors(path):
-        # Never removed: one process could hold the lock of a file without a name, and another that of a new file.
+        # Never removed: one process would hold the lock of a file without a name, and the next one that of a new file.
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         is_first = _lock(file, path)
-        # Looked for even so: it says which process it is, and one of an older version holds no lock.
+        # Looked for in any case: it says which process it is, and one of an older version holds no lock.
         other = find_daemon(layout, {})
         if other is not None:
             raise HubError(
