@@ -34,6 +34,41 @@ def pytest_addoption(parser):
     parser.addoption("--seeds", type=int, default=100, help="how many seeds of small worlds are simulated (100)")
 
 
+@pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no proxy of the machine stand between."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def hasty_upstream(no_proxy: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody wait for seconds until another hub is asked again."""
+    from p2phub.node import upstream
+
+    monkeypatch.setattr(upstream, "RETRY_S", (0.01, 0.02, 0.03, 0.04))
+
+
+@pytest.fixture
+def forget_authorities() -> None:
+    """Let certificates be checked by the authorities that this test names: a process looks for them once."""
+    from p2phub.net import web
+
+    web._tls.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Skip what needs a network of several machines where there can be none."""
+    from p2phub.testing.netns import NoNamespaces, check_available
+
+    try:
+        check_available()
+    except NoNamespaces as exc:
+        pytest.skip(str(exc))
+
+
 @pytest.fixture(scope="module", params=["xfs", "btrfs"])
 def reflink_disk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a folder of a file system with reflinks."""

@@ -16,15 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from p2phub.testing import netns
-from p2phub.testing.netns import Link, Machine, NoNamespaces, network
+from p2phub.testing.netns import Link, Machine, network
 from p2phub.testing.processes import DEADLINE_S, Home, wait_until
 
 RATE = 2_500_000  # bytes a second
 SIZE = 20_000_000  # bytes
 FLOW_S = 8.0  # seconds of a foreground flow
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("namespaces")]
 
 # Cubic, which most systems use, whatever this one does.
 FLOW = """
@@ -50,14 +49,6 @@ while data := connection.recv(65536):
     size += len(data)
 print(size / (time.monotonic() - start))
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _namespaces() -> None:
-    try:
-        netns.check_available()
-    except NoNamespaces as exc:
-        pytest.skip(str(exc))
 
 
 class Site:

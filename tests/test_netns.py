@@ -14,17 +14,11 @@ from p2phub.testing import netns
 from p2phub.testing.netns import Link, Machine, NoNamespaces, network
 from p2phub.testing.processes import wait_until
 
+pytestmark = pytest.mark.usefixtures("namespaces")
+
 SERVE = "import socket; l = socket.create_server(('0.0.0.0', 9000)); print('ready', flush=True); c, _ = l.accept()"
 TAKE = f"{SERVE}\nwhile c.recv(65536): pass"
 GIVE = "import socket, sys; s = socket.create_connection((sys.argv[1], 9000)); s.sendall(bytes(int(sys.argv[2])))"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _namespaces() -> None:
-    try:
-        netns.check_available()
-    except NoNamespaces as exc:
-        pytest.skip(str(exc))
 
 
 def send(giver: Machine, taker: Machine, size: int) -> None:

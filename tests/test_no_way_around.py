@@ -24,7 +24,7 @@ from p2phub.core.ids import ManifestId
 from p2phub.core.names import Address
 from p2phub.core.rules import Rules
 from p2phub.net.door import serve_peers
-from p2phub.node import crowd, swarm
+from p2phub.node import connections, swarm
 from p2phub.node.dispatch import run
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
@@ -138,7 +138,7 @@ async def serving_plain(node, wrap):
 async def test_whatever_is_switched_on_no_wrong_byte_comes_in(settings, flags, tmp_path, monkeypatch):
     for name in ("PATIENCE_S", "PATIENCE_ALONE_S"):
         monkeypatch.setattr(swarm, name, 0.5)
-    monkeypatch.setattr(crowd, "RETRY_S", (0.1,))
+    monkeypatch.setattr(connections, "RETRY_S", (0.1,))
     asked: Counter[str] = Counter()
     write_sample_model(tmp_path / "model", size=3_000_000)
     async with AsyncExitStack() as stack:

@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from p2phub.gateway.alone import LOCK
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import Link, open_home, open_link, open_linked, wait_for
-from p2phub.testing.processes import Home, RunningNode, free_port, tree, wait_until
+from p2phub.testing.processes import Home, RunningNode, copy_home, free_port, tree, wait_until
 from p2phub.testing.samples import write_sample_model
 
 CONNECTIONS = 3  # to a provider that is the only one; spec/transfer.md §2
@@ -226,8 +227,8 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str, int]
 
 
 def no_lock_files(home: Path) -> bool:
-    # SQLite keeps its own -shm and -wal files.
-    return not [path for path in home.rglob("*") if "lock" in path.name.lower()]
+    # SQLite keeps its own -shm and -wal files; the file that a node locks stays, and by itself keeps nobody out.
+    return not [path for path in home.rglob("*") if "lock" in path.name.lower() and path != home / LOCK]
 
 
 async def wait_carried(link: Link, process: subprocess.Popen[str], carried: int) -> None:
@@ -333,9 +334,7 @@ async def test_a_provider_that_is_killed_is_replaced_while_a_fetch_runs(big, tmp
     seed_home, folder, revision, _ = big
     homes = []
     for name in ("a", "b"):
-        shutil.copytree(seed_home, tmp_path / name)
-        (tmp_path / name / "keys" / "node.key").unlink()
-        homes.append(Home(tmp_path / name))
+        homes.append(Home(copy_home(seed_home, tmp_path / name)))
     fetcher = Home(tmp_path / "fetcher")
     async with open_link("127.0.0.1", 1, rate=30e6) as link_a, open_link("127.0.0.1", 1, rate=30e6) as link_b:
         nodes = []

@@ -11,8 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from p2phub.testing import netns
-from p2phub.testing.netns import Link, Machine, NoNamespaces, network
+from p2phub.testing.netns import Link, Machine, network
 from p2phub.testing.processes import DEADLINE_S, Home, wait_until
 
 SIZE = 64 * 1024 * 1024  # bytes: four areas of those that a site shares out
@@ -20,15 +19,7 @@ FAR_RATE = 16_000_000  # bytes a second, of the expensive link
 NEAR_RATE = 10_000_000  # of each uplink in the site
 COMMAND = [sys.executable, "-c", "from p2phub.cli.main import main; main()"]
 
-pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _namespaces() -> None:
-    try:
-        netns.check_available()
-    except NoNamespaces as exc:
-        pytest.skip(str(exc))
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("namespaces")]
 
 
 class Computer:

@@ -15,12 +15,13 @@ import os
 import sys
 import threading
 
+from . import interrupted
+
 try:
     # Takes most of the time until `main` runs, and who calls the wrong command stops it at once.
     import click
 except KeyboardInterrupt:
-    sys.stderr.write("p2phub: interrupted\n")
-    raise SystemExit(130) from None
+    raise SystemExit(interrupted()) from None
 
 # Name -> module and attribute; in the order of `--help`.
 _COMMANDS = {
@@ -75,7 +76,6 @@ EXIT_REFUSED = 5
 EXIT_OFFLINE = 6
 EXIT_NOT_ACCEPTED = 7
 EXIT_NO_SPACE = 8
-EXIT_INTERRUPTED = 130
 
 
 class _Commands(click.Group):
@@ -152,8 +152,7 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except (click.exceptions.Abort, KeyboardInterrupt):
         # Click makes the first of the second, and ends the line that `^C` stands in.
-        sys.stderr.write("p2phub: interrupted\n")
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(interrupted())
     except click.ClickException as exc:
         exc.show()
         sys.exit(EXIT_USAGE)

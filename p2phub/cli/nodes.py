@@ -87,18 +87,6 @@ def node(
     if public_hosts and not public:
         raise click.UsageError("--public-host says by which name the door of --public is called")
 
-    def ready(running: Node, local_url: str, public_url: str | None) -> None:
-        sys.stderr.write(f"node {running.id} is ready\n")
-        for address in running.addresses:
-            sys.stderr.write(f"  peers reach it at {address}\n")
-        sys.stderr.write(f"  this machine reaches it at {local_url}\n")
-        if running.witness is not None:
-            sys.stderr.write("  it vouches for logs of publishers who say:\n")
-            sys.stderr.write(f"    p2phub witness add {running.witness.key} {running.addresses[0]}\n")
-        if public_url:
-            sys.stderr.write(f"  everybody may read what is public here at {public_url}\n")
-        sys.stderr.flush()
-
     work = partial(
         run_daemon,
         replace(
@@ -115,9 +103,22 @@ def node(
         public=Public(*parse_endpoint(public), public_hosts) if public else None,
         peers=[parse_address(address) for address in peers_given],
         ready_file=ready_file.absolute() if ready_file else None,
-        ready=ready,
+        ready=_say_ready,
     )
     run_to_end(work)
+
+
+def _say_ready(running: Node, local_url: str, public_url: str | None) -> None:
+    sys.stderr.write(f"node {running.id} is ready\n")
+    for address in running.addresses:
+        sys.stderr.write(f"  peers reach it at {address}\n")
+    sys.stderr.write(f"  this machine reaches it at {local_url}\n")
+    if running.witness is not None:
+        sys.stderr.write("  it vouches for logs of publishers who say:\n")
+        sys.stderr.write(f"    p2phub witness add {running.witness.key} {running.addresses[0]}\n")
+    if public_url:
+        sys.stderr.write(f"  everybody may read what is public here at {public_url}\n")
+    sys.stderr.flush()
 
 
 @click.group()

@@ -28,6 +28,14 @@ from_option = click.option(
     help="Also fetch from this web server; {path} in the URL stands for the path of a file.",
 )
 
+link_option = click.option(
+    "--link",
+    type=click.Choice(["auto", "reflink", "hard", "sym", "copy"]),
+    default="auto",
+    show_default=True,
+    help="How files share their bytes with the store.",
+)
+
 
 def settings(*, offline: bool = False, plain: bool = False, more: Mapping[str, str] | None = None) -> Settings:
     """Return the settings that the environment and the options give. Raises InvalidName.

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .hub import hub_cache
-from .running import json_option, print_json, run
+from .running import json_option, link_option, print_json, run
 from .text import human_bytes, human_files, say
 
 
@@ -103,13 +103,7 @@ def df(as_json: bool) -> None:
 @storage.command("view")
 @click.argument("view", metavar="hf", type=click.Choice(["hf"]))
 @click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "--link",
-    type=click.Choice(["auto", "reflink", "hard", "sym", "copy"]),
-    default="auto",
-    show_default=True,
-    help="How files share their bytes with the store.",
-)
+@link_option
 @click.option("--allow-pickle", is_flag=True, help="Show pickles too, if a scan finds nothing in them but data.")
 @click.option("--with-code", is_flag=True, help="Show programs too (.py and the like).")
 @json_option

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .hub import hub_cache
-from .running import from_option, json_option, offline_option, peer_option, print_json, run
+from .running import from_option, json_option, link_option, offline_option, peer_option, print_json, run
 from .text import human_bytes, human_files, human_seconds, provider_name, say
 
 if TYPE_CHECKING:
@@ -126,13 +126,7 @@ def _say_published(result: PublishResult) -> None:
 @click.option("--to", metavar="DIR", type=click.Path(path_type=Path), help="Where to put the files.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only files whose path matches; can be repeated.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="No files whose path matches; can be repeated.")
-@click.option(
-    "--link",
-    type=click.Choice(["auto", "reflink", "hard", "sym", "copy"]),
-    default="auto",
-    show_default=True,
-    help="How files share their bytes with the store.",
-)
+@link_option
 @click.option(
     "--view",
     type=click.Choice(["hf"]),
@@ -195,11 +189,14 @@ def fetch(
     result = run(operation, offline=offline, peers=peer)
     if as_json:
         print_json(result)
-        return
-    if dry_run:
+    elif dry_run:
         _say_forecast(result)
         say_left_out(result)
-        return
+    else:
+        _say_fetched(result)
+
+
+def _say_fetched(result: FetchResult) -> None:
     say(result.path or "kept as it is, sealed")
     files = f"{human_files(result.files)}, {human_bytes(result.size)}"
     if result.copied:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import trio
 
 from p2phub.core.encoding import prepare_types
-from p2phub.core.errors import HubError, Offline, StoreError
+from p2phub.core.errors import Offline
 from p2phub.core.names import Address
 from p2phub.net.localdoor import bind_local, check_loopback, serve_local
 from p2phub.node.compacting import compact_journals, merge_search
@@ -38,11 +38,10 @@ from p2phub.node.replicate import replicate
 from p2phub.node.serve import open_peer_door
 from p2phub.node.settings import Settings
 from p2phub.node.witness import Witness
-from p2phub.store.disk import disk_errors, new_name, write_file
-from p2phub.store.layout import Layout
+from p2phub.store.disk import write_file
 from p2phub.store.lazily import make_all
 
-from .client import find_daemon
+from .alone import only_node
 from .control import control_app
 from .hub.app import HubDoor
 from .local import local_app
@@ -77,46 +76,39 @@ async def run_daemon(
 
     public: a door for everybody, read-only. ready: called with the node, the URL of the local door and that of
     the public one, if there is one, once all doors answer.
-    Raises Offline if the network is switched off, HubError if a door cannot be opened or a
-    daemon of this home runs already.
+    Raises Offline if the network is switched off, HubError if a daemon of this home runs already; in groups, as
+    nurseries do, if a door cannot be opened.
     """
     if settings.offline:
         raise Offline("a node needs the network, which is switched off", hint="unset P2PHUB_OFFLINE")
-    await on_disk(_check_alone, settings.layout)
     check_loopback(local[0])
     names = public_hosts(public.host, public.names) if public else frozenset()
     _allow_many_connections()
-    failure: HubError | None = None
-    async with open_node(settings) as node:
-        _load_ahead(node)
-        for address in peers:
-            await on_disk(node.store.peers.add, address)
-        if settings.witness:
-            node.witness = await on_disk(Witness.open, settings.layout)
-        with contextlib.ExitStack() as listeners:
-            here = _bind(listeners, *local)
-            there = _bind(listeners, public.host, public.port) if public else None
-            async with trio.open_nursery() as nursery:
-                with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                    try:
+    # It may block: nothing else runs yet.
+    with only_node(settings.layout):
+        async with open_node(settings) as node:
+            _load_ahead(node)
+            for address in peers:
+                await on_disk(node.store.peers.add, address)
+            if settings.witness:
+                node.witness = await on_disk(Witness.open, settings.layout)
+            with contextlib.ExitStack() as listeners:
+                here = _bind(listeners, *local)
+                there = _bind(listeners, public.host, public.port) if public else None
+                async with trio.open_nursery() as nursery:
+                    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                         bound = await open_peer_door(node, *listen, nursery)
                         token = await _open_local_door(node, here, nursery)
                         if there is not None:
                             door = PublicDoor(node, Readings(node, nursery, may_fetch=False), names)
                             await nursery.start(partial(serve_local, door, there.listener, stall_s=STALL_S))
                         await on_disk(_announce_here, node, here.endpoint, token, ready_file, listeners)
-                    except HubError as exc:
-                        failure = exc
-                        nursery.cancel_scope.cancel()
-                    else:
                         _begin_what_goes_on(node, bound, nursery)
                         ready(node, f"http://{here.endpoint}", f"http://{there.endpoint}" if there else None)
                         async for number in signals:
                             log.info("stopping on %s", signal.Signals(number).name)
                             break
                         nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
 
 
 async def _open_local_door(node: Node, here: _Bound, nursery: trio.Nursery) -> str:
@@ -159,63 +151,23 @@ def _allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _check_alone(layout: Layout) -> None:
-    """Raise HubError if another node of this home answers."""
-    # Also if commands are to do without one, or to work through another.
-    running = find_daemon(layout, {})
-    if running is not None:
-        raise HubError(
-            f"a node of {layout.home} runs already (process {running.pid})",
-            hint="stop it first, or use another home: P2PHUB_HOME",
-        )
-
-
 def _announce_here(
     node: Node, endpoint: str, token: str, ready_file: Path | None, listeners: contextlib.ExitStack
 ) -> None:
-    """Leave word on disk of where this node answers, until `listeners` close; the token only where its owner reads.
-
-    Raises HubError if another node of this home was quicker.
-    """
-    layout = node.settings.layout
+    """Leave word on disk of where this node answers, until `listeners` close; the token only where its owner reads."""
     facts = {
         "node_id": str(node.id),
         "address": node.addresses[0],
         "local_url": f"http://{endpoint}",
         "pid": os.getpid(),
     }
-    word = json.dumps({**facts, "token": token}).encode()
-    while (left := _write_new(layout.daemon, word)) is not None:
-        # Who leaves word answers already, unless it was killed.
-        _check_alone(layout)
-        _remove_if_same(layout.daemon, left)
-    listeners.callback(_remove_if_same, layout.daemon, word)
+    word = node.settings.layout.daemon
+    # One that is there already was left by a node that was killed.
+    listeners.callback(_unlink, word)
+    write_file(word, json.dumps({**facts, "token": token}).encode(), mode=0o600)
     if ready_file is not None:
         listeners.callback(_unlink, ready_file)
         write_file(ready_file, json.dumps(facts).encode() + b"\n", mode=0o644)
-
-
-def _write_new(path: Path, data: bytes) -> bytes | None:
-    """Write a file that its owner alone reads; returns what is there already, in which case nothing is written."""
-    try:
-        write_file(path, data, mode=0o600, exclusive=True)
-    except StoreError as exc:
-        if not isinstance(exc.__cause__, FileExistsError):
-            raise
-        with disk_errors(path), contextlib.suppress(FileNotFoundError):
-            return path.read_bytes()
-        return b""
-    return None
-
-
-def _remove_if_same(path: Path, data: bytes) -> None:
-    """Remove the file at `path` if it holds `data`: it may be another node's by now."""
-    aside = new_name(path.parent)
-    with contextlib.suppress(OSError):
-        os.rename(path, aside)
-        if Path(aside).read_bytes() != data:
-            os.link(aside, path)
-        os.unlink(aside)
 
 
 def _unlink(path: Path) -> None:

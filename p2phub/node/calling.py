@@ -134,15 +134,23 @@ def usable_peers(node: Node) -> list[Peer]:
 
 def take_records(node: Node, sender: NodeId, records: Iterable[bytes]) -> None:
     """Note that `sender` answered, and keep the node records that it told us, as far as they are right."""
+    keep_records(node, records)
+    node.store.peers.note_seen(sender, node.clock())
+
+
+def keep_records(node: Node, records: Iterable[bytes]) -> list[NodeId]:
+    """Keep the node records that are right and newer than what is here; returns whose the right ones are."""
     now = node.clock()
+    keys = []
     for data in records:
         try:
             signed = open_node_record(data, now=now)
         except InvalidData:
-            continue
+            continue  # expired on the way, by our clock
+        keys.append(signed.record.node)
         if signed.record.node != node.id and signed.record.addresses:
             node.store.peers.note_record(signed)
-    node.store.peers.note_seen(sender, now)
+    return keys
 
 
 async def ban_peer(node: Node, peer: NodeId, reason: str) -> None:

@@ -13,11 +13,10 @@ from p2phub.core.ids import ContentId
 from p2phub.store.partial import unpack_bits
 from p2phub.store.peers import Peer
 
-from .crowd import with_slow
 from .disk import on_disk
 from .events import Tell
 from .node import Node
-from .operations.swarm import SwarmInfo, SwarmProvider
+from .operations.swarm import SwarmInfo, SwarmProvider, with_slow
 from .resolve import load_manifest, resolve
 from .survey import Answer, ask_who_has
 

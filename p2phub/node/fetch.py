@@ -9,6 +9,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -25,9 +26,7 @@ from .checkout import Contents, StoredContents, check_out, place_file
 from .disk import from_thread, on_disk
 from .download import DownloadReport
 from .events import Notice, Tell
-from .hubcache import place_in_cache, references_of
 from .node import Node
-from .opened import Opened
 from .operations.content import FetchResult, FileResult, LeftOut, LinkShare, ProviderSummary, exact_pattern
 from .origins import NONE_GIVEN, GivenOrigins, of_file, of_repository
 from .recalled import recall_of
@@ -36,6 +35,9 @@ from .remotecode import named_programs
 from .resolve import Target, load_manifest, resolve
 from .rulefacts import facts_of_target
 from .rules import Scanner, Selection, check, check_recalled, check_single, scan_stored
+
+if TYPE_CHECKING:
+    from .opened import Opened
 
 NO_CONSENT = Consent()
 ASKED_FOR = Consent(pickles=True, code=True)  # by its name: what is in it is looked at all the same
@@ -73,10 +75,7 @@ async def fetch(
     and for what the policy refuses.
     """
     origins.check()
-    target = await resolve(node, reference, tell, refresh=True)
-    # Before more is asked for: those who know of a recall do not give even the manifest.
-    revision = target.manifest or ManifestId(target.file or bytes(32))
-    check_recalled(revision, await on_disk(recall_of, node, target), consent)
+    target = await _target(node, reference, tell, consent)
     if target.manifest is None:
         return await _fetch_file(
             node,
@@ -124,6 +123,15 @@ async def fetch(
         dry_run=dry_run,
         left_out=selection.left_out,
     )
+
+
+async def _target(node: Node, reference: str, tell: Tell, consent: Consent) -> Target:
+    """Return what `reference` means now. Raises AccessDenied if it was recalled."""
+    target = await resolve(node, reference, tell, refresh=True)
+    # Before more is asked for: those who know of a recall do not give even the manifest.
+    revision = target.manifest or ManifestId(target.file or bytes(32))
+    check_recalled(revision, await on_disk(recall_of, node, target), consent)
+    return target
 
 
 class _Found(Struct, frozen=True):
@@ -243,6 +251,8 @@ def _check_named(node: Node, target: Target, manifest: Manifest, path: str) -> N
 def _show_in_cache(
     node: Node, target: Target, kind: Kind, files: Sequence[FileEntry], cache: Path | None, contents: Contents
 ) -> tuple[Path, str]:
+    from .hubcache import place_in_cache, references_of  # few ask for it
+
     if cache is None or target.namespace is None or target.model is None or target.manifest is None:
         raise InvalidName("in the cache of a client a repository has a name, and the cache a folder")
     reference = parse_reference(target.reference)

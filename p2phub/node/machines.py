@@ -15,7 +15,7 @@ from p2phub.core.armor import armor, copied, unarmor
 from p2phub.core.checkpoint import parse_head
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import Conflict, InvalidData, NotFound
-from p2phub.core.identity import Identity, open_identity
+from p2phub.core.identity import Identity, IdentityDocument, open_identity
 from p2phub.core.ids import NamespaceId, PublicKey
 from p2phub.core.joining import (
     ANSWER_SIZE_MAX,
@@ -32,7 +32,7 @@ from p2phub.core.rotation import RoleName
 from p2phub.core.signing import SEED_SIZE, Signer, SigningKey
 from p2phub.protocol.messages import IdentityChain
 from p2phub.store.agent import Agent, AgentKey
-from p2phub.store.disk import disk_errors, write_file
+from p2phub.store.disk import write_file
 from p2phub.store.keyring import (
     companions,
     keep_agent_key,
@@ -40,7 +40,6 @@ from p2phub.store.keyring import (
     keep_signing_key,
     load_request_key,
     recipients,
-    replace_bundle,
     write_bundle,
 )
 from p2phub.store.keys import load_or_create_key
@@ -56,7 +55,7 @@ from .identity import (
     own_signers,
 )
 from .node import Node
-from .renewing import TooFewSignatures, change_identity, rotate
+from .renewing import change_identity, rotate, with_key_file
 
 REQUEST_KIND, ANSWER_KIND, IDENTITY_KIND = "request", "answer", "identity"  # spec/identity.md §8
 
@@ -174,20 +173,11 @@ def add_key_file(node: Node, path: Path, passphrase: str | None, *, extra: Itera
 
     Raises StoreError if there is such a file, and as `change_identity`.
     """
-    key = SigningKey(os.urandom(SEED_SIZE))
-    write_bundle(path, KeyBundle(1, (key.seed,), own_identity(node).chain), passphrase)
-    try:
-        identity = change_identity(
-            node, lambda document: rotation.add_key(document, key.public_key, ["publish"]), extra=extra
-        )
-    except TooFewSignatures:
-        raise
-    except BaseException:
-        with disk_errors(path):
-            path.unlink()
-        raise
-    replace_bundle(path, KeyBundle(1, (key.seed,), identity.chain), passphrase)
-    return identity
+
+    def change(document: IdentityDocument, key: PublicKey) -> IdentityDocument:
+        return rotation.add_key(document, key, ["publish"])
+
+    return with_key_file(node, path, passphrase, change, extra=extra)
 
 
 def export_keys(node: Node, path: Path, passphrase: str) -> Exported:

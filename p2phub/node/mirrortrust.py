@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from p2phub.core.ids import NamespaceId
 
 from .disk import on_disk
 from .identity import own_namespace
 from .node import Node
-from .operations.mirrors import TrustedMirrors
+
+if TYPE_CHECKING:
+    from .operations.mirrors import TrustedMirrors
 
 SETTING = "mirror-trust"  # name in the index
 
 
 async def trust(node: Node, namespace: NamespaceId | None, *, is_trusted: bool) -> TrustedMirrors:
     """Take the publisher `namespace` at his word about mirrors, or no longer (None: change nothing)."""
+
+    from .operations.mirrors import TrustedMirrors  # who fetches only asks whom the owner trusts
 
     def change(old: list[str] | None) -> list[str]:
         names = set(old or ())

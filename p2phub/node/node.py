@@ -35,7 +35,6 @@ from .identity import own_identity, own_namespace
 from .links import Links, open_links
 from .naming import Naming
 from .neighbours import Neighbours
-from .opened import OpenedLately
 from .operations.swarm import SwarmProvider
 from .promises import Promises, Wake
 from .rules import Rulebook
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from .following import Following
     from .giving import Giving
     from .openanswers import OpenAnswers
+    from .opened import OpenedLately
     from .upstream import Hub
     from .witness import Witness
 
@@ -115,7 +115,6 @@ class Node:
         # Who reads a file that is not whole here, by file, and at which byte: known before its download begins.
         self.readers: dict[ContentId, dict[Reader, int]] = {}
         self.acting = Acting()
-        self.opened = OpenedLately()
         self.promises = Promises()
         self.federated = Wake()  # the task that tells members of federations
         self.dialling = Dialling()
@@ -173,6 +172,13 @@ class Node:
         from .giving import Giving
 
         return Giving()
+
+    @made_once
+    def opened(self) -> OpenedLately:
+        """What was sealed and opened lately."""
+        from .opened import OpenedLately
+
+        return OpenedLately()
 
     @made_once
     def open_answers(self) -> OpenAnswers:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2phub.core import manifest as manifests
 from p2phub.core.choices import DEFAULT_BRANCH, Kind, Profile, Visibility
 from p2phub.core.errors import InvalidData, InvalidName
+from p2phub.core.manifest import Manifest
 from p2phub.core.origins import ORIGIN_URLS_MAX, check_published
 from p2phub.store.ownfiles import OwnFiles
 
@@ -19,7 +19,8 @@ from .ingesting import ingest_sources
 from .node import Node
 from .operations.content import PublishResult
 from .ownnames import own_version
-from .releasing import check_version, destination_of, keep_manifest, release
+from .releasing import Destination, destination_of, keep_manifest, release
+from .sealing import Sealing, choose_sealing, publish_seal, seal_sources
 from .sources import SourceFile, find_files, refuse_leaks
 
 
@@ -51,8 +52,6 @@ async def publish(
     Raises Conflict if the version exists with other content, or the repository is for others, StoreError if a file
     cannot be read or changes meanwhile, InvalidData if a path cannot be published.
     """
-    from .sealing import choose_sealing, publish_seal, seal_sources  # reads files as is done here
-
     _check_origins(origin_urls)
     identity, _ = await ready_to_publish(node, tell)
     model, version = await own_version(node, name, identity.namespace)
@@ -63,20 +62,12 @@ async def publish(
     if seal and (in_place or origin_urls):
         raise InvalidName("what is sealed is another file than lies in the folder or at an origin")
     sources = await on_disk(_sources, node, folder, from_thread(tell), allow_secrets)
-    if seal:
-        manifest, written = await seal_sources(node, destination, sources, seal.key, tell, profile=profile)
-    else:
-        entries, written = await ingest_sources(
-            node, sources, tell, in_place=in_place, profile=profile, kind=kind, only_in=destination.only_in
-        )
-        manifest = await on_disk(describe_files, node, destination, sources, entries, origin_urls, from_thread(tell))
+    manifest, written = await _take_in(
+        node, destination, sources, seal, tell, in_place=in_place, profile=profile, origin_urls=origin_urls
+    )
     # Before anything is signed: what was published must not be lost.
     await on_disk(node.store.blobs.sync)
-    if version:
-        # Before the manifest: what may not be published is not kept either.
-        revision = manifests.manifest_id(manifests.encode(manifest))
-        await on_disk(check_version, node, destination, version, revision)
-    revision = await on_disk(keep_manifest, node, destination, manifest)
+    revision = await on_disk(keep_manifest, node, destination, manifest, version)
     if seal:
         # Before the release, so that nobody finds it and cannot open it.
         await publish_seal(node, identity.namespace, model, seal, visibility=destination.visibility)
@@ -105,6 +96,27 @@ def _sources(node: Node, folder: Path, tell: Tell, allow_secrets: bool) -> list[
     sources = find_files(folder, OwnFiles(node.store.layout), tell)
     refuse_leaks(sources, allow_secrets)
     return sources
+
+
+async def _take_in(
+    node: Node,
+    destination: Destination,
+    sources: list[SourceFile],
+    seal: Sealing | None,
+    tell: Tell,
+    *,
+    in_place: bool,
+    profile: Profile | None,
+    origin_urls: Sequence[str],
+) -> tuple[Manifest, int]:
+    """Make content of the files, sealed if there is a seal; returns the manifest and how many bytes were written."""
+    if seal is not None:
+        return await seal_sources(node, destination, sources, seal.key, tell, profile=profile)
+    entries, written = await ingest_sources(
+        node, sources, tell, in_place=in_place, profile=profile, kind=destination.kind, only_in=destination.only_in
+    )
+    tell_there = from_thread(tell)
+    return await on_disk(describe_files, node, destination, sources, entries, origin_urls, tell_there), written
 
 
 def _check_origins(urls: Sequence[str]) -> None:

@@ -296,15 +296,7 @@ class _Source:
     def pour(self, offset: int, end: int, put: Put) -> bool:
         """Put verified bytes; see `Reading.pour`."""
         with _buffers.lend() as buffer:
-            while offset < end:
-                data = self._chunk_at(offset, buffer)[: end - offset]
-                if not data:
-                    return False
-                taken = put(data)
-                offset += taken
-                if taken < len(data):
-                    break
-        return True
+            return _pour(lambda place: self._chunk_at(place, buffer), offset, end, put)
 
     def place(self, offset: int) -> int:
         """Return where byte `offset` lies in what is fetched."""
@@ -359,6 +351,19 @@ class _Source:
         return data if count == length and blake3(data).digest() == chunks.hash(index) else buffer[:0]
 
 
+def _pour(piece_at: Callable[[int], memoryview], offset: int, end: int, put: Put) -> bool:
+    """Put the pieces from `offset` to `end`, until `put` takes less than it is given; see `Reading.pour`."""
+    while offset < end:
+        piece = piece_at(offset)[: end - offset]
+        if not piece:
+            return False
+        taken = put(piece)
+        offset += taken
+        if taken < len(piece):
+            break
+    return True
+
+
 class _SealedSource:
     """What is here of one sealed file, opened chunk by chunk. Used by one thread at a time."""
 
@@ -378,15 +383,7 @@ class _SealedSource:
 
     def pour(self, offset: int, end: int, put: Put) -> bool:
         """Put opened bytes; see `Reading.pour`."""
-        while offset < end:
-            part = self._part(offset)[: end - offset]
-            if not part:
-                return False
-            taken = put(part)
-            offset += taken
-            if taken < len(part):
-                break
-        return True
+        return _pour(self._part, offset, end, put)
 
     def place(self, offset: int) -> int:
         """Return where the chunk that holds byte `offset` begins in what is fetched."""

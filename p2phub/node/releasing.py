@@ -56,20 +56,14 @@ def destination_of(
     return Destination(namespace, model, kind, branch, decide_visibility(node, namespace, model, visibility))
 
 
-def check_version(node: Node, destination: Destination, version: str, revision: ManifestId) -> None:
-    """Raise Conflict if `version` stands for another revision already."""
-    model = destination.model
-    claim = node.store.catalogue.version(destination.namespace, model, version)
-    if claim and claim.manifest != revision:
-        raise Conflict(
-            f"{model}@{version} was published before with other content ({claim.manifest})",
-            hint="a version never changes its meaning: publish under a new one",
-        )
+def keep_manifest(node: Node, destination: Destination, manifest: Manifest, version: str | None = None) -> ManifestId:
+    """Keep and pin a manifest that is about to be released, as `version` if it has one; returns its id.
 
-
-def keep_manifest(node: Node, destination: Destination, manifest: Manifest) -> ManifestId:
-    """Keep and pin a manifest that is about to be released; returns its id."""
+    Raises Conflict, and keeps nothing, if that stands for another revision already.
+    """
     data = manifests.encode(manifest)
+    if version:
+        _check_version(node, destination, version, manifests.manifest_id(data))
     only_in = destination.only_in
     if only_in is not None:
         # It is kept from others before it is here.
@@ -77,6 +71,16 @@ def keep_manifest(node: Node, destination: Destination, manifest: Manifest) -> M
     revision = node.store.manifests.add(data)
     node.store.keeping.pin(revision, "published")
     return revision
+
+
+def _check_version(node: Node, destination: Destination, version: str, revision: ManifestId) -> None:
+    model = destination.model
+    claim = node.store.catalogue.version(destination.namespace, model, version)
+    if claim and claim.manifest != revision:
+        raise Conflict(
+            f"{model}@{version} was published before with other content ({claim.manifest})",
+            hint="a version never changes its meaning: publish under a new one",
+        )
 
 
 async def release(
@@ -121,7 +125,7 @@ def _append_release(
     def make(*, log: LogId, index: int, previous: bytes, time: int) -> Record:
         # Inside the transaction: another process may have published meanwhile.
         if version:
-            check_version(node, destination, version, revision)
+            _check_version(node, destination, version, revision)
         return Publish(
             namespace=namespace,
             log=log,

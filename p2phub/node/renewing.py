@@ -175,21 +175,39 @@ def new_recovery_key(
 
     shared: the root keys of now stay besides. Raises StoreError if there is such a file, and as `change_identity`.
     """
-    identity = own_identity(node)
+
+    def change(document: IdentityDocument, key: PublicKey) -> IdentityDocument:
+        return rotation.set_root(document, (key, *(document.root.keys if shared else ())))
+
+    return with_key_file(node, path, passphrase, change, extra=extra)
+
+
+def with_key_file(
+    node: Node,
+    path: Path,
+    passphrase: str | None,
+    change: Callable[[IdentityDocument, PublicKey], IdentityDocument],
+    *,
+    extra: Iterable[Signer] = (),
+) -> Identity:
+    """Make a key in the new file `path`, and do what `change` makes of the document with it; it signs, too.
+
+    Raises StoreError if there is such a file, and as `change_identity`; unless it is TooFewSignatures there is no file
+    then.
+    """
     key = SigningKey(os.urandom(SEED_SIZE))
     # Before the document: a key that is named and that nobody has would be the end of the identity.
-    write_bundle(path, KeyBundle(1, (key.seed,), identity.chain), passphrase)
-    keys = (key.public_key, *(identity.current.root.keys if shared else ()))
+    write_bundle(path, KeyBundle(1, (key.seed,), own_identity(node).chain), passphrase)
     try:
-        renewed = change_identity(node, lambda document: rotation.set_root(document, keys), extra=[*extra, key])
+        identity = change_identity(node, lambda document: change(document, key.public_key), extra=[*extra, key])
     except TooFewSignatures:
         raise
     except BaseException:
         with disk_errors(path):
             path.unlink()
         raise
-    replace_bundle(path, KeyBundle(1, (key.seed,), renewed.chain), passphrase)
-    return renewed
+    replace_bundle(path, KeyBundle(1, (key.seed,), identity.chain), passphrase)
+    return identity
 
 
 def recover(node: Node, identity: Identity, extra: Sequence[Signer], *, size: int | None) -> Identity:

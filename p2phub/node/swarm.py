@@ -1,6 +1,6 @@
 """Download some files from many providers at once (spec/transfer.md §2, §4).
 
-    what is here ──▶ Download (chunks, picker) ◀── Crowd (providers)
+    what is here ──▶ Download (chunks, picker) ◀── Connections (requests) ◀── Crowd (providers)
                           │
                           └──▶ progress, saves, complete files ──▶ objects
 
@@ -19,6 +19,7 @@ import trio
 from p2phub.core.errors import NotFound, StoreError
 from p2phub.core.ids import NodeId
 
+from .connections import Connections
 from .crowd import Crowd
 from .dedup import find_known
 from .disk import on_disk
@@ -100,6 +101,7 @@ class _Swarm:
         self._tell = tell
         self._report = report
         self._download = Download(files, have, partials, self._complete)
+        self._connections = Connections(node, self._download, running)
         report.here_before = self._download.done - report.copied
         self._unfinished = len(files)
         self._over = trio.Event()  # all files are here, or the disk failed
@@ -112,7 +114,7 @@ class _Swarm:
         arriving = {file.root: flags for file, flags in zip(self._download.files, self._download.have, strict=True)}
         try:
             async with trio.open_nursery() as self._nursery:
-                self._crowd = Crowd(self._node, self._download, self._running, self._tell, self._nursery)
+                self._crowd = Crowd(self._node, self._download, self._connections, self._tell, self._nursery)
                 for place, (root, flags) in enumerate(arriving.items()):
                     note_reader = partial(self._note_reader, place)
                     self._node.arriving[root] = Arriving(flags, self._crowd.note_mate, self._explain, note_reader)
@@ -133,7 +135,7 @@ class _Swarm:
             self._report.received = self._download.received
             self._report.duplicates = self._download.picker.duplicate_bytes
             self._report.providers = list(self._download.reports.values())
-        if failure := self._failure or self._crowd.failure:
+        if failure := self._failure or self._connections.failure:
             raise failure
         if self._unfinished:
             raise self._not_found()
@@ -150,14 +152,14 @@ class _Swarm:
     def _note_reader(self, place: int, reader: Reader, offset: int | None) -> None:
         """Ask for what lies before somebody who reads one of the files before anything else."""
         self._download.note_reader(place, reader, offset)
-        self._crowd.wake_all()
+        self._connections.wake_all()
 
     async def _watch(self) -> None:
         """Take note of what arrives, tell how far it is, and return when the download is over."""
         last_save = last_rate = last_told = trio.current_time()
         last_done = self._download.done
         self._tell(self._progress())
-        while self._unfinished and not self._failure and not self._crowd.failure:
+        while self._unfinished and not self._failure and not self._connections.failure:
             with trio.move_on_after(TICK_S):
                 await self._over.wait()
             self._download.drain()
@@ -165,7 +167,7 @@ class _Swarm:
             if now - last_rate >= RATE_S:
                 newest = (self._download.done - last_done) / (now - last_rate)
                 self._rate = newest if self._rate == 0 else 0.6 * self._rate + 0.4 * newest
-                self._crowd.rate = self._rate
+                self._connections.rate = self._rate
                 last_done, last_rate = self._download.done, now
                 self._waiting = self._waiting_for(now)
             if now - last_save >= SAVE_S:
@@ -181,12 +183,12 @@ class _Swarm:
     def _is_hopeless(self, now: float) -> bool:
         """Say whether the download is to be given up."""
         last_arrival = self._download.last_arrival
-        is_known = not self._crowd.is_deserted and (self._crowd.providers or self._download.received)
+        is_known = not self._crowd.is_deserted and (self._connections.providers or self._download.received)
         patience_s = PATIENCE_S if is_known else PATIENCE_ALONE_S
         # An offer that was taken between two looks shows in what arrived.
         if self._waiting and now - max(self._last_offer, last_arrival) > patience_s:
             return True
-        if not self._crowd.busy:
+        if not self._connections.busy:
             return now - last_arrival > PATIENCE_SILENT_S
         return now - last_arrival > (PATIENCE_BACKGROUND_S if self._running.background else PATIENCE_BUSY_S)
 
@@ -198,7 +200,7 @@ class _Swarm:
 
     def _waiting_for(self, now: float) -> str | None:
         """Return why nothing arrives, or None if something may."""
-        picker, providers = self._download.picker, self._crowd.providers
+        picker, providers = self._download.picker, self._connections.providers
         unoffered = picker.unoffered() if picker.remaining else []
         if not picker.remaining:
             self._last_offer = self._download.last_arrival = now
@@ -210,7 +212,7 @@ class _Swarm:
             self._last_offer = now
             if now - self._download.last_arrival < QUIET_S:
                 return None
-            busy = self._crowd.busy
+            busy = self._connections.busy
             return f"a slot at {_count(busy)}, busy now" if busy else f"an answer of {_count(len(providers))}"
         if not providers:
             return f"a peer that offers the {len(unoffered)} missing chunks"
@@ -246,7 +248,7 @@ class _Swarm:
 
     def _left_s(self) -> float | None:
         """Return the seconds that the rest should take: at the rate so far, else at those of earlier downloads."""
-        rate = self._rate or self._crowd.remembered_rate()
+        rate = self._rate or self._connections.remembered_rate()
         return None if self._waiting or not rate else (self._download.total - self._download.done) / rate
 
     def _explain(self) -> SwarmState:

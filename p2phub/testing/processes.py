@@ -16,6 +16,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -312,6 +313,13 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def copy_home(home: Path, to: Path) -> Path:
+    """Copy a home, and let the copy be a node of its own; returns it."""
+    shutil.copytree(home, to)
+    (to / "keys" / "node.key").unlink()
+    return to
 
 
 def tree(folder: Path) -> dict[str, str]:

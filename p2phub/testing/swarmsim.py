@@ -25,6 +25,7 @@ from functools import partial
 from hashlib import blake2b
 
 from p2phub.node import contentdoor, crowd
+from p2phub.node.connections import IDLE_S, RETRY_S, connections_to_each, offer_interval_s
 from p2phub.protocol.picker import Picker, Request
 from p2phub.protocol.rates import deadline_s
 from p2phub.protocol.slots import SLOTS
@@ -229,7 +230,7 @@ class Swarm:
         def take() -> None:
             if provider in download.running and not self._is_over(download):
                 download.picker.set_offer(
-                    provider, offers, given=given, connections=crowd.connections_to_each(len(download.running))
+                    provider, offers, given=given, connections=connections_to_each(len(download.running))
                 )
                 self._fill(download, provider)
 
@@ -240,13 +241,13 @@ class Swarm:
         done = download.host.held.count(1)
         left_s = self.now * (len(self._sizes) - done) / done if done else 0.0
         is_whole = 0 not in self.hosts[provider].held
-        return crowd.offer_interval_s(len(download.running), is_whole=is_whole, left_s=left_s, passed_s=self.now)
+        return offer_interval_s(len(download.running), is_whole=is_whole, left_s=left_s, passed_s=self.now)
 
     def _look_again(self, download: _Download) -> None:
         """Let idle connections look for work, now and again: with time, copies become worth it."""
         if not self._is_over(download):
             self._fill_all(download)
-            self.after(crowd.IDLE_S, partial(self._look_again, download))
+            self.after(IDLE_S, partial(self._look_again, download))
 
     def _fill_all(self, download: _Download) -> None:
         for provider in list(download.running):
@@ -257,7 +258,7 @@ class Swarm:
         if self._is_over(download):
             return
         running, pausing = download.running, download.pausing
-        while provider in running and running[provider] + pausing[provider] < crowd.connections_to_each(len(running)):
+        while provider in running and running[provider] + pausing[provider] < connections_to_each(len(running)):
             request = download.picker.next_request(provider, self.now)
             if request is None:
                 return
@@ -271,7 +272,7 @@ class Swarm:
     def _give_up(self, download: _Download, answer: _Answer) -> None:
         if not answer.is_over:
             self.late += 1
-            self._fail(download, answer, crowd.RETRY_S[0])
+            self._fail(download, answer, RETRY_S[0])
 
     def _fail(self, download: _Download, answer: _Answer, pause_s: float) -> None:
         """End a request that failed, and let its connection pause."""

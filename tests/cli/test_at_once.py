@@ -9,13 +9,12 @@ from pathlib import Path
 
 from p2phub.testing.processes import Home, tree, wait_until
 
+NODE = ("node", "--listen", "127.0.0.1:0", "--local", "127.0.0.1:0")
+
 
 def start_node(home: Home, ready_file: Path) -> subprocess.Popen[str]:
     home.folder.mkdir(exist_ok=True)
-    return home.start(
-        "node", "--listen", "127.0.0.1:0", "--local", "127.0.0.1:0", "--ready-file", str(ready_file),
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    return home.start(*NODE, "--ready-file", str(ready_file), stdout=subprocess.DEVNULL)
 
 
 def test_of_nodes_that_start_at_once_one_runs(home, tmp_path):
@@ -39,12 +38,35 @@ def test_of_nodes_that_start_at_once_one_runs(home, tmp_path):
     assert not home.daemon_file.exists()
 
 
-def test_a_node_leaves_alone_what_another_one_of_its_home_said_since(home):
-    with home.node():
-        home.daemon_file.write_text("of another node")
+def test_a_killed_node_is_followed_at_once_by_the_next(home):
+    with home.node() as killed:
+        killed.kill()
+        left = json.loads(home.daemon_file.read_text())["pid"]
+        with home.node() as node:
+            said = json.loads(home.daemon_file.read_text())["pid"]
 
-    assert home.daemon_file.read_text() == "of another node"
+    assert (left, said) == (killed.pid, node.pid)
+    assert not home.daemon_file.exists()
     assert [path for path in home.folder.iterdir() if path.name.startswith(".new")] == []
+
+
+def test_a_node_that_does_not_answer_yet_keeps_others_out(home):
+    with home.node():
+        # As of one that begins, ends or hangs, commands are not told of it.
+        home.daemon_file.unlink()
+        outcome = home.run(*NODE, code=1)
+
+    assert "runs already, and does not answer now" in outcome.err
+    assert "P2PHUB_HOME" in outcome.err
+
+
+def test_a_node_of_an_older_version_keeps_others_out(home):
+    with home.node() as node:
+        # It answers, and holds no lock.
+        (home.folder / "daemon.lock").unlink()
+        outcome = home.run(*NODE, code=1)
+
+    assert f"runs already (process {node.pid})" in outcome.err
 
 
 def test_fetches_into_one_folder_at_once_all_place_all_of_it(seed, home, tmp_path):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from p2phub.testing.processes import Home, wait_until
+from p2phub.testing.processes import Home, copy_home, wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -22,10 +21,7 @@ def test_two_histories_are_shown_and_the_publisher_goes_on(tmp_path: Path) -> No
     one = Home(tmp_path / "one")
     namespace = one.json("id", "new", "--json")["namespace"]
     publish(one, tmp_path / "folder", "common")
-    shutil.copytree(one.folder, tmp_path / "two")
-    two = Home(tmp_path / "two")
-    for key in two.folder.rglob("node.key"):
-        key.unlink()
+    two = Home(copy_home(one.folder, tmp_path / "two"))
     publish(one, tmp_path / "folder", "from-one")
     publish(two, tmp_path / "folder", "from-two")
     with one.node() as first, two.node("--no-lan") as second:

@@ -18,12 +18,7 @@ from p2phub.testing.domain import Domain
 from p2phub.testing.processes import Home, RunningNode, wait_until
 from p2phub.testing.webserver import Asked, Behaviour, Reply, answering, raw, redirecting, slowly, stalling
 
-pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(autouse=True)
-def forget_authorities() -> None:
-    web._tls.cache_clear()
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("forget_authorities")]
 
 
 @dataclass(frozen=True)

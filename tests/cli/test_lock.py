@@ -10,17 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from p2phub.net import web
 from p2phub.node import names
 from p2phub.testing.domain import Domain
 from p2phub.testing.processes import Home, RunningNode, tree
 
-pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(autouse=True)
-def forget_authorities() -> None:
-    web._tls.cache_clear()
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("forget_authorities")]
 
 
 @dataclass(frozen=True)

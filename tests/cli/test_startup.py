@@ -42,7 +42,7 @@ STORES = (
     "forks",
     "fresh",
 )
-TASKS = ("pulling", "fresh", "privatelogs", "authority", "access", "upstream", "names")
+TASKS = ("pulling", "taking", "fresh", "privatelogs", "authority", "access", "upstream", "names", "hubcache", "opened")
 OF_OTHERS = {
     "p2phub.net.door",
     *(f"p2phub.store.{each}" for each in STORES),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from p2phub.core.identity import Identity
 from p2phub.core.ids import NamespaceId
 from p2phub.store.layout import Layout
 from p2phub.store.store import Store
-from p2phub.testing.processes import Home
+from p2phub.testing.processes import Home, copy_home
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -39,9 +38,7 @@ def laptop(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def desktop(laptop: Home, tmp_path: Path) -> Home:
-    shutil.copytree(laptop.folder, tmp_path / "desktop")
-    (tmp_path / "desktop" / "keys" / "node.key").unlink()
-    return Home(tmp_path / "desktop", {"P2PHUB_LAN": "off"})
+    return Home(copy_home(laptop.folder, tmp_path / "desktop"), {"P2PHUB_LAN": "off"})
 
 
 @contextlib.contextmanager

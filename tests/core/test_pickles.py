@@ -22,7 +22,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from p2phub.core import pickles
+from p2phub.core import picklebytes, picklewalk
 from p2phub.core.picklenames import NO_PICKLE, Scan, forbidden, looks_pickled
 from p2phub.core.pickles import scan
 
@@ -288,15 +288,18 @@ def test_compressed_pickles_are_unpacked_once(pack) -> None:
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
 def test_a_bomb_is_given_up(pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickles, "UNPACKED_MAX", 16 * 1024 * 1024)
+    monkeypatch.setattr(picklebytes, "UNPACKED_MAX", 16 * 1024 * 1024)
     bomb = pack(bytes(64 * 1024 * 1024))
 
-    assert "MiB" in (scanned(bomb).problem or "")
-    assert "MiB" in (scanned(zipped({"a/b": b"\x80\x04B\xff\xff\xff\x03" + bytes(0x3FFFFFF) + b"."}, 8)).problem or "")
+    in_zip = zipped({"a/b": b"\x80\x04B\xff\xff\xff\x03" + bytes(0x3FFFFFF) + b"."}, 8)
+    in_two = zipped({name: b"\x80\x04B\x00\x00\xa0\x00" + bytes(0xA00000) + b"." for name in ("a", "b")}, 8)
+
+    assert [scanned(each).problem for each in (bomb, in_zip, in_two)] == ["it unpacks to more than 16 MiB"] * 3
+    assert scanned(pack(random.Random(1).randbytes(17 * 1024 * 1024))).problem == "it unpacks to more than 16 MiB"
 
 
 def test_a_pickle_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickles, "OPCODES_MAX", 1000)
+    monkeypatch.setattr(picklewalk, "OPCODES_MAX", 1000)
 
     assert "1000 steps" in (scanned(b"N0" * 1000).problem or "")
 

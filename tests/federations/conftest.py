@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import pytest
 
 from p2phub.testing.institutions import Institution, institutions, wait_acquainted
-from p2phub.testing.netns import NoNamespaces, check_available
 
 
 @dataclass
@@ -25,12 +24,8 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Run seven nodes that know where the others are; nobody has agreed to anything yet."""
-    try:
-        check_available()
-    except NoNamespaces as exc:
-        pytest.skip(str(exc))
     names = ("alma", "bonn", "cern", "dijon", "evora", "faro", "outsider")
     with institutions(tmp_path_factory.mktemp("world"), *names) as found:
         wait_acquainted(found)

@@ -12,7 +12,6 @@ import pytest
 
 from p2phub.testing.capture import capturing
 from p2phub.testing.institutions import Institution, institutions, wait_acquainted
-from p2phub.testing.netns import NoNamespaces, check_available
 from p2phub.testing.processes import wait_until
 
 NAME = "hushed-parrot"
@@ -23,12 +22,8 @@ RATE = 300_000  # bytes a second: slow enough to be interrupted
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Institution]]:
+def plain(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Institution]]:
     """Run a publisher, a friend, another friend and an outsider whose links can be read: without TLS."""
-    try:
-        check_available()
-    except NoNamespaces as exc:
-        pytest.skip(str(exc))
     names = ("publisher", "friend", "partner", "outsider")
     with institutions(tmp_path_factory.mktemp("plain"), *names, env={"P2PHUB_PLAIN": "1"}) as found:
         wait_acquainted(found)

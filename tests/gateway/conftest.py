@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,11 +12,12 @@ import pytest
 import trio
 from doorkit import CARD, ODD_PATH, Shelf, open_door
 
-from p2phub.node import crowd, swarm
+from p2phub.node import connections, crowd, swarm
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import open_home, serving
+from p2phub.testing.processes import copy_home
 
 
 @pytest.fixture(scope="session")
@@ -53,13 +53,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
 def copy_of(shelf: Shelf, tmp_path: Path) -> Callable[[str], Path]:
     """Return a function that makes another home which holds the shelf, as a node of its own."""
 
-    def copy(name: str) -> Path:
-        home = tmp_path / name
-        shutil.copytree(shelf.home, home)
-        (home / "keys" / "node.key").unlink()
-        return home
-
-    return copy
+    return lambda name: copy_home(shelf.home, tmp_path / name)
 
 
 @pytest.fixture
@@ -83,7 +77,7 @@ async def cold(copy_of: Callable[[str], Path], tmp_path: Path) -> AsyncIterator[
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a download give up after seconds, not minutes."""
-    monkeypatch.setattr(crowd, "RETRY_S", tuple(wait_s / 10 for wait_s in crowd.RETRY_S))
+    monkeypatch.setattr(connections, "RETRY_S", tuple(wait_s / 10 for wait_s in connections.RETRY_S))
     for module, names in ((swarm, ("PATIENCE_S", "PATIENCE_ALONE_S")), (crowd, ("PEERS_S", "PAUSE_S"))):
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name) / 10)

@@ -18,7 +18,6 @@ from p2phub.core.upstream import Foreign
 from p2phub.gateway.hub import foreign as foreign_module
 from p2phub.node import foreign as arrivals_module
 from p2phub.node import mirroring, mirrortrust
-from p2phub.node import upstream as upstream_module
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity, own_identity
 from p2phub.node.node import Node
@@ -28,7 +27,7 @@ from p2phub.testing.fakehub import FakeHub, is_api, is_file, like_missing
 from p2phub.testing.hostile import open_home, serving
 from p2phub.testing.webserver import answering, lying_from, only, slowly, stalling
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("hasty_upstream")]
 
 NAME = "Org/Parrot-1.5"
 FILES = {
@@ -39,15 +38,6 @@ FILES = {
 }
 WEIGHTS = "sub/w#1.bin"
 URL = f"/{NAME}/resolve/main/sub/w%231.bin"
-
-
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody wait for seconds, and let no proxy of the machine stand between."""
-    monkeypatch.setattr(upstream_module, "RETRY_S", (0.01, 0.02, 0.03, 0.04))
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import pytest
 from doorkit import Shelf, open_door
 
 from p2phub.gateway.hub import lookup
-from p2phub.net import web
 from p2phub.node import names
 from p2phub.node.claiming import claim_domain
 from p2phub.node.events import ignore
@@ -35,9 +34,12 @@ class Named:
 
 @pytest.fixture
 async def named(
-    copy_of: Callable[[str], Path], shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    forget_authorities: None,
+    copy_of: Callable[[str], Path],
+    shelf: Shelf,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Named]:
-    web._tls.cache_clear()
     async with AsyncExitStack() as stack:
         domain = stack.enter_context(Domain(tmp_path / "web"))
         monkeypatch.setenv("SSL_CERT_FILE", domain.environment["SSL_CERT_FILE"])

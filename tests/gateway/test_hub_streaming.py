@@ -15,7 +15,7 @@ from doorkit import open_door
 from p2phub.core.ids import ManifestId
 from p2phub.gateway.hub import files
 from p2phub.net import asgi, web
-from p2phub.node import crowd, reading
+from p2phub.node import connections, reading
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.node import Node
@@ -61,7 +61,7 @@ async def read_until_it_breaks(client: httpx.AsyncClient, path: str) -> bytes:
 @pytest.fixture
 def one_connection(monkeypatch):
     """Let chunks come in the order in which they are asked for: several connections share a slow link by chance."""
-    monkeypatch.setattr(crowd, "CONNECTIONS_ALONE", 1)
+    monkeypatch.setattr(connections, "CONNECTIONS_ALONE", 1)
 
 
 async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_path, one_connection, monkeypatch):
@@ -87,13 +87,10 @@ async def test_the_first_byte_comes_before_the_last_is_here(copy_of, shelf, tmp_
     assert got == data
 
 
-async def test_clients_read_what_an_origin_gives_that_the_publisher_named(tmp_path, monkeypatch):
+async def test_clients_read_what_an_origin_gives_that_the_publisher_named(tmp_path, no_proxy, monkeypatch):
     data = os.urandom(3_000_000)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights.onnx").write_bytes(data)
-    for name in ("http_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
     # As if the loopback were the internet.
     monkeypatch.setattr(web, "is_public", lambda address: True)
     with WebServer({"x/weights.onnx": data}) as server:

@@ -18,7 +18,6 @@ from p2phub.core.errors import InvalidName
 from p2phub.core.ids import ManifestId
 from p2phub.gateway import public as module
 from p2phub.gateway.public import PublicDoor, public_hosts
-from p2phub.net import web
 from p2phub.net.localdoor import bind_local, serve_local
 from p2phub.node import names
 from p2phub.node.claiming import claim_domain
@@ -149,9 +148,12 @@ async def test_nobody_is_asked_and_nothing_is_fetched_on_its_account(
 
 
 async def test_a_stranger_cannot_have_domains_asked_and_sees_no_petnames(
-    copy_of: Callable[[str], Path], shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    forget_authorities: None,
+    copy_of: Callable[[str], Path],
+    shelf: Shelf,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    web._tls.cache_clear()
     with Domain(tmp_path / "web") as domain:
         monkeypatch.setenv("SSL_CERT_FILE", domain.environment["SSL_CERT_FILE"])
         domain.name_publisher(shelf.namespace)

@@ -56,15 +56,9 @@ NAME = "models.example"
 
 WHOLE = range(len(CHUNKS))
 PART = range(3, 7)
+pytestmark = pytest.mark.usefixtures("no_proxy", "forget_authorities")
+
 EITHER = pytest.mark.parametrize("part", [WHOLE, PART], ids=["whole", "part"])
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no proxy of the machine stand between."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture
@@ -636,11 +630,6 @@ def test_a_private_server_may_redirect_inside_and_outside(public_loopback: None)
 
 def trust(authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-    web._tls.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def forget_authorities() -> None:
     web._tls.cache_clear()
 
 

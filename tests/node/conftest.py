@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,12 @@ import pytest
 import trio
 
 from p2phub.net import bulk, frames, http
-from p2phub.node import crowd, swarm
+from p2phub.node import connections, crowd, swarm
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
 from p2phub.testing.hostile import open_home
-from p2phub.testing.processes import tree
+from p2phub.testing.processes import copy_home, tree
 from p2phub.testing.samples import write_sample_model
 
 
@@ -52,13 +51,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
 def copy_of(published: Published, tmp_path: Path) -> Callable[[str], Path]:
     """Return a function that makes another home which holds the model, as a node of its own."""
 
-    def copy(name: str) -> Path:
-        home = tmp_path / name
-        shutil.copytree(published.home, home)
-        (home / "keys" / "node.key").unlink()
-        return home
-
-    return copy
+    return lambda name: copy_home(published.home, tmp_path / name)
 
 
 @pytest.fixture
@@ -68,12 +61,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "STALL_TIMEOUT_S", 2.0)
     monkeypatch.setattr(frames, "STALL_TIMEOUT_S", 2.0)
     monkeypatch.setattr(http, "READ_TIMEOUT_S", 2.0)
-    monkeypatch.setattr(crowd, "RETRY_S", tuple(wait_s / 10 for wait_s in crowd.RETRY_S))
+    monkeypatch.setattr(connections, "RETRY_S", tuple(wait_s / 10 for wait_s in connections.RETRY_S))
     monkeypatch.setattr(swarm, "QUIET_S", 0.3)
     monkeypatch.setattr(swarm, "PATIENCE_SILENT_S", 6.0)
     monkeypatch.setattr(swarm, "PATIENCE_S", 4.0)
     monkeypatch.setattr(swarm, "PATIENCE_ALONE_S", 2.0)
     for name in ("SAVE_S", "RATE_S"):
         monkeypatch.setattr(swarm, name, getattr(swarm, name) / 10)
-    for name in ("PEERS_S", "OFFER_MAX_S", "PAUSE_S", "PAUSE_SILENT_S"):
+    monkeypatch.setattr(connections, "OFFER_MAX_S", connections.OFFER_MAX_S / 10)
+    for name in ("PEERS_S", "PAUSE_S", "PAUSE_SILENT_S"):
         monkeypatch.setattr(crowd, name, getattr(crowd, name) / 10)

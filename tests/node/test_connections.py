@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2phub.core.choices import LinkClass
-from p2phub.node.crowd import Crowd, connections_to_each
+from p2phub.node.connections import Connections, connections_to_each
 from p2phub.node.download import ProviderReport
 from p2phub.node.providers import Provider
 
@@ -26,12 +26,12 @@ def test_the_more_providers_there_are_the_fewer_requests_each_is_asked() -> None
 def test_several_that_are_near_and_have_everything_are_asked_one_each(
     link: LinkClass, offers: bytes | None, expected: list[int]
 ) -> None:
-    crowd = Crowd.__new__(Crowd)  # what it knows of others is all that counts here
+    connections = Connections.__new__(Connections)  # what it knows of others is all that counts here
     provider = Provider(ProviderReport("asked"), link)
     provider.offers = offers
 
     def asked_among(count: int) -> int:
-        crowd.providers = {str(number): provider for number in range(count)}
-        return crowd._connections(provider)
+        connections.providers = {str(number): provider for number in range(count)}
+        return connections._at_once(provider)
 
     assert [asked_among(count) for count in (1, 2, 3, 8)] == expected

@@ -98,7 +98,7 @@ async def test_a_file_alone_is_foreseen_and_what_nobody_has_is_named(published, 
 async def test_who_is_near_and_gives_next_to_nothing_keeps_nobody_from_who_is_far(
     how, published, copy_of, tmp_path, impatient, monkeypatch
 ):
-    for module in ("crowd", "site"):
+    for module in ("connections", "site"):
         monkeypatch.setattr(f"p2phub.node.{module}.PATIENCE_S", 1.0)
     async with AsyncExitStack() as stack:
         near = await stack.enter_async_context(open_home(copy_of("near")))

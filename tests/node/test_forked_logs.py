@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -35,6 +34,7 @@ from p2phub.node.renewing import rotate
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Consistency, Heads, Records, StoppedLog
 from p2phub.testing import values
 from p2phub.testing.hostile import Wrap, answering, on_answer, open_home, serving
+from p2phub.testing.processes import copy_home
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -233,8 +233,7 @@ async def twins(stack: AsyncExitStack, tmp_path: Path) -> tuple[Node, Node]:
         create_identity(a)
         await release(a, tmp_path, "common-1")
         await release(a, tmp_path, "common-2")
-    shutil.copytree(tmp_path / "a", tmp_path / "b")
-    (tmp_path / "b" / "keys" / "node.key").unlink()
+    copy_home(tmp_path / "a", tmp_path / "b")
     a, b = [await stack.enter_async_context(open_home(tmp_path / name)) for name in "ab"]
     await release(a, tmp_path, "from-a")
     await release(b, tmp_path, "from-b")
@@ -372,8 +371,7 @@ async def test_a_thief_who_signs_from_the_beginning_takes_nothing_away(nodes: li
     async with AsyncExitStack() as stack:
         async with open_home(tmp_path / "owner") as made:
             create_identity(made)
-        shutil.copytree(tmp_path / "owner", tmp_path / "thief")
-        (tmp_path / "thief" / "keys" / "node.key").unlink()
+        copy_home(tmp_path / "owner", tmp_path / "thief")
         owner, thief = [await stack.enter_async_context(open_home(tmp_path / name)) for name in ("owner", "thief")]
         for name in ("one", "two"):
             await release(owner, tmp_path, name)

@@ -60,7 +60,7 @@ from p2phub.testing.webserver import (
     without_ranges,
 )
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("hasty_upstream")]
 
 FILES = {
     "README.md": b"---\nlicense: mit\n---\n# Parrot\n",
@@ -68,15 +68,6 @@ FILES = {
     "empty": b"",
     "sub/weights.bin": os.urandom(3_000_000),
 }
-
-
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody wait for seconds, and let no proxy of the machine stand between."""
-    monkeypatch.setattr(upstream_module, "RETRY_S", (0.01, 0.02, 0.03, 0.04))
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import trio
 from p2phub.core.errors import DomainError
 from p2phub.core.names import Address
 from p2phub.core.wellknown import WellKnown
-from p2phub.net import web
 from p2phub.node import names
 from p2phub.node.claiming import claim_domain, drop_domain
 from p2phub.node.events import ignore
@@ -123,9 +122,8 @@ async def test_a_node_that_lags_behind_does_not_have_the_last_word(
 
 
 async def test_a_running_node_asks_its_domains_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    forget_authorities: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    web._tls.cache_clear()
     monkeypatch.setattr(names, "RECHECK_S", 0.0)
     monkeypatch.setattr(names, "RECHECK_TICK_S", 0.05)
     with Domain(tmp_path / "web") as domain:

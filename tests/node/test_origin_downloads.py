@@ -55,20 +55,12 @@ from p2phub.testing.webserver import (
 )
 
 # No test here may hang: whatever the origins do, a download ends.
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("no_proxy")]
 
 
 def given(*templates: str) -> GivenOrigins:
     """Return origins that somebody names for one fetch."""
     return GivenOrigins(templates)
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    """Let no proxy of the machine stand between."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture

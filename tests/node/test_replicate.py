@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -26,6 +25,7 @@ from p2phub.node.syncing import sync_all
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, Heads, Nodes, Records
 from p2phub.store import database
 from p2phub.testing.hostile import answering, on_answer, open_home, serving, silent, wait_for
+from p2phub.testing.processes import copy_home
 from p2phub.testing.together import replicating
 
 pytestmark = pytest.mark.timeout(120)
@@ -237,8 +237,7 @@ async def test_two_histories_of_one_log_are_kept_as_proof_and_neither_grows(tmp_
     async with open_home(tmp_path / "a") as a:
         create_identity(a)
         await publish(a, folder_with(tmp_path / "folder", "# Common\n"), "common", ignore)
-    shutil.copytree(tmp_path / "a", tmp_path / "twin")
-    (tmp_path / "twin" / "keys" / "node.key").unlink()
+    copy_home(tmp_path / "a", tmp_path / "twin")
     async with AsyncExitStack() as stack:
         a = await stack.enter_async_context(open_home(tmp_path / "a"))
         twin = await stack.enter_async_context(open_home(tmp_path / "twin"))

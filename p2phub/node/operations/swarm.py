@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from p2phub.core.choices import LinkClass
 
 from . import Operation, Text
+
+SLOW_SHARE = 0.1  # of the rate of the fastest: a provider below is called slow; spec/transfer.md §6
 
 
 class SwarmProvider(Struct, frozen=True):
@@ -18,6 +21,17 @@ class SwarmProvider(Struct, frozen=True):
     rate: float  # bytes a second, to this node
     received: int  # bytes
     reason: str | None  # why it does not give
+
+
+def with_slow(providers: list[SwarmProvider]) -> list[SwarmProvider]:
+    """Return the providers, the fastest first, and those called slow that give much less than it."""
+    fastest = max((provider.rate for provider in providers), default=0.0)
+
+    def judge(provider: SwarmProvider) -> SwarmProvider:
+        is_slow = provider.state == "giving" and 0 < provider.rate < fastest * SLOW_SHARE
+        return replace(provider, state="slow") if is_slow else provider
+
+    return [judge(provider) for provider in sorted(providers, key=lambda provider: (-provider.rate, provider.name))]
 
 
 class SwarmInfo(Struct, frozen=True):
