@@ -19,7 +19,7 @@ from .ingesting import ingest_sources
 from .node import Node
 from .operations.content import PublishResult
 from .ownnames import own_version
-from .releasing import check_version, destination_of, keep_manifest, release
+from .releasing import TipMoved, check_next, destination_of, keep_manifest, release
 from .sources import SourceFile, find_files, refuse_leaks
 
 
@@ -57,30 +57,39 @@ async def publish(
     identity, _ = await ready_to_publish(node, tell)
     model, version = await own_version(node, name, identity.namespace)
     destination = await on_disk(destination_of, node, identity.namespace, model, kind, branch, visibility)
-    seal = None
-    if not is_open:
-        seal = await choose_sealing(node, identity, model, branch, tell, sealed=sealed, sealed_for=sealed_for)
-    if seal and (in_place or origin_urls):
-        raise InvalidName("what is sealed is another file than lies in the folder or at an origin")
     sources = await on_disk(_sources, node, folder, from_thread(tell), allow_secrets)
-    if seal:
-        manifest, written = await seal_sources(node, destination, sources, seal.key, tell, profile=profile)
-    else:
-        entries, written = await ingest_sources(
-            node, sources, tell, in_place=in_place, profile=profile, kind=kind, only_in=destination.only_in
-        )
-        manifest = await on_disk(describe_files, node, destination, sources, entries, origin_urls, from_thread(tell))
-    # Before anything is signed: what was published must not be lost.
-    await on_disk(node.store.blobs.sync)
-    if version:
-        # Before the manifest: what may not be published is not kept either.
+    taken = None
+    while True:
+        seal = None
+        if not is_open:
+            seal = await choose_sealing(node, identity, model, branch, tell, sealed=sealed, sealed_for=sealed_for)
+        if seal and (in_place or origin_urls):
+            raise InvalidName("what is sealed is another file than lies in the folder or at an origin")
+        if seal:
+            manifest, written = await seal_sources(node, destination, sources, seal.key, tell, profile=profile)
+        else:
+            if taken is None:
+                taken = await ingest_sources(
+                    node, sources, tell, in_place=in_place, profile=profile, kind=kind, only_in=destination.only_in
+                )
+            entries, written = taken
+            manifest = await on_disk(
+                describe_files, node, destination, sources, entries, origin_urls, from_thread(tell)
+            )
+        # Before anything is signed: what was published must not be lost.
+        await on_disk(node.store.blobs.sync)
         revision = manifests.manifest_id(manifests.encode(manifest))
-        await on_disk(check_version, node, destination, version, revision)
-    revision = await on_disk(keep_manifest, node, destination, manifest)
-    if seal:
-        # Before the release, so that nobody finds it and cannot open it.
-        await publish_seal(node, identity.namespace, model, seal, visibility=destination.visibility)
-    entry = await release(node, destination, manifest, revision, version=version, message=message)
+        try:
+            # Before the manifest: what may not be published is not kept either.
+            await on_disk(check_next, node, destination, manifest, revision, version)
+            await on_disk(keep_manifest, node, destination, manifest)
+            if seal:
+                # Before the release, so that nobody finds it and cannot open it.
+                await publish_seal(node, identity.namespace, model, seal, visibility=destination.visibility)
+            entry = await release(node, destination, manifest, revision, version=version, message=message)
+            break
+        except TipMoved:
+            continue  # what was published meanwhile is what this follows
     return PublishResult(
         namespace=str(identity.namespace),
         model=model,
