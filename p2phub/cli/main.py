@@ -12,6 +12,7 @@ import errno
 import gc
 import importlib
 import os
+import signal
 import sys
 import threading
 
@@ -65,6 +66,7 @@ _COMMANDS = {
 }
 _ALIASES = {"pull": "fetch", "download": "fetch"}
 
+AGAIN_S = 0.01  # seconds until ^C comes again that Python ignored
 GC_THRESHOLD = 50_000  # new objects until Python looks for garbage; its default is 700
 
 EXIT_FAILED = 1
@@ -112,6 +114,8 @@ def entry() -> None:
     try:
         main()
     except SystemExit as exc:
+        # All is said: who presses ^C now wants it to end, and no traceback of how it does.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         if isinstance(exc.code, int):
             _leave(exc.code)
         raise
@@ -140,6 +144,18 @@ def tune_process() -> None:
     # Loading code makes many objects and no garbage: to look through them again and again takes a
     # tenth of a short command, and to look through them once more at the end another one.
     gc.set_threshold(GC_THRESHOLD)
+    sys.unraisablehook = _interrupt_again
+
+
+def _interrupt_again(what: sys.UnraisableHookArgs) -> None:
+    """Let ^C come again if it came where Python only says that it ignores it, as in the middle of an import."""
+    if what.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(what)
+        return
+    # A little later: here it would be ignored too.
+    again = threading.Timer(AGAIN_S, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
+    again.daemon = True
+    again.start()
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,46 @@ def test_an_interrupt_before_the_first_command_is_loaded_is_one_line(tmp_path):
 
     assert done.returncode == 130
     assert done.stderr == "p2phub: interrupted\n"
+
+
+def test_an_interrupt_that_python_ignores_is_none_the_less_one(tmp_path: Path) -> None:
+    """As if ^C came in a callback of an import, of which Python says only that its exception is ignored."""
+    program = """
+import sys, time
+from p2phub.cli import main
+
+class Kept:
+    def __del__(self):
+        raise KeyboardInterrupt
+
+def work():
+    kept = Kept()
+    del kept
+    for _ in range(500):
+        time.sleep(0.01)
+
+main.main = work
+try:
+    main.entry()
+except KeyboardInterrupt:
+    sys.exit("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=DEADLINE_S)
+
+    assert done.stderr == "interrupted\n"
+
+
+def test_an_interrupt_while_a_command_ends_shows_no_traceback(tmp_path: Path) -> None:
+    program = """
+import atexit, os, signal, sys
+from p2phub.cli.main import entry
+
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv = ["p2phub", "--version"]
+entry()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=DEADLINE_S)
+
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr == ""
+    assert done.stdout
