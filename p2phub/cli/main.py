@@ -20,6 +20,7 @@ try:
     # Takes most of the time until `main` runs, and who calls the wrong command stops it at once.
     import click
 except KeyboardInterrupt:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.stderr.write("p2phub: interrupted\n")
     raise SystemExit(130) from None
 
