@@ -173,6 +173,11 @@ def main() -> None:
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as exc:
         exc.show()
+        if isinstance(exc, click.UsageError):
+            from .meant import meant
+
+            if hint := meant(exc):
+                sys.stderr.write(f"p2phub: hint: {hint}\n")
         sys.exit(EXIT_USAGE)
     except BrokenPipeError:
         # Whoever read our output has seen enough.
