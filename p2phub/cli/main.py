@@ -8,9 +8,11 @@ Subcommands are loaded when they are called, and they load the rest when they ru
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import gc
 import importlib
+import io
 import os
 import signal
 import sys
@@ -70,6 +72,9 @@ _ALIASES = {"pull": "fetch", "download": "fetch"}
 AGAIN_S = 0.01  # seconds until ^C comes again that Python ignored
 GC_THRESHOLD = 50_000  # new objects until Python looks for garbage; its default is 700
 
+# What comes of writing to a stream whose disk is full, which is gone, or which was not open.
+_OF_STREAMS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_NOT_FOUND = 3
@@ -111,6 +116,7 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 
 def entry() -> None:
     """Do what `main` does, in a process that does nothing else."""
+    _open_streams()
     tune_process()
     try:
         main()
@@ -122,6 +128,28 @@ def entry() -> None:
         raise
     finally:
         gc.freeze()
+
+
+def _open_streams() -> None:
+    """Give the process the standard streams that it was started without.
+
+    Else the next file that is opened has the number of one, and what was meant for a terminal is written into it.
+    What is read from there has ended; to write results there fails, as nobody gets them.
+    """
+    for number, how in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free is this one.
+            os.open(os.devnull, how)
+            os.set_inheritable(number, True)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or _writer(1)
+    sys.stderr = sys.stderr or _writer(2)
+
+
+def _writer(number: int) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BufferedWriter(io.FileIO(number, "wb", closefd=False)), line_buffering=number == 2)
 
 
 def _leave(code: int) -> None:
@@ -169,15 +197,16 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except (click.exceptions.Abort, KeyboardInterrupt):
         # Click makes the first of the second, and ends the line that `^C` stands in.
-        sys.stderr.write("p2phub: interrupted\n")
+        _complain("interrupted")
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as exc:
-        exc.show()
+        with contextlib.suppress(OSError):
+            exc.show()
         if isinstance(exc, click.UsageError):
             from .meant import meant
 
             if hint := meant(exc):
-                sys.stderr.write(f"p2phub: hint: {hint}\n")
+                _complain(f"hint: {hint}")
         sys.exit(EXIT_USAGE)
     except BrokenPipeError:
         # Whoever read our output has seen enough.
@@ -185,10 +214,10 @@ def main() -> None:
         sys.exit(EXIT_FAILED)
     except OSError as exc:
         # Errors of our own files are StoreErrors, and name the file: this one is of stdout.
-        if exc.filename is not None or exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        if exc.filename is not None or exc.errno not in _OF_STREAMS:
             raise
         _drop_output()
-        sys.stderr.write(f"p2phub: error: cannot write the output: {exc.strerror}\n")
+        _complain(f"error: cannot write the output: {exc.strerror}")
         sys.exit(EXIT_FAILED)
     except Exception as exc:
         from p2phub.core.errors import HubError
@@ -198,10 +227,17 @@ def main() -> None:
         if not isinstance(exc, HubError):
             raise
         # A name may have a line feed, and programs read these lines.
-        sys.stderr.write(f"p2phub: error: {one_line(str(exc))}\n")
+        _complain(f"error: {one_line(str(exc))}")
         if exc.hint:
-            sys.stderr.write(f"p2phub: hint: {one_line(exc.hint)}\n")
+            _complain(f"hint: {one_line(exc.hint)}")
         sys.exit(exit_code(exc))
+
+
+def _complain(text: str) -> None:
+    """Write a line to stderr; where nothing can be written, the exit code alone tells."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"p2phub: {text}\n")
+        sys.stderr.flush()
 
 
 def _drop_output() -> None:

@@ -118,3 +118,33 @@ entry()
     assert done.returncode == -signal.SIGINT
     assert done.stderr == ""
     assert done.stdout
+
+
+CLOSED = "2>&-", ">&-", "<&- >&- 2>&-", "2>/dev/full"
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+@pytest.mark.parametrize(
+    ("command", "code"), [("nonsense", 2), ("fetch a/b --offline", 3), ("--version", 0), ("info b3:00", 2)]
+)
+def test_a_command_without_streams_ends_with_its_code(closed: str, command: str, code: int, tmp_path: Path) -> None:
+    line = f'"{sys.executable}" -m p2phub {command} {closed}'
+    done = subprocess.run(
+        ["bash", "-c", line], env={**os.environ, "P2PHUB_HOME": str(tmp_path / "home")}, capture_output=True, text=True
+    )
+
+    # Nobody has read what was to be printed.
+    assert done.returncode == (1 if code == 0 and ">&-" in closed.replace("2>&-", "") else code)
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_printed_goes_to_no_file_that_took_the_place_of_a_stream(tmp_path: Path) -> None:
+    program = "from p2phub.cli.main import entry; import sys, os; sys.argv = ['p2phub', 'store', 'df']; entry()"
+    environment = {**os.environ, "P2PHUB_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -c "{program}" >&-'], env=environment, capture_output=True, text=True
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == "p2phub: error: cannot write the output: Bad file descriptor\n"
+    assert (tmp_path / "home" / "index.sqlite").read_bytes()[:6] == b"SQLite"
