@@ -245,7 +245,7 @@ class Logs:
             row = self._writer.own_row(connection, namespace, log, key.public_key)
             frontier = frontier_of(row)
             previous = self._writer.leaf(connection, row, frontier.size - 1)
-            with keep_what_is_taken_in(connection):
+            with keep_what_is_taken_in(self._database, connection):
                 record = make(connection, log, frontier.size, previous, last_time(self._writer, connection, row))
             entry = sign_record(record, key)
             frontier.append(entry.leaf)
@@ -389,7 +389,7 @@ def last_time(writer: LogWriter, connection: Connection, row: Row | None) -> int
 
 
 @contextmanager
-def keep_what_is_taken_in(connection: Connection) -> Iterator[None]:
+def keep_what_is_taken_in(database: Database, connection: Connection) -> Iterator[None]:
     """Commit what the transaction did before this block if the block fails.
 
     What a crash had left in the file of a log counts, whatever becomes of the next record; and whoever refuses to make
@@ -398,7 +398,7 @@ def keep_what_is_taken_in(connection: Connection) -> Iterator[None]:
     try:
         yield
     except Exception:
-        connection.execute("COMMIT")
+        database.commit_now(connection)
         raise
 
 
