@@ -17,7 +17,7 @@ import trio
 from p2phub.core.errors import HubError, InvalidData
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NamespaceId
-from p2phub.core.records import SKEW_MAX_S, read_entry
+from p2phub.core.records import read_entry
 from p2phub.core.signing import Signer
 from p2phub.net.peerclient import PeerClient
 from p2phub.store.peers import Peer
@@ -85,9 +85,8 @@ def _look_at_clock(node: Node, own: LogId, tell: Tell) -> None:
         tell(
             Notice(
                 f"this machine's clock says {_utc(now)}, and the last record that was signed here is of {_utc(time)}:"
-                " was the clock set back, or is that record ahead of the time? What is signed now is given the time of"
-                f" that record, to count as newer; others take it in when their clocks are that far, but for"
-                f" {SKEW_MAX_S // 60} minutes"
+                " was the clock set back? What is signed now gets the time of that record, to count as newer; nodes"
+                " whose clocks are not that far take it in later"
             )
         )
 

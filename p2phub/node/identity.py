@@ -230,13 +230,15 @@ def _given(node: Node) -> KeyBundle | None:
 
 
 def _kept_identity(node: Node) -> Identity:
-    try:
-        data = node.settings.layout.own_identity.read_bytes()
-    except FileNotFoundError as exc:
-        raise NotFound(
-            "there is no publisher identity here",
-            hint="`p2phub id new` makes one; `p2phub id request` lets this machine publish as one that you have",
-        ) from exc
+    path = node.settings.layout.own_identity
+    with disk_errors(path):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as exc:
+            raise NotFound(
+                "there is no publisher identity here",
+                hint="`p2phub id new` makes one; `p2phub id request` lets this machine publish as one that you have",
+            ) from exc
     return _opened(data)
 
 
