@@ -93,6 +93,11 @@ def ls(reference: str, pattern: str | None, offline: bool, peer: tuple[str, ...]
 
     result = run(Info(reference), offline=offline, peers=peer)
     files = [file for file in result.files if not pattern or fnmatch.fnmatchcase(file.path, pattern)]
+    if pattern and not files:
+        from p2phub.node.meant import no_file
+
+        # A pattern is in the place of a path here.
+        raise no_file(reference, pattern, [file.path for file in result.files])
     if as_json:
         print_json(files)
         return

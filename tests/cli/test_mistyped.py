@@ -28,6 +28,12 @@ MISTYPED = [
     (["fetch", "b3:1234"], "is no content hash", "NAMESPACE/MODEL@HASH"),
     (["peers", "add", "192.0.2.7:8627"], "is no node address", "`p2phub node` prints"),
     (["peers", "rm", f"{'a' * 52}"], "is known", "`p2phub peers ls`"),
+    (["cat", "parrot", "a"], "parrot has no file a", "it has a.txt"),
+    (["ls", "parrot", "b*"], "parrot has no file b*", "it has a.txt"),
+    (["attest", "parrot", "--claim", "scan", "--file", "a.tx"], "parrot has no file a.tx", "it has a.txt"),
+    (["grants", "parrot"], "no private repository parrot is known here", "`p2phub grants` lists"),
+    (["witness", "add", "abc"], "'abc' is no key of a log or witness", "`p2phub node --witness` prints"),
+    (["id", "join", "nowhere"], "there is no file nowhere", "begins with p2phub-"),
     (["node", "--listen", "here"], "'here' is no HOST:PORT", "such as 192.0.2.7:8627"),
 ]
 
@@ -103,3 +109,11 @@ def test_a_command_that_is_none_at_all_gets_no_hint(publisher):
 
     assert "No such command 'xyzzy'" in shown.err
     assert "hint" not in shown.err
+
+
+def test_what_is_not_pinned_is_told_where_pins_are_shown(publisher):
+    publisher.call("store", "unpin", "words")
+    shown = publisher.call("store", "unpin", "words", code=3)
+
+    assert "words is not pinned" in shown.err
+    assert "`p2phub store ls`" in shown.err
