@@ -115,7 +115,7 @@ async def _catch_up(node: Node, namespace: NamespaceId, behind: LogBehind, tell:
     size = state.size if state else 0
     if size < behind.size:
         raise LogBehind(
-            f"the key signed {behind.size} records on another machine, and {size} of them are here",
+            f"{behind.size} records of the own log were signed, here or elsewhere, and {size} of them are here",
             log=behind.log,
             size=behind.size,
             hint=behind.hint or "",
