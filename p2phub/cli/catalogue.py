@@ -93,6 +93,11 @@ def ls(reference: str, pattern: str | None, offline: bool, peer: tuple[str, ...]
 
     result = run(Info(reference), offline=offline, peers=peer)
     files = [file for file in result.files if not pattern or fnmatch.fnmatchcase(file.path, pattern)]
+    if pattern and not files:
+        from p2phub.node.meant import no_file
+
+        # A pattern is in the place of a path here.
+        raise no_file(reference, pattern, [file.path for file in result.files])
     if as_json:
         print_json(files)
         return
@@ -126,17 +131,25 @@ def log(name: str, limit: int, offline: bool, peer: tuple[str, ...], as_json: bo
 
 @click.command()
 @click.argument("model", metavar="MODEL")
-@click.argument("branch_name", metavar="BRANCH")
+@click.argument("branch_name", metavar="BRANCH", required=False)
 @click.argument("revision", required=False)
 @click.option("--delete", is_flag=True, help="Delete the branch.")
 @click.option("-m", "--message", default="", help="Why.")
 @json_option
-def branch(model: str, branch_name: str, revision: str | None, delete: bool, message: str, as_json: bool) -> None:
+def branch(
+    model: str, branch_name: str | None, revision: str | None, delete: bool, message: str, as_json: bool
+) -> None:
     """Let BRANCH of your MODEL stand for REVISION: a version, a branch or a hash; an older one is a rollback."""
     from p2phub.node.operations.records import MoveBranch
 
-    if delete == (revision is not None):
-        raise click.UsageError("give either a REVISION or --delete")
+    if branch_name is None or delete == (revision is not None):
+        # What other tools call it comes first there: `branch ls MODEL`.
+        verb = model.lower() if branch_name else ""
+        shown = branch_name if verb in ("ls", "list", "show") else model
+        wrong = "give a BRANCH, and" if branch_name is None else "give"
+        raise click.UsageError(
+            f"{wrong} either a REVISION or --delete; `p2phub info {shown}` shows what branches it has"
+        )
     result = run(MoveBranch(model, branch_name, revision, message))
     if as_json:
         print_json(result)

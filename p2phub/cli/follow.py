@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from p2phub.core.policy import Policy
 
 SHOWN_MAX = 20  # publishers of one list
+# What other tools call it -> what does it here.
+VERBS = {
+    **dict.fromkeys(("add", "new"), "NAMESPACE"),
+    **dict.fromkeys(("ls", "list", "show"), ""),
+    **dict.fromkeys(("rm", "remove", "delete", "del", "unfollow"), "--remove NAMESPACE"),
+    "block": "--block NAMESPACE",
+    "unblock": "--unblock NAMESPACE",
+    **dict.fromkeys(("all", "everybody", "everyone"), "open"),
+}
 
 
 @click.command()
@@ -37,6 +46,9 @@ def follow(
     """Say whose records this node takes in: everybody's (open), or those of some publishers. Without more, show it."""
     from p2phub.node.operations.policy import ChangePolicy, ShowPolicy
 
+    if publishers and publishers[0].lower() in VERBS and publishers[0] not in pinned_names().values():
+        instead = f"p2phub follow {VERBS[publishers[0].lower()]}".strip()
+        raise click.UsageError(f"'{publishers[0]}' is not the name of a publisher here: `{instead}` does that")
     is_open = publishers == ("open",)
     if "open" in publishers and not is_open:
         raise click.UsageError("'open' stands alone: it means everybody")

@@ -280,14 +280,17 @@ def _confirm(question: str) -> None:
     click.confirm(question, abort=True, err=True)
 
 
+_WORD_HINT = "give what the other machine printed, which begins with p2phub-, or a file that holds it"
+
+
 def word_of(text: str) -> str:
     """Return what another machine wrote: `text` itself, or what the file `text` holds. Raises UsageError if empty."""
     if not text.strip():
         raise click.UsageError("nothing was given: what the other machine printed is empty here")
-    return text if text.startswith("p2phub-") else _read(Path(text))
+    return text if text.startswith("p2phub-") else _read(Path(text), hint=_WORD_HINT)
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, *, hint: str | None = None) -> str:
     from p2phub.core.errors import InvalidData, NotFound
     from p2phub.store.disk import disk_errors
     from p2phub.store.layout import own_path
@@ -297,7 +300,7 @@ def _read(path: Path) -> str:
             with open(own_path(path), "rb") as file:
                 data = file.read(WORD_SIZE_MAX)
         except FileNotFoundError:
-            raise NotFound(f"there is no file {path}") from None
+            raise NotFound(f"there is no file {path}", hint=hint) from None
     try:
         return data.decode("ascii")
     except UnicodeDecodeError:

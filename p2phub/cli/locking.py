@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from p2phub.core.locked import Locked
 
 FILE_NAME = "p2phub.lock"
+# What other tools call it -> what does it here.
+VERBS = {
+    "add": "p2phub lock NAME",
+    "update": "p2phub lock --update",
+    **dict.fromkeys(("ls", "list", "show"), "p2phub lock"),
+    **dict.fromkeys(("rm", "remove", "delete"), "p2phub lock --rm NAME"),
+}
 
 file_option = click.option(
     "--file",
@@ -52,6 +59,8 @@ def lock(
     from p2phub.node.operations.checking import LockNames
     from p2phub.store.disk import write_file
 
+    if names and names[0].lower() in VERBS:
+        raise click.UsageError(f"'{names[0]}' is no NAME: `{VERBS[names[0].lower()]}` does that")
     known = {each.name: each for each in _read(file)} if file.exists() or not names else {}
     for name in remove:
         if known.pop(name, None) is None:

@@ -8,19 +8,23 @@ Subcommands are loaded when they are called, and they load the rest when they ru
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import gc
 import importlib
+import io
 import os
+import signal
 import sys
 import threading
 
-from . import interrupted
+from . import complain, interrupted
 
 try:
     # Takes most of the time until `main` runs, and who calls the wrong command stops it at once.
     import click
 except KeyboardInterrupt:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     raise SystemExit(interrupted()) from None
 
 # Name -> module and attribute; in the order of `--help`.
@@ -66,7 +70,11 @@ _COMMANDS = {
 }
 _ALIASES = {"pull": "fetch", "download": "fetch"}
 
+AGAIN_S = 0.01  # seconds until ^C comes again that Python ignored
 GC_THRESHOLD = 50_000  # new objects until Python looks for garbage; its default is 700
+
+# What comes of writing to a stream whose disk is full, which is gone, or which was not open.
+_OF_STREAMS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -108,15 +116,40 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 
 def entry() -> None:
     """Do what `main` does, in a process that does nothing else."""
+    _open_streams()
     tune_process()
     try:
         main()
     except SystemExit as exc:
+        # All is said: who presses ^C now wants it to end, and no traceback of how it does.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         if isinstance(exc.code, int):
             _leave(exc.code)
         raise
     finally:
         gc.freeze()
+
+
+def _open_streams() -> None:
+    """Give the process the standard streams that it was started without.
+
+    Else the next file that is opened has the number of one, and what was meant for a terminal is written into it.
+    What is read from there has ended; to write results there fails, as nobody gets them.
+    """
+    for number, how in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free is this one.
+            os.open(os.devnull, how)
+            os.set_inheritable(number, True)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or _writer(1)
+    sys.stderr = sys.stderr or _writer(2)
+
+
+def _writer(number: int) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BufferedWriter(io.FileIO(number, "wb", closefd=False)), line_buffering=number == 2)
 
 
 def _leave(code: int) -> None:
@@ -140,6 +173,18 @@ def tune_process() -> None:
     # Loading code makes many objects and no garbage: to look through them again and again takes a
     # tenth of a short command, and to look through them once more at the end another one.
     gc.set_threshold(GC_THRESHOLD)
+    sys.unraisablehook = _interrupt_again
+
+
+def _interrupt_again(what: sys.UnraisableHookArgs) -> None:
+    """Let ^C come again if it came where Python only says that it ignores it, as in the middle of an import."""
+    if what.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(what)
+        return
+    # A little later: here it would be ignored too.
+    again = threading.Timer(AGAIN_S, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
+    again.daemon = True
+    again.start()
 
 
 def main() -> None:
@@ -154,7 +199,13 @@ def main() -> None:
         # Click makes the first of the second, and ends the line that `^C` stands in.
         sys.exit(interrupted())
     except click.ClickException as exc:
-        exc.show()
+        with contextlib.suppress(OSError):
+            exc.show()
+        if isinstance(exc, click.UsageError):
+            from .meant import meant
+
+            if hint := meant(exc):
+                complain(f"hint: {hint}")
         sys.exit(EXIT_USAGE)
     except BrokenPipeError:
         # Whoever read our output has seen enough.
@@ -162,10 +213,10 @@ def main() -> None:
         sys.exit(EXIT_FAILED)
     except OSError as exc:
         # Errors of our own files are StoreErrors, and name the file: this one is of stdout.
-        if exc.filename is not None or exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        if exc.filename is not None or exc.errno not in _OF_STREAMS:
             raise
         _drop_output()
-        sys.stderr.write(f"p2phub: error: cannot write the output: {exc.strerror}\n")
+        complain(f"error: cannot write the output: {exc.strerror}")
         sys.exit(EXIT_FAILED)
     except Exception as exc:
         from p2phub.core.errors import HubError
@@ -175,9 +226,9 @@ def main() -> None:
         if not isinstance(exc, HubError):
             raise
         # A name may have a line feed, and programs read these lines.
-        sys.stderr.write(f"p2phub: error: {one_line(str(exc))}\n")
+        complain(f"error: {one_line(str(exc))}")
         if exc.hint:
-            sys.stderr.write(f"p2phub: hint: {one_line(exc.hint)}\n")
+            complain(f"hint: {one_line(exc.hint)}")
         sys.exit(exit_code(exc))
 
 

@@ -72,7 +72,10 @@ def parse_note_key(text: str, *, type_: int) -> NoteKey:
     """
     match = re.fullmatch(rf"({NAME})\+([0-9a-f]{{8}})\+([A-Za-z0-9+/]+={{0,2}})", text)
     if not match:
-        raise InvalidName(f"'{text[:100]}' is no key of a log or witness: expected NAME+ID+KEY")
+        raise InvalidName(
+            f"'{text[:100]}' is no key of a log or witness: expected NAME+ID+KEY",
+            hint="`p2phub node --witness` prints that of its node, and the operator of another witness publishes it",
+        )
     name, told_id = match[1], match[2]
     try:
         data = base64.b64decode(match[3], validate=True)

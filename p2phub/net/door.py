@@ -24,6 +24,7 @@ from p2phub.core.errors import HubError
 from p2phub.protocol.messages import BULK_PREFACE, LARGE_QUERY_SIZE_MAX
 
 from .channels import Channel, FilePart, joined, open_channel
+from .descriptors import room_for
 from .passed import note_passed
 from .queries import Query
 from .receivers import send_watched
@@ -145,7 +146,7 @@ class _Door:
     def _make_room(self, caller: str) -> bool:
         """Dismiss a stranger if there are too many connections; returns whether there is room for one of `caller`."""
         is_mine_full = self._hosts.get(caller, 0) >= CONNECTIONS_PER_HOST_MAX
-        if not is_mine_full and sum(self._hosts.values()) < CONNECTIONS_MAX:
+        if not is_mine_full and sum(self._hosts.values()) < room_for(CONNECTIONS_MAX):
             return True
         for stranger, other in self._strangers.items():
             if other == caller or not is_mine_full:

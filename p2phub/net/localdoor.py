@@ -13,6 +13,7 @@ from p2phub.core.errors import HubError
 from p2phub.core.names import format_endpoint
 
 from .asgi import WRITERS_MAX, Application, Connection
+from .descriptors import room_for
 
 CONNECTIONS_MAX = 1024  # open at once; spec/local-api.md §1
 
@@ -46,7 +47,7 @@ class _Door:
         self._resting: dict[Connection, trio.CancelScope] = {}
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        if self._count >= CONNECTIONS_MAX:
+        if self._count >= room_for(CONNECTIONS_MAX):
             if not self._resting:
                 await trio.aclose_forcefully(stream)
                 return

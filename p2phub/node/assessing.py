@@ -14,6 +14,7 @@ from p2phub.store.assessments import Assessment
 from .catchup import ready_to_publish
 from .disk import on_disk
 from .events import Tell
+from .meant import no_file
 from .node import Node
 from .operations.catalogue import FoundBy
 from .operations.records import AssessResult
@@ -49,9 +50,10 @@ async def assess(
         raise AccessDenied(f"{reference} is private: what is said of it would tell everybody of it")
     root: ContentId | None = None
     if path is not None:
-        entry = (await load_manifest(node, target.manifest, tell)).file(path)
+        manifest = await load_manifest(node, target.manifest, tell)
+        entry = manifest.file(path)
         if entry is None:
-            raise NotFound(f"{reference} has no file {path}", hint=f"p2phub ls {reference}")
+            raise no_file(reference, path, [file.path for file in manifest.files])
         root = entry.root
     score = _score(metric)
     subject: ManifestId | ContentId = root or target.manifest

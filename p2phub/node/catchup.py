@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import logging
 import math
+from datetime import UTC, datetime
 
 import trio
 
 from p2phub.core.errors import HubError, InvalidData
 from p2phub.core.identity import Identity, open_identity
-from p2phub.core.ids import NamespaceId
+from p2phub.core.ids import LogId, NamespaceId
+from p2phub.core.records import read_entry
 from p2phub.core.signing import Signer
 from p2phub.net.peerclient import PeerClient
 from p2phub.store.peers import Peer
 
 from .calling import call_peer, usable_peers
-from .disk import on_disk
+from .disk import from_thread, on_disk
 from .events import Notice, Tell
 from .identity import LogBehind, own_identity, own_publisher
 from .node import Node
@@ -31,19 +33,23 @@ log = logging.getLogger(__name__)
 
 ASK_TIMEOUT_S = 30.0  # seconds that one peer may take
 ASKED_MAX = 8  # peers
+BACK_MAX_S = 60.0  # seconds that the clock may be behind the last record without a word: clocks are put right a little
 
 
 async def ready_to_publish(node: Node, tell: Tell) -> tuple[Identity, Signer]:
-    """Return what `own_publisher` does, once all that was signed elsewhere is here.
+    """Return what `own_publisher` does, once all that was signed elsewhere is here; tells if the clock was set back.
 
     Raises as `own_publisher`; LogBehind if no peer could tell.
     """
     try:
-        return await on_disk(own_publisher, node)
+        publisher = await on_disk(own_publisher, node)
     except LogBehind as exc:
         identity = await on_disk(own_identity, node)
         await _catch_up(node, identity.namespace, exc, tell)
-    return await on_disk(own_publisher, node)
+        publisher = await on_disk(own_publisher, node)
+    identity, key = publisher
+    await on_disk(_look_at_clock, node, identity.log_of(key.public_key), from_thread(tell))
+    return publisher
 
 
 async def learn(node: Node, namespace: NamespaceId, tell: Tell, *, timeout_s: float = math.inf) -> int:
@@ -70,6 +76,25 @@ async def learn(node: Node, namespace: NamespaceId, tell: Tell, *, timeout_s: fl
     return answers
 
 
+def _look_at_clock(node: Node, own: LogId, tell: Tell) -> None:
+    """Tell if the last record of the own log is later than this machine's clock says it is now."""
+    state = node.store.logs.state(own)
+    last = node.store.logs.entry(own, state.size - 1) if state and state.size else None
+    now = node.clock()
+    if last is not None and (time := read_entry(last).record.time) > now + BACK_MAX_S:
+        tell(
+            Notice(
+                f"this machine's clock says {_utc(now)}, and the last record that was signed here is of {_utc(time)}:"
+                " was the clock set back? What is signed now gets the time of that record, to count as newer; nodes"
+                " whose clocks are not that far take it in later"
+            )
+        )
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 async def _take_documents(node: Node, client: PeerClient, namespace: NamespaceId) -> None:
     """Take over the newest document of a publisher; another one than that here is noted."""
     (chain,) = await client.identities([namespace])
@@ -90,7 +115,7 @@ async def _catch_up(node: Node, namespace: NamespaceId, behind: LogBehind, tell:
     size = state.size if state else 0
     if size < behind.size:
         raise LogBehind(
-            f"the key signed {behind.size} records on another machine, and {size} of them are here",
+            f"{behind.size} records of the own log were signed, here or elsewhere, and {size} of them are here",
             log=behind.log,
             size=behind.size,
             hint=behind.hint or "",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from p2phub.core import manifest as manifests
 from p2phub.core.choices import Kind, Visibility
 from p2phub.core.errors import Conflict, InvalidData, NotFound
 from p2phub.core.ids import ManifestId
@@ -25,7 +26,7 @@ from .events import Tell
 from .ingesting import ingest_sources
 from .node import Node
 from .opening import sealing_key
-from .releasing import destination_of, keep_manifest, release
+from .releasing import Destination, TipMoved, check_follows, destination_of, keep_manifest, release
 from .resolve import load_manifest
 from .sources import SourceFile, refuse_keys, refuse_leaks
 
@@ -64,19 +65,37 @@ async def commit(
 ) -> ManifestId:
     """Publish the tip of `branch` with `changes` made to it, as the new tip; returns its revision.
 
-    is_parent: says whether the changes were made for this tip. visibility: None for what the repository has.
+    is_parent: says whether the changes were made for this tip; they are made to another one too, if it is published
+    meanwhile and this says yes to it. visibility: None for what the repository has.
     Raises Conflict if the tip is another, or if the name is of another kind or visibility; NotFound for a file
     that is not there or was not uploaded;
     InvalidData if what comes out is no manifest, or a file holds keys.
     """
     identity, _ = await ready_to_publish(node, tell)
     destination = await on_disk(destination_of, node, identity.namespace, model, kind, branch, visibility)
-    claim = await on_disk(node.store.catalogue.branch, identity.namespace, model, branch)
+    while True:
+        try:
+            return await _commit_next(node, destination, changes, tell, message, is_parent)
+        except TipMoved:
+            continue
+
+
+async def _commit_next(
+    node: Node,
+    destination: Destination,
+    changes: Sequence[Change],
+    tell: Tell,
+    message: str,
+    is_parent: Callable[[ManifestId | None], bool],
+) -> ManifestId:
+    """Do what `commit` does. Raises TipMoved if something was published to the branch meanwhile."""
+    namespace, model, kind, branch = destination.namespace, destination.model, destination.kind, destination.branch
+    claim = await on_disk(node.store.catalogue.branch, namespace, model, branch)
     tip = claim.manifest if claim else None
     if not is_parent(tip):
         raise Conflict(f"{branch} of {model} has moved on: it is {tip or 'empty'} now")
     before = await load_manifest(node, tip, tell) if tip else None
-    is_closed = await on_disk(sealing_key, node, identity.namespace, model, branch) is not None
+    is_closed = await on_disk(sealing_key, node, namespace, model, branch) is not None
     if is_closed or (before is not None and before.sealed is not None):
         raise Conflict(
             f"{branch} of {model} is sealed: what changes is published as a whole", hint=f"p2phub publish DIR {model}"
@@ -97,6 +116,8 @@ async def commit(
     manifest = await on_disk(describe_files, node, destination, readable, entries, origin_urls, from_thread(tell))
     if before is not None and len(readable) < len(entries) and manifest.facts is None:
         manifest = msgspec.structs.replace(manifest, facts=before.facts)
+    # It follows what is the tip now, and the changes were made to what was it before.
+    check_follows(tip, manifest, manifests.manifest_id(manifests.encode(manifest)))
     revision = await on_disk(keep_manifest, node, destination, manifest)
     await release(node, destination, manifest, revision, version=None, message=message)
     return revision
@@ -115,7 +136,8 @@ async def publish_revision(
     manifest = await load_manifest(node, revision, tell)
     destination = await on_disk(destination_of, node, identity.namespace, model, manifest.kind, branch, visibility)
     await on_disk(node.store.keeping.pin, revision, "published")
-    await release(node, destination, manifest, revision, version=version, message=message)
+    # It is put there, whatever is.
+    await release(node, destination, manifest, revision, version=version, message=message, is_next=False)
 
 
 def _kept(before: Manifest | None, changes: Sequence[Change]) -> dict[str, FileEntry]:

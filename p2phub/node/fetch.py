@@ -232,7 +232,9 @@ async def locate(
             return FileResult(str(Path(found.path) / path), found.size)
         entry = manifest.file(path)
         if entry is None:
-            raise NotFound(f"{reference} has no file {path}", hint=f"p2phub ls {reference}")
+            from .meant import no_file  # seldom needed
+
+            raise no_file(reference, path, [file.path for file in manifest.files])
         root = entry.root
         await fetch(node, name, tell, include=only, origins=origins, check_out_files=False, consent=ASKED_FOR)
     held = await on_disk(node.store.blobs.find, root) if root else None

@@ -31,6 +31,7 @@ from p2phub.core.fresh import (
 from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId, NamespaceId
 from p2phub.core.notes import NoteKey
+from p2phub.core.records import SKEW_MAX_S
 from p2phub.core.witness import cosigned_by
 from p2phub.net.peerclient import PeerClient
 from p2phub.protocol.messages import IDENTITIES_MAX, FreshQuery, Statements
@@ -64,6 +65,13 @@ def state_newest(node: Node) -> SignedFresh | None:
     if len(keys) < role.threshold:
         return None
     now = int(node.clock())
+    known = node.store.fresh.get(identity.namespace)
+    if known is not None and (before := read_fresh(known).time) > now:
+        if before > now + SKEW_MAX_S:
+            # Nobody whose clock is as this one took it, and it would keep all later ones out here.
+            node.store.fresh.forget(identity.namespace)
+        else:
+            now = before  # the clock was set back a little: else the statement would count as the older
     fresh = Fresh(
         schema=1,
         namespace=identity.namespace,

@@ -77,7 +77,7 @@ async def show(node: Node, name: str | None, tell: Tell = ignore) -> list[Privat
         namespace = await find_namespace(node, reference, tell)
         repositories = [Repository(namespace, reference.model)]
         if not await on_disk(node.store.private.is_private, repositories[0]):
-            raise NotFound(f"no private repository {name} is known here")
+            raise NotFound(f"no private repository {name} is known here", hint="`p2phub grants` lists those that are")
     return [await on_disk(_info, node, repository) for repository in repositories]
 
 

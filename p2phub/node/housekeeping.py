@@ -56,7 +56,7 @@ async def unpin(node: Node, reference: str, tell: Tell) -> ManifestId:
             raise Conflict(
                 f"{reference} is kept because this node pledged to", hint="`p2phub pledge rm` takes a pledge back"
             )
-        raise NotFound(f"{reference} is not pinned")
+        raise NotFound(f"{reference} is not pinned", hint="`p2phub store ls` shows what is")
     return manifest
 
 

@@ -170,10 +170,13 @@ class RecordMaker(Protocol):
 
 
 def placed(node: Node, make: RecordMaker) -> MakeRecord:
-    """Return what makes the record in the transaction that appends it."""
+    """Return what makes the record in the transaction that appends it.
 
-    def make_record(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
-        return make(log=log, index=index, previous=previous, time=int(node.clock()))
+    Not before the record that it follows, even if the clock was set back: who goes by time must take it for the newer.
+    """
+
+    def make_record(connection: Connection, log: LogId, index: int, previous: bytes, since: int) -> Record:
+        return make(log=log, index=index, previous=previous, time=max(int(node.clock()), since))
 
     return make_record
 
@@ -227,13 +230,15 @@ def _given(node: Node) -> KeyBundle | None:
 
 
 def _kept_identity(node: Node) -> Identity:
-    try:
-        data = node.settings.layout.own_identity.read_bytes()
-    except FileNotFoundError as exc:
-        raise NotFound(
-            "there is no publisher identity here",
-            hint="`p2phub id new` makes one; `p2phub id request` lets this machine publish as one that you have",
-        ) from exc
+    path = node.settings.layout.own_identity
+    with disk_errors(path):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as exc:
+            raise NotFound(
+                "there is no publisher identity here",
+                hint="`p2phub id new` makes one; `p2phub id request` lets this machine publish as one that you have",
+            ) from exc
     return _opened(data)
 
 

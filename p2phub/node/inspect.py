@@ -184,23 +184,27 @@ async def _whose(node: Node, name: str, tell: Tell) -> tuple[NamespaceId, str | 
 
 def _log_lines(node: Node, namespace: NamespaceId, model: str | None, name: str) -> list[LogLine]:
     lines: list[LogLine] = []
+    order: dict[tuple[str, int], int] = {}
     for state in node.store.logs.logs_of(namespace, private=True):
         refusals = node.store.catalogue.refusals(state.log)
         limit, why = _limit(node.store, state)
-        start = 0
+        start = since = 0
         while start < state.size:
             page = node.store.logs.entries(state.log, start, size_max=4 * 1024 * 1024, private=True)
             if not page:
                 break
             for data in page:
                 record = read_entry(data).record
+                # Within a log its order counts, also where the clock of who signed it was set back.
+                since = max(since, record.time)
+                order[str(record.log), record.index] = since
                 if model is None or _model_of(record) == model:
                     lines.append(_line(record, why if record.index >= limit else refusals.get(record.index)))
             start += len(page)
     if not lines:
         hint = misspelling(name.partition("/")[0]) or "`p2phub log NAME --peer ADDRESS` asks a node that has them"
         raise NotFound(f"no records of {name} are known here", hint=hint)
-    return sorted(lines, key=lambda line: (line.time, line.index), reverse=True)
+    return sorted(lines, key=lambda line: (order[line.log, line.index], line.index), reverse=True)
 
 
 def _limit(store: Store, state: LogState) -> tuple[int, str]:

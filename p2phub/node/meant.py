@@ -26,6 +26,17 @@ def revisions_there(names: Collection[str]) -> str:
     return f"it has {', '.join(list(names)[-SHOWN_MAX:])}" if names else ""
 
 
+def no_file(reference: str, path: str, paths: Collection[str]) -> NotFound:
+    """Return the error for a path that is none of `paths`, those of `reference`; it names those that may be meant."""
+    import difflib  # only who mistyped something waits for it
+
+    near = [each for each in paths if each.rpartition("/")[2] == path.rpartition("/")[2] or each.startswith(f"{path}/")]
+    near += [each for each in difflib.get_close_matches(path, paths, SHOWN_MAX) if each not in near]
+    some = ", ".join(near[:SHOWN_MAX]) or (", ".join(paths) if len(paths) <= SHOWN_MAX else "")
+    hint = f"it has {some}" if some else f"`p2phub ls {reference}` shows the files"
+    return NotFound(f"{reference} has no file {path}", hint=hint)
+
+
 def names_meant(node: Node, namespace: NamespaceId, model: str) -> str:
     """Return those of a publisher's repositories that are called nearly so, else some, as text; empty if it has none.
 

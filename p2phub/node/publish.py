@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from p2phub.core import manifest as manifests
 from p2phub.core.choices import DEFAULT_BRANCH, Kind, Profile, Visibility
 from p2phub.core.errors import InvalidData, InvalidName
+from p2phub.core.ids import ManifestId
 from p2phub.core.manifest import Manifest
 from p2phub.core.origins import ORIGIN_URLS_MAX, check_published
+from p2phub.core.records import Entry
 from p2phub.store.ownfiles import OwnFiles
 
 from .catchup import ready_to_publish
@@ -19,7 +22,7 @@ from .ingesting import ingest_sources
 from .node import Node
 from .operations.content import PublishResult
 from .ownnames import own_version
-from .releasing import Destination, destination_of, keep_manifest, release
+from .releasing import Destination, TipMoved, check_next, destination_of, keep_manifest, release
 from .sealing import Sealing, choose_sealing, publish_seal, seal_sources
 from .sources import SourceFile, find_files, refuse_leaks
 
@@ -56,22 +59,30 @@ async def publish(
     identity, _ = await ready_to_publish(node, tell)
     model, version = await own_version(node, name, identity.namespace)
     destination = await on_disk(destination_of, node, identity.namespace, model, kind, branch, visibility)
-    seal = None
-    if not is_open:
-        seal = await choose_sealing(node, identity, model, branch, tell, sealed=sealed, sealed_for=sealed_for)
-    if seal and (in_place or origin_urls):
-        raise InvalidName("what is sealed is another file than lies in the folder or at an origin")
     sources = await on_disk(_sources, node, folder, from_thread(tell), allow_secrets)
-    manifest, written = await _take_in(
-        node, destination, sources, seal, tell, in_place=in_place, profile=profile, origin_urls=origin_urls
-    )
-    # Before anything is signed: what was published must not be lost.
-    await on_disk(node.store.blobs.sync)
-    revision = await on_disk(keep_manifest, node, destination, manifest, version)
-    if seal:
-        # Before the release, so that nobody finds it and cannot open it.
-        await publish_seal(node, identity.namespace, model, seal, visibility=destination.visibility)
-    entry = await release(node, destination, manifest, revision, version=version, message=message)
+    taken = None
+    while True:
+        seal = None
+        if not is_open:
+            seal = await choose_sealing(node, identity, model, branch, tell, sealed=sealed, sealed_for=sealed_for)
+        if seal and (in_place or origin_urls):
+            raise InvalidName("what is sealed is another file than lies in the folder or at an origin")
+        if seal:
+            manifest, written = await seal_sources(node, destination, sources, seal.key, tell, profile=profile)
+        else:
+            if taken is None:
+                taken = await ingest_sources(
+                    node, sources, tell, in_place=in_place, profile=profile, kind=kind, only_in=destination.only_in
+                )
+            entries, written = taken
+            manifest = await on_disk(
+                describe_files, node, destination, sources, entries, origin_urls, from_thread(tell)
+            )
+        try:
+            revision, entry = await _release(node, destination, manifest, seal, version, message)
+            break
+        except TipMoved:
+            continue  # what was published meanwhile is what this follows
     return PublishResult(
         namespace=str(identity.namespace),
         model=model,
@@ -88,6 +99,22 @@ async def publish(
     )
 
 
+async def _release(
+    node: Node, destination: Destination, manifest: Manifest, seal: Sealing | None, version: str | None, message: str
+) -> tuple[ManifestId, Entry | None]:
+    """Keep a manifest and release it; returns its id, and the record if one was signed. Raises as `release` does."""
+    # Before anything is signed: what was published must not be lost.
+    await on_disk(node.store.blobs.sync)
+    revision = manifests.manifest_id(manifests.encode(manifest))
+    # Before the manifest: what may not be published is not kept either.
+    await on_disk(check_next, node, destination, manifest, revision, version)
+    await on_disk(keep_manifest, node, destination, manifest)
+    if seal:
+        # Before the release, so that nobody finds it and cannot open it.
+        await publish_seal(node, destination.namespace, destination.model, seal, visibility=destination.visibility)
+    return revision, await release(node, destination, manifest, revision, version=version, message=message)
+
+
 def _sources(node: Node, folder: Path, tell: Tell, allow_secrets: bool) -> list[SourceFile]:
     """Return the files to publish of `folder`, looked through for keys.
 
@@ -96,27 +123,6 @@ def _sources(node: Node, folder: Path, tell: Tell, allow_secrets: bool) -> list[
     sources = find_files(folder, OwnFiles(node.store.layout), tell)
     refuse_leaks(sources, allow_secrets)
     return sources
-
-
-async def _take_in(
-    node: Node,
-    destination: Destination,
-    sources: list[SourceFile],
-    seal: Sealing | None,
-    tell: Tell,
-    *,
-    in_place: bool,
-    profile: Profile | None,
-    origin_urls: Sequence[str],
-) -> tuple[Manifest, int]:
-    """Make content of the files, sealed if there is a seal; returns the manifest and how many bytes were written."""
-    if seal is not None:
-        return await seal_sources(node, destination, sources, seal.key, tell, profile=profile)
-    entries, written = await ingest_sources(
-        node, sources, tell, in_place=in_place, profile=profile, kind=destination.kind, only_in=destination.only_in
-    )
-    tell_there = from_thread(tell)
-    return await on_disk(describe_files, node, destination, sources, entries, origin_urls, tell_there), written
 
 
 def _check_origins(urls: Sequence[str]) -> None:

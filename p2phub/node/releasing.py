@@ -1,8 +1,12 @@
 """Release a revision: where it goes, who may have it, and the signed record that says so (spec/records.md §2.3).
 
     Destination ──▶ manifest is kept ──▶ record in the log of the publisher ──▶ told to others
+                          ▲                        │ another process published to the branch meanwhile
+                          └───────TipMoved─────────┘
 
-Whatever makes a manifest of one's own, from a folder, from single changes or sealed, releases it here.
+Whatever makes a manifest of one's own, from a folder, from single changes or sealed, releases it here. It is made to
+follow the tip of its branch, and whether it does is seen in the transaction that signs it: so publications at once come
+one after the other, without a lock that a crash would leave behind.
 """
 
 from __future__ import annotations
@@ -24,6 +28,14 @@ from .disk import on_disk
 from .node import Node
 from .privatenews import announce
 from .visibility import append_record, decide_visibility
+
+
+class TipMoved(Conflict):
+    """Something was published to the branch since the manifest was made: it is to be made anew, to follow that."""
+
+
+class _SaidAlready(Exception):
+    """There is nothing to sign: the catalogue says it."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +68,36 @@ def destination_of(
     return Destination(namespace, model, kind, branch, decide_visibility(node, namespace, model, visibility))
 
 
-def keep_manifest(node: Node, destination: Destination, manifest: Manifest, version: str | None = None) -> ManifestId:
-    """Keep and pin a manifest that is about to be released, as `version` if it has one; returns its id.
+def check_next(
+    node: Node, destination: Destination, manifest: Manifest, revision: ManifestId, version: str | None
+) -> None:
+    """Raise TipMoved unless `manifest` follows the tip of its branch, Conflict if it cannot be published at all."""
+    claim = node.store.catalogue.branch(destination.namespace, destination.model, destination.branch)
+    check_follows(claim.manifest if claim else None, manifest, revision)
+    _check_may_be(node, destination, revision, version)
 
-    Raises Conflict, and keeps nothing, if that stands for another revision already.
-    """
+
+def check_follows(tip: ManifestId | None, manifest: Manifest, revision: ManifestId) -> None:
+    """Raise TipMoved unless `manifest` was made to follow `tip`, or is that."""
+    if tip not in (revision, *(manifest.parents or (None,))):
+        raise TipMoved(f"the branch has moved on: it is {tip or 'empty'} now")
+
+
+def _check_may_be(node: Node, destination: Destination, revision: ManifestId, version: str | None) -> None:
+    """Raise Conflict if the name is of another kind or for others, or the version stands for another revision."""
+    namespace, model = destination.namespace, destination.model
+    destination_of(node, namespace, model, destination.kind, destination.branch, destination.visibility)
+    claim = node.store.catalogue.version(namespace, model, version) if version else None
+    if claim and claim.manifest != revision:
+        raise Conflict(
+            f"{model}@{version} was published before with other content ({claim.manifest})",
+            hint="a version never changes its meaning: publish under a new one",
+        )
+
+
+def keep_manifest(node: Node, destination: Destination, manifest: Manifest) -> ManifestId:
+    """Keep and pin a manifest that is about to be released; returns its id."""
     data = manifests.encode(manifest)
-    if version:
-        _check_version(node, destination, version, manifests.manifest_id(data))
     only_in = destination.only_in
     if only_in is not None:
         # It is kept from others before it is here.
@@ -73,14 +107,10 @@ def keep_manifest(node: Node, destination: Destination, manifest: Manifest, vers
     return revision
 
 
-def _check_version(node: Node, destination: Destination, version: str, revision: ManifestId) -> None:
-    model = destination.model
-    claim = node.store.catalogue.version(destination.namespace, model, version)
-    if claim and claim.manifest != revision:
-        raise Conflict(
-            f"{model}@{version} was published before with other content ({claim.manifest})",
-            hint="a version never changes its meaning: publish under a new one",
-        )
+def forget_manifest(node: Node, revision: ManifestId) -> None:
+    """Let a manifest go that was kept, and whose branch moved before it was released."""
+    if not node.store.catalogue.publishers_of(revision):
+        node.store.keeping.unpin(revision)
 
 
 async def release(
@@ -91,12 +121,18 @@ async def release(
     *,
     version: str | None,
     message: str,
+    is_next: bool = True,
 ) -> Entry | None:
     """Sign that `manifest` is the newest revision, and the version if one is named, and let others hear of it.
 
-    Returns None if the catalogue says all of it already. Raises Conflict if the version stands for another revision.
+    is_next: it was made to follow the tip. Returns None if the catalogue says all of it already. Raises as
+    `check_next` does; then `manifest` is not kept.
     """
-    entry = await on_disk(_append_release, node, destination, manifest, revision, version, message)
+    try:
+        entry = await on_disk(_append_release, node, destination, manifest, revision, version, message, is_next)
+    except TipMoved:
+        await on_disk(forget_manifest, node, revision)
+        raise
     if entry is not None:
         await announce(node, entry)
     return entry
@@ -109,6 +145,7 @@ def _append_release(
     revision: ManifestId,
     version: str | None,
     message: str,
+    is_next: bool,
 ) -> Entry | None:
     namespace, model, branch = destination.namespace, destination.model, destination.branch
     ids = [revision, *(file.root for file in manifest.files)]
@@ -117,15 +154,17 @@ def _append_release(
         node.store.mirrors.release(ids)
         node.store.private.share(ids)
     catalogue = node.store.catalogue
-    tip = catalogue.branch(namespace, model, branch)
-    named = version is None or catalogue.version(namespace, model, version) is not None
-    if tip and tip.manifest == revision and named:
-        return None
 
     def make(*, log: LogId, index: int, previous: bytes, time: int) -> Record:
         # Inside the transaction: another process may have published meanwhile.
-        if version:
-            _check_version(node, destination, version, revision)
+        tip = catalogue.branch(namespace, model, branch)
+        named = catalogue.version(namespace, model, version) if version else tip
+        if tip and named and tip.manifest == named.manifest == revision:
+            raise _SaidAlready
+        if is_next:
+            check_next(node, destination, manifest, revision, version)
+        else:
+            _check_may_be(node, destination, revision, version)
         return Publish(
             namespace=namespace,
             log=log,
@@ -143,7 +182,10 @@ def _append_release(
             listed=destination.visibility != "unlisted",
         )
 
-    return append_record(node, model, make, visibility=destination.visibility)
+    try:
+        return append_record(node, model, make, visibility=destination.visibility)
+    except _SaidAlready:
+        return None
 
 
 def summarize(manifest: Manifest) -> Summary:

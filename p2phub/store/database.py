@@ -104,19 +104,21 @@ class Database:
                 self._write_kept(connection)
                 connection.execute("COMMIT")
             except BaseException:
+                # Where there is no room, SQLite has done so.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-                    for _, rolled_back in self._endings():
-                        rolled_back()
-                elif self._endings():
-                    # It was committed in the middle, to keep what its error is about.
-                    connection.execute("BEGIN IMMEDIATE")
-                    self._before_commit(connection)
-                    self._write_kept(connection)
-                    connection.execute("COMMIT")
+                for _, rolled_back in self._endings():
+                    rolled_back()
                 raise
             finally:
                 self._local.endings = []
+
+    def commit_now(self, connection: sqlite3.Connection) -> None:
+        """Commit what the transaction of this thread has done, which is about to end with an error."""
+        self._before_commit(connection)
+        self._write_kept(connection)
+        connection.execute("COMMIT")
+        self._local.endings = []
 
     @contextlib.contextmanager
     def write_through(self) -> Iterator[sqlite3.Connection]:

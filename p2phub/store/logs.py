@@ -23,7 +23,7 @@ from p2phub.core.encoding import decode
 from p2phub.core.errors import ForkedLog, HubError, InvalidData, SplitIdentity
 from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
-from p2phub.core.records import Entry, Record, sign_record
+from p2phub.core.records import Entry, Record, read_entry, sign_record
 from p2phub.core.signing import Signer
 from p2phub.protocol.messages import IdentityChain
 
@@ -52,7 +52,8 @@ _STATES = (
     " FROM logs LEFT JOIN identities ON identities.namespace = logs.namespace"
 )
 
-MakeRecord = Callable[[Connection, LogId, int, bytes], Record]  # of the log, the index and the leaf before
+# Of the log, the index, and the leaf and time of the record before (0: there is none).
+MakeRecord = Callable[[Connection, LogId, int, bytes, int], Record]
 
 
 class LogState(Struct, frozen=True):
@@ -234,16 +235,19 @@ class Logs:
         key: Signer,
         make: MakeRecord,
     ) -> Entry:
-        """Sign and append what `make(connection, log, index, previous)` returns to the log of `key`.
+        """Sign and append what `make(connection, log, index, previous, since)` returns to the log of `key`.
 
         `make` runs inside the transaction, so that what it checked still holds. The identity of `namespace` is here.
+        If it raises, nothing is appended.
         """
         with self._database.write() as connection:
             log = self._own_log(connection, namespace, key.public_key)
             row = self._writer.own_row(connection, namespace, log, key.public_key)
             frontier = frontier_of(row)
             previous = self._writer.leaf(connection, row, frontier.size - 1)
-            entry = sign_record(make(connection, log, frontier.size, previous), key)
+            with keep_what_is_taken_in(self._database, connection):
+                record = make(connection, log, frontier.size, previous, last_time(self._writer, connection, row))
+            entry = sign_record(record, key)
             frontier.append(entry.leaf)
             head = sign_head(log, frontier.size, frontier.root(), key)
             self._writer.append(connection, namespace, log, key.public_key, row, frontier, [entry], head.text, None)
@@ -371,6 +375,31 @@ class Logs:
             return self._writer.take(connection, arrival, batch)
         except (InvalidData, ForkedLog) as exc:
             return exc
+
+
+def last_time(writer: LogWriter, connection: Connection, row: Row | None) -> int:
+    """Return when the last record of a log was signed, in seconds since 1970; 0 if that cannot be read, or is not."""
+    if row is None or not row["size"]:
+        return 0
+    try:
+        data = next(writer.entries(connection, row, row["size"] - 1, row["size"]), None)
+    except HubError:
+        return 0
+    return read_entry(data).record.time if data is not None else 0
+
+
+@contextmanager
+def keep_what_is_taken_in(database: Database, connection: Connection) -> Iterator[None]:
+    """Commit what the transaction did before this block if the block fails.
+
+    What a crash had left in the file of a log counts, whatever becomes of the next record; and whoever refuses to make
+    that because of it, would do so again and again if it were taken back.
+    """
+    try:
+        yield
+    except Exception:
+        database.commit_now(connection)
+        raise
 
 
 def _shown(private: bool) -> str:

@@ -8,6 +8,7 @@ that shares the store finds it, and keeps private what another of its owner's ho
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -79,10 +80,11 @@ class Private:
     def append_own(
         self, identity: Identity, key: Signer, model: str, make: MakeRecord, *, may_begin: bool = False
     ) -> Entry | None:
-        """Sign and append what `make(connection, log, index, previous)` returns to the private log of `key` on `model`.
+        """Sign and append what `make` returns to the private log of `key` on `model`; as `Logs.append_own` does.
 
         may_begin: begin a log if there is none; else nothing is done then. `make` runs inside the transaction.
         """
+        from .logs import keep_what_is_taken_in, last_time
         from .logwriter import frontier_of
 
         writer = self._logs().writer
@@ -90,13 +92,17 @@ class Private:
             log = self._own_log(connection, identity, key.public_key, model)
             if log is None and not may_begin:
                 return None
+            is_new = log is None
             log = log or self._begin(connection, identity.namespace, key.public_key, model)
             if connection.execute("SELECT 1 FROM forks WHERE log = ?", (log,)).fetchone() is not None:
                 raise ForkedLog(f"the private log of {model} was signed with two histories", ours=b"", theirs=b"")
             row = writer.own_row(connection, identity.namespace, log, key.public_key)
             frontier = frontier_of(row)
             previous = writer.leaf(connection, row, frontier.size - 1)
-            entry = sign_record(make(connection, log, frontier.size, previous), key)
+            # A log that begins with this record is none without it.
+            with contextlib.nullcontext() if is_new else keep_what_is_taken_in(self._database, connection):
+                record = make(connection, log, frontier.size, previous, last_time(writer, connection, row))
+            entry = sign_record(record, key)
             frontier.append(entry.leaf)
             head = sign_head(log, frontier.size, frontier.root(), key)
             writer.append(connection, identity.namespace, log, key.public_key, row, frontier, [entry], head.text, None)

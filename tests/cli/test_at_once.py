@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from p2phub.testing.processes import Home, tree, wait_until
 
@@ -79,3 +82,53 @@ def test_fetches_into_one_folder_at_once_all_place_all_of_it(seed, home, tmp_pat
         assert [process.returncode for process in started] == [0, 0, 0], "\n".join(said)
         assert tree(out) == tree(seed.folder)
         home.run("store", "rm", f"{seed.name}@1.0.0")
+
+
+@pytest.mark.parametrize("through_node", [False, True], ids=["alone", "through a node"])
+def test_publications_at_once_follow_each_other(through_node, home, tmp_path):
+    home.call("id", "new")
+    folders = [write_folder(tmp_path / f"folder-{number}", f"content {number}") for number in range(5)]
+    with home.node() if through_node else contextlib.nullcontext():
+        publishing = [home.start("publish", str(folder), "parrot", "--json") for folder in folders]
+        said = [process.communicate() for process in publishing]
+        revisions = {json.loads(out)["revision"] for out, _ in said}
+        parents = {revision: home.ask("info", revision)["parents"] for revision in revisions}
+        pinned = home.ask("store", "ls")
+        tip = home.ask("info", "parrot")["revision"]
+    line = [tip]
+    while parents[line[-1]]:
+        line += parents[line[-1]]
+
+    assert len(line) == 5
+    assert set(line) == revisions
+    assert len(home.ask("log", "parrot")) == 5
+    # Nothing is kept that was not published.
+    assert {each["revision"] for each in pinned if each["pinned"]} == revisions
+
+
+def test_of_equal_publications_at_once_one_is_signed(home, tmp_path):
+    home.call("id", "new")
+    folder = write_folder(tmp_path / "folder", "content")
+    publishing = [home.start("publish", str(folder), "parrot@1.0.0", "--json") for _ in range(5)]
+    told = [json.loads(process.communicate()[0]) for process in publishing]
+
+    assert sorted(each["new"] for each in told) == [False] * 4 + [True]
+    assert len({each["revision"] for each in told}) == 1
+    assert len(home.ask("log", "parrot")) == 1
+
+
+def test_of_a_version_that_is_published_at_once_with_other_content_one_is_it(home, tmp_path):
+    home.call("id", "new")
+    folders = [write_folder(tmp_path / f"folder-{number}", f"content {number}") for number in range(4)]
+    publishing = [home.start("publish", str(folder), "parrot@1.0.0") for folder in folders]
+    said = [process.communicate()[1] for process in publishing]
+
+    assert sorted(process.returncode for process in publishing) == [0, 1, 1, 1]
+    assert sum("was published before with other content" in text for text in said) == 3
+    assert len(home.ask("log", "parrot")) == 1
+
+
+def write_folder(folder: Path, text: str) -> Path:
+    folder.mkdir()
+    (folder / "a.txt").write_text(text)
+    return folder

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 import threading
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ import trio
 
 from p2phub.gateway import client
 from p2phub.testing.hostile import open_home, open_linked, wait_for, wait_quiet
-from p2phub.testing.processes import Home, RunningNode, Stranger, free_port, tree
+from p2phub.testing.processes import Home, RunningNode, Stranger, free_port, tree, wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -482,3 +483,32 @@ def test_log_lines_of_a_node_carry_no_secret(running):
     token = json.loads(running.home.daemon_file.read_text())["token"]
 
     assert token not in running.errors()
+
+
+def test_who_opens_connections_and_says_nothing_takes_no_descriptors_that_a_node_needs(home, seed):
+    """With as few as a careless unit file gives it."""
+    ready = home.folder / "ready.json"
+    home.folder.mkdir()
+    process = home.start(
+        "node", "--listen", "127.0.0.1:0", "--local", "127.0.0.1:0", "--ready-file", str(ready), *seed.peer,
+        preexec_fn=partial(resource.setrlimit, resource.RLIMIT_NOFILE, (96, 96)), stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_until(lambda: ready.exists() or process.poll() is not None, "the node to be ready")
+    facts = json.loads(ready.read_text())
+    doors = [facts["address"].rpartition("@")[2], facts["local_url"].rpartition("/")[2]]
+    idle = []
+    for number in range(120):
+        host, _, port = doors[number % 2].rpartition(":")
+        idle.append(socket.create_connection((host, int(port))))
+    fetched = home.call("fetch", seed.name)
+    changed = home.call("limits", "set", "lan", "--up", "none")
+    status = home.ask("status")
+    for connection in idle:
+        connection.close()
+    process.terminate()
+    _, errors = process.communicate()
+
+    assert fetched.code == changed.code == 0
+    assert status["serving"]
+    assert process.returncode == 0
+    assert "Too many open files" not in errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,76 @@ def test_an_interrupt_before_the_first_command_is_loaded_is_one_line(tmp_path):
 
     assert done.returncode == 130
     assert done.stderr == "p2phub: interrupted\n"
+
+
+def test_an_interrupt_that_python_ignores_is_none_the_less_one(tmp_path: Path) -> None:
+    """As if ^C came in a callback of an import, of which Python says only that its exception is ignored."""
+    program = """
+import sys, time
+from p2phub.cli import main
+
+class Kept:
+    def __del__(self):
+        raise KeyboardInterrupt
+
+def work():
+    kept = Kept()
+    del kept
+    for _ in range(500):
+        time.sleep(0.01)
+
+main.main = work
+try:
+    main.entry()
+except KeyboardInterrupt:
+    sys.exit("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=DEADLINE_S)
+
+    assert done.stderr == "interrupted\n"
+
+
+def test_an_interrupt_while_a_command_ends_shows_no_traceback(tmp_path: Path) -> None:
+    program = """
+import atexit, os, signal, sys
+from p2phub.cli.main import entry
+
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv = ["p2phub", "--version"]
+entry()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=DEADLINE_S)
+
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr == ""
+    assert done.stdout
+
+
+CLOSED = "2>&-", ">&-", "<&- >&- 2>&-", "2>/dev/full"
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+@pytest.mark.parametrize(
+    ("command", "code"), [("nonsense", 2), ("fetch a/b --offline", 3), ("--version", 0), ("info b3:00", 2)]
+)
+def test_a_command_without_streams_ends_with_its_code(closed: str, command: str, code: int, tmp_path: Path) -> None:
+    line = f'"{sys.executable}" -m p2phub {command} {closed}'
+    done = subprocess.run(
+        ["bash", "-c", line], env={**os.environ, "P2PHUB_HOME": str(tmp_path / "home")}, capture_output=True, text=True
+    )
+
+    # Nobody has read what was to be printed.
+    assert done.returncode == (1 if code == 0 and ">&-" in closed.replace("2>&-", "") else code)
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_printed_goes_to_no_file_that_took_the_place_of_a_stream(tmp_path: Path) -> None:
+    program = "from p2phub.cli.main import entry; import sys, os; sys.argv = ['p2phub', 'store', 'df']; entry()"
+    environment = {**os.environ, "P2PHUB_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -c "{program}" >&-'], env=environment, capture_output=True, text=True
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == "p2phub: error: cannot write the output: Bad file descriptor\n"
+    assert (tmp_path / "home" / "index.sqlite").read_bytes()[:6] == b"SQLite"

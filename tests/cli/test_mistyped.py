@@ -28,7 +28,35 @@ MISTYPED = [
     (["fetch", "b3:1234"], "is no content hash", "NAMESPACE/MODEL@HASH"),
     (["peers", "add", "192.0.2.7:8627"], "is no node address", "`p2phub node` prints"),
     (["peers", "rm", f"{'a' * 52}"], "is known", "`p2phub peers ls`"),
+    (["cat", "parrot", "a"], "parrot has no file a", "it has a.txt"),
+    (["ls", "parrot", "b*"], "parrot has no file b*", "it has a.txt"),
+    (["attest", "parrot", "--claim", "scan", "--file", "a.tx"], "parrot has no file a.tx", "it has a.txt"),
+    (["grants", "parrot"], "no private repository parrot is known here", "`p2phub grants` lists"),
+    (["witness", "add", "abc"], "'abc' is no key of a log or witness", "`p2phub node --witness` prints"),
+    (["id", "join", "nowhere"], "there is no file nowhere", "begins with p2phub-"),
     (["node", "--listen", "here"], "'here' is no HOST:PORT", "such as 192.0.2.7:8627"),
+]
+
+
+# What other tools call a command, and what does it here.
+OTHERS = [
+    (["push", "x"], "`p2phub publish DIR MODEL`"),
+    (["serach", "x"], "`p2phub search`"),
+    (["trust", "list"], "`p2phub trust ls`"),
+    (["trust", "remove", "x"], "`p2phub trust rm`"),
+    (["trust", "show"], "`p2phub trust why REF`"),
+    (["limits", "ls"], "`p2phub limits`"),
+    (["limits", "remove", "lan"], "`p2phub limits set CLASS --up none --down none`"),
+    (["id", "ls"], "`p2phub id show`"),
+    (["id", "create"], "`p2phub id new`"),
+    (["gate", "remove"], "`p2phub gate off`"),
+    (["follow", "add", "bob"], "`p2phub follow NAMESPACE`"),
+    (["follow", "ls"], "`p2phub follow`"),
+    (["follow", "remove", "bob"], "`p2phub follow --remove NAMESPACE`"),
+    (["branch", "parrot"], "`p2phub info parrot`"),
+    (["branch", "list", "parrot"], "`p2phub info parrot`"),
+    (["branch", "parrot", "list"], "`p2phub info parrot`"),
+    (["lock", "add", "lab.example/x"], "`p2phub lock NAME`"),
 ]
 
 
@@ -59,3 +87,33 @@ def test_who_mistyped_a_name_reads_what_is_right_or_what_to_do_next(words, error
     assert error in next(line for line in lines if line.startswith("p2phub: error: "))
     assert hint in next((line for line in lines if line.startswith("p2phub: hint: ")), "no hint")
     assert "secret" not in shown.err
+
+
+@pytest.mark.parametrize(("words", "instead"), OTHERS, ids=[" ".join(words) for words, _ in OTHERS])
+def test_who_types_what_another_tool_calls_it_reads_what_it_is_called_here(words, instead, publisher):
+    shown = publisher.call(*words, code=2)
+
+    assert instead in shown.err
+
+
+def test_a_publisher_may_be_called_like_a_verb(publisher):
+    publisher.call("trust", "add", f"add={publisher.ask('id')['namespace']}")
+    followed = publisher.ask("follow", "add")["followed"]
+    publisher.call("follow", "open")
+
+    assert followed == [publisher.ask("id")["namespace"]]
+
+
+def test_a_command_that_is_none_at_all_gets_no_hint(publisher):
+    shown = publisher.call("xyzzy", code=2)
+
+    assert "No such command 'xyzzy'" in shown.err
+    assert "hint" not in shown.err
+
+
+def test_what_is_not_pinned_is_told_where_pins_are_shown(publisher):
+    publisher.call("store", "unpin", "words")
+    shown = publisher.call("store", "unpin", "words", code=3)
+
+    assert "words is not pinned" in shown.err
+    assert "`p2phub store ls`" in shown.err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 pytestmark = pytest.mark.timeout(180)
@@ -21,6 +23,31 @@ def test_a_publisher_waits_for_a_node_and_status_says_that_it_has_the_record(see
     assert [(each["node"], each["records"]) for each in status["confirmed"]] == [(seed.node.node_id, 1)]
     assert f"1 record, all of them confirmed by {seed.node.node_id[:12]}…" in shown.out
     assert [line["version"] for line in found] == ["1.0.0"]
+
+
+def test_who_waits_in_vain_and_interrupts_reads_that_it_is_published(seed, home, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "README.md").write_text("# Lark\n")
+    home.call("id", "new")
+    home.call("peers", "add", seed.node.address)
+    process = home.start("publish", str(tmp_path / "model"), "lark@1.0.0", "--wait", "2")
+    said = process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate()
+
+    assert "it is published" in said
+    assert process.returncode == 130
+    assert rest.strip() == "p2phub: interrupted"
+    assert home.ask("info", "lark@1.0.0")["version"] == "1.0.0"
+
+
+def test_who_waits_and_knows_nobody_reads_that_it_is_published(home, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "README.md").write_text("# Lark\n")
+    home.call("id", "new")
+    waited = home.call("publish", str(tmp_path / "model"), "lark@1.0.0", "--wait", "2", code=3)
+
+    assert "it is published" in waited.err
 
 
 def test_providers_shows_who_has_a_repository_and_when_it_said_so(seed, home):

@@ -4,12 +4,23 @@ import os
 import sqlite3
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from storekit import finish, open_files, open_store, run_at_once, run_read_only, start, wait_for_the_others
+from storekit import (
+    fill,
+    finish,
+    open_files,
+    open_store,
+    run_at_once,
+    run_in_small_disk,
+    run_read_only,
+    start,
+    wait_for_the_others,
+)
 
-from p2phub.core.errors import StoreError
+from p2phub.core.errors import NoSpace, StoreError
 from p2phub.store import schema
 from p2phub.store.database import Database
 from p2phub.store.migrations import MIGRATIONS
@@ -330,3 +341,54 @@ def test_a_home_that_cannot_be_written_to_is_said_to_be(tmp_path: Path) -> None:
 def open_home_again(folder: str) -> None:
     with open_store(Path(folder)) as store:
         assert get_name(store.database) == "old"
+
+
+def commit_on_a_full_disk(folder_name: str) -> None:
+    folder = Path(folder_name)
+    database = Database(folder / "index.sqlite")
+    set_name(database, "old")
+    ended: list[str] = []
+
+    def commit(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE settings SET value = 'at the end'")
+
+    def write() -> None:
+        with database.write() as connection:
+            connection.execute("UPDATE settings SET value = ?", ("new" * 100_000,))
+            database.at_end(commit, lambda: ended.append("rolled back"))
+
+    fill(folder / "filler")
+    with pytest.raises(NoSpace):
+        write()
+    (folder / "filler").unlink()
+
+    assert ended == ["rolled back"]
+    assert get_name(database) == "old"
+    # Nothing is left open that would keep other threads and processes out.
+    with ThreadPoolExecutor() as threads:
+        threads.submit(set_name, database, "later").result()
+    assert get_name(database) == "later"
+    database.close()
+
+
+def test_a_commit_for_which_there_is_no_room_keeps_nobody_out_afterwards(tmp_path: Path) -> None:
+    run_in_small_disk(commit_on_a_full_disk, tmp_path, 4 * 1024 * 1024)
+
+
+def test_what_was_committed_before_an_error_stays(path: Path) -> None:
+    database = Database(path)
+    ended: list[str] = []
+
+    def write() -> None:
+        with database.write() as connection:
+            connection.execute("INSERT INTO settings (name, value) VALUES ('name', 'new')")
+            database.at_end(lambda connection: ended.append("committed"), lambda: ended.append("rolled back"))
+            database.commit_now(connection)
+            raise ValueError("later")
+
+    with pytest.raises(ValueError, match="later"):
+        write()
+
+    assert get_name(database) == "new"
+    assert ended == ["committed"]
+    database.close()

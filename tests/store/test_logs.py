@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection
@@ -30,7 +30,7 @@ from p2phub.core.ids import LogId
 from p2phub.core.merkle import LOG_TREE, Frontier
 from p2phub.core.records import NO_PREVIOUS, SKEW_MAX_S, Publish, Record, log_id, open_entry
 from p2phub.store.layout import Layout
-from p2phub.store.logs import LogPart
+from p2phub.store.logs import LogPart, MakeRecord
 from p2phub.store.store import Store
 from p2phub.testing import values
 from p2phub.testing.processes import flip_byte
@@ -38,8 +38,8 @@ from p2phub.testing.processes import flip_byte
 MIB = 1024 * 1024
 
 
-def make(name: str, *, model: str = "parrot", time: int = TIME) -> Callable[[Connection, LogId, int, bytes], Record]:
-    def make_record(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
+def make(name: str, *, model: str = "parrot", time: int = TIME) -> MakeRecord:
+    def make_record(connection: Connection, log: LogId, index: int, previous: bytes, since: int) -> Record:
         return Publish(
             namespace=values.identity().namespace,
             log=log,
@@ -132,7 +132,7 @@ def test_processes_that_append_at_once_make_one_unforked_log(tmp_path: Path) -> 
 def test_what_make_refuses_is_not_appended(store: Store) -> None:
     append(store, "one")
 
-    def refuse(connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
+    def refuse(connection: Connection, log: LogId, index: int, previous: bytes, since: int) -> Record:
         raise InvalidData("not this")
 
     with pytest.raises(InvalidData, match="not this"):

@@ -341,7 +341,7 @@ def test_it_does_not_matter_how_much_is_written_at_a_time(
 
 
 def append(store: Store, name: str) -> None:
-    def make(connection: Any, log: LogId, index: int, previous: bytes) -> Record:
+    def make(connection: Any, log: LogId, index: int, previous: bytes, since: int) -> Record:
         return Publish(
             namespace=values.identity().namespace, log=log, index=index, previous=previous, time=TIME + index,
             model="parrot", kind="model", manifest=revision(name), depth=1, branch="main", summary=summary(),

@@ -42,6 +42,8 @@ async def _publish(node: Node, op: PublishFolder, tell: Tell) -> PublishResult:
         return result
     from ..confirm import wait_confirmed
 
+    # Whoever has waited long enough, or knows no peer, must not take it for lost.
+    tell(Notice("it is published; what is waited for is that other nodes have it, and to interrupt ends only that"))
     return replace(result, confirmed=[str(each) for each in await wait_confirmed(node, op.wait, tell)])
 
 

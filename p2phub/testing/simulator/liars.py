@@ -286,7 +286,9 @@ class Flooder(Liar):
             self.node.note_news(entry.record.log, 0)
             await trio.sleep(1.0 / rate)
 
-    def _spam(self, namespace: NamespaceId, connection: Connection, log: LogId, index: int, previous: bytes) -> Record:
+    def _spam(
+        self, namespace: NamespaceId, connection: Connection, log: LogId, index: int, previous: bytes, since: int
+    ) -> Record:
         return Publish(
             namespace=namespace, log=log, index=index, previous=previous, time=int(self.clock()), model="spam",
             kind="model", manifest=ManifestId(bytes(32)), depth=1, branch="main", summary=Summary(files=1, size=1),
