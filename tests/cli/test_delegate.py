@@ -92,7 +92,9 @@ def test_what_is_no_word_is_refused_in_a_sentence(publisher: tuple[Home, Running
         outcome = other.call("id", "delegate", "--take", spoilt, code=None)
 
         assert outcome.code in (1, 3)
-        assert len(outcome.err.splitlines()) == 1, outcome.err
+        error, *hints = outcome.err.splitlines()
+        assert error.startswith("p2phub: error: ")
+        assert all(line.startswith("p2phub: hint: ") for line in hints), outcome.err
     assert json.loads(other.call("id", "delegate", "--json").out) == []
 
 

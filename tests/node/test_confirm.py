@@ -112,7 +112,9 @@ async def test_it_is_said_who_is_waited_for_and_when_too_few_confirm(tmp_path, f
     assert result.confirmed == [str(other.id)]
     waiting = [event.waiting_for for event in told if isinstance(event, Progress) and event.stage == "waiting"]
     assert waiting[0] == "3 more of 3 nodes to confirm that they have it"
-    assert [event.text for event in told if isinstance(event, Notice)] == ["1 of 3 nodes confirmed it within 1 s"]
+    said, waited = [event.text for event in told if isinstance(event, Notice)]
+    assert said.startswith("it is published;")
+    assert waited == "1 of 3 nodes confirmed it within 1 s"
 
 
 async def test_without_peers_nobody_is_waited_for(tmp_path, folder):
