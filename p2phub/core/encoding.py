@@ -65,10 +65,10 @@ def read(data: bytes, type_: type[T]) -> T:
     Raises InvalidEncoding if it is no such value, but not if it is another encoding of one, or names a key that
     must not be used.
     """
-    return _read(data, type_, _to_known_id)
+    return _read(data, type_, to_known_id)
 
 
-def _read(data: bytes, type_: type[T], to_id: Callable[[type, Any], Any]) -> T:
+def _read(data: bytes, type_: type[T], make_id: Callable[[type, Any], Any]) -> T:
     try:
         plain = cbor2.loads(
             data,
@@ -82,7 +82,7 @@ def _read(data: bytes, type_: type[T], to_id: Callable[[type, Any], Any]) -> T:
     except (cbor2.CBORDecodeError, ValueError, OverflowError) as exc:
         raise InvalidEncoding(f"not of type {_name(type_)}: {exc.__cause__ or exc}") from exc
     try:
-        value: T = msgspec.convert(plain, type=_meant(plain, type_), builtin_types=(bytes,), dec_hook=to_id)
+        value: T = msgspec.convert(plain, type=_meant(plain, type_), builtin_types=(bytes,), dec_hook=make_id)
     except (msgspec.ValidationError, HubError, ValueError, OverflowError) as exc:
         # A key that must not be used is none in any version.
         is_known = InvalidSignature in (type(exc), type(exc.__cause__)) or not _is_well_formed(plain, data)
@@ -151,18 +151,18 @@ def _plain(value: Any) -> Any:
 
 def to_id(type_: type, value: Any) -> Any:
     """Return the id, or key, of a type that is none of msgspec's. Raises ValueError, HubError if `value` is none."""
+    if type(value) is bytes and issubclass(type_, PublicKey) and type_ is not SignerKey:
+        check_public_key(value)
+    return to_known_id(type_, value)
+
+
+def to_known_id(type_: type, value: Any) -> Any:
+    """Do what `to_id` does, for what was accepted before: to look at a key takes longer than all else."""
     if not issubclass(type_, Id):
         raise NotImplementedError(f"{type_} has no encoding")
     if type(value) is not bytes:
         raise ValueError(f"a {type_.KIND} is a byte string")
-    if issubclass(type_, PublicKey) and type_ is not SignerKey:
-        check_public_key(value)
     return type_(value)
-
-
-def _to_known_id(type_: type, value: Any) -> Any:
-    """Do what `to_id` does, for what was accepted before: to look at a key takes longer than all else."""
-    return to_id(type_, value) if type(value) is not bytes or not issubclass(type_, Id) else type_(value)
 
 
 def _name(type_: Any) -> str:

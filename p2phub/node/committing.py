@@ -118,7 +118,7 @@ async def _commit_next(
         manifest = msgspec.structs.replace(manifest, facts=before.facts)
     # It follows what is the tip now, and the changes were made to what was it before.
     check_follows(tip, manifest, manifests.manifest_id(manifests.encode(manifest)))
-    revision = await on_disk(keep_manifest, node, destination, manifest)
+    revision = await on_disk(keep_manifest, node, destination, manifest, None)
     await release(node, destination, manifest, revision, version=None, message=message)
     return revision
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2phub.core import manifest as manifests
 from p2phub.core.choices import DEFAULT_BRANCH, Kind, Profile, Visibility
 from p2phub.core.errors import InvalidData, InvalidName
 from p2phub.core.ids import ManifestId
@@ -22,7 +21,7 @@ from .ingesting import ingest_sources
 from .node import Node
 from .operations.content import PublishResult
 from .ownnames import own_version
-from .releasing import Destination, TipMoved, check_next, destination_of, keep_manifest, release
+from .releasing import Destination, TipMoved, destination_of, keep_manifest, release
 from .sealing import Sealing, choose_sealing, publish_seal, seal_sources
 from .sources import SourceFile, find_files, refuse_leaks
 
@@ -105,10 +104,7 @@ async def _release(
     """Keep a manifest and release it; returns its id, and the record if one was signed. Raises as `release` does."""
     # Before anything is signed: what was published must not be lost.
     await on_disk(node.store.blobs.sync)
-    revision = manifests.manifest_id(manifests.encode(manifest))
-    # Before the manifest: what may not be published is not kept either.
-    await on_disk(check_next, node, destination, manifest, revision, version)
-    await on_disk(keep_manifest, node, destination, manifest)
+    revision = await on_disk(keep_manifest, node, destination, manifest, version)
     if seal:
         # Before the release, so that nobody finds it and cannot open it.
         await publish_seal(node, destination.namespace, destination.model, seal, visibility=destination.visibility)

@@ -95,9 +95,13 @@ def _check_may_be(node: Node, destination: Destination, revision: ManifestId, ve
         )
 
 
-def keep_manifest(node: Node, destination: Destination, manifest: Manifest) -> ManifestId:
-    """Keep and pin a manifest that is about to be released; returns its id."""
+def keep_manifest(node: Node, destination: Destination, manifest: Manifest, version: str | None) -> ManifestId:
+    """Keep and pin a manifest that is about to be released; returns its id.
+
+    Raises as `check_next` does; what may not be published is not kept either.
+    """
     data = manifests.encode(manifest)
+    check_next(node, destination, manifest, manifests.manifest_id(data), version)
     only_in = destination.only_in
     if only_in is not None:
         # It is kept from others before it is here.

@@ -27,7 +27,7 @@ import msgspec
 from msgspec import Struct
 
 from p2phub.core.checkpoint import open_head
-from p2phub.core.encoding import to_id
+from p2phub.core.encoding import to_id, to_known_id
 from p2phub.core.errors import InvalidData
 from p2phub.core.identity import SignedDocument, open_identity
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
@@ -96,7 +96,7 @@ class Answers(Struct, frozen=True, array_like=True):
 
 
 _QUESTIONS = msgspec.msgpack.Decoder(Questions, dec_hook=to_id)
-_VERDICT = msgspec.msgpack.Decoder(Verdict, dec_hook=to_id)
+_VERDICT = msgspec.msgpack.Decoder(Verdict, dec_hook=to_known_id)  # its keys were looked at there
 _ANSWERS = msgspec.msgpack.Decoder(Answers)
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=bytes)
 
