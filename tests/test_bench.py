@@ -19,7 +19,7 @@ from benchmark.plot import plot
 from benchmark.report import as_json, table
 from benchmark.workplace import Options
 
-from p2phub.testing.processes import wait_until
+from p2phub.testing.processes import is_running, wait_until
 
 ROOT = Path(__file__).parent.parent
 SIZE = 24 * 2**20  # bytes of the smallest runs
@@ -143,13 +143,6 @@ def test_a_wrong_command_line_is_refused(arguments: list[str]) -> None:
 
     assert result.returncode == 2
     assert "error:" in result.stderr
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_what_ends_a_run_ends_the_command_and_all_that_it_started(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from p2phub.testing import netns
 from p2phub.testing.netns import Link, Machine, NoNamespaces, network
-from p2phub.testing.processes import wait_until
+from p2phub.testing.processes import is_running, wait_until
 
 pytestmark = pytest.mark.usefixtures("namespaces")
 
@@ -83,15 +83,7 @@ def test_nothing_is_left_after_a_crash() -> None:
     assert crashed.returncode == -signal.SIGKILL
     assert len(pids) == 3
     for pid in pids:
-        wait_until(lambda pid=pid: not is_alive(pid), f"process {pid} to end")
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+        wait_until(lambda pid=pid: not is_running(pid), f"process {pid} to end")
 
 
 def test_who_is_not_root_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -307,6 +307,14 @@ class Stranger:
                 connection.sendall(head + page)
 
 
+def is_running(pid: int) -> bool:
+    """Say whether a process runs; one that has ended and that nobody waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def free_port() -> int:
     """Return a port of loopback that nobody listens on now."""
     with socket.socket() as probe:

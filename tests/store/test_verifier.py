@@ -27,6 +27,7 @@ from p2phub.store.searchtokens import release_tokens
 from p2phub.store.store import Store
 from p2phub.store.verifier import Answer, Gone, Question, Verdict, Verified, Verifier, answer, verify
 from p2phub.testing import values
+from p2phub.testing.processes import is_running
 from p2phub.testing.releases import make_logs
 
 NOW = TIME + 100.0
@@ -289,16 +290,8 @@ def test_an_answer_that_makes_no_sense_is_none(store: Store, monkeypatch: pytest
 # ── its end ─────────────────────────────────────────────────────────────────
 
 
-def is_there(pid: int) -> bool:
-    """Say whether a process runs."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def wait_until_gone(pid: int) -> None:
-    while is_there(pid):
+    while is_running(pid):
         time.sleep(0.01)
 
 
@@ -316,7 +309,7 @@ def test_the_process_ends_with_the_one_that_was_killed(tmp_path: Path) -> None:
     assert process.stdout
     assert process.stdin
     pid = int(process.stdout.readline())
-    assert is_there(pid)
+    assert is_running(pid)
     process.stdin.write("go\n")
     process.stdin.flush()
     process.wait()
@@ -337,7 +330,7 @@ def close_store(home: str) -> None:
         take(store)
         pids = [made._process.pid for made in store.logs._takeover._verifiers if made._process]
         assert pids
-    assert not any(is_there(pid) for pid in pids)
+    assert not any(is_running(pid) for pid in pids)
 
 
 def test_the_process_ends_with_the_store(tmp_path: Path) -> None:
