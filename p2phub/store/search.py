@@ -37,7 +37,7 @@ from .searchresults import key_of, models
 from .searchtokens import release_tokens
 
 MATCHES_MAX = 5000  # newest matches that are sorted by a number; spec/search.md §4
-COUNTED_MAX = 500  # newest that may match, whose facets are counted; spec/search.md §5
+COUNTED_MAX = 400  # newest that may match, whose facets are counted; spec/search.md §5
 SCANNED_MAX = 10_000  # rows that one page looks at; spec/search.md §4
 LAST_ID = 2**63 - 1
 FEW_MAX = 60  # matches that are sorted into tiers here, and not by asking for each tier
