@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 
 from p2phub.core.encoding import decode
-from p2phub.core.identity import Identity, read_identity
+from p2phub.core.identity import Identity, open_identity, read_identity
 from p2phub.protocol.messages import IdentityChain
 
 from .journals import IDENTITY_SIZE_MAX
@@ -20,6 +20,11 @@ _USUAL = (
     b"\xa1idocuments\x81\xa2hdocumentX\xce\xa6droot\xa2dkeys\x81X ithreshold\x01efresh\xa2dkeys\x81X ithreshold\x01"
     b"fschema\x01gcreated\x1agpublish\xa2dkeys\x81X ithreshold\x01gversion\x01jsignatures\x81\xa2ckeyX isignatureX@"
 )
+
+
+def check_identity(chain: bytes) -> Identity:
+    """Return the identity that an encoded IdentityChain proves. Raises InvalidData."""
+    return open_identity(decode(chain, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents)
 
 
 def pack_chain(chain: bytes) -> bytes:

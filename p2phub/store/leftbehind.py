@@ -15,9 +15,8 @@ from p2phub.core.ids import LogId, NamespaceId, PublicKey
 from p2phub.core.records import Entry, read_entry
 
 from .arrivals import Arrival, check_entries
-from .chains import unpack_identity
+from .chains import check_identity, unpack_identity
 from .journals import HEAD, IDENTITY, Frame
-from .logwriter import check_identity
 
 
 def left_behind(connection: Connection, frames: Iterable[Frame]) -> tuple[list[Identity], list[Arrival]]:

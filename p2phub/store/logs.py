@@ -29,12 +29,15 @@ from p2phub.protocol.messages import IdentityChain
 
 from .arrivals import Arrival, LogPart, Outcome
 from .chains import unpack_chain, unpack_identity
+from .counting import Listener
 from .database import Database
+from .entryreader import EntryReader
 from .journals import IDENTITY_SIZE_MAX, Batch, Journals
 from .layout import Layout
 from .leftbehind import left_behind
+from .logrows import frontier_of, leaf_at, log_row
 from .logtrees import LogTree
-from .logwriter import Listener, LogWriter, frontier_of
+from .logwriter import LogWriter
 from .takeover import Takeover
 
 __all__ = ["IDENTITY_SIZE_MAX", "LogPart", "LogState", "Logs", "MakeRecord", "Outcome"]
@@ -77,7 +80,8 @@ class Logs:
         self._layout = layout
         self._database = database
         self._journals = Journals(layout.journals)
-        self.writer = self._writer = LogWriter(layout, self._journals, listener)
+        self.reader = self._reader = EntryReader(layout, self._journals)
+        self.writer = self._writer = LogWriter(layout, self._reader, listener)
         self._takeover = Takeover(self._take_all, lambda: database.keep_pages(WRITER_CACHE_BYTES))
 
     def close(self) -> None:
@@ -202,7 +206,7 @@ class Logs:
     def entries_at(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
         """Return entries by the number of their log and their index, of private logs too; those that can be read."""
         with self._database.read() as connection:
-            return self._writer.entries_at(connection, keys)
+            return self._reader.at(connection, keys)
 
     def fork(self, log: LogId) -> tuple[bytes, bytes] | None:
         """Return the two heads that prove `log` to be forked, None if it is not known to be."""
@@ -223,9 +227,9 @@ class Logs:
         with self._database.read() as connection:
             is_hidden = connection.execute(_IS_PRIVATE, (log,)).fetchone()[0] and not private
             # Another is looked up instead, which is not there, and in the same time.
-            row = self._writer.row(connection, NO_LOG if is_hidden else log)
+            row = log_row(connection, NO_LOG if is_hidden else log)
             if row is not None:
-                yield from self._writer.entries(connection, row, start, end)
+                yield from self._reader.of_log(connection, row, start, end)
 
     # ── appending ───────────────────────────────────────────────────────────
 
@@ -244,9 +248,9 @@ class Logs:
             log = self._own_log(connection, namespace, key.public_key)
             row = self._writer.own_row(connection, namespace, log, key.public_key)
             frontier = frontier_of(row)
-            previous = self._writer.leaf(connection, row, frontier.size - 1)
+            previous = leaf_at(connection, row, frontier.size - 1)
             with keep_what_is_taken_in(self._database, connection):
-                record = make(connection, log, frontier.size, previous, last_time(self._writer, connection, row))
+                record = make(connection, log, frontier.size, previous, last_time(self._reader, connection, row))
             entry = sign_record(record, key)
             frontier.append(entry.leaf)
             head = sign_head(log, frontier.size, frontier.root(), key)
@@ -285,7 +289,7 @@ class Logs:
         """Compare a verified head that is not longer than ours. Raises ForkedLog if it is of another history."""
         forked: ForkedLog | None = None
         with self._database.write() as connection:
-            row = self._writer.row(connection, head.log)
+            row = log_row(connection, head.log)
             if row is not None and head.size <= row["size"]:
                 identity = self.identity(NamespaceId(row["namespace"]))
                 with self._batch(connection) as batch:
@@ -377,12 +381,12 @@ class Logs:
             return exc
 
 
-def last_time(writer: LogWriter, connection: Connection, row: Row | None) -> int:
+def last_time(reader: EntryReader, connection: Connection, row: Row | None) -> int:
     """Return when the last record of a log was signed, in seconds since 1970; 0 if that cannot be read, or is not."""
     if row is None or not row["size"]:
         return 0
     try:
-        data = next(writer.entries(connection, row, row["size"] - 1, row["size"]), None)
+        data = next(reader.of_log(connection, row, row["size"] - 1, row["size"]), None)
     except HubError:
         return 0
     return read_entry(data).record.time if data is not None else 0

@@ -9,57 +9,40 @@ log that is refused leaves nothing behind in a transaction that others share.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
-import struct
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from sqlite3 import Connection, Row
-from typing import Protocol
 
 from p2phub.core.checkpoint import Head, parse_head
 from p2phub.core.encoding import decode, encode
-from p2phub.core.envelope import ENVELOPE_SIZE_MAX
-from p2phub.core.errors import ForkedLog, HashMismatch, InvalidData, NotFound, SplitIdentity, StoreError
+from p2phub.core.errors import ForkedLog, HashMismatch, InvalidData, NotFound, SplitIdentity
 from p2phub.core.identity import Identity, SignedDocument, open_identity
-from p2phub.core.ids import ID_SIZE, LogId, NamespaceId, PublicKey
-from p2phub.core.merkle import LOG_TREE, Frontier
-from p2phub.core.records import NO_PREVIOUS, Entry, check_follows, open_signed_entry, read_entry
+from p2phub.core.ids import LogId, NamespaceId, PublicKey
+from p2phub.core.merkle import Frontier
+from p2phub.core.records import Entry, check_follows, open_signed_entry
 from p2phub.protocol.messages import IdentityChain
 
 from .arrivals import Arrival
-from .atonce import Columns, as_list, fetch_at_once
 from .cataloguewriter import Numbers
 from .chains import pack_chain, unpack_chain, unpack_identity
-from .disk import disk_errors, write_file
+from .counting import Listener, recount
+from .disk import write_file
+from .entryreader import EntryReader
 from .forks import note_closed, size_max
-from .journals import ENTRY, HEAD, IDENTITY, IDENTITY_SIZE_MAX, Batch, Journals, Place
+from .journals import ENTRY, HEAD, IDENTITY, IDENTITY_SIZE_MAX, Batch, Place
 from .layout import Layout
+from .logfiles import OWN_FILE, LogFiles, end_of
+from .logrows import entry_bytes_of, frontier_of, leaf_at, log_row, root_at
 from .logtrees import LogTree
-from .privateindex import private_logs_of
 from .splits import differ_at, note_split, split_of
-
-OWN_FILE = 0  # as the number of a journal: the log has a file of its own
-
-_LENGTH = struct.Struct(">I")  # before each entry in a log's own file; spec/store.md §4
-
-
-class Listener(Protocol):
-    """Told of every entry of a log, in order, inside the transaction that adds it."""
-
-    def apply(self, connection: Connection, log: LogId, entries: Iterable[Entry], numbers: Numbers) -> None: ...
-
-    def forget(self, connection: Connection, namespace: NamespaceId, publisher: int) -> None:
-        """Undo all that entries of `namespace` said, so that those which still count are told again."""
 
 
 class LogWriter:
     """What may be done to logs in a transaction; tells `listener` what their entries say."""
 
-    def __init__(self, layout: Layout, journals: Journals, listener: Listener) -> None:
+    def __init__(self, layout: Layout, reader: EntryReader, listener: Listener) -> None:
         self._layout = layout
-        self._journals = journals
+        self._files = LogFiles(layout)
+        self._reader = reader
         self._listener = listener
 
     # ── identities ──────────────────────────────────────────────────────────
@@ -119,11 +102,6 @@ class LogWriter:
 
     # ── logs ────────────────────────────────────────────────────────────────
 
-    def row(self, connection: Connection, log: LogId) -> Row | None:
-        """Return what the index says of a log."""
-        row: Row | None = connection.execute("SELECT * FROM logs WHERE log = ?", (log,)).fetchone()
-        return row
-
     def take(self, connection: Connection, arrival: Arrival, batch: Batch) -> int:
         """Append what arrived of another's log, as far as its head goes; returns how many entries were new.
 
@@ -140,8 +118,8 @@ class LogWriter:
         batch: None if the log is to have a file of its own.
         """
         log, key, head = arrival.log, arrival.key, arrival.head
-        row = self.row(connection, log)
-        if row is None and self._layout.has_log(log):
+        row = log_row(connection, log)
+        if row is None and self._files.has(log):
             # A lost index knows nothing of the own log; its file does.
             row = self.take_in_file(connection, identity.namespace, log, key, None)
         frontier = frontier_of(row)
@@ -154,7 +132,7 @@ class LogWriter:
         goals = [size for size in (limit, head.size if head else None) if size is not None]
         room = max(0, min(goals) - frontier.size) if goals else None
         entries, error = _behind(arrival, frontier.size, room)
-        previous = self.leaf(connection, row, frontier.size - 1)
+        previous = leaf_at(connection, row, frontier.size - 1)
         for entry in entries:
             try:
                 check_follows(entry, previous)
@@ -200,8 +178,8 @@ class LogWriter:
         """
         size = row["bytes"] if row is not None else 0
         if batch is None or size:
-            places = self._write_own_file(log, size, entries, head)
-            size += sum(_LENGTH.size + len(entry.data) for entry in entries)
+            places = self._files.append(log, size, [entry.data for entry in entries], head)
+            size = end_of(places, size)
         else:
             places = [batch.add(ENTRY, entry.data) for entry in entries]
             if head and (row is None or head != row["head"]):
@@ -263,6 +241,10 @@ class LogWriter:
         """Undo all that entries of `namespace`, which has the number `publisher`, said."""
         self._listener.forget(connection, namespace, publisher)
 
+    def recount(self, connection: Connection, identity: Identity) -> None:
+        """Let only those entries of a namespace have a say that count."""
+        recount(connection, identity, self._reader, self._listener)
+
     # ── heads and forks ─────────────────────────────────────────────────────
 
     def keep_head(
@@ -271,14 +253,14 @@ class LogWriter:
         """Keep `head`, not longer than ours, if it is the newest. Raises ForkedLog if it is of another history."""
         if row is None:
             return
-        if self.root_at(connection, row, head.size) != head.root:
+        if root_at(connection, row, head.size) != head.root:
             self.note_fork(connection, head, row)
         limit = size_max(connection, identity, head.log) if identity else None
         if limit is not None and limit < head.size:
             return  # it covers what does not count
         if head.size > (parse_head(row["head"]).size if row["head"] else 0):
             if batch is None or row["bytes"]:
-                self._write_own_head(head.log, head.text)
+                self._files.write_head(head.log, head.text)
             else:
                 batch.add(HEAD, head.text)
             connection.execute("UPDATE logs SET head = ? WHERE log = ?", (head.text, head.log))
@@ -302,19 +284,6 @@ class LogWriter:
         )
         raise _forked(head.log, ours, head.text)
 
-    def root_at(self, connection: Connection, row: Row, size: int) -> bytes:
-        """Return the root that the log of `row` had when it had `size` records."""
-        return LogTree(connection, row["number"]).root(size)
-
-    def leaf(self, connection: Connection, row: Row | None, index: int) -> bytes:
-        """Return the leaf hash at `index` of the log of `row`; that before index 0 if there is none."""
-        if row is None or index < 0:
-            return NO_PREVIOUS
-        leaf: bytes = connection.execute(
-            "SELECT leaf FROM entry_rows WHERE log_number = ? AND idx = ?", (row["number"], index)
-        ).fetchone()["leaf"]
-        return leaf
-
     # ── own files ───────────────────────────────────────────────────────────
 
     def own_row(self, connection: Connection, namespace: NamespaceId, log: LogId, key: PublicKey) -> Row | None:
@@ -323,7 +292,7 @@ class LogWriter:
         What the file knows beyond the index is taken in: a peer may have seen it. Raises ForkedLog if the file is
         of another history than what came from peers.
         """
-        row = self.row(connection, log)
+        row = log_row(connection, log)
         if row is not None and not row["bytes"]:
             row = self._move_to_own_file(connection, row)
         return self.take_in_file(connection, namespace, log, key, row)
@@ -344,10 +313,10 @@ class LogWriter:
         """
         offset = row["bytes"] if row is not None else 0
         frontier = frontier_of(row)
-        previous = self.leaf(connection, row, frontier.size - 1)
+        previous = leaf_at(connection, row, frontier.size - 1)
         entries: list[Entry] = []
         places: list[Place] = []
-        for at, data in own_file_entries(self._layout.log(log), offset):
+        for at, data in self._files.entries(log, offset):
             if frontier.size == size_max:
                 break
             try:
@@ -366,251 +335,20 @@ class LogWriter:
         taken = entry_bytes_of(row) + sum(place.length for place in places)
         numbers = self.index_log(connection, namespace, log, key, frontier, offset, note, entry_bytes=taken)
         self.index_entries(connection, numbers, entries, places)
-        return self.row(connection, log)
+        return log_row(connection, log)
 
     def _move_to_own_file(self, connection: Connection, row: Row) -> Row:
         """Copy a log that came from peers to its own file, before the next entry of it is signed here."""
         log = LogId(row["log"])
-        path = self._layout.log(log)
-        data = b"".join(_LENGTH.pack(len(entry)) + entry for entry in self.entries(connection, row))
-        there = b"".join(_LENGTH.pack(len(entry)) + entry for _, entry in own_file_entries(path, 0))
-        if not data.startswith(there) and not there.startswith(data):
-            raise ForkedLog(
-                f"the file of log {log} and what came from peers are two histories", ours=row["head"], theirs=b""
-            )
-        if len(there) < len(data):
-            write_file(path, data, mode=0o644)
-        if row["head"]:
-            self._write_own_head(log, row["head"])
-        offset = 0
-        places = connection.execute(
-            "SELECT idx, length FROM entry_rows WHERE log_number = ? ORDER BY idx", (row["number"],)
-        ).fetchall()
-        for place in places:
-            connection.execute(
-                "UPDATE entry_rows SET journal = ?, offset = ? WHERE log_number = ? AND idx = ?",
-                (OWN_FILE, offset + _LENGTH.size, row["number"], place["idx"]),
-            )
-            offset += _LENGTH.size + place["length"]
-        connection.execute("UPDATE logs SET bytes = ? WHERE log = ?", (offset, log))
-        moved = self.row(connection, log)
+        places = self._files.begin(log, list(self._reader.of_log(connection, row)), row["head"])
+        connection.executemany(
+            "UPDATE entry_rows SET journal = ?, offset = ? WHERE log_number = ? AND idx = ?",
+            [(OWN_FILE, place.offset, row["number"], index) for index, place in enumerate(places)],
+        )
+        connection.execute("UPDATE logs SET bytes = ? WHERE log = ?", (end_of(places, 0), log))
+        moved = log_row(connection, log)
         assert moved is not None
         return moved
-
-    def _write_own_file(self, log: LogId, offset: int, entries: Sequence[Entry], head: bytes) -> list[Place]:
-        path = self._layout.log(log)
-        places: list[Place] = []
-        at = offset
-        for entry in entries:
-            places.append(Place(OWN_FILE, at + _LENGTH.size, len(entry.data)))
-            at += _LENGTH.size + len(entry.data)
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, self._mode(log))
-            size = os.fstat(file).st_size
-            try:
-                blob = b"".join(_LENGTH.pack(len(entry.data)) + entry.data for entry in entries)
-                if os.pwrite(file, blob, offset) != len(blob):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fdatasync(file)
-                if head:
-                    self._write_own_head(log, head)
-            except BaseException:
-                # What failed is not to be found and taken in later.
-                with contextlib.suppress(OSError):
-                    os.ftruncate(file, max(size, offset))
-                raise
-            finally:
-                os.close(file)
-        return places
-
-    def _write_own_head(self, log: LogId, head: bytes) -> None:
-        write_file(self._layout.log(log).with_suffix(".head"), head, mode=self._mode(log))
-
-    def _mode(self, log: LogId) -> int:
-        """Return who may read the files of a log."""
-        return 0o600 if self._layout.private_log(log).exists() else 0o644
-
-    # ── reading ─────────────────────────────────────────────────────────────
-
-    def entries(self, connection: Connection, row: Row, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Yield the encoded entries of the log of `row` from index `start` on, before `end`.
-
-        It ends early at one that is not on the disk as it was written.
-        """
-        places = connection.execute(
-            "SELECT leaf, journal, offset, length FROM entry_rows WHERE log_number = ? AND idx >= ? AND idx < ?"
-            " ORDER BY idx",
-            (row["number"], start, end if end is not None else row["size"]),
-        )
-        with _EntryReader(self._layout, self._journals) as reader:
-            for place in places:
-                data = reader.read(row["log"], place)
-                if data is None:
-                    return
-                yield data
-
-    def entries_at(self, connection: Connection, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
-        """Return entries by the number of their log and their index, those that are on the disk as they came."""
-        places = fetch_at_once(
-            connection,
-            # What lies in a journal is found without its log, which would be two more pages to read for each.
-            f"SELECT e.*, CASE e.journal WHEN {OWN_FILE} THEN (SELECT log FROM logs WHERE number = e.log_number) END"
-            " AS log FROM json_each(?) AS k CROSS JOIN entry_rows AS e"
-            " ON e.log_number = json_extract(k.value, '$[0]') AND e.idx = json_extract(k.value, '$[1]')",
-            (as_list(keys),),
-            ("log_number", "idx", "leaf", "journal", "offset", "length", "log"),
-            blobs=("leaf", "log"),
-        )
-        found = {}
-        with _EntryReader(self._layout, self._journals) as reader:
-            for place in places:
-                with contextlib.suppress(StoreError):
-                    data = reader.read(place["log"], place)
-                    if data is not None:
-                        found[place["log_number"], place["idx"]] = data
-        return found
-
-    # ── helpers ─────────────────────────────────────────────────────────────
-
-    def recount(self, connection: Connection, identity: Identity) -> None:
-        """Let only those entries have a say that count, if it is not so already.
-
-        What does not agree with the end that the publisher gave a log is dropped first, so that
-        the history that counts can be taken from peers.
-        """
-        for log in identity.closed:
-            self._keep_to_end(connection, identity, log)
-        known = {*identity.logs, *private_logs_of(connection, identity)}
-        rows = connection.execute(
-            "SELECT * FROM logs WHERE namespace = ? ORDER BY log", (identity.namespace,)
-        ).fetchall()
-        limits = [size_max(connection, identity, LogId(row["log"])) for row in rows]
-        counted = [
-            (row["size"] if limit is None else min(row["size"], limit)) if row["log"] in known else 0
-            for row, limit in zip(rows, limits, strict=True)
-        ]
-        has_forked = connection.execute(
-            "SELECT 1 FROM fork_proofs WHERE namespace = ? LIMIT 1", (identity.namespace,)
-        ).fetchone()
-        # A fork that was settled may let entries count again.
-        if counted == [row["size"] for row in rows] and not has_forked and not identity.closed:
-            return
-        (publisher,) = connection.execute(
-            "SELECT number FROM identities WHERE namespace = ?", (identity.namespace,)
-        ).fetchone()
-        self._listener.forget(connection, identity.namespace, publisher)
-        for row, size in zip(rows, counted, strict=True):
-            entries = map(read_entry, self.entries(connection, row, end=size))
-            self._listener.apply(connection, LogId(row["log"]), entries, Numbers(row["number"], publisher))
-
-    def _keep_to_end(self, connection: Connection, identity: Identity, log: LogId) -> None:
-        """Drop what is here of a closed log beyond what it has in common with the history that counts."""
-        row, end = self.row(connection, log), identity.closed[log]
-        if row is None or (row["size"] >= end.size and self.root_at(connection, row, end.size) == end.root):
-            return
-        fork = connection.execute("SELECT common FROM fork_proofs WHERE log = ?", (log,)).fetchone()
-        if fork is not None:
-            common = min(fork["common"], end.size)
-        elif row["size"] >= end.size:
-            common = 0  # nothing says where it parts from ours
-        else:
-            return
-        if common < row["size"]:
-            self._cut(connection, row, common)
-
-    def _cut(self, connection: Connection, row: Row, size: int) -> None:
-        """Forget all but the first `size` entries of the log of `row`; what they said is told again by the caller."""
-        tree = LogTree(connection, row["number"])
-        frontier = tree.frontier(size)
-        tree.cut(size)
-        last = connection.execute(
-            "SELECT offset + length AS end FROM entry_rows WHERE log_number = ? AND idx = ?", (row["number"], size - 1)
-        ).fetchone()
-        connection.execute("DELETE FROM entry_rows WHERE log_number = ? AND idx >= ?", (row["number"], size))
-        is_covered = row["head"] and parse_head(row["head"]).size <= size
-        connection.execute(
-            "UPDATE logs SET size = ?, bytes = ?, peaks = ?, head = ?, entry_bytes ="
-            " (SELECT coalesce(sum(length), 0) FROM entry_rows WHERE log_number = number) WHERE log = ?",
-            (
-                size,
-                last["end"] if row["bytes"] and last else 0,
-                b"".join(frontier.peaks),
-                row["head"] if is_covered else b"",
-                row["log"],
-            ),
-        )
-
-
-class _EntryReader:
-    """Reads entries where they lie, and keeps the own files of logs open until it is left."""
-
-    def __init__(self, layout: Layout, journals: Journals) -> None:
-        self._layout = layout
-        self._journals = journals
-        self._own: dict[bytes, int] = {}  # descriptors by log
-
-    def __enter__(self) -> _EntryReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._own.values():
-            os.close(file)
-
-    def read(self, log: bytes, row: Row | Columns) -> bytes | None:
-        """Return the entry of `log` that `row` gives the place and the leaf of. Raises StoreError.
-
-        None: the disk gives back other bytes than it was given.
-        """
-        place = Place(row["journal"], row["offset"], row["length"])
-        data = self._journals.read(place) if place.journal != OWN_FILE else self._read_own(log, place)
-        return data if LOG_TREE.leaf(data) == row["leaf"] else None
-
-    def _read_own(self, log: bytes, place: Place) -> bytes:
-        path = self._layout.log(LogId(log))
-        with disk_errors(path):
-            if log not in self._own:
-                self._own[log] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            return os.pread(self._own[log], place.length, place.offset)
-
-
-def check_identity(chain: bytes) -> Identity:
-    """Return the identity that `chain` proves; raises InvalidData."""
-    return open_identity(decode(chain, IdentityChain, size_max=IDENTITY_SIZE_MAX).documents)
-
-
-def frontier_of(row: Row | None) -> Frontier:
-    """Return the right edge of the tree of the log of `row`."""
-    if row is None:
-        return Frontier(LOG_TREE)
-    peaks: bytes = row["peaks"]
-    size: int = row["size"]
-    return Frontier(LOG_TREE, size, [peaks[at : at + ID_SIZE] for at in range(0, len(peaks), ID_SIZE)])
-
-
-def entry_bytes_of(row: Row | None) -> int:
-    """Return the bytes of the entries of the log of `row`."""
-    return int(row["entry_bytes"]) if row is not None else 0
-
-
-def own_file_entries(path: Path, start: int) -> Iterable[tuple[int, bytes]]:
-    """Return the entries of a log's own file from byte `start` on with their places, up to one that is cut short."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(start)
-            data = file.read()
-    except FileNotFoundError:
-        return
-    except OSError as exc:
-        raise StoreError(f"cannot read {path}: {exc.strerror}", path=str(path)) from exc
-    at = 0
-    while at + _LENGTH.size <= len(data):
-        (length,) = _LENGTH.unpack_from(data, at)
-        at += _LENGTH.size
-        if length > ENVELOPE_SIZE_MAX or at + length > len(data):
-            return
-        yield start + at, data[at : at + length]
-        at += length
 
 
 def _behind(arrival: Arrival, size: int, room: int | None) -> tuple[Sequence[Entry], InvalidData | None]:

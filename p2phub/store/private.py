@@ -84,10 +84,10 @@ class Private:
 
         may_begin: begin a log if there is none; else nothing is done then. `make` runs inside the transaction.
         """
+        from .logrows import frontier_of, leaf_at
         from .logs import keep_what_is_taken_in, last_time
-        from .logwriter import frontier_of
 
-        writer = self._logs().writer
+        logs = self._logs()
         with self._database.write() as connection:
             log = self._own_log(connection, identity, key.public_key, model)
             if log is None and not may_begin:
@@ -96,16 +96,18 @@ class Private:
             log = log or self._begin(connection, identity.namespace, key.public_key, model)
             if connection.execute("SELECT 1 FROM forks WHERE log = ?", (log,)).fetchone() is not None:
                 raise ForkedLog(f"the private log of {model} was signed with two histories", ours=b"", theirs=b"")
-            row = writer.own_row(connection, identity.namespace, log, key.public_key)
+            row = logs.writer.own_row(connection, identity.namespace, log, key.public_key)
             frontier = frontier_of(row)
-            previous = writer.leaf(connection, row, frontier.size - 1)
+            previous = leaf_at(connection, row, frontier.size - 1)
             # A log that begins with this record is none without it.
             with contextlib.nullcontext() if is_new else keep_what_is_taken_in(self._database, connection):
-                record = make(connection, log, frontier.size, previous, last_time(writer, connection, row))
+                record = make(connection, log, frontier.size, previous, last_time(logs.reader, connection, row))
             entry = sign_record(record, key)
             frontier.append(entry.leaf)
             head = sign_head(log, frontier.size, frontier.root(), key)
-            writer.append(connection, identity.namespace, log, key.public_key, row, frontier, [entry], head.text, None)
+            logs.writer.append(
+                connection, identity.namespace, log, key.public_key, row, frontier, [entry], head.text, None
+            )
         return entry
 
     def take(
@@ -336,7 +338,7 @@ class Private:
 
     def _identity_in_file(self, namespace: NamespaceId) -> Identity | None:
         """Take in the identity of a publisher from its file, if the index has lost it."""
-        from .logwriter import check_identity
+        from .chains import check_identity
 
         try:
             identity = check_identity(self._layout.identity(namespace).read_bytes())

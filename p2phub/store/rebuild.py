@@ -29,13 +29,15 @@ from p2phub.core.records import NO_PREVIOUS, Entry, open_signed_entry, read_entr
 from p2phub.protocol.messages import IdentityChain
 
 from .cataloguewriter import Numbers
-from .chains import unpack_chain
+from .chains import check_identity, unpack_chain
 from .database import Database
 from .journals import ENTRY, HEAD, IDENTITY_SIZE_MAX, Frame, Journals, Place
 from .layout import Layout
 from .leftbehind import head_if_right
+from .logfiles import OWN_FILE, LogFiles
+from .logrows import log_row
 from .logtrees import LogTree
-from .logwriter import OWN_FILE, LogWriter, check_identity, own_file_entries
+from .logwriter import LogWriter
 from .privateindex import private_logs_of
 from .takeover import VERIFYING_THREADS
 
@@ -177,14 +179,14 @@ class Rebuild:
 
     def _own_spots(self, log: LogId) -> Iterator[Spot]:
         try:
-            for index, (at, data) in enumerate(own_file_entries(self._layout.log(log), 0)):
+            for index, (at, data) in enumerate(LogFiles(self._layout).entries(log)):
                 yield index, Place(OWN_FILE, at, len(data))
         except StoreError:
             return  # not readable: peers may have it
 
     def _known_heads(self, log: LogId) -> list[bytes]:
         with self._database.read() as connection:
-            row = self._writer.row(connection, log)
+            row = log_row(connection, log)
         return [row["head"]] if row is not None else []
 
     def _check_ahead(
@@ -274,7 +276,7 @@ class Rebuild:
         self._writer.recount(connection, identity)
 
     def _replace_log(self, connection: Connection, identity: Identity, log: _Log, usable: set[int]) -> None:
-        row = self._writer.row(connection, log.log)
+        row = log_row(connection, log.log)
         frontier = Frontier(LOG_TREE)
         numbers = self._writer.index_log(
             connection, identity.namespace, log.log, log.key, frontier, 0, b"", entry_bytes=0

@@ -16,6 +16,7 @@ from storekit import TIME, Writer, open_store
 from p2phub.core.identity import open_identity
 from p2phub.store import compaction, journals
 from p2phub.store.compaction import LOOK_EACH_S, STAY_S
+from p2phub.store.logrows import log_row
 from p2phub.store.logs import LogPart
 from p2phub.store.rebuild import Rebuild
 from p2phub.store.store import Store
@@ -159,9 +160,9 @@ def test_whoever_reads_a_log_meanwhile_reads_it_whole(store: Store) -> None:
     give_one_by_one(store, all_writers)
     log = all_writers[0].log
     with store.database.read() as connection:
-        row = store.logs.writer.row(connection, log)
+        row = log_row(connection, log)
         assert row is not None
-        reading = store.logs.writer.entries(connection, row)
+        reading = store.logs.reader.of_log(connection, row)
         found = [next(reading) for _ in range(3)]
         # In another thread, as others do.
         with ThreadPoolExecutor(1) as pool:
