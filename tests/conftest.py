@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from hypothesis import HealthCheck, settings
 # A busy machine is no failure: speed is shown by tools/bench, not by tests.
 settings.register_profile("p2phub", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("p2phub")
+
+# Who starts the tests in the background of a script lets them ignore ^C, and with them all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Whole files are given to several processes (tools/test). What takes longest is begun first, or one of them would
