@@ -5,8 +5,8 @@ from __future__ import annotations
 from p2phub.core.ids import LogId, ManifestId, NamespaceId
 
 from .database import Database
+from .described import is_there
 from .orders import NAME, ids_sql
-from .searchindex import is_there
 
 _REPLICAS = (
     "SELECT namespace, replicas FROM models AS m JOIN repositories AS r ON r.number = m.repository"

@@ -30,8 +30,9 @@ from p2phub.core.search import FacetCounts, Page, Place, Query, Sort, check_quer
 from . import orders
 from .atonce import Columns, as_list, fetch_at_once
 from .database import Database
+from .facets import facet_code
 from .searchcounts import BETWEEN, ValuesOf, all_counts, counts_of
-from .searchindex import ReadEntries, facet_code
+from .searchindex import ReadEntries
 from .searchplan import ANYWHERE, IN_NAME, PARTS, WHOLE_NAME, Plan, make_plan
 from .searchresults import key_of, models
 from .searchtokens import release_tokens

@@ -7,7 +7,7 @@ from sqlite3 import Connection
 
 from p2phub.core.search import COUNTS_MAX, FACETS, FacetCount, FacetCounts
 
-from .searchindex import FACET_NUMBERS, facet_code
+from .facets import FACET_NUMBERS, facet_code
 
 ValuesOf = Callable[[Collection[int]], dict[int, str]]  # what numbers of values of facets stand for
 

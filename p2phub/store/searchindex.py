@@ -24,25 +24,23 @@ import msgspec
 from msgspec import Struct
 
 from p2phub.core.ids import NamespaceId
-from p2phub.core.records import Publish, Score, Summary
-from p2phub.core.search import FACETS, Facet
+from p2phub.core.records import Publish, Summary
 
 from . import orders
 from .database import Database
+from .described import described_by, first_release
+from .facets import FacetValues, facet_values, metric_names
 from .orders import OrderRow
-from .recalls import is_recalled
 from .released import IS_SHOWN, is_of
 from .searchtokens import facet_tokens, least_size, release_tokens, word_tokens
 
 EPOCH = 1_577_836_800  # seconds: 2020-01-01 00:00 UTC; what is older counts as of then
 PLACES = 4  # ids for the releases of one second; more take those of later seconds
-CACHED_MAX = 200_000  # values of facets, and words, that are remembered
+CACHED_MAX = 200_000  # words that are remembered
 REFILLED_AT_ONCE = 500  # repositories in a transaction, when all of them are looked at again
 SCATTERED_PART = 4  # more than 1/n of the full-text index beside its largest segment is worth merging
 SCATTERED_MIN = 2000  # pages beside it; fewer are left as they are
 MERGED_AT_ONCE = 200  # pages of the full-text index that a step writes: some milliseconds
-
-ANY_VARIANT = "*"  # a value of the facet `variant`: there are some
 
 # Returns entries by the number of their log and their index, those that can be read.
 ReadEntries = Callable[[Sequence[tuple[int, int]]], dict[tuple[int, int], bytes]]
@@ -189,7 +187,7 @@ class SearchIndex:
         ).fetchone()
         row = connection.execute("SELECT * FROM models WHERE repository = ?", (repository,)).fetchone()
         release = described_by(connection, repository) if name is not None else None
-        first = _first_release(connection, repository) if release is not None else None
+        first = first_release(connection, repository) if release is not None else None
         if release is None or first is None:
             if row is not None:
                 self._remove(connection, batch, row)
@@ -299,42 +297,6 @@ class SearchIndex:
         self._vocabulary.update(new)
 
 
-class FacetValues:
-    """The numbers that stand for values of facets. Numbers divided by 16 leave the place of the facet in FACETS."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], int] = {}
-        self._last = 0  # that was given, or a larger one
-
-    def begin(self, connection: Connection) -> None:
-        """Look, in a transaction, which numbers are given."""
-        (self._last,) = connection.execute("SELECT coalesce(max(id), 0) FROM facets").fetchone()
-
-    def number(self, connection: Connection, facet: Facet, value: str) -> int:
-        """Return the number of a value, a new one if it has none. Inside a transaction."""
-        number = self._known.get((facet, value))
-        if number is None:
-            number = self.look_up(connection, facet, value)
-            if len(self._known) > CACHED_MAX:
-                self._known.clear()
-            self._known[facet, value] = number
-        return number
-
-    def look_up(self, connection: Connection, facet: Facet, value: str) -> int:
-        """Do what `number` does, and do not remember it: for values that come once, as publishers do."""
-        number = find_facet(connection, facet, value)
-        if number is None:
-            number = (self._last // FACET_NUMBERS + 1) * FACET_NUMBERS + _CODES[facet]
-            self._last = number
-            connection.execute(
-                "INSERT INTO facets (id, facet, value, count) VALUES (?, ?, ?, 0)", (number, _CODES[facet], value)
-            )
-        return number
-
-    def clear(self) -> None:
-        self._known.clear()
-
-
 class NewRelease(Struct, frozen=True):
     """A release that came just now."""
 
@@ -397,123 +359,6 @@ class _Batch:
             "UPDATE facets SET count = count + ? WHERE id = ?",
             [(change, number) for number, change in self.counts.items() if change],
         )
-
-
-# ── what a release is found by ──────────────────────────────────────────────
-
-_CODES: dict[str, int] = {facet: code for code, facet in enumerate(FACETS)}
-FACET_NUMBERS = 16  # the number of a value modulo this is the place of its facet in FACETS
-
-
-def facet_of(number: int) -> Facet:
-    """Return the facet of which `number` is a value."""
-    return FACETS[number % FACET_NUMBERS]
-
-
-def find_facet(connection: Connection, facet: Facet, value: str) -> int | None:
-    """Return the number of a value of a facet, in whatever case it is written; None if nothing has it."""
-    row = connection.execute("SELECT id FROM facets WHERE facet = ? AND value = ?", (_CODES[facet], value)).fetchone()
-    return row[0] if row else None
-
-
-def facet_code(facet: Facet) -> int:
-    """Return how the table `facets` names a facet."""
-    return _CODES[facet]
-
-
-def facet_values(summary: Summary, *, kind: str) -> list[tuple[Facet, str]]:
-    """Return the values of facets that a release has, its publisher left out."""
-    found: list[tuple[Facet, str]] = [("kind", kind)]
-    single: tuple[tuple[Facet, str | None], ...] = (
-        ("task", summary.task), ("library", summary.library), ("license", summary.license),
-        ("architecture", summary.architecture),
-    )  # fmt: skip
-    found += [(facet, value) for facet, value in single if value]
-    several: tuple[tuple[Facet, tuple[str, ...]], ...] = (
-        ("language", summary.languages), ("tag", summary.tags), ("base_model", summary.base_models),
-        ("dataset", summary.datasets), ("tensor_type", summary.tensor_types),
-        ("variant", (ANY_VARIANT, *(variant.name for variant in summary.variants)) if summary.variants else ()),
-        ("metric", tuple(name for score in summary.scores for name in metric_names(score))),
-    )  # fmt: skip
-    return found + [(facet, value) for facet, values in several for value in values]
-
-
-def metric_names(score: Score) -> tuple[str, str, str]:
-    """Return how people may name what was measured: by the metric, on a dataset, for a task."""
-    on_dataset = f"{score.dataset}/{score.metric}"
-    return score.metric, on_dataset, f"{score.task}/{on_dataset}"
-
-
-# ── which release describes a repository ────────────────────────────────────
-
-
-def described_by(connection: Connection, repository: int) -> Row | None:
-    """Return the release that search shows, None if the repository is not there (spec/search.md §1)."""
-    newest: Row | None = None
-    for row in _releases(connection, repository):
-        if is_recalled(connection, repository, row["manifest"]):
-            continue
-        newest = newest or row
-        if row["version"] is None:
-            return row if is_there(connection, repository) else None
-        if not _is_yanked(connection, repository, row["version"]):
-            return row
-    return newest if newest is not None and is_there(connection, repository) else None
-
-
-def _releases(connection: Connection, repository: int) -> Iterator[Row]:
-    return connection.execute(
-        "SELECT r.* FROM release_rows AS r JOIN logs ON logs.number = r.log_number WHERE r.repository = ?"
-        " AND r.listed ORDER BY r.time DESC, r.idx DESC, logs.log DESC",
-        (repository,),
-    )
-
-
-def _first_release(connection: Connection, repository: int) -> Row | None:
-    row: Row | None = connection.execute(
-        "SELECT r.* FROM release_rows AS r LEFT JOIN entry_rows AS e USING (log_number, idx) WHERE r.repository = ?"
-        " AND r.listed ORDER BY r.time, e.leaf LIMIT 1",
-        (repository,),
-    ).fetchone()
-    return row
-
-
-def _is_yanked(connection: Connection, repository: int, version: str) -> bool:
-    found = connection.execute(
-        "SELECT 1 FROM yank_rows WHERE repository = ? AND version = ? LIMIT 1", (repository, version)
-    )
-    return found.fetchone() is not None
-
-
-def is_there(connection: Connection, repository: int) -> bool:
-    """Say whether a branch stands, or a version that was not yanked; what was recalled stands for nothing."""
-    recalled = connection.execute("SELECT 1 FROM recall_rows WHERE repository = ? LIMIT 1", (repository,)).fetchone()
-    if recalled is not None:
-        return _is_something_left(connection, repository)
-    found = connection.execute(
-        "SELECT 1 FROM branch_rows WHERE repository = ?1 AND manifest IS NOT NULL UNION ALL"
-        " SELECT 1 FROM version_rows AS v WHERE repository = ?1 AND NOT EXISTS"
-        " (SELECT 1 FROM yank_rows AS y WHERE y.repository = ?1 AND y.version = v.version) LIMIT 1",
-        (repository,),
-    )
-    return found.fetchone() is not None
-
-
-def _is_something_left(connection: Connection, repository: int) -> bool:
-    """Do what `is_there` does for a repository of which something was recalled."""
-    kept = " NOT EXISTS (SELECT 1 FROM recall_rows AS c WHERE c.repository = ?1 AND c.manifest = {manifest})"
-    found = connection.execute(
-        "SELECT 1 FROM branch_rows AS b LEFT JOIN release_rows AS r USING (repository, log_number, idx)"
-        " WHERE b.repository = ?1 AND b.manifest IS NOT NULL AND"
-        + kept.format(manifest="CASE b.manifest WHEN x'' THEN r.manifest ELSE b.manifest END")
-        + " UNION ALL SELECT 1 FROM version_rows AS v JOIN release_rows AS r USING (repository, log_number, idx)"
-        " WHERE v.repository = ?1 AND NOT EXISTS"
-        " (SELECT 1 FROM yank_rows AS y WHERE y.repository = ?1 AND y.version = v.version) AND"
-        + kept.format(manifest="r.manifest")
-        + " LIMIT 1",
-        (repository,),
-    )
-    return found.fetchone() is not None
 
 
 def _insert(connection: Connection, time: int, columns: tuple[object, ...]) -> int:

@@ -17,10 +17,10 @@ from p2phub.core.search import Facet, MetricBound, Query, Sort
 from p2phub.core.words import distinct, squeeze, trigrams, words
 
 from .atonce import as_list, fetch_at_once
+from .facets import facet_code
 from .gates import APPROVAL
 from .orders import ids_sql
 from .released import IS_SHOWN, is_of
-from .searchindex import facet_code
 
 WORDS_MAX = 16  # different words that are looked for; spec/search.md §2
 BEGINNINGS_MAX = 8  # words that the last one may be the beginning of; spec/search.md §2

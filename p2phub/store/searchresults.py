@@ -14,9 +14,10 @@ from p2phub.core.ids import ManifestId, NamespaceId
 from p2phub.core.search import Model, Result, VariantInfo
 
 from .atonce import Columns, as_list, fetch_at_once
+from .facets import facet_of
 from .gates import APPROVAL
 from .searchcounts import ValuesOf
-from .searchindex import ReadEntries, facet_of
+from .searchindex import ReadEntries
 from .searchplan import IS_HERE
 
 
