@@ -1,6 +1,6 @@
 """The values of facets that repositories have, and the numbers that stand for them (spec/search.md §2).
 
-number of a value = how many were given before it × FACET_NUMBERS + place of the facet in FACETS
+number of a value = its place among all values × FACET_NUMBERS + place of its facet in FACETS
 """
 
 from __future__ import annotations
