@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 import trio
@@ -57,14 +57,11 @@ async def _greet_again(node: Node, call: Call) -> bool:
 async def _connect(node: Node, peer: Peer) -> Call:
     """Call a peer, trying its endpoints in turn. Raises PeerError if it answers nowhere."""
     error: PeerError | None = None
-    for host, port in peer.endpoints:
-        if not _may_call(node, peer, host, port):
-            continue
-        client = PeerClient(peer.node, host, port, plain=node.settings.plain, signer=node.calls.signer(peer.node))
+    for client in _clients(node, peer):
         try:
             await _greet(node, client)
         except PeerUnreachable as exc:
-            node.dialling.failed(host, port, trio.current_time())
+            node.dialling.failed(client.host, client.port, trio.current_time())
             error = exc
             continue
         except PeerError as exc:
@@ -72,7 +69,7 @@ async def _connect(node: Node, peer: Peer) -> Call:
             await on_disk(node.store.peers.note_failure, peer.node, str(exc), node.clock())
             raise
         now = trio.current_time()
-        node.dialling.proved(host, port, now)
+        node.dialling.proved(client.host, client.port, now)
         return Call(client, greeted=now, used=now)
     if error is None:
         raise _uncalled(peer)
@@ -80,9 +77,12 @@ async def _connect(node: Node, peer: Peer) -> Call:
     raise error
 
 
-def _may_call(node: Node, peer: Peer, host: str, port: int) -> bool:
-    """Say whether a peer may be called at an address: what the user typed may be, whatever others say."""
-    return peer.added or node.dialling.may_call(host, port, trio.current_time())
+def _clients(node: Node, peer: Peer) -> Iterator[PeerClient]:
+    """Give a client for each endpoint of a peer, one after the other, where it may be called."""
+    for host, port in peer.endpoints:
+        # What the user typed may be, whatever others say.
+        if peer.added or node.dialling.may_call(host, port, trio.current_time()):
+            yield PeerClient(peer.node, host, port, plain=node.settings.plain, signer=node.calls.signer(peer.node))
 
 
 def _uncalled(peer: Peer) -> PeerUnreachable:
@@ -103,18 +103,15 @@ async def converse(node: Node, peer: Peer, message: bytes) -> Reply:
         except PeerUnreachable:
             pass  # it may be elsewhere by now
     error: PeerError | None = None
-    for host, port in peer.endpoints:
-        if not _may_call(node, peer, host, port):
-            continue
-        client = PeerClient(peer.node, host, port, plain=node.settings.plain, signer=node.calls.signer(peer.node))
+    for client in _clients(node, peer):
         try:
             with node.calls.use(Call(client, greeted=-math.inf, used=trio.current_time())):
                 reply = await client.talk(message)
         except PeerUnreachable as exc:
-            node.dialling.failed(host, port, trio.current_time())
+            node.dialling.failed(client.host, client.port, trio.current_time())
             error = exc
             continue
-        node.dialling.proved(host, port, trio.current_time())
+        node.dialling.proved(client.host, client.port, trio.current_time())
         return reply
     raise error or _uncalled(peer)
 

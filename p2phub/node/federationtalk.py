@@ -42,6 +42,7 @@ from .disk import on_disk
 from .federations import agreed_links
 from .identity import own_namespace
 from .node import Node
+from .publishers import learn_identities
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ async def _tell(node: Node, peer: Peer, known: Known) -> None:
     async with call_peer(node, peer) as client:
         missing = await on_disk(lacks_identity, node, known)
         if missing:
-            await _learn_identities(node, client, missing)
+            await learn_identities(node, client, missing)
         said = sign_talk(Federate(state_of(known)), node.key, peer.node, now=node.clock(), record=node.record())
         reply = await client.talk(said)
         if reply.federation is not None:
@@ -162,7 +163,7 @@ async def take_answer(node: Node, state: State, client_peer: PeerClient | None) 
         unknown = {open_agreement(data).namespace for data in state.agreements}
         missing = [each for each in sorted(unknown) if await on_disk(node.store.logs.identity, each) is None]
         if missing:
-            await _learn_identities(node, client_peer, missing)
+            await learn_identities(node, client_peer, missing)
             again, _ = await on_disk(_merge, node, state)
             changed = changed or again
     if changed:
@@ -212,21 +213,6 @@ def _take_agreement(node: Node, known: Known, data: bytes, now: float) -> bool:
         log.info("a word on %s that does not count: %s", known.charter.name, exc)
         return False
     return node.store.federations.put_agreement(data)
-
-
-async def _learn_identities(node: Node, client: PeerClient, namespaces: Iterable[NamespaceId]) -> None:
-    """Ask a peer for identity documents, and keep those that are right."""
-    wanted = sorted(namespaces)
-    for namespace, chain in zip(wanted, await client.identities(wanted), strict=False):
-        if chain is None:
-            continue
-        try:
-            identity = open_identity(chain.documents)
-            if identity.namespace != namespace:
-                raise InvalidData("it is of another namespace")
-            await on_disk(node.store.logs.add_identity, identity)
-        except InvalidData as exc:
-            raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from exc
 
 
 def listed_nodes(known: Known) -> set[NodeId]:

@@ -23,19 +23,14 @@ from p2phub.core.errors import (
     InvalidData,
     NotFound,
     Offline,
-    OtherVersion,
-    PeerViolation,
-    SplitIdentity,
-    UnknownForm,
 )
-from p2phub.core.identity import Identity, open_identity
+from p2phub.core.identity import Identity
 from p2phub.core.ids import NamespaceId, misspelling
 from p2phub.core.names import Address, check_namespace, is_domain, is_namespace_id
 from p2phub.core.wellknown import WellKnown, parse_well_known
 from p2phub.net.addresses import is_public, resolve
 from p2phub.net.peerclient import PeerClient
 from p2phub.net.threads import run_abortable
-from p2phub.protocol.messages import IdentityChain
 from p2phub.store.bindings import Binding
 from p2phub.store.peers import Peer
 
@@ -46,6 +41,7 @@ from .events import Notice, Tell
 from .identity import has_identity, own_identity
 from .lookalikes import name_warnings
 from .node import Node
+from .publishers import learn_identities
 
 log = logging.getLogger(__name__)
 
@@ -264,10 +260,8 @@ async def _find_claim(node: Node, domain: str, file: WellKnown, tell: Tell) -> I
     peers = [*named.values(), *(peer for peer in await on_disk(usable_peers, node) if peer.node not in named)]
 
     async def ask(client: PeerClient) -> bool:
-        chain = (await client.identities([file.namespace]))[0]
-        if chain is None:
+        if not await learn_identities(node, client, [file.namespace]):
             return False
-        await _keep_identity(node, client, file.namespace, chain)
         if client.node in named:
             # So that what its publisher publishes can be fetched, too.
             await on_disk(node.store.peers.note_found, Address(client.node, client.host, client.port))
@@ -293,22 +287,6 @@ async def _find_claim(node: Node, domain: str, file: WellKnown, tell: Tell) -> I
 def _claims(node: Node, namespace: NamespaceId, domain: str) -> bool:
     identity = node.store.logs.identity(namespace)
     return identity is not None and domain in identity.current.domains
-
-
-async def _keep_identity(node: Node, client: PeerClient, namespace: NamespaceId, chain: IdentityChain) -> None:
-    """Check and keep the documents that a peer sent, if they are newer than what is here. Raises PeerError."""
-    try:
-        identity = await on_disk(open_identity, chain.documents)
-        if identity.namespace != namespace:
-            raise InvalidData("the identity is of another namespace")
-        await on_disk(node.store.logs.add_identity, identity)
-    except SplitIdentity as exc:
-        # Whoever heard the other one first has it: the peer did nothing wrong.
-        log.warning("%s; the one that came first counts here", exc)
-    except UnknownForm as exc:
-        raise OtherVersion(f"{client} has an identity that this version does not know", peer=str(client.node)) from exc
-    except InvalidData as exc:
-        raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from exc
 
 
 async def named_nodes(node: Node, domain: str, addresses: tuple[Address, ...]) -> list[Peer]:

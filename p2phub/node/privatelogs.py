@@ -16,7 +16,15 @@ from msgspec import Struct
 from p2phub.core.access import Caller
 from p2phub.core.checkpoint import parse_head
 from p2phub.core.delegation import open_delegation, publishes
-from p2phub.core.errors import ForkedLog, HubError, InvalidData, PeerViolation, TooEarly
+from p2phub.core.errors import (
+    ForkedLog,
+    HubError,
+    InvalidData,
+    PeerViolation,
+    SplitIdentity,
+    TooEarly,
+    UnknownForm,
+)
 from p2phub.core.identity import Identity, open_identity
 from p2phub.core.ids import LogId, NamespaceId, NodeId
 from p2phub.core.private import Grantee, PrivateHead, Repository, open_private_head
@@ -29,6 +37,7 @@ from p2phub.store.arrivals import check_entries
 from .disk import on_disk
 from .introduce import introduce
 from .node import Node
+from .publishers import fault, note_split
 from .unasked import has_room, is_wanted, own_grantees
 
 log = logging.getLogger(__name__)
@@ -67,6 +76,7 @@ async def pull_private(node: Node, client: PeerClient) -> list[LogId]:
 async def _take_log(node: Node, client: PeerClient, told: PrivateHead) -> bool:
     """Bring one log up to what the peer told; returns whether it came further."""
     limits = node.neighbours.limits
+    size = before = 0
     try:
         head = parse_head(told.head)
         state = await on_disk(node.store.logs.state, told.log, private=True)
@@ -87,7 +97,7 @@ async def _take_log(node: Node, client: PeerClient, told: PrivateHead) -> bool:
             if not entries:
                 break
             if size == 0:
-                await on_disk(_check_whole, identity, told, size, entries, node.clock())
+                entries = await on_disk(_signed_of, identity, told, size, entries, node.clock())
                 if not await on_disk(_wants, node, told.namespace, entries):
                     break
             if not await on_disk(has_room, node, told.log, told.namespace, entries):
@@ -100,12 +110,15 @@ async def _take_log(node: Node, client: PeerClient, told: PrivateHead) -> bool:
             size += taken
     except TooEarly as exc:
         log.info("%s has a private log that is left for later: %s", client, exc)
-        return False
+    except UnknownForm as exc:
+        # Not said of the peer as a whole: what others signed is taken over all the same.
+        log.warning("%s has a private log that this version does not know: %s", client, exc)
     except ForkedLog as exc:
         log.warning("%s", exc)
-        return False
+    except SplitIdentity as exc:
+        note_split(exc)
     except InvalidData as exc:
-        raise PeerViolation(f"{client} sent a private log that is not right", peer=str(client.node)) from exc
+        raise fault(client, "a private log", exc) from exc
     return size > before
 
 
@@ -204,23 +217,26 @@ def take_news(node: Node, caller: Caller, news: PrivateNews, *, may_begin: bool)
         # All of it first, in the same way whatever is here: what is answered, and when, must not tell of a name.
         identity = _identity_told(node, news)
         head = open_private_head(told, identity)
-        _check_whole(identity, told, news.start, news.entries, node.clock())
+        entries = _signed_of(identity, told, news.start, news.entries, node.clock())
         before = state.size if state else 0
-        if bool(news.entries) and news.start <= before < head.size:
-            is_for_us = state is not None or (may_begin and _wants(node, told.namespace, news.entries))
-            is_taken = is_for_us and has_room(node, told.log, told.namespace, news.entries)
+        if entries and news.start <= before < head.size:
+            is_for_us = state is not None or (may_begin and _wants(node, told.namespace, entries))
+            is_taken = is_for_us and has_room(node, told.log, told.namespace, entries)
             if is_taken and not node.following.refuses(told.namespace, told.log, head.size):
-                count = _keep(node, identity, told, news.start, news.entries)
+                count = _keep(node, identity, told, news.start, entries)
     except (InvalidData, ForkedLog) as exc:
         log.warning("node %s told of a private log what is not right: %s", caller.node, exc)
     return Taken(PrivateTaken(_size_for(node, caller, told.log)), count, is_new=count > 0 and state is None)
 
 
-def _check_whole(identity: Identity, told: PrivateHead, start: int, entries: Sequence[bytes], now: float) -> None:
-    """Raise InvalidData unless the publisher signed the first of these entries, and all that count."""
+def _signed_of(
+    identity: Identity, told: PrivateHead, start: int, entries: tuple[bytes, ...], now: float
+) -> tuple[bytes, ...]:
+    """Return the first of these entries, up to one that does not count. Raises InvalidData if that is the first."""
     checked = check_entries(entries, identity.namespace, told.log, told.key, start, now)
     if checked.error is not None and not checked.entries:
         raise checked.error
+    return entries[: len(checked.entries)]
 
 
 def _identity_told(node: Node, news: PrivateNews) -> Identity:

@@ -23,6 +23,7 @@ from .disk import on_disk
 from .goals import parsed_head
 from .maps import refresh_maps
 from .node import Node
+from .publishers import fault
 from .taking import ask_identities, take_heads
 
 PAGES_IN_HAND = 2  # of heads whose logs are taken over at a time; spec/replication.md §4
@@ -131,7 +132,7 @@ async def take_followed(node: Node, client: PeerClient, followed: Sequence[Names
     while wanted:
         shown = await ask_identities(node, client, wanted)
         if shown.wrong is not None:
-            raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from shown.wrong
+            raise fault(client, "an identity", shown.wrong) from shown.wrong
         heads: list[LogHead] = []
         for identity in shown.identities:
             heads += [head for log_id in sorted(identity.logs) if (head := await client.head(log_id)) is not None]

@@ -17,8 +17,8 @@ from functools import partial
 from p2phub.core import manifest as manifests
 from p2phub.core import sealing
 from p2phub.core.choices import Kind, Profile, Visibility
-from p2phub.core.errors import AccessDenied, InvalidData, NotFound, PeerViolation
-from p2phub.core.identity import Identity, open_identity
+from p2phub.core.errors import AccessDenied, InvalidData, NotFound
+from p2phub.core.identity import Identity
 from p2phub.core.ids import NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.records import RECIPIENTS_MAX, Entry, Seal, Unseal
@@ -42,6 +42,7 @@ from .opening import find_key_called, find_opened, recipients_of, sealing_key
 from .operations.seals import SealResult
 from .ownnames import own_model
 from .privatenews import announce
+from .publishers import learn_identities
 from .releasing import Destination
 from .resolve import resolve
 from .sources import SourceFile
@@ -354,17 +355,7 @@ async def _ask_for_identity(node: Node, namespace: NamespaceId, tell: Tell) -> N
     """Take over the identity of a publisher, who may have published nothing yet, from the first peer that knows it."""
 
     async def ask(client: PeerClient) -> bool:
-        (chain,) = await client.identities([namespace])
-        if chain is None:
-            return False
-        try:
-            identity = await on_disk(open_identity, chain.documents)
-            if identity.namespace != namespace:
-                raise InvalidData("the identity is of another namespace")
-            await on_disk(node.store.logs.add_identity, identity)
-        except InvalidData as exc:
-            raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from exc
-        return True
+        return bool(await learn_identities(node, client, [namespace]))
 
     peers = await on_disk(usable_peers, node)
     await ask_in_turn(node, peers, ask, tell, what="a publisher's keys")

@@ -16,7 +16,6 @@ from p2phub.core.checkpoint import open_head
 from p2phub.core.errors import (
     ForkedLog,
     InvalidData,
-    OtherVersion,
     PeerError,
     PeerViolation,
     SplitIdentity,
@@ -33,6 +32,7 @@ from .disk import on_disk
 from .forks import prove_fork, take_proof
 from .goals import Goal, changed, goals_of, measure
 from .node import Node
+from .publishers import fault, note_split
 
 log = logging.getLogger(__name__)
 
@@ -83,14 +83,11 @@ async def _prove(node: Node, client: PeerClient, goals: Sequence[Goal]) -> tuple
         versions.update((identity.namespace, identity.current.version) for identity in shown.identities)
         for newest in await on_disk(node.store.logs.add_identities, shown.identities) if shown.identities else ():
             if isinstance(newest, SplitIdentity):
-                # Whoever heard the other one first has it: the peer did nothing wrong.
-                log.warning("%s; the one that came first counts here", newest)
+                note_split(newest)
             else:
                 found[newest.namespace] = newest
-        if isinstance(shown.wrong, UnknownForm):
-            raise _other_version(client, "an identity", shown.wrong) from shown.wrong
         if shown.wrong is not None:
-            raise PeerViolation(f"{client} sent an identity that is not right", peer=str(client.node)) from shown.wrong
+            raise fault(client, "an identity", shown.wrong) from shown.wrong
         wanted = shown.rest
     for goal in goals:
         if goal.identity is None and versions.get(goal.namespace, goal.version) < goal.version:
@@ -202,7 +199,7 @@ async def _fetch(node: Node, client: PeerClient, goals: Sequence[Goal]) -> tuple
                     # It may be one who shows a head of another history, and hides the records.
                     await _prove_fork(node, client, goal)
     if unknown is not None:
-        raise _other_version(client, "a record", unknown)
+        raise fault(client, "a record", unknown)
     return count, is_complete, early
 
 
@@ -234,17 +231,12 @@ async def _keep(node: Node, client: PeerClient, parts: Sequence[tuple[Goal, tupl
         elif isinstance(outcome, UnknownForm):
             kept.unknown = outcome
         elif isinstance(outcome, SplitIdentity):
-            log.warning("%s; the one that came first counts here", outcome)
+            note_split(outcome)
         elif isinstance(outcome, TooEarly):
             log.info("%s has a log that is left for later: %s", client, outcome)
             kept.early = outcome
         else:
             wrong = outcome
     if wrong is not None:
-        raise PeerViolation(f"{client} sent a head or a record that is not right", peer=str(client.node)) from wrong
+        raise fault(client, "a head or a record", wrong) from wrong
     return kept
-
-
-def _other_version(client: PeerClient, what: str, unknown: UnknownForm) -> OtherVersion:
-    """Return the error for something of a publisher that may be right in another version."""
-    return OtherVersion(f"{client} has {what} that this version does not know: {unknown}", peer=str(client.node))

@@ -8,26 +8,32 @@ from pathlib import Path
 
 import cbor2
 import pytest
+from msgspec.structs import replace
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.envelope import ENVELOPE_SIZE_MAX, Envelope
-from p2phub.core.errors import NotFound
+from p2phub.core.errors import NotFound, OtherVersion, PeerViolation
 from p2phub.core.records import PURPOSE, SKEW_MAX_S
 from p2phub.core.search import Query
+from p2phub.net.peerclient import open_peer
 from p2phub.node.calls import Calls
 from p2phub.node.events import ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.identity import create_identity
 from p2phub.node.inspect import search, status
+from p2phub.node.maps import refresh_maps
 from p2phub.node.node import Node
 from p2phub.node.peerlist import list_peers
 from p2phub.node.publish import publish
+from p2phub.node.publishers import learn_identities
+from p2phub.node.pulling import pull, take_followed
 from p2phub.node.syncing import sync_all
-from p2phub.protocol.messages import ANSWER_SIZE_MAX, Records
+from p2phub.protocol.messages import ANSWER_SIZE_MAX, Identities, IdentityChain, Records
 from p2phub.store.keys import load_key
 from p2phub.store.peers import RETRY_S
 from p2phub.testing.hostile import on_answer, open_home, serving, slowly
 from p2phub.testing.processes import tree
+from p2phub.testing.values import identity
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -129,6 +135,58 @@ async def test_a_record_of_an_unknown_type_is_nobody_s_lie_if_its_publisher_sign
     assert models == []
     assert (known.banned_until is None) == (signed_by == "its publisher")
     assert (known.skew is not None) == (signed_by == "its publisher")
+
+
+def unknown_identities(body: bytes) -> bytes:
+    """Return the answer with each first document as another version may have it."""
+
+    def change(chain: IdentityChain | None) -> IdentityChain | None:
+        if chain is None:
+            return None
+        first, *rest = chain.documents
+        return IdentityChain((replace(first, document=with_news(first.document)), *rest))
+
+    answer = decode(body, Identities, size_max=ANSWER_SIZE_MAX)
+    return encode(Identities(tuple(map(change, answer.chains))))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda node, client, publisher: pull(node, client),
+        lambda node, client, publisher: take_followed(node, client, [publisher]),
+        lambda node, client, publisher: learn_identities(node, client, [publisher]),
+    ],
+    ids=["all", "some", "identities"],
+)
+async def test_an_identity_of_an_unknown_form_is_nobody_s_lie(ask, tmp_path):
+    async with AsyncExitStack() as stack:
+        newer = await stack.enter_async_context(open_home(tmp_path / "newer"))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        theirs = create_identity(newer).namespace
+        await publish(newer, folder_with(tmp_path / "folder", "# One\n"), "one", ignore)
+        await refresh_maps(newer)
+        wrap = on_answer("/v1/identities", unknown_identities)
+        address = await stack.enter_async_context(serving(newer, wrap=wrap))
+        client = await stack.enter_async_context(open_peer(newer.id, address.host, address.port))
+        with pytest.raises(OtherVersion, match="an identity that this version does not know"):
+            await ask(node, client, theirs)
+
+        assert node.store.logs.identity(theirs) is None
+
+
+async def test_who_tells_nobody_s_documents_for_a_publisher_lies(tmp_path):
+    async with AsyncExitStack() as stack:
+        liar = await stack.enter_async_context(open_home(tmp_path / "liar"))
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        theirs = create_identity(liar).namespace
+        other = encode(Identities((IdentityChain(identity("other").chain),)))
+        address = await stack.enter_async_context(serving(liar, wrap=on_answer("/v1/identities", lambda body: other)))
+        client = await stack.enter_async_context(open_peer(liar.id, address.host, address.port))
+        with pytest.raises(PeerViolation):
+            await learn_identities(node, client, [theirs])
+
+        assert node.store.logs.identity(theirs) is None
 
 
 async def test_what_is_no_message_at_all_is_a_lie(published, copy_of, tmp_path, impatient):

@@ -21,9 +21,11 @@ from p2phub.core.signing import SigningKey
 from p2phub.net.peerclient import open_peer
 from p2phub.node.conflicts import list_conflicts
 from p2phub.node.events import ignore
+from p2phub.node.identity import create_identity
 from p2phub.node.maps import refresh_maps
 from p2phub.node.news import compose, take
 from p2phub.node.node import Node
+from p2phub.node.publish import publish
 from p2phub.node.pulling import pull
 from p2phub.node.why import why
 from p2phub.testing import values
@@ -32,7 +34,7 @@ from p2phub.testing.hostile import open_home, serving
 pytestmark = pytest.mark.timeout(120)
 
 KEY, LAPTOP, THIEF = (values.key(name) for name in ("publisher", "laptop", "thief"))
-FIRST = values.identity()
+FIRST = values.whole_identity()
 
 
 def renewed(identity: Identity, **fields: object) -> Identity:
@@ -140,3 +142,21 @@ async def test_a_peer_that_has_not_heard_that_a_key_was_dropped_is_not_to_blame(
         assert await pull_from(one, late) is None
 
         assert models(one) == {"kept"}
+
+
+async def test_who_is_asked_for_whom_to_seal_and_heard_the_other_document_first_is_not_to_blame(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    one, other = nodes
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "README.md").write_text("# For few\n")
+    create_identity(one)
+    async with serving(other) as address:
+        one.store.peers.add(address)
+        await publish(one, folder, "sealed", ignore, sealed=True, sealed_for=[str(FIRST.namespace)])
+
+    assert len(one.store.splits.all()) == 1
+    asked = one.store.peers.get(other.id)
+    assert asked is not None
+    assert asked.bans == 0
