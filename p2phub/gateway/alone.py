@@ -29,19 +29,12 @@ def only_node(layout: Layout) -> Iterator[None]:
         # Never removed: one process would hold the lock of a file without a name, and the next one that of a new file.
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        is_first = _lock(file, path)
-        # Looked for in any case: it says which process it is, and one of an older version holds no lock.
-        other = find_daemon(layout, {})
-        if other is not None:
-            raise HubError(
-                f"a node of {layout.home} runs already (process {other.pid})",
-                hint="stop it first, or use another home: P2PHUB_HOME",
-            )
-        if not is_first:
-            raise HubError(
-                f"a node of {layout.home} runs already, and does not answer now",
-                hint="it is starting or stopping, or hangs: wait for it or end it, or use another home: P2PHUB_HOME",
-            )
+        if not _lock(file, path):
+            raise _refusal(layout, _holder(file))
+        _note_holder(file)
+        # One of an older version holds no lock.
+        if older := find_daemon(layout, {}):
+            raise _refusal(layout, older.pid)
         yield
     finally:
         os.close(file)
@@ -60,3 +53,27 @@ def _lock(file: int, path: os.PathLike[str]) -> bool:
             hint="a home needs a disk on which files can be locked, such as one of this machine: P2PHUB_HOME",
         ) from exc
     return True
+
+
+def _note_holder(file: int) -> None:
+    """Write down which process has the lock."""
+    # A full disk keeps nobody from running: the number is for people alone.
+    with contextlib.suppress(OSError):
+        os.ftruncate(file, 0)
+        os.pwrite(file, b"%d\n" % os.getpid(), 0)
+
+
+def _holder(file: int) -> int | None:
+    """Return which process has the lock, None if it did not write that down."""
+    try:
+        return int(os.pread(file, 32, 0))
+    except (OSError, ValueError):
+        return None
+
+
+def _refusal(layout: Layout, pid: int | None) -> HubError:
+    """Return the error of who starts a second node."""
+    # It is not asked whether it answers: one that is starting, stopping or hanging keeps others out as well.
+    which = f" (process {pid})" if pid else ""
+    how = f"stop it first (kill {pid}; if it hangs, kill -9 {pid})" if pid else "stop it first"
+    return HubError(f"a node of {layout.home} runs already{which}", hint=f"{how}, or use another home: P2PHUB_HOME")

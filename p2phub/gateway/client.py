@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import socket
 import time
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -26,8 +27,14 @@ from p2phub.store.layout import Layout
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 5.0  # until a node has said that it is one
 QUIET_S = 2.0  # seconds of these after which who waits is told for what
+SIGN_S = 10.0  # silence of a node that does an operation until it is asked whether it lives; spec/local-api.md §2
+SIGNS_MISSED_MAX = 12  # times that it is asked, for as long each, until it is given up
 GONE_HINT = "what it had done so far is kept: start it again (p2phub node), or do without it, and run the command again"
+HUNG_HINT = (
+    "it hangs or was stopped: end it and start it again (p2phub node), or do without it; what it did so far is kept"
+)
 HEALTH_SIZE_MAX = 64 * 1024  # bytes of that answer, its head included
+PIECE_SIZE = 64 * 1024  # bytes of an answer that are read at once
 
 
 class Health(Struct, frozen=True):
@@ -44,6 +51,9 @@ class Daemon(Struct, frozen=True):
     pid: int = 0
     node_id: str = ""
     address: str = ""
+
+    def __str__(self) -> str:
+        return f"the node at {self.local_url}" + (f" (process {self.pid})" if self.pid else "")
 
 
 def find_daemon(layout: Layout, environment: Mapping[str, str] = os.environ, *, tell: Tell = ignore) -> Daemon | None:
@@ -84,24 +94,25 @@ class Call:
         self._is_aborted = False
 
     def run(self) -> Any:
-        """Return the operation's result. Raises HubError."""
+        """Return the operation's result. Raises HubError, also of a node that does not live any more."""
         body = to_json(self._operation)
-        url = self._daemon.local_url
         try:
-            with _connect(self._daemon) as self._connection:
+            with _connect(self._daemon) as connection:
+                self._connection = connection
                 if not self._is_aborted:
                     head = f"authorization: Bearer {self._daemon.token}\r\ncontent-type: application/json\r\n"
-                    _send(self._connection, self._daemon, "POST /control/v1/run", head, body)
-                    # An operation may take hours; the daemon tells its progress several times a second.
-                    self._connection.settimeout(None)
-                    with self._connection.makefile("rb") as answer:
-                        _skip_head(answer)
-                        for line in answer:
-                            if outcome := self._take(line):
-                                return outcome[0]
+                    connection.settimeout(SIGN_S * SIGNS_MISSED_MAX)
+                    _send(connection, self._daemon, "POST /control/v1/run", head, body)
+                    lines = self._lines(connection)
+                    # What went wrong is said in the body.
+                    while next(lines, b"").strip():
+                        pass
+                    for line in lines:
+                        if outcome := self._take(line):
+                            return outcome[0]
         except (OSError, ValueError) as exc:
-            raise HubError(f"the node at {url} went away: {_reason(exc)}", hint=GONE_HINT) from exc
-        raise HubError(f"the node at {url} went away: it ended its answer too early", hint=GONE_HINT)
+            raise HubError(f"{self._daemon} went away: {_reason(exc)}", hint=GONE_HINT) from exc
+        raise HubError(f"{self._daemon} went away: it ended its answer too early", hint=GONE_HINT)
 
     def abort(self) -> None:
         """Make a running `run` end soon; the daemon cancels the operation then."""
@@ -109,6 +120,51 @@ class Call:
         if self._connection is not None:
             with contextlib.suppress(OSError):
                 self._connection.shutdown(socket.SHUT_RDWR)
+
+    def _lines(self, connection: socket.socket) -> Iterator[bytes]:
+        """Give the lines of the answer as they come, without their ends. Raises OSError, HubError."""
+        connection.settimeout(SIGN_S)
+        begun: list[bytes] = []
+        while piece := self._receive(connection):
+            *ended, rest = piece.split(b"\n")
+            for line in ended:
+                yield b"".join((*begun, line))
+                begun.clear()
+            begun.append(rest)
+        if rest := b"".join(begun):
+            yield rest
+
+    def _receive(self, connection: socket.socket) -> bytes:
+        """Return what comes next, empty at the end, however long the operation takes."""
+        while True:
+            try:
+                return connection.recv(PIECE_SIZE)
+            except TimeoutError:
+                self._check_lives(connection)
+
+    def _check_lives(self, connection: socket.socket) -> None:
+        """Return once the node is seen to live. Raises HubError if it is not.
+
+        A large file may be hashed or a peer waited for without a word. One that does so answers beside it.
+        """
+        # In tries, and not until a time: if this process was stopped too, the node gets another one.
+        for missed in range(SIGNS_MISSED_MAX):
+            if missed == 1:
+                most_s = f"{SIGN_S * SIGNS_MISSED_MAX:g} s"
+                self._tell(Notice(f"{self._daemon} says nothing any more; it is waited for, {most_s} at most"))
+            if self._is_alive(connection):
+                return
+        raise HubError(f"{self._daemon} has said nothing for {SIGN_S * SIGNS_MISSED_MAX:g} s", hint=HUNG_HINT)
+
+    def _is_alive(self, connection: socket.socket) -> bool:
+        """Say whether the answer goes on or the node answers beside it, each of them however it likes."""
+        with contextlib.ExitStack() as opened, selectors.DefaultSelector() as either:
+            either.register(connection, selectors.EVENT_READ)
+            with contextlib.suppress(OSError):
+                beside = opened.enter_context(_connect(self._daemon))
+                _send(beside, self._daemon, "GET /healthz")
+                either.register(beside, selectors.EVENT_READ)
+            return bool(either.select(SIGN_S))
 
     def _take(self, line: bytes) -> tuple[Any] | None:
         """Tell the event in `line`, or return the result in it. Raises the error in it."""
@@ -170,12 +226,6 @@ def _send(connection: socket.socket, daemon: Daemon, request: str, head: str = "
     method, path = request.split()
     lines = f"{method} {url.path}{path} HTTP/1.0\r\nhost: {url.netloc}\r\ncontent-length: {len(body)}\r\n{head}\r\n"
     connection.sendall(lines.encode() + body)
-
-
-def _skip_head(answer: BinaryIO) -> None:
-    """Read up to where the body begins; what went wrong is said there."""
-    while answer.readline().strip():
-        pass
 
 
 def _parse(line: bytes) -> dict[str, Any]:

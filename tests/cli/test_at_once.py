@@ -54,13 +54,25 @@ def test_a_killed_node_is_followed_at_once_by_the_next(home):
 
 
 def test_a_node_that_does_not_answer_yet_keeps_others_out(home):
-    with home.node():
-        # As of one that begins, ends or hangs, commands are not told of it.
+    with home.node() as node:
+        # As of one that begins or ends, commands are not told of it.
         home.daemon_file.unlink()
         outcome = home.run(*NODE, code=1)
 
-    assert "runs already, and does not answer now" in outcome.err
+    assert f"runs already (process {node.pid})" in outcome.err
     assert "P2PHUB_HOME" in outcome.err
+
+
+def test_a_node_that_hangs_keeps_others_out_by_its_number(home):
+    with home.node() as node:
+        node.process.send_signal(signal.SIGSTOP)
+        try:
+            outcome = home.run(*NODE, code=1)
+        finally:
+            node.process.send_signal(signal.SIGCONT)
+
+    assert f"runs already (process {node.pid})" in outcome.err
+    assert f"kill -9 {node.pid}" in outcome.err
 
 
 def test_a_node_of_an_older_version_keeps_others_out(home):

@@ -46,6 +46,7 @@ def test_a_home_has_one_node_at_a_time(layout: Layout) -> None:
         pass
 
     assert str(layout.home) in str(refused.value)
+    assert f"process {os.getpid()}" in str(refused.value)
     assert "P2PHUB_HOME" in str(refused.value.hint)
 
 
