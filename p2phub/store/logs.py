@@ -80,8 +80,8 @@ class Logs:
         self._layout = layout
         self._database = database
         self._journals = Journals(layout.journals)
-        self.reader = self._reader = EntryReader(layout, self._journals)
-        self.writer = self._writer = LogWriter(layout, self._reader, listener)
+        self.reader = EntryReader(layout, self._journals)
+        self.writer = LogWriter(layout, self.reader, listener)
         self._takeover = Takeover(self._take_all, lambda: database.keep_pages(WRITER_CACHE_BYTES))
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ class Logs:
         Returns the identity then: up to that document. For one's own alone. Raises NotFound if there are not two.
         """
         with self._database.write() as connection:
-            return self._writer.yield_to_other(connection, namespace)
+            return self.writer.yield_to_other(connection, namespace)
 
     # ── reading ─────────────────────────────────────────────────────────────
 
@@ -206,7 +206,7 @@ class Logs:
     def entries_at(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
         """Return entries by the number of their log and their index, of private logs too; those that can be read."""
         with self._database.read() as connection:
-            return self._reader.at(connection, keys)
+            return self.reader.at(connection, keys)
 
     def fork(self, log: LogId) -> tuple[bytes, bytes] | None:
         """Return the two heads that prove `log` to be forked, None if it is not known to be."""
@@ -229,7 +229,7 @@ class Logs:
             # Another is looked up instead, which is not there, and in the same time.
             row = log_row(connection, NO_LOG if is_hidden else log)
             if row is not None:
-                yield from self._reader.of_log(connection, row, start, end)
+                yield from self.reader.of_log(connection, row, start, end)
 
     # ── appending ───────────────────────────────────────────────────────────
 
@@ -246,15 +246,15 @@ class Logs:
         """
         with self._database.write() as connection:
             log = self._own_log(connection, namespace, key.public_key)
-            row = self._writer.own_row(connection, namespace, log, key.public_key)
+            row = self.writer.own_row(connection, namespace, log, key.public_key)
             frontier = frontier_of(row)
             previous = leaf_at(connection, row, frontier.size - 1)
             with keep_what_is_taken_in(self._database, connection):
-                record = make(connection, log, frontier.size, previous, last_time(self._reader, connection, row))
+                record = make(connection, log, frontier.size, previous, last_time(self.reader, connection, row))
             entry = sign_record(record, key)
             frontier.append(entry.leaf)
             head = sign_head(log, frontier.size, frontier.root(), key)
-            self._writer.append(connection, namespace, log, key.public_key, row, frontier, [entry], head.text, None)
+            self.writer.append(connection, namespace, log, key.public_key, row, frontier, [entry], head.text, None)
         return entry
 
     def extend(
@@ -294,7 +294,7 @@ class Logs:
                 identity = self.identity(NamespaceId(row["namespace"]))
                 with self._batch(connection) as batch:
                     try:
-                        self._writer.keep_head(connection, head, row, identity, batch)
+                        self.writer.keep_head(connection, head, row, identity, batch)
                     except ForkedLog as exc:
                         forked = exc  # the evidence is kept all the same
         if forked is not None:
@@ -308,7 +308,7 @@ class Logs:
         """
         from .rebuild import Rebuild  # seldom needed
 
-        return Rebuild(self._layout, self._database, self._journals, self._writer).run()
+        return Rebuild(self._layout, self._database, self._journals, self.writer).run()
 
     def compact(self, now: float) -> Iterator[int]:
         """Give back what journals hold for nothing, in steps that hold writers up for short only.
@@ -321,7 +321,7 @@ class Logs:
 
     def recount(self, connection: Connection, identity: Identity) -> None:
         """Let only those entries of a namespace have a say that count, in the transaction that changed which do."""
-        self._writer.recount(connection, identity)
+        self.writer.recount(connection, identity)
 
     # ── helpers ─────────────────────────────────────────────────────────────
 
@@ -330,7 +330,7 @@ class Logs:
     ) -> tuple[Identity, bool] | SplitIdentity:
         """Return the newest identity that is here, and whether it is new, or why one disagrees with what was here."""
         try:
-            return self._writer.put_identity(connection, identity, batch)
+            return self.writer.put_identity(connection, identity, batch)
         except SplitIdentity as exc:
             return exc
 
@@ -366,7 +366,7 @@ class Logs:
         batch = self._journals.begin(connection)
         for identity in identities:
             with suppress(InvalidData):
-                self._writer.put_identity(connection, identity, batch)
+                self.writer.put_identity(connection, identity, batch)
         for arrival in arrivals:
             self._take(connection, arrival, batch)
         yield batch
@@ -376,7 +376,7 @@ class Logs:
         if isinstance(arrival, InvalidData):
             return arrival
         try:
-            return self._writer.take(connection, arrival, batch)
+            return self.writer.take(connection, arrival, batch)
         except (InvalidData, ForkedLog) as exc:
             return exc
 
