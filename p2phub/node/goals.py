@@ -102,14 +102,22 @@ def measure(node: Node, goals: Iterable[Goal]) -> None:
         goal.size = state.size if state else 0
 
 
-def changed(node: Node, goals: Iterable[Goal]) -> list[tuple[LogId, int]]:
-    """Return the logs that came further or to an end, and how many records of each were here before."""
+class Changed(Struct):
+    """A log that came further, or to an end."""
+
+    log: LogId
+    before: int  # records that were here
+    is_stopped: bool  # nothing new is taken of it
+
+
+def changed(node: Node, goals: Iterable[Goal]) -> list[Changed]:
+    """Return the logs of `goals` that came further or to an end."""
     changed = []
     for goal in goals:
         state, fork = node.store.logs.state(goal.log), node.store.forks.get(goal.log)
         is_frozen = fork is not None and fork.common != goal.common_before
         if state and ((state.size, state.version) > goal.before or is_frozen):
-            changed.append((goal.log, goal.before[0]))
+            changed.append(Changed(goal.log, goal.before[0], node.store.forks.is_stopped(goal.log)))
     return changed
 
 

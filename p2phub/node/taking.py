@@ -54,10 +54,9 @@ async def take_heads(
         await on_disk(measure, node, proven)
         count, is_complete, early = await _fetch(node, client, proven)
     finally:
-        for log_id, before in await on_disk(changed, node, goals):
+        for each in await on_disk(changed, node, goals):
             # A peer that had another history hears of the fork as the others do.
-            source = None if await on_disk(node.store.forks.is_stopped, log_id) else client.node
-            node.note_news(log_id, before, source)
+            node.note_news(each.log, each.before, None if each.is_stopped else client.node)
     if not is_known:
         raise PeerError(f"{client} does not know the publishers of all its logs", peer=str(client.node))
     if early is not None:
@@ -186,12 +185,12 @@ async def _fetch(node: Node, client: PeerClient, goals: Sequence[Goal]) -> tuple
             await _prove_fork(node, client, goal)
         parts = []
         open_goals = open_goals[len(asked) :]
-        for goal in asked:
+        before = [goal.size for goal in asked]
+        await on_disk(measure, node, asked)
+        for goal, size in zip(asked, before, strict=True):
             if goal in kept.forked:
                 continue
-            state = await on_disk(node.store.logs.state, goal.log)
-            before, goal.size = goal.size, state.size if state else 0
-            if goal.missing > 0 and goal.size > before:
+            if goal.missing > 0 and goal.size > size:
                 open_goals.append(goal)  # cut short, to fit the answer
             elif goal.missing > 0:
                 is_complete = False
