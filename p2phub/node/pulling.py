@@ -29,10 +29,25 @@ from .taking import ask_identities, take_heads
 PAGES_IN_HAND = 2  # of heads whose logs are taken over at a time; spec/replication.md §4
 
 
-async def pull(node: Node, client: PeerClient) -> int:
+class Turn:
+    """How long one peer is pulled from before others have their turn."""
+
+    def __init__(self, seconds: float) -> None:
+        """seconds: after which no more pages are asked for."""
+        self._end = trio.current_time() + seconds
+        self.was_cut = False  # there may be more
+
+    def is_over(self) -> bool:
+        """Say whether nothing more is to be begun, and remember it."""
+        self.was_cut = trio.current_time() > self._end
+        return self.was_cut
+
+
+async def pull(node: Node, client: PeerClient, turn: Turn | None = None) -> int:
     """Take over all node records and records of logs that the peer has and this node has not.
 
-    Returns how many records of logs. Raises PeerError, PeerViolation if the peer lied.
+    turn: what it is to end with; None: with all. Returns how many records of logs. Raises PeerError, PeerViolation
+    if the peer lied.
     """
     await refresh_maps(node)
     policy = await on_disk(node.following.refresh)
@@ -44,7 +59,7 @@ async def pull(node: Node, client: PeerClient) -> int:
     if policy.mode == "listed":
         # Of all others it would only learn what it does not want.
         return await take_followed(node, client, node.following.listed())
-    return await _take_logs(node, client, logs)
+    return await _take_logs(node, client, logs, turn)
 
 
 # ── nodes ───────────────────────────────────────────────────────────────────
@@ -64,19 +79,19 @@ async def _take_nodes(node: Node, client: PeerClient, differing: Comparison) -> 
 # ── logs ────────────────────────────────────────────────────────────────────
 
 
-async def _take_logs(node: Node, client: PeerClient, differing: Comparison) -> int:
+async def _take_logs(node: Node, client: PeerClient, differing: Comparison, turn: Turn | None) -> int:
     """Take over the logs that differ, page by page: while one is written, the next one comes and is checked."""
     pages = _Pages(node, client)
     async with trio.open_nursery() as nursery:
         try:
-            await _go_through(node, client, differing, pages, nursery)
+            await _go_through(node, client, differing, pages, nursery, turn)
         except HubError as exc:
             pages.note(exc)
     return pages.result()
 
 
 async def _go_through(
-    node: Node, client: PeerClient, differing: Comparison, pages: _Pages, nursery: trio.Nursery
+    node: Node, client: PeerClient, differing: Comparison, pages: _Pages, nursery: trio.Nursery, turn: Turn | None
 ) -> None:
     while not differing.walk.is_over:
         buckets = await differing.next_buckets(list(node.following.refused.items()))
@@ -89,6 +104,9 @@ async def _go_through(
             keys += [told.log for told in page.stopped]
             buckets = rest_of(client, buckets, page.complete, sorted(keys))
             nursery.start_soon(pages.take, page)
+            # Looked at behind the page: every turn brings one at least.
+            if turn is not None and turn.is_over():
+                return
 
 
 class _Pages:

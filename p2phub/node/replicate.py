@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from p2phub.core.errors import HubError, PeerViolation, StoreError
+from p2phub.core.errors import HubError, PeerBusy, PeerViolation, StoreError
 from p2phub.core.ids import NodeId
 
 from . import inventory
@@ -25,7 +25,7 @@ from .maps import refresh_maps
 from .node import Node
 from .privatelogs import pull_quietly
 from .privatenews import tell
-from .pulling import pull
+from .pulling import Turn, pull
 from .syncing import note_understood
 from .tendprivate import tend_private
 
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 PULL_INTERVAL_S = 60.0  # seconds between pulls, about; spec/gossip.md §3
 PULL_AGAIN_S = 5.0  # seconds until a neighbour that has more than it sent is pulled from again
 PULLS_MAX = 2  # at once
+TURN_S = 60.0  # after which a pull from one peer ends, to go on when others had their turn; spec/replication.md §4
 SYNC_TIMEOUT_S = 120.0  # for one pull from one peer
 DISK_RETRY_S = 2.0  # seconds until replication goes on after the disk failed it
 FORGET_S = 3600.0  # seconds between looks for peers to be forgotten
@@ -92,6 +93,7 @@ async def _pull_forever(node: Node, nursery: trio.Nursery) -> None:
 
 
 async def _pull_quietly(node: Node, chosen: NodeId, turns: trio.CapacityLimiter) -> None:
+    again_s: float | None = None  # after which there is more to be had
     async with turns:
         peer = await on_disk(node.store.peers.get, chosen)
         if peer is None or peer.banned_until > node.clock():
@@ -101,7 +103,9 @@ async def _pull_quietly(node: Node, chosen: NodeId, turns: trio.CapacityLimiter)
             await refresh_maps(node)
             with trio.fail_after(SYNC_TIMEOUT_S):
                 async with call_peer(node, peer) as client:
-                    await pull(node, client)
+                    turn = Turn(TURN_S)
+                    await pull(node, client, turn)
+                    again_s = 0.0 if turn.was_cut else None
                     await learn_of_interest(node, client)
                     await inventory.learn_quietly(node, client)
                     changed = await pull_quietly(node, client)
@@ -111,7 +115,14 @@ async def _pull_quietly(node: Node, chosen: NodeId, turns: trio.CapacityLimiter)
             node.neighbours.members.answered(chosen, trio.current_time())
         except PeerViolation as exc:
             await ban_peer(node, chosen, str(exc))
+        except PeerBusy as exc:
+            # Such as one that sums up what it has, once it was started.
+            log.info("node %s is busy: %s", chosen, exc)
+            again_s = exc.retry_after_s
         except (HubError, trio.TooSlowError) as exc:
             log.info("could not pull from node %s: %s", chosen, exc or "too slow")
             # Others first; whether it is still a neighbour shows when it is talked to.
             node.neighbours.members.hold(chosen, trio.current_time())
+    if again_s is not None:
+        await trio.sleep(again_s)
+        node.neighbours.note_behind(chosen)

@@ -23,7 +23,7 @@ from p2phub.node.calling import call_peer
 from p2phub.node.events import Event, Notice
 from p2phub.node.maps import refresh_maps
 from p2phub.node.node import Node
-from p2phub.node.pulling import pull
+from p2phub.node.pulling import Turn, pull
 from p2phub.node.syncing import ask_for_news
 from p2phub.protocol import messages
 from p2phub.protocol.messages import ANSWER_SIZE_MAX, FRAME_SIZE_MAX, BucketsQuery, Heads, Records
@@ -197,6 +197,26 @@ async def test_a_disk_that_fails_while_pages_are_taken_over_is_told_as_what_it_i
 
     # No more is asked for than what was under way.
     assert asked["/v1/heads"] <= pulling.PAGES_IN_HAND + 1
+
+
+async def test_a_pull_ends_with_its_turn_and_the_next_goes_on(
+    pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maps, "HEADS_ANSWER_SIZE", 2000)
+    giver, taker = pair
+    for number in range(25):
+        give(giver, make_log(number, 1))
+    counts = []
+    async with calling(taker, giver) as client:
+        while True:
+            turn = Turn(0.0)
+            counts.append(await pull(taker, client, turn))
+            if not turn.was_cut:
+                break
+
+    assert all(counts[:-1])
+    assert len(counts) > 2
+    assert sizes(taker) == sizes(giver)
 
 
 async def test_a_peer_that_is_not_done_summing_up_says_so_and_sends_nothing(

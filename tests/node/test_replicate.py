@@ -15,7 +15,7 @@ from p2phub.core.encoding import decode, encode
 from p2phub.core.ids import NamespaceId
 from p2phub.core.search import Query
 from p2phub.net.door import Response
-from p2phub.node import inspect, replicate
+from p2phub.node import inspect, maps, replicate, serve
 from p2phub.node.branches import move_branch, yank
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
@@ -26,6 +26,7 @@ from p2phub.protocol.messages import ANSWER_SIZE_MAX, Heads, Nodes, Records
 from p2phub.store import database
 from p2phub.testing.hostile import answering, on_answer, open_home, serving, silent, wait_for
 from p2phub.testing.processes import copy_home
+from p2phub.testing.releases import make_log
 from p2phub.testing.together import replicating
 
 pytestmark = pytest.mark.timeout(120)
@@ -105,6 +106,39 @@ async def test_a_node_that_was_away_catches_up_by_pulling(tmp_path):
     assert failures == []
     assert found[0] == found[1]
     assert len(found[0]) == 5
+
+
+async def test_a_peer_that_sums_up_is_pulled_from_again_when_it_said(tmp_path, monkeypatch):
+    # Far longer than the test: only what the peer said is soon.
+    monkeypatch.setattr(replicate, "PULL_INTERVAL_S", 600.0)
+    # None for a question: what it has is summed up behind the first.
+    monkeypatch.setattr(serve, "REFRESHED_MAX", 0)
+    monkeypatch.setattr(serve, "SUMMING_UP_S", 1)
+    async with open_home(tmp_path / "a") as a, open_home(tmp_path / "b") as b:
+        create_identity(a)
+        await publish(a, folder_with(tmp_path / "folder", "# here\n"), "here", ignore)
+        async with serving(a) as address, replicating(b):
+            b.store.peers.add(address)
+
+            async def arrived() -> bool:
+                return "here" in await models(b)
+
+            await wait_for(arrived, "what the peer had before")
+
+
+async def test_a_pull_that_was_cut_goes_on_soon(tmp_path, monkeypatch):
+    monkeypatch.setattr(replicate, "PULL_INTERVAL_S", 600.0)
+    monkeypatch.setattr(replicate, "PULL_AGAIN_S", 0.1)
+    monkeypatch.setattr(replicate, "TURN_S", 0.0)
+    monkeypatch.setattr(maps, "HEADS_ANSWER_SIZE", 300)  # of one log
+    async with open_home(tmp_path / "a") as a, open_home(tmp_path / "b") as b:
+        for number in range(5):
+            made = make_log(number, 1)
+            a.store.logs.add_identity(made.identity)
+            a.store.logs.extend(made.identity, made.head, made.data, now=a.clock())
+        async with serving(a) as address, replicating(b):
+            b.store.peers.add(address)
+            await wait_for(lambda: len(b.store.logs.states()) == 5, "all logs")
 
 
 async def test_a_node_passes_on_what_others_signed(tmp_path):
