@@ -174,6 +174,15 @@ def test_a_namespace_in_the_text_is_a_publisher(known: Known, writer: Writer) ->
     assert known.find("a" * 52) == []
 
 
+@pytest.mark.parametrize("text", ["{id} {word}", "{word} {id}"])
+def test_a_word_that_only_looks_like_a_namespace_is_a_word(known: Known, writer: Writer, text: str) -> None:
+    word = "b" * 52  # the last character of an id stands for one bit
+    other = Writer(values.identity("somebody"), values.key("somebody"))
+    known.apply(writer.publish("a", model=word), other.publish("b", model=word), writer.publish("c", model="parrot"))
+
+    assert names(known.page(text.format(id=writer.namespace, word=word))) == [f"{writer.namespace}/{word}"]
+
+
 def test_many_words_are_all_looked_for_up_to_a_limit(known: Known, writer: Writer) -> None:
     letters = [f"w{number}" for number in range(40)]
     known.apply(writer.publish("a", summary=summary(excerpt=" ".join(letters[:30]))))
@@ -445,6 +454,13 @@ def test_what_is_here_is_found(tmp_path: Path) -> None:
         for text in ("", "mine"):
             assert [model.model for model in store.search.find(Query(text, here=True))] == ["mine"]
         assert [model.model for model in store.search.find(Query("other", here=True))] == []
+        # Where no words are found, parts of names are, as without a condition; none of them is counted.
+        parts = store.search.find(Query("ine", here=True, facets=True))
+        assert [model.model for model in parts] == ["mine"]
+        assert parts.counts is not None
+        assert parts.counts.of == 0
+        assert [model.model for model in store.search.find(Query("ine", here=True, sort="newest"))] == []
+        assert [model.model for model in store.search.find(Query("the", here=True))] == []
         store.clearing.remove(entries[0].root)
         assert [model.model for model in store.search.find(Query(here=True))] == []
 
