@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from msgspec import Struct
 
-SCAN_VERSION = 1  # of what `pickles.scan` finds: what another one found does not count
+SCAN_VERSION = 2  # of what `pickles.scan` finds: what another one found does not count
 
 # Names of today and those that Python 2 gave the same things.
 _BUILTIN = (

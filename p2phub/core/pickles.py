@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import bz2
 import lzma
+import re
 import struct
 import tarfile
 import zipfile
@@ -36,6 +37,7 @@ _ZIP_TAIL = _ZIP_END_SIZE + 65_535  # bytes in which it stands
 _ZIP64_SIZE = 56 + 20  # bytes of the headers before it in a large zip
 _PROGRAMS = (".py", ".pyc", ".so", ".dll", ".pyd", ".sh", ".exe")  # what no checkpoint needs
 _ARRAY = b"\x93NUMPY"
+_NUMBERS = re.compile(r"[<>=|]?[?biufcSUVmM]\d*(\[\w+\])?")  # types of numpy that hold no objects, as it writes them
 
 
 def scan(file: ReadableFile) -> Scan:
@@ -57,12 +59,13 @@ def _scan(source: Window, walk: Walk) -> None:
         raise Unclear("it is a tar, as PyTorch wrote before 0.1.10, and its numbers cannot be told from pickles")
     if head.startswith(_ZIP):
         _scan_zip(source, walk)
-    elif head.startswith(_ARRAY):
+        return
+    _check_no_zip(source)
+    if head.startswith(_ARRAY):
         _scan_array(source, walk)
     elif unpack := _unpacker(head):
         _scan_packed(source, unpack, walk)
     else:
-        _check_no_zip(source)
         walk.stream(source)
 
 
@@ -111,6 +114,7 @@ def _check_end(source: Window) -> None:
         raise Unclear("it is a zip that does not end as one")
     disks, list_disk, list_size, list_begin, comment = struct.unpack("<HH4xLLH", tail[at + 4 : at + _ZIP_END_SIZE])
     end = place
+    small = list_size, list_begin
     wide = source.read_at(max(0, place - _ZIP64_SIZE), min(place, _ZIP64_SIZE))
     if wide[-20:].startswith(b"PK\x06\x07"):
         # Python looks right before it, and others where it says.
@@ -118,6 +122,9 @@ def _check_end(source: Window) -> None:
         if not wide.startswith(b"PK\x06\x06") or end != place - _ZIP64_SIZE:
             raise Unclear("it is a zip of which tools see different files")
         list_size, list_begin = struct.unpack("<QQ", wide[40:56])
+        # Some look there only for what the small header does not say.
+        if any(said not in (meant, 0xFFFFFFFF) for said, meant in zip(small, (list_size, list_begin), strict=True)):
+            raise Unclear("it is a zip of which tools see different files")
     # Python takes what stands right before the end, and PyTorch what stands where it is said to.
     if disks or list_disk or comment != len(tail) - at - _ZIP_END_SIZE or list_begin + list_size != end:
         raise Unclear("it is a zip of which tools see different files")
@@ -163,14 +170,29 @@ def _scan_array(source: Window, walk: Walk) -> None:
     prefix = source.read(8)
     wide = len(prefix) == 8 and prefix[6] > 1
     length = int.from_bytes(source.read(4 if wide else 2), "little")
-    header = source.read(min(length, ARRAY_HEADER_MAX))
+    if length > ARRAY_HEADER_MAX:
+        raise Unclear(f"it is an array of numpy with a header of {length} bytes")
+    header = source.read(length)
     try:
         kinds = ast.literal_eval(header.decode("latin-1").strip())["descr"]
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as exc:
         raise Unclear("it is an array of numpy with a header that cannot be read") from exc
-    # Whatever has an `O` in its type, at any depth, is taken for objects.
-    if len(header) == length and "O" in repr(kinds):
+    # Objects have more names than one, and numpy gets new types that come as pickles, too.
+    if not _is_numbers(kinds):
         walk.stream(source)
+
+
+def _is_numbers(kind: object) -> bool:
+    """Say whether a type of numpy, as a header has it, certainly holds no objects."""
+    match kind:
+        case str():
+            return _NUMBERS.fullmatch(kind) is not None
+        case (inner, _) if isinstance(kind, tuple):
+            return _is_numbers(inner)
+        case list():
+            return all(isinstance(field, tuple) and len(field) in (2, 3) and _is_numbers(field[1]) for field in kind)
+        case _:
+            return False
 
 
 def _unpacker(head: bytes) -> Callable[[], Any] | None:
@@ -181,8 +203,11 @@ def _unpacker(head: bytes) -> Callable[[], Any] | None:
         return zlib.decompressobj
     if head.startswith(b"BZh"):
         return bz2.BZ2Decompressor
-    if head.startswith((b"\xfd7zXZ\x00", b"\x5d\x00\x00")):
-        return lambda: lzma.LZMADecompressor(memlimit=UNPACKED_MAX)
+    if head.startswith(b"\xfd7zXZ\x00"):
+        return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=UNPACKED_MAX)
+    if head.startswith(b"\x5d\x00"):
+        # Not as whatever it is: by that, a dictionary of an unusual size is none.
+        return lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=UNPACKED_MAX)
     if head.startswith((b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd")):
         raise Unclear("it is compressed with LZ4 or Zstandard, which is not looked into")
     return None
@@ -192,16 +217,20 @@ def _scan_packed(source: Window, unpack: Callable[[], Any], walk: Walk) -> None:
     machine, data, unpacked = unpack(), bytearray(), Unpacked()
     try:
         while not machine.eof and (block := source.read(BLOCK)):
-            # A step at a time: a small block can become very much.
-            piece = machine.decompress(block, BLOCK)
+            # A step at a time: a small block can become very much. And a step that fails gives nothing of what it
+            # unpacked before: so the first is a byte, which tells whether there is anything.
+            piece = machine.decompress(block, BLOCK if data else 1)
             while piece:
                 unpacked.count(len(piece))
                 data += piece
                 piece = b"" if machine.eof else _rest(machine)
     except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as exc:
-        if not data:
-            return  # it only began like something compressed
-        raise Unclear(f"it is compressed, and cannot be unpacked: {exc}") from exc
+        if not data and "limit" not in str(exc):
+            # It only began like something compressed, as a pickle may: `B` is one of its steps.
+            source.seek(0)
+            walk.stream(source)
+            return
+        raise Unclear(f"it is compressed, and cannot be unpacked: {str(exc).lower()}") from exc
     if not machine.eof or source.place < source.size or machine.unused_data:
         raise Unclear("it is compressed, and does not end where it should")
     inner = Window(Bytes(bytes(data)))

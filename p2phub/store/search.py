@@ -132,7 +132,7 @@ class _Source:
         if after is not None and not _fits(after, plan.sort):
             raise InvalidData("the cursor is none of ours")
         if plan.small is not None:
-            return self._in_order(self._small(plan.small), after)
+            return self._in_order(self._small(plan.small, parts=plan.parts), after)
         if plan.sort in ("relevance", "newest"):
             return self._ranked(after) if plan.is_ranked else self._newest_first(after)
         if plan.sort == "metric" or plan.has_words or self._is_selective():
@@ -320,8 +320,11 @@ class _Source:
 
     # ── few rows, one by one ────────────────────────────────────────────────
 
-    def _small(self, ids: Iterable[int]) -> Iterator[tuple[int, Columns]]:
-        """Yield those of the rows `ids` that match, each with its tier."""
+    def _small(self, ids: Iterable[int], parts: Collection[str] = ()) -> list[tuple[int, Columns]]:
+        """Return those of the rows `ids` that match, each with its tier.
+
+        parts: if there are any, and no row has the words, these are looked for in the names.
+        """
         rows = fetch_at_once(
             self._connection,
             f"SELECT m.*, ({self._ok}) AS ok FROM json_each(?) AS k CROSS JOIN models AS m ON m.id = k.value",
@@ -331,10 +334,14 @@ class _Source:
         )
         fitting = [row for row in rows if row["ok"] and self._has_facets(row)]
         read = self._read_entries([key_of(row) for row in fitting]) if self._plan.has_words else {}
-        for row in sorted(fitting, key=lambda row: -row["id"]):
-            tier = self._tier_of(row, read.get(key_of(row)))
-            if tier is not None:
-                yield tier, row
+        found = [
+            (tier, row)
+            for row in sorted(fitting, key=lambda row: -row["id"])
+            if (tier := self._tier_of(row, read.get(key_of(row)))) is not None
+        ]
+        if not found and parts and self._plan.is_ranked:
+            return [(PARTS, row) for row in fitting if self._plan.has_parts(row["model"])]
+        return found
 
     def _tier_of(self, row: Columns, data: bytes | None) -> int | None:
         """Return the tier of a row by what its release, the entry `data`, says; None if it does not match."""

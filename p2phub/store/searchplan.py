@@ -156,12 +156,15 @@ def make_plan(connection: Connection, query: Query) -> Plan | None:
 def _take_namespaces(query: Query) -> tuple[str, list[str]]:
     """Return the text without ids of namespaces, and these: they are publishers and not words."""
     publishers = [query.publisher.lower()] if query.publisher else []
-    for found in _NAMESPACE.findall(query.text):
+
+    def take(found: re.Match[str]) -> str:
         try:
-            publishers.append(str(NamespaceId.parse(found.lower())))
+            publishers.append(str(NamespaceId.parse(found[0].lower())))
         except InvalidName:
-            return query.text, publishers
-    return (_NAMESPACE.sub(" ", query.text) if publishers else query.text), publishers
+            return found[0]  # a word that only looks like one
+        return " "
+
+    return _NAMESPACE.sub(take, query.text), publishers
 
 
 class _Known:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from netkit import HOST, NODE, Hostile, Visit, answer, bomb, chunked, hostile, open_door, wait_until
 
 from p2phub.core import manifest as manifests
-from p2phub.core.encoding import encode
+from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import OtherVersion, PeerBusy, PeerError, PeerUnreachable, PeerViolation
 from p2phub.core.filetree import TreePage
 from p2phub.core.ids import ContentId, LogId
@@ -217,14 +217,34 @@ async def test_identities_that_were_not_asked_for_are_a_violation(chains: tuple[
         await ask(server, "identities")
 
 
-async def test_questions_can_be_asked_at_once() -> None:
+async def test_questions_asked_at_once_get_each_its_own_answer() -> None:
+    rounds = [trio.Event() for _ in range(5)]
+    came = got = 0
+
+    def heads(number: int) -> Heads:
+        return Heads((LogHead(NAMESPACE, 1, b"%d" % number),), complete=0)
+
     async def handler(request: Request) -> Response:
-        await trio.sleep(0.01)
-        return Response(200, encode(HEADS))
+        nonlocal came
+        turn, place = divmod(came, http.CONNECTIONS_MAX)
+        came += 1
+        # None is answered before as many are asked as can be at once, and what was asked last comes first.
+        if place == http.CONNECTIONS_MAX - 1:
+            rounds[turn].set()
+        await rounds[turn].wait()
+        await trio.sleep(0.003 * (http.CONNECTIONS_MAX - place))
+        return Response(200, encode(heads(int(decode(request.body, BucketsQuery, size_max=1000).buckets[0].have))))
+
+    async def ask_for(number: int, client: PeerClient) -> None:
+        nonlocal got
+        assert await client.heads(BucketsQuery(bytes(32), (Bucket("0a", b"%08d" % number),))) == heads(number)
+        got += 1
 
     async with open_door(handler) as port, open_peer(NODE, HOST, port) as client, trio.open_nursery() as nursery:
-        for _ in range(20):
-            nursery.start_soon(client.heads, BUCKETS)
+        for number in range(len(rounds) * http.CONNECTIONS_MAX):
+            nursery.start_soon(ask_for, number, client)
+
+    assert got == came == len(rounds) * http.CONNECTIONS_MAX
 
 
 # ── what is no answer ───────────────────────────────────────────────────────

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2phub.net import bulk, frames, http
-from p2phub.node import connections, crowd, swarm
+from p2phub.net import bulk, frames, http, web
+from p2phub.node import connections, crowd, swarm, wholefiles
 from p2phub.node.events import ignore
 from p2phub.node.identity import create_identity
 from p2phub.node.publish import publish
@@ -71,3 +73,41 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "OFFER_MAX_S", connections.OFFER_MAX_S / 10)
     for name in ("PEERS_S", "PAUSE_S", "PAUSE_SILENT_S"):
         monkeypatch.setattr(crowd, name, getattr(crowd, name) / 10)
+
+
+@pytest.fixture
+def files(published) -> dict[str, bytes]:
+    """The published files by path, as a web server has them below `parrot/`."""
+    return {f"parrot/{path}": (published.folder / path).read_bytes() for path in published.files}
+
+
+@pytest.fixture
+def bare_copy_of(copy_of):
+    """Return a function that makes a home which knows the model and its chunk lists, and has nothing of it."""
+
+    def copy(name: str) -> Path:
+        home = copy_of(name)
+        shutil.rmtree(home / "store" / "objects")
+        return home
+
+    return copy
+
+
+@pytest.fixture
+def listless_copy_of(bare_copy_of):
+    """Return a function that makes a home which knows the manifest alone."""
+
+    def copy(name: str) -> Path:
+        home = bare_copy_of(name)
+        shutil.rmtree(home / "store" / "trees", ignore_errors=True)
+        with sqlite3.connect(home / "index.sqlite") as index:
+            index.execute("DELETE FROM chunk_lists")
+        return home
+
+    return copy
+
+
+@pytest.fixture
+def impatient_files(monkeypatch):
+    monkeypatch.setattr(wholefiles, "RETRY_S", tuple(wait_s / 10 for wait_s in wholefiles.RETRY_S))
+    monkeypatch.setattr(web.Web.left_s, "__defaults__", (2.0,))

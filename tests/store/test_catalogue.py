@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,24 +21,12 @@ from p2phub.testing import values
 TWO = two_keys_identity("laptop", "server")
 
 
-@pytest.fixture
-def known(tmp_path: Path) -> Iterator[Known]:
-    opened = Known(tmp_path / "index.sqlite")
-    yield opened
-    opened.database.close()
-
-
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
     """A catalogue that is emptied for each example."""
     opened = Known(tmp_path_factory.mktemp("catalogue") / "index.sqlite")
     yield opened
     opened.database.close()
-
-
-@pytest.fixture
-def writer() -> Writer:
-    return Writer()
 
 
 def two_writers() -> tuple[Writer, Writer]:
