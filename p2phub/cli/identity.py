@@ -120,14 +120,19 @@ def _check_domain(domain: str, as_json: bool) -> None:
 @proposal_option
 @json_option
 def reopen(size: int | None, keys: tuple[Path, ...], proposal: Path | None, as_json: bool) -> None:
-    """Say which history of your log counts, if it was signed with two, and go on in a new log.
+    """Say how much of your log counts, if it was signed with two histories or by a clock far ahead; go on in a new log.
 
-    That happens when a key signs on two machines, as after a backup was restored. What this machine has counts from
-    now on, everywhere, and what the other signed after the two parted does not.
+    Two histories come of a key that signs on two machines, as after a backup was restored. What this machine has
+    counts from now on, everywhere, and what the other signed after the two parted does not.
+
+    What was signed while the clock was far ahead is taken in by nobody before that time, nor is what follows it. It
+    counts no more then; what it said is to be said again.
     """
     from p2phub.node.conflicts import reopen_log
 
-    change(lambda node, extra: reopen_log(node, size, extra=extra), keys=keys, proposal=proposal)
+    reopened = change(lambda node, extra: reopen_log(node, size, extra=extra), keys=keys, proposal=proposal)
+    if reopened.given_up:
+        say(f"p2phub: note: to be published again: {', '.join(reopened.given_up)}", err=True)
     _show(as_json)
 
 

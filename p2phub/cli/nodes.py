@@ -254,6 +254,7 @@ def status(as_json: bool) -> None:
         ("peers", f"{result.peers} known, {result.peers_seen} seen in the last five minutes"),
         ("neighbours", f"{len(result.neighbours)}" if result.serving else ""),
         ("own log", _confirmed(result)),
+        ("too early", _early(result)),
         ("catalogue", _catalogue(result)),
         ("forked logs", ", ".join(result.forked_logs)),
         ("manifests", str(result.manifests)),
@@ -311,6 +312,15 @@ def _confirmed(result: Status) -> str:
     shown = ", ".join(f"{each.node[:12]}… ({human_time(each.time)})" for each in holders[:3])
     more = f" and {len(holders) - 3} more" if len(holders) > 3 else ""
     return f"{records}, all of them confirmed by {shown}{more}"
+
+
+def _early(result: Status) -> str:
+    """Say what of the own log others do not take in, and what to do about it."""
+    if result.early is None:
+        return ""
+    from p2phub.node.early import WAY_OUT, describe_early
+
+    return f"{describe_early(result.early)}; {WAY_OUT}"
 
 
 def _pledged(result: Status) -> str:

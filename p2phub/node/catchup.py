@@ -24,6 +24,7 @@ from p2phub.store.peers import Peer
 
 from .calling import call_peer, usable_peers
 from .disk import from_thread, on_disk
+from .early import WAY_OUT, describe_early, early_records
 from .events import Notice, Tell
 from .identity import LogBehind, own_identity, own_publisher
 from .node import Node
@@ -82,13 +83,14 @@ def _look_at_clock(node: Node, own: LogId, tell: Tell) -> None:
     last = node.store.logs.entry(own, state.size - 1) if state and state.size else None
     now = node.clock()
     if last is not None and (time := read_entry(last).record.time) > now + BACK_MAX_S:
-        tell(
-            Notice(
-                f"this machine's clock says {_utc(now)}, and the last record that was signed here is of {_utc(time)}:"
-                " was the clock set back? What is signed now gets the time of that record, to count as newer; nodes"
-                " whose clocks are not that far take it in later"
-            )
+        text = (
+            f"this machine's clock says {_utc(now)}, and the last record that was signed here is of {_utc(time)}:"
+            " was the clock set back? What is signed now gets the time of that record, to count as newer; nodes"
+            " whose clocks are not that far take it in later"
         )
+        if (early := early_records(node, own)) is not None:
+            text += f". {describe_early(early)}; {WAY_OUT}"
+        tell(Notice(text))
 
 
 def _utc(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from p2phub.core.errors import Conflict
@@ -16,6 +17,7 @@ from p2phub.store.splits import KnownSplit
 from p2phub.store.store import Store
 
 from .disk import on_disk
+from .early import early_records, names_published
 from .events import Tell, ignore
 from .identity import own_publisher
 from .names import find
@@ -67,21 +69,37 @@ def _of_names(store: Store, found: Disagreement) -> ConflictInfo:
     )
 
 
-def reopen_log(node: Node, size: int | None = None, *, extra: Iterable[Signer] = ()) -> LogId:
-    """Close this home's log, which forked, and go on in a new one; returns the log that was closed.
+class Reopened(Struct, frozen=True):
+    """What became of the own log."""
 
-    size: how many records of the history that is here count; None: all. extra: root keys that are not in this home.
-    Raises Conflict if the log did not fork or is not so long, and as `change_identity`.
+    log: LogId  # that was closed
+    given_up: list[str]  # what its records that do not count published
+
+
+def reopen_log(node: Node, size: int | None = None, *, extra: Iterable[Signer] = ()) -> Reopened:
+    """Close this home's log, which forked or got far ahead of the clock, and go on in a new one.
+
+    size: how many records of the history that is here count; None: all that are not too far ahead of the clock, unless
+    another node has more: then it may be the clock of this machine that is wrong.
+    extra: root keys that are not in this home.
+    Raises Conflict if the log needs it not or has not so many records that can count, and as `change_identity`.
     """
     identity, key = own_publisher(node)
     log = identity.log_of(key.public_key)
-    if node.store.forks.get(log) is None:
-        raise Conflict(f"log {log} has not forked", hint="`p2phub trust conflicts` shows which logs have")
+    early = early_records(node, log)
+    if node.store.forks.get(log) is None and early is None:
+        raise Conflict(
+            f"log {log} has not forked, nor is it ahead of the clock",
+            hint="`p2phub trust conflicts` shows which logs have forked, `p2phub status` how this one is",
+        )
     state = node.store.logs.state(log)
-    held = state.size if state else 0
+    held = early.first if early else state.size if state else 0
+    if early and size is None:
+        _check_clock(node, log, held)
     size = held if size is None else size
     if size > held:
-        raise Conflict(f"there are {held} records of log {log} here, not {size}")
+        what = "are not ahead of the clock" if early else "are here"
+        raise Conflict(f"{held} records of log {log} {what}, not {size}")
     root = node.store.logs.root(log, size)
     assert root is not None, "so many records are here"
     end = Epoch(
@@ -90,8 +108,20 @@ def reopen_log(node: Node, size: int | None = None, *, extra: Iterable[Signer] =
         size=size,
         root=root,
     )
+    # Before they are dropped.
+    given_up = names_published(node, log, size)
     change_identity(node, lambda document: replace(document, epochs=_sorted((*document.epochs, end))), extra=extra)
-    return log
+    return Reopened(log, given_up)
+
+
+def _check_clock(node: Node, log: LogId, size: int) -> None:
+    """Refuse to give up what others took in by their clocks, as a clock that was set back asks for."""
+    for each in node.store.confirmations.of(log):
+        if each.size > size:
+            raise Conflict(
+                f"node {each.node} has {each.size} records of log {log}, of which the clock here lets {size} count",
+                hint=f"set this machine's clock right; if it is right, `p2phub id reopen --size {size}`",
+            )
 
 
 def _sorted(epochs: Sequence[Epoch]) -> tuple[Epoch, ...]:

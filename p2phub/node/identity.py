@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from p2phub.core.checkpoint import parse_head
 from p2phub.core.companion import CompanionKey
 from p2phub.core.encoding import decode, encode
-from p2phub.core.errors import AccessDenied, Conflict, HubError, NotFound, StoreError
+from p2phub.core.errors import AccessDenied, Conflict, HubError, NoSpace, NotFound, StoreError
 from p2phub.core.identity import Identity, Role, new_document, open_identity, sign_document
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
 from p2phub.core.recipient import RecipientKey
 from p2phub.core.records import Entry, Record
 from p2phub.core.signing import Signer
 from p2phub.protocol.messages import IdentityChain
-from p2phub.store.disk import disk_errors, write_file
+from p2phub.store.disk import disk_errors, free_bytes, write_file
 from p2phub.store.journals import IDENTITY_SIZE_MAX
 from p2phub.store.keys import load_or_create_companion, load_or_create_key, load_or_create_recipient
 
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 K = TypeVar("K", CompanionKey, RecipientKey)
 
+NEW_SIZE = 256 * 1024  # bytes on disk, more than an identity and its keys take
 PUBLISH_FILE = "publish.key"  # in the folder of keys; spec/store.md §1
 
 
@@ -89,6 +90,11 @@ def create_identity(node: Node, signer: Signer | None = None) -> Identity:
     path = layout.own_identity
     if path.exists():
         raise StoreError("there is a publisher identity here already", path=str(path), hint="`p2phub id` shows it")
+    if free_bytes(layout.home) < NEW_SIZE:
+        # Before anything is made: who reads that it failed must not find a part of it.
+        raise NoSpace(
+            f"no space left in {layout.home} for an identity", path=str(layout.home), hint="make room on its disk first"
+        )
     # Keys without an identity are what a crash between the two leaves behind: they signed nothing yet.
     key = signer or load_or_create_key(layout.keys / PUBLISH_FILE)
     document = new_document(

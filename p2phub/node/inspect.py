@@ -42,8 +42,9 @@ from p2phub.store.store import Store
 
 from . import federationinfo, pledging
 from .assessing import found_by
-from .confirm import own_confirmations
+from .confirm import own_confirmations, own_log
 from .disk import on_disk
+from .early import early_records
 from .events import Tell, ignore
 from .housekeeping import kept_manifests
 from .identity import own_namespace
@@ -320,6 +321,7 @@ async def status(node: Node) -> Status:
     await node.links.refresh()
     namespace = await on_disk(own_namespace, node)
     own_records, confirmations = await on_disk(own_confirmations, node)
+    own = await on_disk(own_log, node)
     return Status(
         node_id=str(node.id),
         namespace=str(namespace) if namespace else None,
@@ -346,6 +348,7 @@ async def status(node: Node) -> Status:
         pledged=await on_disk(pledging.state, node),
         federations=await on_disk(federationinfo.states, node),
         clock=_clock(node),
+        early=await on_disk(early_records, node, own) if own else None,
         policy_trouble=await on_disk(node.rules.trouble),
     )
 

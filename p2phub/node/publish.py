@@ -22,7 +22,7 @@ from .node import Node
 from .operations.content import PublishResult
 from .ownnames import own_version
 from .releasing import Destination, TipMoved, destination_of, keep_manifest, release
-from .sealing import Sealing, choose_sealing, publish_seal, seal_sources
+from .sealing import Begun, Sealing, choose_sealing, publish_seal, seal_sources
 from .sources import SourceFile, find_files, refuse_leaks
 
 
@@ -59,7 +59,7 @@ async def publish(
     model, version = await own_version(node, name, identity.namespace)
     destination = await on_disk(destination_of, node, identity.namespace, model, kind, branch, visibility)
     sources = await on_disk(_sources, node, folder, from_thread(tell), allow_secrets)
-    taken = None
+    taken, begun = None, Begun()
     while True:
         seal = None
         if not is_open:
@@ -67,7 +67,9 @@ async def publish(
         if seal and (in_place or origin_urls):
             raise InvalidName("what is sealed is another file than lies in the folder or at an origin")
         if seal:
-            manifest, written = await seal_sources(node, destination, sources, seal.key, tell, profile=profile)
+            manifest, written = await seal_sources(
+                node, destination, sources, seal.key, tell, profile=profile, begun=begun
+            )
         else:
             if taken is None:
                 taken = await ingest_sources(

@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from msgspec import Struct
+
 from p2phub.core import manifest as manifests
 from p2phub.core import sealing
 from p2phub.core.choices import Kind, Profile, Visibility
 from p2phub.core.errors import AccessDenied, InvalidData, NotFound
 from p2phub.core.identity import Identity
-from p2phub.core.ids import NamespaceId
+from p2phub.core.ids import ContentId, NamespaceId
 from p2phub.core.manifest import FileEntry, Manifest
 from p2phub.core.records import RECIPIENTS_MAX, Entry, Seal, Unseal
 from p2phub.core.sealing import RepositoryKey
@@ -55,6 +57,23 @@ class Sealing:
 
     key: RepositoryKey
     recipients: Mapping[NamespaceId, bytes]  # X25519 keys of those who have no wrapped key yet
+
+
+class _Hashed(Struct, frozen=True):
+    """What a file is that was read for a publication, as long as nobody writes to it."""
+
+    stamp: Stamp
+    profile: Profile
+    root: ContentId
+    sha256: bytes
+
+
+class Begun(Struct):
+    """What the tries at one publication have hashed and sealed: after a moved tip it is not done again."""
+
+    hashed: dict[str, _Hashed] = {}  # by the path in the repository
+    sealed: dict[str, FileEntry] = {}  # by the path of the sealed file, which the key and the content decide
+    written: int = 0  # bytes
 
 
 async def choose_sealing(
@@ -102,10 +121,12 @@ async def seal_sources(
     tell: Tell,
     *,
     profile: Profile | None,
+    begun: Begun,
 ) -> tuple[Manifest, int]:
     """Take all files into the store, sealed; returns the manifest that everybody sees, and the bytes written.
 
-    The branch's tip itself if nothing changed since. Raises as `ingest_sources` does.
+    begun: what earlier tries did, whose bytes count, too. The manifest is that of the branch's tip if nothing changed
+    since. Raises as `ingest_sources` does.
     """
     if len(sources) > sealing.FILES_MAX:
         raise InvalidData(f"a sealed repository has at most {sealing.FILES_MAX} files, not {len(sources)}")
@@ -113,21 +134,24 @@ async def seal_sources(
     claim = await on_disk(node.store.catalogue.branch, destination.namespace, destination.model, destination.branch)
     tip = claim.manifest if claim else None
     before = await on_disk(node.store.manifests.get, tip) if tip else None
-    kept = {file.path: file for file in before.files} if before and before.sealed else {}
+    if before and before.sealed:
+        begun.sealed.update((file.path, file) for file in before.files)
     outer: dict[str, FileEntry] = {}
 
     def take(source: SourceFile, advance: Advance) -> tuple[Ingested, Profile]:
-        return _seal_file(node, source, key, kept, outer, profile, advance)
+        return _seal_file(node, source, key, begun, outer, profile, advance)
 
     entries, written = await read_sources(sources, take, tell, kind=kind)
+    begun.written += written
     if tip and before and before.sealed and before.sealed.key == key.identifier and before.kind == kind:
         opened = await on_disk(find_opened, node, tip, before)
         if opened and opened.manifest.files == tuple(entries):
-            return before, written
+            return before, begun.written
 
     index = await on_disk(_index_of, node, kind, sources, entries, from_thread(tell))
     seal = sealing.seal_manifest(key, manifests.encode(index))
     index_file = await on_disk(_seal_index, node, manifests.encode(index), key, seal.index)
+    begun.written += index_file.size
     manifest = Manifest(
         schema=1,
         kind=kind,
@@ -137,7 +161,7 @@ async def seal_sources(
         parents=(tip,) if tip else (),
         sealed=seal,
     )
-    return manifest, written + index_file.size
+    return manifest, begun.written
 
 
 def _index_of(node: Node, kind: Kind, sources: list[SourceFile], entries: list[FileEntry], tell: Tell) -> Manifest:
@@ -160,12 +184,12 @@ def _seal_file(
     node: Node,
     source: SourceFile,
     key: RepositoryKey,
-    kept: Mapping[str, FileEntry],
+    begun: Begun,
     outer: dict[str, FileEntry],
     profile: Profile | None,
     advance: Advance,
 ) -> tuple[Ingested, Profile]:
-    """Hash a file, then seal it into the store, unless the revision before has it; returns what the file is.
+    """Hash a file, then seal it into the store, unless that was done before; returns what the file is.
 
     Its sealed file is noted in `outer`.
     """
@@ -173,10 +197,14 @@ def _seal_file(
     with disk_errors(source.location), open(source.location, "rb") as file:
         descriptor = file.fileno()
         stamp = Stamp.of(os.fstat(descriptor))
-        found = scan(descriptor, source.location, used)
+        found = begun.hashed.get(source.path)
+        if found is None or (found.stamp, found.profile) != (stamp, used):
+            result = scan(descriptor, source.location, used)
+            found = _Hashed(stamp, used, result.root, result.sha256)
+            begun.hashed[source.path] = found
         file_id = key.file_id(source.path, found.root)
         path = sealing.sealed_path(file_id)
-        written, known = 0, kept.get(path)
+        written, known = 0, begun.sealed.get(path)
         if known is not None and node.store.blobs.find(known.root):
             outer[path] = known
             advance(stamp.size)
@@ -191,6 +219,7 @@ def _seal_file(
                 raise changed(source.location)
             outer[path] = sealing.sealed_entry(path, sealed.size, sealed.root, sealed.sha256)
             written = sealed.written
+            begun.sealed[path] = outer[path]
     return Ingested(found.root, stamp.size, found.sha256, written), used
 
 

@@ -25,7 +25,9 @@ from p2phub.core.ids import ContentId
 
 from .disk import FileWriter, disk_errors
 
-BLOCK_SIZE = 4 * 1024 * 1024  # bytes read at once
+# Larger ones are no faster, and each file that is read takes room for two of them and two chunks.
+BLOCK_SIZE = 1024 * 1024  # bytes read at once
+SMALL_SIZE = 4 * 1024 * 1024  # bytes of a file that is read at once as a whole
 
 Progress = Callable[[int], None]  # called with the bytes done since the last call
 
@@ -65,10 +67,10 @@ def scan(
     packed: list[bytes] = []
     whole = sha256()
     copy = FileWriter(copy_to) if copy_to is not None else None
-    # A file of one block is done in one turn, and not worth a thread.
-    is_small = before.size <= BLOCK_SIZE
+    # Done in one turn, and not worth a thread.
+    is_small = before.size <= SMALL_SIZE
     # Each buffer begins with what the other one left over.
-    buffer_size = min(before.size, CHUNK_SIZE_MAX + BLOCK_SIZE)
+    buffer_size = before.size if is_small else min(before.size, CHUNK_SIZE_MAX + BLOCK_SIZE)
     buffers = [memoryview(bytearray(buffer_size)) for _ in range(1 if is_small else 2)]
     with ThreadPoolExecutor(1, "sha256") as pool:
         hashing: list[Future[None]] = []
@@ -80,7 +82,7 @@ def scan(
                 hashing.pop(0).result()
             buffer[: len(rest)] = rest
             # Not beyond the size that the cuts were made for, though the file may have grown.
-            block_size = min(BLOCK_SIZE, before.size - read)
+            block_size = min(SMALL_SIZE if is_small else BLOCK_SIZE, before.size - read)
             with disk_errors(path):
                 end = len(rest) + _read_into(source, buffer[len(rest) : len(rest) + block_size], read)
             if end == len(rest):

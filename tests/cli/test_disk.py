@@ -173,6 +173,30 @@ def test_a_home_whose_disk_was_filled_by_others_is_said_in_one_line_and_works_ag
 
 
 @needs_mounts
+def test_without_room_for_an_identity_nothing_of_it_is_made(tmp_path):
+    home = Home(tmp_path / "home")
+    filler = home.folder / "filler"
+    opened, full, shown, made = run_mounted(
+        home,
+        tmpfs(home.folder, "8m"),
+        ("status",),
+        ("id", "new"),
+        ("id",),
+        ("id", "new"),
+        between={
+            1: f"head -c 9m /dev/zero >{filler} || true; truncate -s -150k {filler}",
+            3: f"ls {home.folder}/keys >{tmp_path}/keys; rm {filler}",
+        },
+    )
+
+    assert opened.code == made.code == 0, str(made)
+    assert full.code == NO_SPACE, str(full)
+    assert "for an identity" in full.err
+    assert shown.code == 3, str(shown)
+    assert (tmp_path / "keys").read_text().split() == ["node.key"]
+
+
+@needs_mounts
 def test_a_home_that_is_read_only_is_said_in_words(copy_home):
     home = copy_home()
     read_only = f"mount --bind {home.folder} {home.folder}; mount -o remount,ro,bind {home.folder}"

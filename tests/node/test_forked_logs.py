@@ -22,9 +22,10 @@ from p2phub.core.search import Query
 from p2phub.net.door import Response
 from p2phub.net.peerclient import open_peer
 from p2phub.node import inspect
+from p2phub.node.confirm import own_log
 from p2phub.node.conflicts import list_conflicts, reopen_log
 from p2phub.node.disk import on_disk
-from p2phub.node.events import ignore
+from p2phub.node.events import Event, Notice, ignore
 from p2phub.node.identity import create_identity, own_identity
 from p2phub.node.maps import refresh_maps
 from p2phub.node.node import Node
@@ -393,3 +394,58 @@ async def test_a_thief_who_signs_from_the_beginning_takes_nothing_away(nodes: li
             await pull_from(node, owner)
 
         assert models(owner) == models(first) == models(second) == counted
+
+
+# ── a clock that was far ahead ──────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("before", [0, 2])
+async def test_what_a_clock_far_ahead_signed_is_given_up_and_others_follow(nodes: list[Node], tmp_path, before) -> None:
+    publisher, other, *_ = nodes
+    create_identity(publisher)
+    now = publisher.clock
+    right = [f"right-{number}" for number in range(before)]
+    for name in right:
+        await release(publisher, tmp_path, name)
+    publisher.clock = lambda: now() + 30 * 86400
+    await release(publisher, tmp_path, "ahead")
+    publisher.clock = now
+    told: list[Event] = []
+    folder = tmp_path / "folder"
+    await publish(publisher, folder, "behind@1.0.0", told.append)
+    held_up = await pull_from(other, publisher)
+    early = (await inspect.status(publisher)).early
+    with pytest.raises(Conflict):
+        await on_disk(reopen_log, publisher, before + 1)
+    reopened = await on_disk(reopen_log, publisher)
+    await publish(publisher, folder, "behind@1.0.0", ignore)
+    taken = await pull_from(other, publisher)
+
+    (said,) = [event.text for event in told if isinstance(event, Notice) and "id reopen" in event.text]
+    assert "days ahead of the clock" in said
+    assert isinstance(held_up, PeerError)
+    assert early is not None
+    assert (early.first, early.count) == (before, 2)
+    assert early.ahead > 20 * 86400
+    assert reopened.given_up == ["ahead", "behind@1.0.0"]
+    assert taken is None
+    assert models(other) == models(publisher) == {*right, "behind"}
+    assert (await inspect.status(publisher)).early is None
+
+
+async def test_what_others_took_in_is_not_given_up_because_the_clock_was_set_back(nodes: list[Node], tmp_path) -> None:
+    publisher, other, *_ = nodes
+    create_identity(publisher)
+    await release(publisher, tmp_path, "one")
+    assert await pull_from(other, publisher) is None
+    log = own_log(publisher)
+    assert log is not None
+    publisher.store.confirmations.note(other.id, log, 1, publisher.clock())
+    now = publisher.clock
+    publisher.clock = lambda: now() - 30 * 86400
+    with pytest.raises(Conflict) as refused:
+        await on_disk(reopen_log, publisher)
+
+    assert str(other.id) in str(refused.value)
+    assert models(publisher) == {"one"}
+    assert (await on_disk(reopen_log, publisher, 0)).given_up == ["one"]

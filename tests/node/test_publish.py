@@ -15,12 +15,12 @@ import pytest
 import trio
 
 from p2phub.core.checkpoint import parse_head
-from p2phub.core.choices import Kind
+from p2phub.core.choices import Kind, Profile
 from p2phub.core.errors import Conflict, HubError, InvalidData, InvalidName, NotFound, StoreError
 from p2phub.core.fresh import read_fresh
 from p2phub.core.ids import ManifestId
 from p2phub.core.search import Query
-from p2phub.node import inspect
+from p2phub.node import inspect, sealing
 from p2phub.node.branches import move_branch, yank
 from p2phub.node.committing import Put, commit
 from p2phub.node.events import Notice, ignore
@@ -29,6 +29,8 @@ from p2phub.node.housekeeping import collect_garbage, disk_use, list_repositorie
 from p2phub.node.identity import create_identity, own_identity
 from p2phub.node.node import Node
 from p2phub.node.publish import publish
+from p2phub.store import ingest
+from p2phub.store.ingest import Scan
 from p2phub.testing.hostile import open_home
 from p2phub.testing.processes import tree
 
@@ -487,6 +489,34 @@ async def test_equal_publications_at_once_say_the_same_once(options, tmp_path):
     assert sorted(outcome.new for outcome in outcomes) == [False, False, False, True]
     assert len({outcome.revision for outcome in outcomes}) == 1
     assert len(records) == 2
+
+
+async def test_sealed_publications_at_once_hash_each_file_once(tmp_path, monkeypatch):
+    hashed = []
+
+    def scan(file: int, path: Path, profile: Profile) -> Scan:
+        hashed.append(path)
+        return ingest.scan(file, path, profile)
+
+    monkeypatch.setattr(sealing, "scan", scan)
+    folders = [folder_with(tmp_path / str(number), {"a.txt": b"%d" % number * 100_000}) for number in range(4)]
+    async with open_home(tmp_path / "home") as node:
+        await fresh(node)
+        ticking(node)
+        written = []
+
+        async def publish_sealed(folder: Path) -> None:
+            written.append((await publish(node, folder, "small", ignore, sealed=True)).written)
+
+        async with trio.open_nursery() as nursery:
+            for folder in folders:
+                nursery.start_soon(publish_sealed, folder)
+        records = [line for line in await inspect.log_lines(node, "small") if line.type == "publish"]
+
+    assert len(records) == 4
+    assert sorted(hashed) == sorted(folder / "a.txt" for folder in folders)
+    # What was sealed in the tries before is counted, too.
+    assert min(written) > 100_000
 
 
 async def test_changes_at_once_are_all_made(tmp_path):

@@ -16,15 +16,16 @@ from p2phub.core.choices import PROFILES, Profile
 from p2phub.core.chunking import CDC_SIZE_MIN, CHUNK_SIZE, chunker
 from p2phub.core.errors import InvalidData, StoreError
 from p2phub.core.filetree import CHUNK_SIZE_MAX, ChunkList, pack
-from p2phub.store.ingest import BLOCK_SIZE, Scan, find_bad_chunks, scan
+from p2phub.store.ingest import BLOCK_SIZE, SMALL_SIZE, Scan, find_bad_chunks, scan
 from p2phub.testing import values
 from p2phub.testing.samples import write_safetensors
 
 MIB = 1024 * 1024
 EDGES = (
     0, 1, CDC_SIZE_MIN, CDC_SIZE_MIN + 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, CHUNK_SIZE_MAX,
-    CHUNK_SIZE_MAX + 1, BLOCK_SIZE - 1, BLOCK_SIZE, BLOCK_SIZE + 1, BLOCK_SIZE + CHUNK_SIZE_MAX,
-    BLOCK_SIZE + CHUNK_SIZE_MAX + 1, 2 * BLOCK_SIZE, 2 * BLOCK_SIZE + 3,
+    CHUNK_SIZE_MAX + 1, BLOCK_SIZE + CHUNK_SIZE_MAX + 1, SMALL_SIZE - 1, SMALL_SIZE, SMALL_SIZE + 1,
+    SMALL_SIZE + BLOCK_SIZE, SMALL_SIZE + CHUNK_SIZE_MAX, SMALL_SIZE + CHUNK_SIZE_MAX + 1,
+    2 * SMALL_SIZE, 2 * SMALL_SIZE + 3,
 )  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def test_progress_adds_up_to_the_size(tmp_path: Path, size: int) -> None:
     scan_file(write_old(tmp_path / "file", bytes(size)), "fixed-1m", progress=steps.append)
 
     assert sum(steps) == size
-    assert all(0 < step <= BLOCK_SIZE for step in steps)
+    assert all(0 < step <= SMALL_SIZE for step in steps)
 
 
 def test_a_profile_that_does_not_fit_is_refused(tmp_path: Path) -> None:

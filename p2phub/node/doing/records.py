@@ -25,8 +25,8 @@ from ..operations.records import (
 
 
 async def _reopen(node: Node, op: ReopenLog, tell: Tell) -> Done:
-    closed = await on_disk(reopen_log, node, op.size)
-    node.note_news(closed, 0)
+    reopened = await on_disk(reopen_log, node, op.size)
+    node.note_news(reopened.log, 0)
     return Done()
 
 

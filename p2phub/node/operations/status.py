@@ -38,6 +38,14 @@ class ClockState(Struct, frozen=True):
     ahead: int  # seconds that the clocks of those are ahead of this machine's: the one in the middle
 
 
+class EarlyRecords(Struct, frozen=True):
+    """Records of the own log that others do not take in yet, as the clock was ahead when they were signed."""
+
+    first: int  # index of the first of them
+    count: int
+    ahead: int  # seconds that the newest is ahead of this machine's clock
+
+
 class Status(Struct, frozen=True):
     """The node as a whole."""
 
@@ -66,6 +74,7 @@ class Status(Struct, frozen=True):
     federations: list[FederationState]
     upstream: UpstreamState | None = None  # None: no hub is asked by itself
     clock: ClockState | None = None  # None: it agrees with all
+    early: EarlyRecords | None = None  # None: no record of the own log is ahead of the clock
     policy_trouble: str = ""  # why the policy file cannot be understood, so that nothing is given to anybody
 
 
