@@ -51,7 +51,7 @@ async def models(node) -> set[str]:
 def no_pulls(monkeypatch):
     """Let news come by gossip alone."""
 
-    async def pull(node, client):
+    async def pull(node, client, turn):
         return 0
 
     monkeypatch.setattr(replicate, "pull", pull)
