@@ -23,6 +23,7 @@ from p2phub.core.manifest import Manifest, Variant
 from p2phub.core.names import check_branch
 from p2phub.core.private import Repository
 from p2phub.core.records import Entry, Publish, Record, Score, Summary, VariantSize
+from p2phub.store.catalogue import Claim
 
 from .disk import on_disk
 from .node import Node
@@ -72,9 +73,12 @@ def check_next(
     node: Node, destination: Destination, manifest: Manifest, revision: ManifestId, version: str | None
 ) -> None:
     """Raise TipMoved unless `manifest` follows the tip of its branch, Conflict if it cannot be published at all."""
-    claim = node.store.catalogue.branch(destination.namespace, destination.model, destination.branch)
+    namespace, model = destination.namespace, destination.model
+    # Before the tip: another publication that gave the version away until now has moved that by then.
+    known = node.store.catalogue.version(namespace, model, version) if version else None
+    claim = node.store.catalogue.branch(namespace, model, destination.branch)
     check_follows(claim.manifest if claim else None, manifest, revision)
-    _check_may_be(node, destination, revision, version)
+    _check_may_be(node, destination, revision, version, known)
 
 
 def check_follows(tip: ManifestId | None, manifest: Manifest, revision: ManifestId) -> None:
@@ -83,14 +87,18 @@ def check_follows(tip: ManifestId | None, manifest: Manifest, revision: Manifest
         raise TipMoved(f"the branch has moved on: it is {tip or 'empty'} now")
 
 
-def _check_may_be(node: Node, destination: Destination, revision: ManifestId, version: str | None) -> None:
-    """Raise Conflict if the name is of another kind or for others, or the version stands for another revision."""
+def _check_may_be(
+    node: Node, destination: Destination, revision: ManifestId, version: str | None, known: Claim | None
+) -> None:
+    """Raise Conflict if the name is of another kind or for others, or the version stands for another revision.
+
+    known: what the version stands for.
+    """
     namespace, model = destination.namespace, destination.model
     destination_of(node, namespace, model, destination.kind, destination.branch, destination.visibility)
-    claim = node.store.catalogue.version(namespace, model, version) if version else None
-    if claim and claim.manifest != revision:
+    if known and known.manifest != revision:
         raise Conflict(
-            f"{model}@{version} was published before with other content ({claim.manifest})",
+            f"{model}@{version} was published before with other content ({known.manifest})",
             hint="a version never changes its meaning: publish under a new one",
         )
 
@@ -168,7 +176,7 @@ def _append_release(
         if is_next:
             check_next(node, destination, manifest, revision, version)
         else:
-            _check_may_be(node, destination, revision, version)
+            _check_may_be(node, destination, revision, version, named if version else None)
         return Publish(
             namespace=namespace,
             log=log,
