@@ -35,9 +35,9 @@ class EntryReader:
             " ORDER BY idx",
             (row["number"], start, end if end is not None else row["size"]),
         )
-        with _Files(self._layout, self._journals) as files:
+        with EntryFiles(self._layout, self._journals) as files:
             for place in places:
-                data = files.read(row["log"], place)
+                data = files.right(row["log"], place)
                 if data is None:
                     return
                 yield data
@@ -55,16 +55,16 @@ class EntryReader:
             blobs=("leaf", "log"),
         )
         found = {}
-        with _Files(self._layout, self._journals) as files:
+        with EntryFiles(self._layout, self._journals) as files:
             for place in places:
                 with contextlib.suppress(StoreError):
-                    data = files.read(place["log"], place)
+                    data = files.right(place["log"], place)
                     if data is not None:
                         found[place["log_number"], place["idx"]] = data
         return found
 
 
-class _Files:
+class EntryFiles:
     """What entries are read from; keeps the own files of logs open until it is left."""
 
     def __init__(self, layout: Layout, journals: Journals) -> None:
@@ -72,23 +72,26 @@ class _Files:
         self._journals = journals
         self._own: dict[bytes, int] = {}  # descriptors by log
 
-    def __enter__(self) -> _Files:
+    def __enter__(self) -> EntryFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
         for file in self._own.values():
             os.close(file)
 
-    def read(self, log: bytes, row: Row | Columns) -> bytes | None:
+    def right(self, log: bytes, row: Row | Columns) -> bytes | None:
         """Return the entry of `log` that `row` gives the place and the leaf of. Raises StoreError.
 
         None: the disk gives back other bytes than it was given.
         """
         place = Place(row["journal"], row["offset"], row["length"])
-        data = self._journals.read(place) if place.journal != OWN_FILE else self._read_own(log, place)
+        data = self.read(log, place)
         return data if LOG_TREE.leaf(data) == row["leaf"] else None
 
-    def _read_own(self, log: bytes, place: Place) -> bytes:
+    def read(self, log: bytes, place: Place) -> bytes:
+        """Return the bytes at a place of `log`; fewer if they are not there. Raises StoreError."""
+        if place.journal != OWN_FILE:
+            return self._journals.read(place)
         path = self._layout.log(LogId(log))
         with disk_errors(path):
             if log not in self._own:

@@ -31,6 +31,7 @@ from p2phub.protocol.messages import IdentityChain
 from .cataloguewriter import Numbers
 from .chains import check_identity, unpack_chain
 from .database import Database
+from .entryreader import EntryFiles
 from .journals import ENTRY, HEAD, IDENTITY_SIZE_MAX, Frame, Journals, Place
 from .layout import Layout
 from .leftbehind import head_if_right
@@ -212,23 +213,14 @@ class Rebuild:
 
     def _check_piece(self, spots: Sequence[Spot], namespace: NamespaceId, log: LogId, key: PublicKey) -> list[Good]:
         good: list[Good] = []
-        for index, place in spots:
-            try:
-                data = self._read(log, place)
-                good.append((open_signed_entry(data, namespace=namespace, log=log, key=key, index=index), place))
-            except (InvalidData, StoreError):
-                continue
+        with EntryFiles(self._layout, self._journals) as files:
+            for index, place in spots:
+                try:
+                    data = files.read(log, place)
+                    good.append((open_signed_entry(data, namespace=namespace, log=log, key=key, index=index), place))
+                except (InvalidData, StoreError):
+                    continue
         return good
-
-    def _read(self, log: LogId, place: Place) -> bytes:
-        if place.journal != OWN_FILE:
-            return self._journals.read(place)
-        try:
-            with open(self._layout.log(log), "rb") as file:
-                file.seek(place.offset)
-                return file.read(place.length)
-        except OSError:
-            return b""
 
     # ── replacing ───────────────────────────────────────────────────────────
 
