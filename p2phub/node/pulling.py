@@ -8,6 +8,7 @@ Whom to ask, when, and what to do about a peer that lied, is up to the caller (`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import trio
@@ -59,7 +60,7 @@ async def pull(node: Node, client: PeerClient, turn: Turn | None = None) -> int:
     if policy.mode == "listed":
         # Of all others it would only learn what it does not want.
         return await take_followed(node, client, node.following.listed())
-    return await _take_logs(node, client, logs, turn)
+    return await _take_logs(node, client, logs, turn or Turn(math.inf))
 
 
 # ── nodes ───────────────────────────────────────────────────────────────────
@@ -79,7 +80,7 @@ async def _take_nodes(node: Node, client: PeerClient, differing: Comparison) -> 
 # ── logs ────────────────────────────────────────────────────────────────────
 
 
-async def _take_logs(node: Node, client: PeerClient, differing: Comparison, turn: Turn | None) -> int:
+async def _take_logs(node: Node, client: PeerClient, differing: Comparison, turn: Turn) -> int:
     """Take over the logs that differ, page by page: while one is written, the next one comes and is checked."""
     pages = _Pages(node, client)
     async with trio.open_nursery() as nursery:
@@ -91,7 +92,7 @@ async def _take_logs(node: Node, client: PeerClient, differing: Comparison, turn
 
 
 async def _go_through(
-    node: Node, client: PeerClient, differing: Comparison, pages: _Pages, nursery: trio.Nursery, turn: Turn | None
+    node: Node, client: PeerClient, differing: Comparison, pages: _Pages, nursery: trio.Nursery, turn: Turn
 ) -> None:
     while not differing.walk.is_over:
         buckets = await differing.next_buckets(list(node.following.refused.items()))
@@ -105,7 +106,7 @@ async def _go_through(
             buckets = rest_of(client, buckets, page.complete, sorted(keys))
             nursery.start_soon(pages.take, page)
             # Looked at behind the page: every turn brings one at least.
-            if turn is not None and turn.is_over():
+            if turn.is_over():
                 return
 
 
