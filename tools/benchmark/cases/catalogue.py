@@ -35,6 +35,8 @@ from ..workplace import Workplace, size_of
 
 CASE = "catalogue"
 SHORT, FULL = 100_000, 1_000_000  # records
+# The same target as 4,000 a second, where one core checks 9,000 signatures a second: it holds on other machines too.
+RECORDS_A_SIGNATURE = 0.444
 RATE = 500  # records a second that come in meanwhile
 FED_SECONDS = 240
 BUSY_AT_FIRST_S = 120.0  # while a node with a large catalogue may answer late
@@ -53,7 +55,12 @@ def rows(place: Workplace) -> list[Row]:
     kinds = Kinds(files[0])
     search = Searcher(place, home, more)
     title = f"{records:,} records"
-    targets = (Target("records_rate", "≥", 4000), Target("record_bytes", "≤", 2000), Target("peak", "≤", 400e6))
+    targets = (
+        Target("records_rate", "≥", 4000),
+        Target("records_a_signature", "≥", RECORDS_A_SIGNATURE),
+        Target("record_bytes", "≤", 2000),
+        Target("peak", "≤", 400e6),
+    )
     taken = Row(CASE, f"take over {title}", lambda: cost, targets=targets, runs_max=1)
     nothing = Row(CASE, "the door alone", search.row(lambda rng: ShowLimits()))
     named = kinds.named()

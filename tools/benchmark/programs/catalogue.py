@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from p2phub.cli.main import tune_process
 from p2phub.core.checkpoint import parse_head
@@ -34,6 +35,8 @@ from p2phub.store.store import Store
 from p2phub.testing.releases import make_logs
 
 RECORDS_AT_ONCE = 2048  # about what a pull hands over
+SIGNED_BYTES = 800  # about those of a record
+SIGNATURES_S = 2.0  # seconds for which signatures alone are checked
 LENGTH = struct.Struct(">I")
 
 Packed = tuple[bytes, bytes, list[bytes]]
@@ -100,11 +103,16 @@ class Shared:
 
 
 def take(home: Path, files: Sequence[Path]) -> dict[str, float]:
-    """Take all logs over, each file as from a peer of its own; returns seconds, records, and the peak of memory."""
+    """Take all logs over, each file as from a peer of its own; returns seconds, records, and the peak of memory.
+
+    signature_rate: how many signatures one core checks a second, before and after: how fast the machine is now.
+    """
     tune_process()
     prepare_types()
     # A pull has a few pages of each peer in hand.
     sources = [Shared(batches(read(file), RECORDS_AT_ONCE)) for file in files] * PAGES_IN_HAND
+    before = signature_rate()
+    begun = resource.getrusage(resource.RUSAGE_SELF)
     with Store(layout(home)) as store, ThreadPoolExecutor(len(sources)) as pool:
         start = time.monotonic()
         records = sum(pool.map(lambda source: sum(taken(store, batch) for batch in source), sources))
@@ -112,8 +120,29 @@ def take(home: Path, files: Sequence[Path]) -> dict[str, float]:
         deque(store.index.merge(), maxlen=0)
         seconds = time.monotonic() - start
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = usage.ru_utime + usage.ru_stime
-    return {"seconds": seconds, "records": records, "peak": usage.ru_maxrss * 1024.0, "cpu": cpu}
+    cpu = usage.ru_utime + usage.ru_stime - begun.ru_utime - begun.ru_stime
+    signatures = (before + signature_rate()) / 2
+    return {
+        "seconds": seconds,
+        "records": records,
+        "peak": usage.ru_maxrss * 1024.0,
+        "cpu": cpu,
+        "signature_rate": signatures,
+        "records_a_signature": records / seconds / signatures,
+    }
+
+
+def signature_rate() -> float:
+    """Return how many Ed25519 signatures a second `cryptography` checks with one core while nothing else runs."""
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw()
+    signed = [(message := os.urandom(SIGNED_BYTES), key.sign(message)) for _ in range(100)]
+    begun, count = time.monotonic(), 0
+    while time.monotonic() < begun + SIGNATURES_S:
+        for message, signature in signed:
+            Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+        count += len(signed)
+    return count / (time.monotonic() - begun)
 
 
 def feed(home: Path, file: Path, rate: float) -> None:
