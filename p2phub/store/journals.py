@@ -17,7 +17,9 @@ import os
 import re
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -39,6 +41,7 @@ FRAME_SIZE = _FRAME.size  # bytes before the data of a frame
 _SIZES_MAX = {ENTRY: ENVELOPE_SIZE_MAX, HEAD: HEAD_SIZE_MAX, IDENTITY: IDENTITY_SIZE_MAX}
 _NAME = re.compile(r"[0-9]{8}")
 READ_SIZE = 4 * 1024 * 1024  # bytes read at once
+BESIDE_SIZE = 256 * 1024  # bytes of a batch, from which on a thread brings it onto the disk
 
 
 class Place(Struct, frozen=True):
@@ -104,6 +107,7 @@ class Journals:
         self._folder = folder
         self._files: dict[int, _Open] = {}  # by number
         self._lock = threading.Lock()
+        self._syncing: ThreadPoolExecutor | None = None
 
     # ── writing, inside a write transaction of the index ────────────────────
 
@@ -112,24 +116,29 @@ class Journals:
         number, known = self._current(connection)
         return Batch(number, max(known, self._size(number)))
 
-    def write(self, connection: Connection, batch: Batch) -> None:
-        """Bring a batch onto the disk. Raises StoreError; then nothing of it is there."""
+    def write(self, connection: Connection, batch: Batch) -> Callable[[], None]:
+        """Write a batch, and begin to bring it onto the disk; returns what waits until it is there.
+
+        To be waited for before the transaction is committed, and after it was rolled back too: nothing else may be
+        written meanwhile. Raises StoreError, as what waits does; then nothing of the batch is there.
+        """
         data = batch.data
         if not data:
-            return
+            return _do_nothing
         path = self.path(batch.number)
         with disk_errors(path):
             file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             try:
                 FileWriter(file).write(memoryview(data), batch.start)
-                os.fdatasync(file)
             except BaseException:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(file, batch.start)
+                _take_back(file, batch.start)
                 raise
-            finally:
-                os.close(file)
         connection.execute("UPDATE journals SET bytes = ? WHERE number = ?", (batch.start + len(data), batch.number))
+        bring = partial(_bring_onto_disk, file, path, batch.start)
+        if len(data) >= BESIDE_SIZE:
+            return self._beside(bring).result
+        bring()
+        return _do_nothing
 
     def tail(self, connection: Connection) -> list[Frame]:
         """Return what the newest file holds behind what the index knows: a crash came before the commit."""
@@ -194,9 +203,12 @@ class Journals:
         yield from parser.end()
 
     def close(self) -> None:
-        """Close the files that are open for reading."""
+        """Close the files that are open for reading, and end the thread."""
         with self._lock:
             self._files.clear()
+            syncing, self._syncing = self._syncing, None
+        if syncing is not None:
+            syncing.shutdown()
 
     # ── helpers ─────────────────────────────────────────────────────────────
 
@@ -215,6 +227,13 @@ class Journals:
         sync_folder(self._folder)
         connection.execute("INSERT INTO journals (number, bytes) VALUES (?, 0)", (number,))
         return number, 0
+
+    def _beside(self, bring: Callable[[], None]) -> Future[None]:
+        with self._lock:
+            if self._syncing is None:
+                # Only now: most commands write no large batch.
+                self._syncing = ThreadPoolExecutor(1, "sync journal")
+            return self._syncing.submit(bring)
 
     def _size(self, number: int) -> int:
         try:
@@ -236,6 +255,28 @@ class Journals:
                 except FileNotFoundError:
                     return None
             return self._files[number]
+
+
+def _bring_onto_disk(file: int, path: Path, start: int) -> None:
+    """Let what was written from byte `start` on outlive a crash, and close the file. Raises StoreError."""
+    with disk_errors(path):
+        try:
+            os.fdatasync(file)
+        except BaseException:
+            _take_back(file, start)
+            raise
+        os.close(file)
+
+
+def _take_back(file: int, start: int) -> None:
+    """Drop what was written from byte `start` on, and close the file."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(file, start)
+    os.close(file)
+
+
+def _do_nothing() -> None:
+    pass
 
 
 class _Parser:

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from p2phub.core.checkpoint import Head, sign_head
 from p2phub.core.encoding import decode
-from p2phub.core.errors import ForkedLog, HubError, InvalidData, SplitIdentity
+from p2phub.core.errors import ForkedLog, HubError, InvalidData, SplitIdentity, StoreError
 from p2phub.core.identity import Identity
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
 from p2phub.core.records import Entry, Record, read_entry, sign_record
@@ -370,7 +370,14 @@ class Logs:
         for arrival in arrivals:
             self._take(connection, arrival, batch)
         yield batch
-        self._journals.write(connection, batch)
+        wait = self._journals.write(connection, batch)
+
+        def wait_anyway() -> None:
+            with suppress(StoreError):
+                wait()
+
+        # As late as can be: the index is written while the disk takes the batch.
+        self._database.at_end(lambda _: wait(), wait_anyway)
 
     def _take(self, connection: Connection, arrival: Arrival | InvalidData, batch: Batch) -> Outcome:
         if isinstance(arrival, InvalidData):

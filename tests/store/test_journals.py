@@ -36,7 +36,7 @@ class Home:
         with self.database.write() as connection:
             written = self.journals.begin(connection)
             places = [written.add(kind, data) for kind, data in batch]
-            self.journals.write(connection, written)
+            self.journals.write(connection, written)()
         return places
 
     def frames(self) -> list[Frame]:

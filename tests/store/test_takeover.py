@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -28,13 +29,14 @@ from storekit import (
 )
 
 from p2phub.core.checkpoint import open_head, parse_head, sign_head
-from p2phub.core.errors import ForkedLog, InvalidData, NoSpace
+from p2phub.core.errors import ForkedLog, InvalidData, NoSpace, StoreError
 from p2phub.core.ids import LogId
 from p2phub.core.merkle import LOG_TREE, Frontier
 from p2phub.core.records import NO_PREVIOUS, Publish, Record, open_entry
-from p2phub.store import takeover
+from p2phub.store import journals, takeover
 from p2phub.store.logs import LogPart
 from p2phub.store.migrations import MIGRATIONS
+from p2phub.store.searchindex import SearchIndex
 from p2phub.store.store import Store
 from p2phub.testing import values
 from p2phub.testing.releases import MadeLog, make_logs
@@ -229,7 +231,7 @@ def test_what_a_crash_left_is_believed_no_more_than_a_peer(tmp_path: Path) -> No
             for data in (*log.data[:-1], log.data[-1][:-1] + b"?"):
                 batch.add(b"e", data)
             batch.add(b"h", forged.text)
-            store.logs._journals.write(connection, batch)
+            store.logs._journals.write(connection, batch)()
             connection.execute("UPDATE journals SET bytes = ?", (batch.start,))
         other = made_logs(30)[1]
         store.logs.extend_many([LogPart(other.identity, other.head.log, other.head, 0, tuple(other.data))], now=NOW)
@@ -237,6 +239,89 @@ def test_what_a_crash_left_is_believed_no_more_than_a_peer(tmp_path: Path) -> No
         state = store.logs.state(log.head.log)
         assert (state.size if state else 0) == len(log.data) - 1
         assert state is None or state.head == b""
+
+
+# ── while the disk takes a batch ────────────────────────────────────────────
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> list[LogPart]:
+    """Logs, each of which is a large batch: it is brought onto the disk while the index is written."""
+    monkeypatch.setattr(journals, "BESIDE_SIZE", 1)
+    return [LogPart(log.identity, log.head.log, log.head, 0, tuple(log.data)) for log in made_logs(30)]
+
+
+def test_records_are_committed_after_the_disk_has_them_and_not_before(
+    store: Store, parts: list[LogPart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = parts[0]
+    seen: list[tuple[str, bool]] = []
+    real = os.fdatasync
+
+    def slow(file: int) -> None:
+        time.sleep(0.5)  # the index is done long before
+        seen.append((threading.current_thread().name, store.logs.state(part.log) is None))
+        real(file)
+
+    monkeypatch.setattr(journals.os, "fdatasync", slow)
+    assert store.logs.extend_many([part], now=NOW) == [len(part.entries)]
+
+    ((thread, is_uncommitted),) = seen
+    assert thread.startswith("sync journal")
+    assert is_uncommitted
+    assert store.logs.state(part.log) is not None
+
+
+def test_what_the_disk_does_not_take_is_not_there(
+    store: Store, parts: list[LogPart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, other = parts[:2]
+    assert store.logs.extend_many([other], now=NOW) == [len(other.entries)]
+    path = store.logs._journals.path(1)
+    size = path.stat().st_size
+
+    def fail(file: int) -> None:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(journals.os, "fdatasync", fail)
+        with pytest.raises(StoreError, match="the disk is broken"):
+            store.logs.extend_many([part], now=NOW)
+        assert path.stat().st_size == size
+        assert store.logs.state(part.log) is None
+    assert store.logs.extend_many([part], now=NOW) == [len(part.entries)]
+    check_rebuild(store)
+
+
+def test_a_transaction_that_fails_ends_after_the_disk_is_done_with_its_batch(
+    store: Store, parts: list[LogPart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, other, before = parts[:3]
+    assert store.logs.extend_many([before], now=NOW) == [len(before.entries)]
+    events: list[str] = []
+    real = os.fdatasync
+
+    def slow(file: int) -> None:
+        time.sleep(0.5)
+        real(file)
+        events.append("synced")
+
+    def fail(self: SearchIndex, connection: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("no such function")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(journals.os, "fdatasync", slow)
+        broken.setattr(SearchIndex, "_write", fail)
+        with pytest.raises(StoreError, match="no such function"):
+            store.logs.extend_many([part], now=NOW)
+        events.append("ended")
+    assert events == ["synced", "ended"]
+    # What was written is taken in with the next batch, as what a crash leaves is.
+    assert store.logs.extend_many([other], now=NOW) == [len(other.entries)]
+    state = store.logs.state(part.log)
+    assert state is not None
+    assert state.size == len(part.entries)
+    check_rebuild(store)
 
 
 # ── side by side ────────────────────────────────────────────────────────────
