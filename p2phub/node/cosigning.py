@@ -60,10 +60,13 @@ class OwnHead(Struct, frozen=True):
 
 async def vouch(node: Node) -> None:
     """State what is newest of one's own, and let witnesses cosign it, whenever it is time; runs until cancelled."""
-    failures = 0
+    failures, is_finished = 0, False
     while True:
         woken, wait_s = node.published, LOOK_S
         try:
+            if not is_finished:
+                await on_disk(_finish_own, node)
+                is_finished = True
             if await on_disk(must_state, node):
                 await on_disk(state_newest, node)
             is_done = await collect(node)
@@ -109,6 +112,15 @@ async def collect(node: Node, *, names: Sequence[str] = ()) -> bool:
         await on_disk(_note_lines, node, own, lines)
         await on_disk(state_newest, node)
     return len(lines) == len(wanted)
+
+
+def _finish_own(node: Node) -> None:
+    """Let peers have what a crash kept from being said of the own logs, which may look published here."""
+    try:
+        identity, key = own_publisher(node)
+    except HubError:
+        return
+    node.store.logs.finish_own(identity, key)
 
 
 def _own_head(node: Node) -> OwnHead | None:

@@ -32,6 +32,7 @@ from .chains import unpack_chain, unpack_identity
 from .counting import Listener
 from .database import Database
 from .entryreader import EntryReader
+from .forks import size_max
 from .journals import IDENTITY_SIZE_MAX, Batch, Journals
 from .layout import Layout
 from .leftbehind import left_behind
@@ -249,13 +250,28 @@ class Logs:
             row = self.writer.own_row(connection, namespace, log, key.public_key)
             frontier = frontier_of(row)
             previous = leaf_at(connection, row, frontier.size - 1)
-            with keep_what_is_taken_in(self._database, connection):
+            with keep_what_is_taken_in(self._database, connection, self.writer, row, key):
                 record = make(connection, log, frontier.size, previous, last_time(self.reader, connection, row))
             entry = sign_record(record, key)
             frontier.append(entry.leaf)
             head = sign_head(log, frontier.size, frontier.root(), key)
             self.writer.append(connection, namespace, log, key.public_key, row, frontier, [entry], head.text, None)
         return entry
+
+    def finish_own(self, identity: Identity, key: Signer) -> None:
+        """Take in what a crash left in the files of the logs in which `key` signs, and sign heads for it."""
+        with self._database.write() as connection:
+            rows = connection.execute(
+                "SELECT * FROM logs WHERE namespace = ? AND key = ? AND bytes > 0", (identity.namespace, key.public_key)
+            ).fetchall()
+            for row in rows:
+                log = LogId(row["log"])
+                # Of a log that forked or was closed its owner says how much counts.
+                if size_max(connection, identity, log) is None:
+                    self.writer.check_not_frozen(connection, log)
+                    known = self.writer.take_in_file(connection, identity.namespace, log, key.public_key, row)
+                    assert known is not None
+                    self.writer.cover(connection, known, key)
 
     def extend(
         self, identity: Identity, head: Head, entries: Sequence[bytes], *, now: float, start: int | None = None
@@ -400,8 +416,10 @@ def last_time(reader: EntryReader, connection: Connection, row: Row | None) -> i
 
 
 @contextmanager
-def keep_what_is_taken_in(database: Database, connection: Connection) -> Iterator[None]:
-    """Commit what the transaction did before this block if the block fails.
+def keep_what_is_taken_in(
+    database: Database, connection: Connection, writer: LogWriter, row: Row | None, key: Signer
+) -> Iterator[None]:
+    """Commit what the transaction did before this block if the block fails, with a head for all of the log of `row`.
 
     What a crash had left in the file of a log counts, whatever becomes of the next record; and whoever refuses to make
     that because of it, would do so again and again if it were taken back.
@@ -409,6 +427,8 @@ def keep_what_is_taken_in(database: Database, connection: Connection) -> Iterato
     try:
         yield
     except Exception:
+        if row is not None:
+            writer.cover(connection, row, key)
         database.commit_now(connection)
         raise
 

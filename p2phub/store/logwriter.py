@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from sqlite3 import Connection, Row
 
-from p2phub.core.checkpoint import Head, parse_head
+from p2phub.core.checkpoint import Head, parse_head, sign_head
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import ForkedLog, HashMismatch, InvalidData, NotFound, SplitIdentity
 from p2phub.core.identity import Identity, SignedDocument, open_identity
 from p2phub.core.ids import LogId, NamespaceId, PublicKey
 from p2phub.core.merkle import Frontier
 from p2phub.core.records import Entry, check_follows, open_signed_entry
+from p2phub.core.signing import Signer
 from p2phub.protocol.messages import IdentityChain
 
 from .arrivals import Arrival
@@ -264,6 +265,16 @@ class LogWriter:
             else:
                 batch.add(HEAD, head.text)
             connection.execute("UPDATE logs SET head = ? WHERE log = ?", (head.text, head.log))
+
+    def cover(self, connection: Connection, row: Row, key: Signer) -> None:
+        """Sign a head for all that the own log of `row` has, if there is none: without it no peer takes what is new.
+
+        A crash may have come between a record and its head.
+        """
+        frontier = frontier_of(row)
+        if not row["head"] or parse_head(row["head"]).size < frontier.size:
+            head = sign_head(LogId(row["log"]), frontier.size, frontier.root(), key)
+            self.keep_head(connection, head, row, None, None)
 
     def check_not_frozen(self, connection: Connection, log: LogId) -> None:
         """Raise ForkedLog if nothing more is taken of a log."""

@@ -100,7 +100,11 @@ class Private:
             frontier = frontier_of(row)
             previous = leaf_at(connection, row, frontier.size - 1)
             # A log that begins with this record is none without it.
-            with contextlib.nullcontext() if is_new else keep_what_is_taken_in(self._database, connection):
+            with (
+                contextlib.nullcontext()
+                if is_new
+                else keep_what_is_taken_in(self._database, connection, logs.writer, row, key)
+            ):
                 record = make(connection, log, frontier.size, previous, last_time(logs.reader, connection, row))
             entry = sign_record(record, key)
             frontier.append(entry.leaf)

@@ -377,14 +377,27 @@ def test_lzma_is_known_whatever_memory_it_asks_for() -> None:
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
 def test_a_bomb_is_given_up(pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picklebytes, "UNPACKED_MAX", 16 * 1024 * 1024)
-    bomb = pack(bytes(64 * 1024 * 1024))
+    monkeypatch.setattr(picklebytes, "UNPACKED_MAX", 1024 * 1024)
+    bomb = pack(bytes(4 * 1024 * 1024))
 
-    in_zip = zipped({"a/b": b"\x80\x04B\xff\xff\xff\x03" + bytes(0x3FFFFFF) + b"."}, 8)
-    in_two = zipped({name: b"\x80\x04B\x00\x00\xa0\x00" + bytes(0xA00000) + b"." for name in ("a", "b")}, 8)
+    def padded(size: int) -> bytes:
+        """Return a pickle whose argument has `size` bytes."""
+        return b"\x80\x04B" + struct.pack("<I", size) + bytes(size) + b"."
 
-    assert [scanned(each).problem for each in (bomb, in_zip, in_two)] == ["it unpacks to more than 16 MiB"] * 3
-    assert scanned(pack(random.Random(1).randbytes(17 * 1024 * 1024))).problem == "it unpacks to more than 16 MiB"
+    in_zip = zipped({"a/b": padded(4 * 1024 * 1024)}, 8)
+    in_two = zipped({name: padded(640 * 1024) for name in ("a", "b")}, 8)
+
+    assert [scanned(each).problem for each in (bomb, in_zip, in_two)] == ["it unpacks to more than 1 MiB"] * 3
+    assert scanned(pack(random.Random(1).randbytes(1024 * 1024 + 1))).problem == "it unpacks to more than 1 MiB"
+    assert scanned(zipped({"a": padded(640 * 1024)}, 8)).problem is None
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_what_stands_behind_a_long_argument_in_a_zip_is_found(compression: int) -> None:
+    size = 3 * picklebytes.BLOCK + 123
+    program = b"\x80\x04B" + struct.pack("<I", size) + bytes(size) + b"0" + pickle.dumps(EVIL, 2)[2:]
+
+    assert EVIL_NAME in scanned(zipped({"a/b": program}, compression)).names
 
 
 def test_a_pickle_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

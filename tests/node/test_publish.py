@@ -23,6 +23,7 @@ from p2phub.core.search import Query
 from p2phub.node import inspect, sealing
 from p2phub.node.branches import move_branch, yank
 from p2phub.node.committing import Put, commit
+from p2phub.node.cosigning import vouch
 from p2phub.node.events import Notice, ignore
 from p2phub.node.fetch import fetch
 from p2phub.node.housekeeping import collect_garbage, disk_use, list_repositories
@@ -31,7 +32,7 @@ from p2phub.node.node import Node
 from p2phub.node.publish import publish
 from p2phub.store import ingest
 from p2phub.store.ingest import Scan
-from p2phub.testing.hostile import open_home
+from p2phub.testing.hostile import open_home, wait_for
 from p2phub.testing.processes import tree
 
 pytestmark = pytest.mark.timeout(120)
@@ -554,8 +555,15 @@ async def test_a_name_that_becomes_two_kinds_at_once_has_one(tmp_path):
     assert "a name has one kind for ever" in said[0]
 
 
+def lose_what_came_since(before: Path, home: Path) -> None:
+    """Leave a home as a crash does between the file of its log, which is written first, and the rest."""
+    for path in [*home.glob("index.sqlite*"), *home.glob("kept*"), *home.glob("store/logs/??/*.head")]:
+        path.unlink()
+    for path in [*before.glob("index.sqlite*"), *before.glob("store/logs/??/*.head")]:
+        shutil.copy(path, home / path.relative_to(before))
+
+
 async def test_what_a_crash_left_in_the_log_is_followed_by_the_next_publication(tmp_path):
-    """The file of the log is written before the index: that of before the second publication stands for the crash."""
     folder = folder_with(tmp_path / "folder", {"a.txt": b"one"})
     home, before = tmp_path / "home", tmp_path / "before"
     async with open_home(home) as node:
@@ -565,10 +573,7 @@ async def test_what_a_crash_left_in_the_log_is_followed_by_the_next_publication(
     (folder / "a.txt").write_bytes(b"two")
     async with open_home(home) as node:
         second = await publish(node, folder, "small", ignore)
-    for path in [*home.glob("index.sqlite*"), *home.glob("kept*")]:
-        path.unlink()
-    for path in before.glob("index.sqlite*"):
-        shutil.copy(path, home / path.name)
+    lose_what_came_since(before, home)
     (folder / "a.txt").write_bytes(b"three")
     async with open_home(home) as node:
         third = await publish(node, folder, "small", ignore)
@@ -577,6 +582,51 @@ async def test_what_a_crash_left_in_the_log_is_followed_by_the_next_publication(
 
     assert [str(parent) for parent in manifest.parents] == [second.revision]
     assert [line.index for line in log] == [2, 1, 0]
+
+
+@pytest.mark.parametrize("visibility", ["public", "private"])
+async def test_what_a_crash_left_in_the_log_and_is_published_again_is_signed_for(tmp_path, visibility):
+    """Without a head that covers it no peer would take it, though its publisher was told that it is published."""
+    folder = folder_with(tmp_path / "folder", {"a.txt": b"one"})
+    home, before = tmp_path / "home", tmp_path / "before"
+    async with open_home(home) as node:
+        await fresh(node)
+        await publish(node, folder, "small", ignore, visibility=visibility)
+    shutil.copytree(home, before)
+    (folder / "a.txt").write_bytes(b"two")
+    async with open_home(home) as node:
+        second = await publish(node, folder, "small", ignore)
+    lose_what_came_since(before, home)
+    async with open_home(home) as node:
+        again = await publish(node, folder, "small", ignore)
+        (state,) = node.store.logs.logs_of(own_identity(node).namespace, private=True)
+        (file,) = home.glob("store/logs/??/*.head")
+
+    assert (again.revision, again.new) == (second.revision, False)
+    assert [state.size, parse_head(state.head).size, parse_head(file.read_bytes()).size] == [2, 2, 2]
+
+
+async def test_a_daemon_signs_for_what_a_crash_left_in_the_log(tmp_path):
+    folder = folder_with(tmp_path / "folder", {"a.txt": b"one"})
+    home, before = tmp_path / "home", tmp_path / "before"
+    async with open_home(home) as node:
+        await fresh(node)
+        await publish(node, folder, "small", ignore)
+    shutil.copytree(home, before)
+    (folder / "a.txt").write_bytes(b"two")
+    async with open_home(home) as node:
+        await publish(node, folder, "small", ignore)
+    lose_what_came_since(before, home)
+    async with open_home(home) as node, trio.open_nursery() as nursery:
+        namespace = own_identity(node).namespace
+        nursery.start_soon(vouch, node)
+
+        async def signed() -> bool:
+            (state,) = node.store.logs.logs_of(namespace)
+            return [state.size, parse_head(state.head).size] == [2, 2]
+
+        await wait_for(signed, "what the crash left to be signed for")
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_is_signed_after_the_clock_was_set_back_counts_as_newer_and_both_times_are_told(tmp_path):
