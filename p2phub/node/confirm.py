@@ -21,9 +21,10 @@ from p2phub.store.confirmations import Confirmation
 from p2phub.store.peers import Peer
 
 from .calling import ban_peer, call_peer, converse, require_peers
+from .catchup import take_documents
 from .disk import on_disk
 from .events import Notice, Progress, Tell
-from .identity import own_publisher
+from .identity import own_identity, own_publisher
 from .news import compose
 from .node import Node
 
@@ -39,7 +40,8 @@ AGAIN_S = (0.3, 1.0, 2.0, 5.0)  # seconds before those that have it not are aske
 async def wait_confirmed(node: Node, count: int, tell: Tell, *, max_s: float | None = None) -> list[NodeId]:
     """Wait until `count` other nodes have all of the own log; returns those that have, fewer if it takes too long.
 
-    max_s: seconds; None: CONFIRM_MAX_S. Raises NotFound if no peer is known.
+    max_s: seconds; None: CONFIRM_MAX_S. Raises NotFound if no peer is known, AccessDenied if the key was retired, as a
+    peer showed.
     """
     max_s = CONFIRM_MAX_S if max_s is None else max_s
     found = await on_disk(_own_head, node)
@@ -56,6 +58,8 @@ async def wait_confirmed(node: Node, count: int, tell: Tell, *, max_s: float | N
             await _ask_all(node, peers, own_log, size)
             confirmed = {each.node for each in await on_disk(node.store.confirmations.of, own_log, size=size)}
             if len(confirmed) < count:
+                # Perhaps nobody takes it in because the key was revoked meanwhile, and that came with the answers.
+                await on_disk(own_publisher, node)
                 await trio.sleep(AGAIN_S[min(tries, len(AGAIN_S) - 1)])
             tries += 1
     if len(confirmed) < count:
@@ -152,3 +156,6 @@ async def _ask(node: Node, peer: Peer, own: LogId, size: int) -> None:
         reply = await converse(node, peer, said)
         if reply.holds and own in message.marks:
             await on_disk(node.store.confirmations.note, peer.node, own, message.marks[own][0], node.clock())
+            return
+    async with call_peer(node, peer) as client:
+        await take_documents(node, client, (await on_disk(own_identity, node)).namespace)
