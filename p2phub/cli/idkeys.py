@@ -20,7 +20,7 @@ from .secrets import (
     proposal_option,
     say_changes,
     stop_at_split,
-    tell_node,
+    tell_others,
     with_node,
 )
 from .text import say
@@ -179,7 +179,7 @@ def recover(
     except TooFewSignatures as exc:
         say_proposal(exc.opened, write_proposal(exc.opened, proposal))
         return
-    tell_node()
+    tell_others(known.namespace)
     _show_change(before, after, as_json)
 
 
@@ -210,7 +210,7 @@ def yield_(as_json: bool) -> None:
     from p2phub.node.renewing import yield_to_other
 
     after = with_node(yield_to_other, learn="own")
-    tell_node()
+    tell_others()
     _show_change(None, after, as_json)
 
 

@@ -22,6 +22,7 @@ from .secrets import (
     say_proposal,
     stop_at_split,
     tell_node,
+    tell_others,
     with_node,
     write_proposal,
 )
@@ -191,7 +192,7 @@ def sign(file: Path, yes: bool, keys: tuple[Path, ...], as_json: bool) -> None:
         )
     write_proposal(signed.opened, file)
     if signed.identity is not None:
-        tell_node()
+        tell_others(namespace)
     if as_json:
         print_json({"namespace": opened.before.namespace, "version": opened.after.version,
                     "missing": signed.opened.missing, "in_force": signed.identity is not None})  # fmt: skip

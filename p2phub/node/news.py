@@ -97,6 +97,21 @@ def compose(store: Store, whole: dict[LogId, int], word: tuple[LogId, ...]) -> M
     return message
 
 
+def compose_identity(store: Store, namespace: NamespaceId) -> Push | None:
+    """Return the message that tells of the newest identity document of a publisher, None if there is no room for it.
+
+    It travels with the head of one of its logs, as no message has a document alone: None if there is none.
+    """
+    identity = store.logs.identity(namespace)
+    if identity is None:
+        return None
+    for state in store.logs.logs_of(namespace):
+        if state.head and state.log in identity.logs:
+            whole = _whole(store, state, state.size, PUSH_SIZE_MAX - len(state.head) - _WHOLE_SIZE)
+            return Push((whole,)) if whole.identity is not None else None
+    return None
+
+
 def _stopped(store: Store, logs: Iterable[LogId]) -> tuple[StoppedLog, ...]:
     """Return what is to be said of those of `logs` that go on no more."""
     stopped = [log_id for log_id in dict.fromkeys(logs) if store.forks.is_stopped(log_id)]
@@ -199,6 +214,7 @@ def _take_whole(store: Store, following: Following, whole: Whole, taken: Taken, 
     if store.forks.is_stopped(head.log):
         # Nothing more of it counts, so nobody is to take what came for confirmed.
         taken.holds = False
+        _take_identity(store, whole, head, taken, before[0])
         return
     is_known = before[0] >= head.size and before[1] >= version
     if state and is_known and (head.size < state.size or head.root == state.root):
@@ -238,6 +254,19 @@ def _take_whole(store: Store, following: Following, whole: Whole, taken: Taken, 
         taken.is_behind = taken.was_news = True
     # Also of a log whose key was retired: what is behind its end is not kept.
     taken.holds = taken.holds and after[0] >= head.size
+
+
+def _take_identity(store: Store, whole: Whole, head: Head, taken: Taken, size: int) -> None:
+    """Keep a newer identity that came with a log of which nothing more is taken. Raises InvalidData if it is wrong."""
+    known = store.logs.identity(whole.head.namespace)
+    if known is None or whole.identity is None or known.current.version >= whole.head.version:
+        return
+    identity = _identity(known, whole, head)
+    # Of two documents of one version the first goes on to count, and the sender is not to blame.
+    with contextlib.suppress(SplitIdentity):
+        if identity is not None and store.logs.add_identity(identity):
+            taken.is_behind = taken.was_news = True
+            taken.news[head.log] = size
 
 
 def _take_statement(store: Store, following: Following, whole: Whole, now: float) -> None:

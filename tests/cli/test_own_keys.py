@@ -259,6 +259,27 @@ def test_who_has_the_recovery_key_gets_the_name_back_from_a_thief(
     assert recovered["root"][0] not in recovered["publish"]
 
 
+def test_a_change_of_keys_holds_at_once_where_no_node_of_the_home_runs(
+    homes: Homes, model: Path, tmp_path: Path
+) -> None:
+    desk, new, reader = homes["desk"], homes["new"], homes["reader"]
+    namespace = desk.ask("id", "new")["namespace"]
+    recovery = tmp_path / "recovery.secret"
+    with reader.node() as node:
+        desk.call("peers", "add", node.address)
+        for name in ("mine", "forged"):
+            desk.call("publish", str(model), name, "--wait", "1")
+        desk.call("id", "recovery", "new", "--to", str(recovery), "--no-passphrase")
+        assert "2 identity documents" in reader.call("trust", "why", namespace, "--offline").out
+        new.call("id", "recover", "--key", str(recovery), "--from-index", "1", "--peer", node.address)
+        eventually(reader, namespace, {"mine"})
+        # All logs that anybody knows are closed by now.
+        new.call("id", "rotate", "--key", str(recovery))
+        assert "4 identity documents" in reader.call("trust", "why", namespace, "--offline").out
+        assert new.call("id", "rotate", "--key", str(recovery)).err == ""
+    assert "no other node could be told" in new.call("id", "rotate", "--key", str(recovery)).err
+
+
 def test_after_a_machine_was_lost_all_that_is_known_counts(homes: Homes, model: Path, tmp_path: Path) -> None:
     desk, new, reader = homes["desk"], homes["new"], homes["reader"]
     namespace = desk.ask("id", "new")["namespace"]
