@@ -150,10 +150,10 @@ def tell_node() -> bool:
     return True
 
 
-def tell_others(namespace: NamespaceId | None = None) -> None:
+def tell_others(namespace: NamespaceId | None = None) -> bool:
     """Let others know of a new identity document: by the node of this home, or from here if none runs.
 
-    namespace: None for the identity of this home.
+    namespace: None for the identity of this home. Returns whether somebody may have heard of it.
     """
     from p2phub.node.announcing import announce_identity
     from p2phub.node.disk import on_disk
@@ -166,12 +166,15 @@ def tell_others(namespace: NamespaceId | None = None) -> None:
             whose = namespace or (await on_disk(own_identity, node)).namespace
             return await announce_identity(node, whose)
 
-    if tell_node() or settings().offline:
-        return
+    if tell_node():
+        return True
+    if settings().offline:
+        return False
     heard, called = run_to_end(do)
     if called and not heard:
         text = "no other node could be told, so what changed holds here alone as yet: `p2phub node` tells them"
         say(f"p2phub: note: {text}", err=True)
+    return heard > 0
 
 
 # ── passphrases and keys ────────────────────────────────────────────────────
