@@ -50,12 +50,13 @@ async def wait_confirmed(node: Node, count: int, tell: Tell, *, max_s: float | N
     own_log, size = found
     confirmed = {each.node for each in await on_disk(node.store.confirmations.of, own_log, size=size)}
     tries = 0
+    problems: dict[NodeId, str] = {}  # why a peer could not be asked, as of the last try
     with trio.move_on_after(max_s):
         while len(confirmed) < count:
             waiting = f"{count - len(confirmed)} more of {count} nodes to confirm that they have it"
             tell(Progress("waiting", 0, 0, waiting_for=waiting))
             peers = [peer for peer in await require_peers(node) if peer.node not in confirmed]
-            await _ask_all(node, peers, own_log, size)
+            problems = await _ask_all(node, peers, own_log, size)
             confirmed = {each.node for each in await on_disk(node.store.confirmations.of, own_log, size=size)}
             if len(confirmed) < count:
                 # Perhaps nobody takes it in because the key was revoked meanwhile, and that came with the answers.
@@ -63,7 +64,8 @@ async def wait_confirmed(node: Node, count: int, tell: Tell, *, max_s: float | N
                 await trio.sleep(AGAIN_S[min(tries, len(AGAIN_S) - 1)])
             tries += 1
     if len(confirmed) < count:
-        tell(Notice(f"{len(confirmed)} of {count} nodes confirmed it within {max_s:.0f} s"))
+        why = f"; {next(iter(problems.values()))}" if problems else ""
+        tell(Notice(f"{len(confirmed)} of {count} nodes confirmed it within {max_s:.0f} s{why}"))
     return sorted(confirmed)
 
 
@@ -118,8 +120,10 @@ def _own_head(node: Node) -> tuple[LogId, int] | None:
     return (state.log, state.size) if state and state.size else None
 
 
-async def _ask_all(node: Node, peers: Sequence[Peer], own: LogId, size: int) -> None:
+async def _ask_all(node: Node, peers: Sequence[Peer], own: LogId, size: int) -> dict[NodeId, str]:
+    """Ask peers how far they have the own log; returns of those that could not be asked why."""
     turns = trio.CapacityLimiter(ASKED_AT_ONCE)
+    problems: dict[NodeId, str] = {}
 
     async def ask(peer: Peer) -> None:
         async with turns:
@@ -128,12 +132,17 @@ async def _ask_all(node: Node, peers: Sequence[Peer], own: LogId, size: int) -> 
                     await _ask(node, peer, own, size)
             except PeerViolation as exc:
                 await ban_peer(node, peer.node, str(exc))
-            except (HubError, trio.TooSlowError) as exc:
-                log.info("node %s confirms nothing: %s", peer.node, exc or "too slow")
+            except trio.TooSlowError:
+                problems[peer.node] = f"node {str(peer.node)[:12]}… does not answer"
+            except HubError as exc:
+                problems[peer.node] = str(exc)
 
     async with trio.open_nursery() as nursery:
         for peer in peers:
             nursery.start_soon(ask, peer)
+    for node_id, problem in problems.items():
+        log.info("node %s confirms nothing: %s", node_id, problem)
+    return problems
 
 
 async def _ask(node: Node, peer: Peer, own: LogId, size: int) -> None:

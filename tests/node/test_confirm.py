@@ -124,6 +124,22 @@ async def test_it_is_said_who_is_waited_for_and_when_too_few_confirm(tmp_path, f
     assert waited == "1 of 3 nodes confirmed it within 1 s"
 
 
+async def test_it_is_said_why_a_peer_confirms_nothing(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(confirm, "CONFIRM_MAX_S", 1.0)
+    told = []
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        other = await stack.enter_async_context(open_home(tmp_path / "other"))
+        create_identity(node)
+        other.clock = lambda: time.time() + 1000
+        node.store.peers.add(await stack.enter_async_context(serving(other)))
+        await run(node, PublishFolder(str(folder), "parrot", wait=1), told.append)
+
+    waited = [event.text for event in told if isinstance(event, Notice)][-1]
+    assert waited.startswith("0 of 1 nodes confirmed it within 1 s; ")
+    assert "the clocks differ" in waited
+
+
 async def test_without_peers_nobody_is_waited_for(tmp_path, folder):
     async with open_home(tmp_path / "node") as node:
         create_identity(node)
