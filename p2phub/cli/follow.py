@@ -91,9 +91,13 @@ def _show(policy: Policy) -> None:
     if policy.mode == "open":
         say("records of all publishers are taken in")
     else:
+        from p2phub.node.operations.federations import FederationList
+
         count = len(policy.followed)
-        whom = "of no publisher" if not count else "of one publisher" if count == 1 else f"of {count} publishers"
-        say(f"records {whom} are taken in, and your own")
+        whom = [f"of {count} publishers" if count > 1 else "of one publisher"] if count else []
+        if names := [each.name for each in run(FederationList()) if each.member]:
+            whom.append(f"of the members of {', '.join(names)}")
+        say(f"records {' and '.join(whom) or 'of no publisher'} are taken in, and your own")
         _list(policy.followed)
     if policy.blocked:
         say(f"blocked: {len(policy.blocked)}")

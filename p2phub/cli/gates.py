@@ -202,7 +202,11 @@ def accepted(as_json: bool) -> None:
 def _whom(text: str) -> str:
     """Return a publisher as it was typed, or a file as an absolute path."""
     path = os.path.abspath(os.path.expanduser(text))
-    return path if os.path.isfile(path) else text
+    if os.path.isfile(path):
+        return path
+    if "/" in text:
+        raise click.UsageError(f"there is no file {text}")
+    return text
 
 
 def _show(info: GateInfo, as_json: bool) -> None:

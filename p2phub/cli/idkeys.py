@@ -20,7 +20,7 @@ from .secrets import (
     proposal_option,
     say_changes,
     stop_at_split,
-    tell_node,
+    tell_others,
     with_node,
 )
 from .text import say
@@ -92,9 +92,20 @@ def revoke_key(key: str, from_index: int | None, keys: tuple[Path, ...], proposa
     KEY is as `p2phub id` shows it, or how it begins. `p2phub log NAMESPACE` shows the numbers of records. It cannot be
     taken back: the key never signs for you again.
     """
+    from p2phub.node.identity import own_identity
+    from p2phub.node.renewing import find_key, records_of
     from p2phub.node.renewing import revoke_key as work
 
-    _change(lambda node, extra: work(node, key, from_index, extra=extra), keys, proposal, as_json)
+    def do(node: Node, extra: list[SigningKey]) -> Identity:
+        identity = own_identity(node)
+        known = records_of(node, identity, find_key(identity, key))
+        after = work(node, key, from_index, extra=extra)
+        if from_index is not None and from_index > known:
+            text = f"{known} of these {from_index} records are here: whoever has the key can sign the rest yet"
+            say(f"p2phub: note: {text}", err=True)
+        return after
+
+    _change(do, keys, proposal, as_json)
 
 
 @click.command("threshold")
@@ -179,7 +190,7 @@ def recover(
     except TooFewSignatures as exc:
         say_proposal(exc.opened, write_proposal(exc.opened, proposal))
         return
-    tell_node()
+    tell_others(known.namespace)
     _show_change(before, after, as_json)
 
 
@@ -210,7 +221,7 @@ def yield_(as_json: bool) -> None:
     from p2phub.node.renewing import yield_to_other
 
     after = with_node(yield_to_other, learn="own")
-    tell_node()
+    tell_others()
     _show_change(None, after, as_json)
 
 

@@ -22,6 +22,7 @@ from .secrets import (
     say_proposal,
     stop_at_split,
     tell_node,
+    tell_others,
     with_node,
     write_proposal,
 )
@@ -165,6 +166,7 @@ def sign(file: Path, yes: bool, keys: tuple[Path, ...], as_json: bool) -> None:
     It shows what changes, adds your signature to FILE, and once enough signed, the change takes effect.
     """
     from p2phub.core.rotation import describe
+    from p2phub.node.identity import own_namespace
     from p2phub.node.renewing import parse_proposal, sign_for_others
 
     opened = parse_proposal(_read(file))
@@ -178,11 +180,11 @@ def sign(file: Path, yes: bool, keys: tuple[Path, ...], as_json: bool) -> None:
     namespace = opened.before.namespace
     check = stop_at_split(namespace)
 
-    def work(node: Node) -> Signed:
+    def work(node: Node) -> tuple[Signed, bool]:
         check(node)
-        return sign_for_others(node, opened, extra=extra)
+        return sign_for_others(node, opened, extra=extra), own_namespace(node) == namespace
 
-    signed = with_node(work, learn=str(namespace))
+    signed, is_own = with_node(work, learn=str(namespace))
     if signed.identity is None and not signed.is_signed:
         from p2phub.core.errors import AccessDenied
 
@@ -190,8 +192,9 @@ def sign(file: Path, yes: bool, keys: tuple[Path, ...], as_json: bool) -> None:
             "no key of this machine has to sign this", hint="--key FILE names the file of a key that has to"
         )
     write_proposal(signed.opened, file)
-    if signed.identity is not None:
-        tell_node()
+    if signed.identity is not None and not tell_others(namespace) and not is_own:
+        text = f"it is known here alone as yet: `p2phub id sign {file}` takes it up where it was proposed, too"
+        say(f"p2phub: note: {text}", err=True)
     if as_json:
         print_json({"namespace": opened.before.namespace, "version": opened.after.version,
                     "missing": signed.opened.missing, "in_force": signed.identity is not None})  # fmt: skip

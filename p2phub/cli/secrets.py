@@ -113,7 +113,7 @@ def change(
     keys: Sequence[Path] = (),
     proposal: Path | None = None,
 ) -> T:
-    """Do `work`, which changes the own identity, with the root keys in files; tells a running node of it.
+    """Do `work`, which changes the own identity, with the root keys in files, and let others know of it.
 
     If others have to sign too, what they have to sign is written to a file, and the command ends.
     """
@@ -131,21 +131,50 @@ def change(
     except TooFewSignatures as exc:
         say_proposal(exc.opened, write_proposal(exc.opened, proposal))
         click.get_current_context().exit(0)
-    tell_node()
+    tell_others()
     if not is_despite_split():
         # Another machine may have signed at the same time: none of the two could know before.
         with_node(check, learn="own")
     return result
 
 
-def tell_node() -> None:
-    """Let the node of this home, if one runs, tell others of what changed."""
+def tell_node() -> bool:
+    """Let the node of this home tell others of what changed; returns whether one runs."""
     from p2phub.gateway.client import find_daemon
     from p2phub.node.operations.records import TellIdentity
 
     chosen = settings()
-    if not chosen.offline and find_daemon(chosen.layout) is not None:
-        run(TellIdentity())
+    if chosen.offline or find_daemon(chosen.layout) is None:
+        return False
+    run(TellIdentity())
+    return True
+
+
+def tell_others(namespace: NamespaceId | None = None) -> bool:
+    """Let others know of a new identity document: by the node of this home, or from here if none runs.
+
+    namespace: None for the identity of this home. Returns whether somebody may have heard of it.
+    """
+    from p2phub.node.announcing import announce_identity
+    from p2phub.node.disk import on_disk
+    from p2phub.node.identity import own_identity
+    from p2phub.node.node import open_node
+    from p2phub.node.running import run_to_end
+
+    async def do() -> tuple[int, int]:
+        async with open_node(settings()) as node:
+            whose = namespace or (await on_disk(own_identity, node)).namespace
+            return await announce_identity(node, whose)
+
+    if tell_node():
+        return True
+    if settings().offline:
+        return False
+    heard, called = run_to_end(do)
+    if called and not heard:
+        text = "no other node could be told, so what changed holds here alone as yet: `p2phub node` tells them"
+        say(f"p2phub: note: {text}", err=True)
+    return heard > 0
 
 
 # ── passphrases and keys ────────────────────────────────────────────────────

@@ -64,7 +64,7 @@ async def learn(node: Node, namespace: NamespaceId, tell: Tell, *, timeout_s: fl
         try:
             with trio.fail_after(ASK_TIMEOUT_S):
                 async with call_peer(node, peer) as client:
-                    await _take_documents(node, client, namespace)
+                    await take_documents(node, client, namespace)
                     await take_followed(node, client, [namespace])
             answers += 1
         except (HubError, trio.TooSlowError) as exc:
@@ -97,7 +97,7 @@ def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-async def _take_documents(node: Node, client: PeerClient, namespace: NamespaceId) -> None:
+async def take_documents(node: Node, client: PeerClient, namespace: NamespaceId) -> None:
     """Take over the newest document of a publisher; another one than that here is noted."""
     (chain,) = await client.identities([namespace])
     if chain is None:

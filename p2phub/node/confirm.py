@@ -21,9 +21,10 @@ from p2phub.store.confirmations import Confirmation
 from p2phub.store.peers import Peer
 
 from .calling import ban_peer, call_peer, converse, require_peers
+from .catchup import take_documents
 from .disk import on_disk
 from .events import Notice, Progress, Tell
-from .identity import own_publisher
+from .identity import own_identity, own_publisher
 from .news import compose
 from .node import Node
 
@@ -39,7 +40,8 @@ AGAIN_S = (0.3, 1.0, 2.0, 5.0)  # seconds before those that have it not are aske
 async def wait_confirmed(node: Node, count: int, tell: Tell, *, max_s: float | None = None) -> list[NodeId]:
     """Wait until `count` other nodes have all of the own log; returns those that have, fewer if it takes too long.
 
-    max_s: seconds; None: CONFIRM_MAX_S. Raises NotFound if no peer is known.
+    max_s: seconds; None: CONFIRM_MAX_S. Raises NotFound if no peer is known, AccessDenied if the key was retired, as a
+    peer showed.
     """
     max_s = CONFIRM_MAX_S if max_s is None else max_s
     found = await on_disk(_own_head, node)
@@ -48,18 +50,22 @@ async def wait_confirmed(node: Node, count: int, tell: Tell, *, max_s: float | N
     own_log, size = found
     confirmed = {each.node for each in await on_disk(node.store.confirmations.of, own_log, size=size)}
     tries = 0
+    problems: dict[NodeId, str] = {}  # why a peer could not be asked, as of the last try
     with trio.move_on_after(max_s):
         while len(confirmed) < count:
             waiting = f"{count - len(confirmed)} more of {count} nodes to confirm that they have it"
             tell(Progress("waiting", 0, 0, waiting_for=waiting))
             peers = [peer for peer in await require_peers(node) if peer.node not in confirmed]
-            await _ask_all(node, peers, own_log, size)
+            problems = await _ask_all(node, peers, own_log, size)
             confirmed = {each.node for each in await on_disk(node.store.confirmations.of, own_log, size=size)}
             if len(confirmed) < count:
+                # Perhaps nobody takes it in because the key was revoked meanwhile, and that came with the answers.
+                await on_disk(own_publisher, node)
                 await trio.sleep(AGAIN_S[min(tries, len(AGAIN_S) - 1)])
             tries += 1
     if len(confirmed) < count:
-        tell(Notice(f"{len(confirmed)} of {count} nodes confirmed it within {max_s:.0f} s"))
+        why = f"; {next(iter(problems.values()))}" if problems else ""
+        tell(Notice(f"{len(confirmed)} of {count} nodes confirmed it within {max_s:.0f} s{why}"))
     return sorted(confirmed)
 
 
@@ -114,8 +120,10 @@ def _own_head(node: Node) -> tuple[LogId, int] | None:
     return (state.log, state.size) if state and state.size else None
 
 
-async def _ask_all(node: Node, peers: Sequence[Peer], own: LogId, size: int) -> None:
+async def _ask_all(node: Node, peers: Sequence[Peer], own: LogId, size: int) -> dict[NodeId, str]:
+    """Ask peers how far they have the own log; returns of those that could not be asked why."""
     turns = trio.CapacityLimiter(ASKED_AT_ONCE)
+    problems: dict[NodeId, str] = {}
 
     async def ask(peer: Peer) -> None:
         async with turns:
@@ -124,12 +132,17 @@ async def _ask_all(node: Node, peers: Sequence[Peer], own: LogId, size: int) -> 
                     await _ask(node, peer, own, size)
             except PeerViolation as exc:
                 await ban_peer(node, peer.node, str(exc))
-            except (HubError, trio.TooSlowError) as exc:
-                log.info("node %s confirms nothing: %s", peer.node, exc or "too slow")
+            except trio.TooSlowError:
+                problems[peer.node] = f"node {str(peer.node)[:12]}… does not answer"
+            except HubError as exc:
+                problems[peer.node] = str(exc)
 
     async with trio.open_nursery() as nursery:
         for peer in peers:
             nursery.start_soon(ask, peer)
+    for node_id, problem in problems.items():
+        log.info("node %s confirms nothing: %s", node_id, problem)
+    return problems
 
 
 async def _ask(node: Node, peer: Peer, own: LogId, size: int) -> None:
@@ -152,3 +165,6 @@ async def _ask(node: Node, peer: Peer, own: LogId, size: int) -> None:
         reply = await converse(node, peer, said)
         if reply.holds and own in message.marks:
             await on_disk(node.store.confirmations.note, peer.node, own, message.marks[own][0], node.clock())
+            return
+    async with call_peer(node, peer) as client:
+        await take_documents(node, client, (await on_disk(own_identity, node)).namespace)

@@ -286,7 +286,7 @@ async def _tell(node: Node, nursery: trio.Nursery, telling: Telling) -> None:
     now = trio.current_time()
     neighbours.gossip.told(telling, wanted=wanted, was_news=reply.was_news, now=now)
     own = neighbours.own_log
-    if own in message.marks and own not in wanted and (own in telling.word or reply.holds):
+    if own in message.marks and own not in wanted and reply.holds:
         await note_held(node, telling.to, message.marks[own][0])
     if not reply.neighbour and neighbours.members.is_active(telling.to):
         neighbours.members.left(telling.to, now)

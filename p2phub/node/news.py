@@ -57,7 +57,7 @@ class Taken:
     known: dict[LogId, Mark] = field(default_factory=dict)  # logs that the sender has
     wanted: list[Wanted] = field(default_factory=list)
     is_behind: bool = False  # the sender has more than it sent
-    holds: bool = True  # all that came whole is here now
+    holds: bool = True  # all that came whole is here now, and all of what word came that is not wanted
     was_news: bool = False
     wrong: InvalidData | None = None  # what the sender should have found out
 
@@ -95,6 +95,21 @@ def compose(store: Store, whole: dict[LogId, int], word: tuple[LogId, ...]) -> M
         message.marks[log_id] = (state.size, state.version)
     message.push = Push(tuple(parts), tuple(words), stopped)
     return message
+
+
+def compose_identity(store: Store, namespace: NamespaceId) -> Push | None:
+    """Return the message that tells of the newest identity document of a publisher, None if there is no room for it.
+
+    It travels with the head of one of its logs, as no message has a document alone: None if there is none.
+    """
+    identity = store.logs.identity(namespace)
+    if identity is None:
+        return None
+    for state in store.logs.logs_of(namespace):
+        if state.head and state.log in identity.logs:
+            whole = _whole(store, state, state.size, PUSH_SIZE_MAX - len(state.head) - _WHOLE_SIZE)
+            return Push((whole,)) if whole.identity is not None else None
+    return None
 
 
 def _stopped(store: Store, logs: Iterable[LogId]) -> tuple[StoppedLog, ...]:
@@ -158,15 +173,23 @@ def take(store: Store, following: Following, push: Push, *, now: float, may_begi
         state = store.logs.state(word.log)
         if state and state.size >= word.size and state.version >= word.version:
             continue
-        if store.forks.is_stopped(word.log) or (state is None and (not may_want or word.log in following.refused)):
-            continue
-        if state is not None and following.refuses(state.namespace, word.log, word.size):
+        if not _is_wanted(store, following, word, state, may_begin=may_want):
+            taken.holds = False
             continue
         if len(taken.wanted) >= WANTED_MAX:
             taken.is_behind = True
             break
         taken.wanted.append(Wanted(index, state.size if state else 0))
     return taken
+
+
+def _is_wanted(store: Store, following: Following, word: Word, state: LogState | None, *, may_begin: bool) -> bool:
+    """Say whether what word came of is to be taken in. may_begin: also a log that was never heard of."""
+    if store.forks.is_stopped(word.log):
+        return False
+    if state is None:
+        return may_begin and word.log not in following.refused
+    return not following.refuses(state.namespace, word.log, word.size)
 
 
 def _is_stop_news(store: Store, told: StoppedLog) -> bool:
@@ -189,6 +212,9 @@ def _take_whole(store: Store, following: Following, whole: Whole, taken: Taken, 
     state = store.logs.state(head.log)
     before = (state.size, state.version) if state else (0, 0)
     if store.forks.is_stopped(head.log):
+        # Nothing more of it counts, so nobody is to take what came for confirmed.
+        taken.holds = False
+        _take_identity(store, whole, head, taken, before[0])
         return
     is_known = before[0] >= head.size and before[1] >= version
     if state and is_known and (head.size < state.size or head.root == state.root):
@@ -226,7 +252,21 @@ def _take_whole(store: Store, following: Following, whole: Whole, taken: Taken, 
             taken.news[head.log] = before[0]
     if after[0] < identity.counted(head.log, head.size):
         taken.is_behind = taken.was_news = True
-        taken.holds = False
+    # Also of a log whose key was retired: what is behind its end is not kept.
+    taken.holds = taken.holds and after[0] >= head.size
+
+
+def _take_identity(store: Store, whole: Whole, head: Head, taken: Taken, size: int) -> None:
+    """Keep a newer identity that came with a log of which nothing more is taken. Raises InvalidData if it is wrong."""
+    known = store.logs.identity(whole.head.namespace)
+    if known is None or whole.identity is None or known.current.version >= whole.head.version:
+        return
+    identity = _identity(known, whole, head)
+    # Of two documents of one version the first goes on to count, and the sender is not to blame.
+    with contextlib.suppress(SplitIdentity):
+        if identity is not None and store.logs.add_identity(identity):
+            taken.is_behind = taken.was_news = True
+            taken.news[head.log] = size
 
 
 def _take_statement(store: Store, following: Following, whole: Whole, now: float) -> None:

@@ -109,7 +109,7 @@ class Reply(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     neighbour: bool  # the caller is a neighbour now
     records: Records = ()  # signed node records of others
     was_news: bool = False  # something that came whole was news
-    holds: bool = False  # all that came whole is there now
+    holds: bool = False  # all that came whole is there now, and all of what word came that is not wanted
     wanted: Annotated[tuple[Wanted, ...], Meta(max_length=WORD_MAX)] = ()
     federation: State | None = None  # to a member that told of it
 

@@ -42,7 +42,7 @@ def test_two_agree_change_the_terms_and_part(homes, tmp_path):
     assert "links between members are of the class federation, at most 50.0 MB/s up" in joined
     assert "vision-eu: 2 members" in status
     assert "federation 50.0 MB/s up" in status
-    assert policy.startswith("records of no publisher are taken in, and your own")
+    assert policy.startswith("records of the members of vision-eu are taken in, and your own")
     assert "coordinated by" in refused.err
     assert "has not agreed to these terms yet" in changed
     assert "this home is no member" in changed

@@ -227,6 +227,7 @@ def test_a_receipt_can_be_handed_over_as_a_file(people: People, tmp_path: Path) 
     wait_until(lambda: eve.ask("gate", "show", model)["state"] == "good", "Eve to hear of it")
     (tmp_path / "broken").write_text("no receipt")
     assert "no receipt" in people.alice.call("gate", "approve", "finch", str(tmp_path / "broken"), code=1).err
+    assert "there is no file" in people.alice.call("gate", "approve", "finch", str(tmp_path / "none"), code=2).err
 
 
 def test_other_terms_are_accepted_anew_and_a_gate_can_go(people: People, tmp_path: Path) -> None:

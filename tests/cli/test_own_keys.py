@@ -131,10 +131,11 @@ def test_a_second_machine_publishes_as_the_same_person_until_its_key_is_revoked(
     with desk.node() as first, laptop.node(peers=(first.address,)), reader.node(peers=(first.address,)):
         eventually(reader, namespace, {"from-desk", "from-laptop", "stolen-1", "stolen-2"})
         # It was stolen after its first record.
+        assert "3 of these 9 records are here" in desk.call("id", "revoke-key", key[:10], "--from-index", "9").err
         desk.call("id", "revoke-key", key[:10], "--from-index", "1")
         eventually(reader, namespace, {"from-desk", "from-laptop"})
         # Whoever has it hears of it, and can sign nothing more that anybody takes.
-        wait_until(lambda: laptop.ask("id")["version"] == 3, "the laptop to hear of it")
+        wait_until(lambda: laptop.ask("id")["version"] == 4, "the laptop to hear of it")
         refused = laptop.call("publish", str(model), "stolen-3", code=5)
         assert "was retired" in refused.err
         assert "id request" in refused.err
@@ -257,6 +258,27 @@ def test_who_has_the_recovery_key_gets_the_name_back_from_a_thief(
     # The key that gave the name back still is the only one that can change it.
     assert len(recovered["root"]) == 1
     assert recovered["root"][0] not in recovered["publish"]
+
+
+def test_a_change_of_keys_holds_at_once_where_no_node_of_the_home_runs(
+    homes: Homes, model: Path, tmp_path: Path
+) -> None:
+    desk, new, reader = homes["desk"], homes["new"], homes["reader"]
+    namespace = desk.ask("id", "new")["namespace"]
+    recovery = tmp_path / "recovery.secret"
+    with reader.node() as node:
+        desk.call("peers", "add", node.address)
+        for name in ("mine", "forged"):
+            desk.call("publish", str(model), name, "--wait", "1")
+        desk.call("id", "recovery", "new", "--to", str(recovery), "--no-passphrase")
+        assert "2 identity documents" in reader.call("trust", "why", namespace, "--offline").out
+        new.call("id", "recover", "--key", str(recovery), "--from-index", "1", "--peer", node.address)
+        eventually(reader, namespace, {"mine"})
+        # All logs that anybody knows are closed by now.
+        new.call("id", "rotate", "--key", str(recovery))
+        assert "4 identity documents" in reader.call("trust", "why", namespace, "--offline").out
+        assert new.call("id", "rotate", "--key", str(recovery)).err == ""
+    assert "no other node could be told" in new.call("id", "rotate", "--key", str(recovery)).err
 
 
 def test_after_a_machine_was_lost_all_that_is_known_counts(homes: Homes, model: Path, tmp_path: Path) -> None:
@@ -517,7 +539,10 @@ def test_two_of_three_people_have_to_sign(homes: Homes, tmp_path: Path) -> None:
     shown = ann.call("id", "sign", str(tmp_path / "first"), "--yes")
     assert "2 of 3 keys must sign" in shown.err
     assert "in force" in shown.out
-    assert lab.call("id", "sign", str(tmp_path / "first"), "--yes").out.count("in force") == 1
+    assert "takes it up where it was proposed" in shown.err
+    in_force = lab.call("id", "sign", str(tmp_path / "first"), "--yes")
+    assert in_force.out.count("in force") == 1
+    assert "note" not in in_force.err
     assert lab.ask("id")["version"] == 4
 
     proposal = tmp_path / "claim"

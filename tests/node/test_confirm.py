@@ -10,15 +10,22 @@ import trio
 
 from p2phub.core.checkpoint import sign_head
 from p2phub.core.encoding import encode
-from p2phub.core.errors import NotFound, PeerUnreachable
+from p2phub.core.errors import AccessDenied, NotFound, PeerUnreachable
+from p2phub.core.records import log_id
 from p2phub.net.door import Response
 from p2phub.node import confirm, inspect, replicate
+from p2phub.node.calling import converse
 from p2phub.node.confirm import wait_confirmed
 from p2phub.node.dispatch import run
 from p2phub.node.events import Notice, Progress, ignore
-from p2phub.node.identity import create_identity
+from p2phub.node.identity import create_identity, own_identity
+from p2phub.node.machines import add_key, join, parse_request, request_key
+from p2phub.node.news import compose
 from p2phub.node.operations.content import PublishFolder
+from p2phub.node.operations.policy import ChangePolicy
+from p2phub.node.renewing import revoke_key
 from p2phub.protocol.messages import LogHead
+from p2phub.protocol.talk import sign_talk
 from p2phub.testing import values
 from p2phub.testing.hostile import open_home, serving, wait_for
 
@@ -117,6 +124,22 @@ async def test_it_is_said_who_is_waited_for_and_when_too_few_confirm(tmp_path, f
     assert waited == "1 of 3 nodes confirmed it within 1 s"
 
 
+async def test_it_is_said_why_a_peer_confirms_nothing(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(confirm, "CONFIRM_MAX_S", 1.0)
+    told = []
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        other = await stack.enter_async_context(open_home(tmp_path / "other"))
+        create_identity(node)
+        other.clock = lambda: time.time() + 1000
+        node.store.peers.add(await stack.enter_async_context(serving(other)))
+        await run(node, PublishFolder(str(folder), "parrot", wait=1), told.append)
+
+    waited = [event.text for event in told if isinstance(event, Notice)][-1]
+    assert waited.startswith("0 of 1 nodes confirmed it within 1 s; ")
+    assert "the clocks differ" in waited
+
+
 async def test_without_peers_nobody_is_waited_for(tmp_path, folder):
     async with open_home(tmp_path / "node") as node:
         create_identity(node)
@@ -148,3 +171,50 @@ async def test_a_head_that_was_not_signed_here_confirms_nothing(tmp_path, folder
         status = await inspect.status(node)
 
     assert status.confirmed == []
+
+
+@pytest.mark.parametrize("size", [0, 1])
+async def test_what_a_revoked_key_signs_is_confirmed_by_nobody(tmp_path, folder, size, monkeypatch):
+    monkeypatch.setattr(confirm, "CONFIRM_MAX_S", 5.0)
+    async with AsyncExitStack() as stack:
+        desk, laptop, other = [
+            await stack.enter_async_context(open_home(tmp_path / name)) for name in ("desk", "laptop", "other")
+        ]
+        address = await stack.enter_async_context(serving(other))
+        create_identity(desk)
+        request = parse_request(request_key(laptop))
+        join(laptop, add_key(desk, request, ["publish"])[1])
+        for home, name in ((laptop, "parrot"), (desk, "words")):
+            home.store.peers.add(address)
+            await run(home, PublishFolder(str(folder), name, wait=1), ignore)
+        # The other node hears of it, the machine that has the key does not.
+        revoke_key(desk, str(request.key), size)
+        await run(desk, PublishFolder(str(folder), "more", wait=1), ignore)
+
+        with pytest.raises(AccessDenied, match="was retired"):
+            await run(laptop, PublishFolder(str(folder), "forged", wait=1), ignore)
+        confirmed = laptop.store.confirmations.of(log_id(own_identity(laptop).namespace, request.key))
+
+    assert [(each.node, each.size) for each in confirmed] == [(other.id, 1)]
+
+
+async def test_who_does_not_want_the_log_does_not_confirm_it(tmp_path, folder, monkeypatch):
+    """Word of the log is answered by those who have it, and by those who take nothing of its publisher, alike."""
+    monkeypatch.setattr(confirm, "CONFIRM_MAX_S", 1.0)
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(open_home(tmp_path / "node"))
+        other = await stack.enter_async_context(open_home(tmp_path / "other"))
+        create_identity(node)
+        create_identity(other)
+        await run(other, ChangePolicy(mode="listed"), ignore)
+        await run(node, PublishFolder(str(folder), "parrot"), ignore)
+        address = await stack.enter_async_context(serving(other))
+        (state,) = node.store.logs.states()
+        message = compose(node.store, {}, (state.log,))
+        node.store.peers.add(address)
+        peer = node.store.peers.get(address.node)
+        reply = await converse(node, peer, sign_talk(message.push, node.key, peer.node, now=node.clock()))
+
+    assert message.push.word
+    assert reply.wanted == ()
+    assert not reply.holds
