@@ -49,6 +49,21 @@ def test_processes_that_append_at_once_make_one_unforked_log(tmp_path: Path) -> 
             assert peer.logs.extend(values.identity(), parse_head(log.head), data, now=TIME + 1000) == 100
 
 
+@pytest.mark.parametrize("is_forked", [False, True])
+def test_what_a_crash_left_is_signed_for_unless_another_history_was_met(store: Store, is_forked: bool) -> None:
+    append(store, "one")
+    before = store.logs.states()[0]
+    append(store, "two")
+    with store.database.write() as connection:
+        # As after a crash between the record and its head.
+        connection.execute("UPDATE logs SET head = ?", (before.head,))
+        if is_forked:
+            connection.execute("INSERT INTO forks (log, ours, theirs) VALUES (?, x'', x'')", (before.log,))
+    store.logs.finish_own(values.identity(), values.key("publisher"))
+
+    assert parse_head(store.logs.states()[0].head).size == (1 if is_forked else 2)
+
+
 def test_what_make_refuses_is_not_appended(store: Store) -> None:
     append(store, "one")
 
