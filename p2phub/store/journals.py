@@ -126,6 +126,7 @@ class Journals:
         if not data:
             return _do_nothing
         path = self.path(batch.number)
+        connection.execute("UPDATE journals SET bytes = ? WHERE number = ?", (batch.start + len(data), batch.number))
         with disk_errors(path):
             file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             try:
@@ -133,7 +134,6 @@ class Journals:
             except BaseException:
                 _take_back(file, batch.start)
                 raise
-        connection.execute("UPDATE journals SET bytes = ? WHERE number = ?", (batch.start + len(data), batch.number))
         bring = partial(_bring_onto_disk, file, path, batch.start)
         if len(data) >= BESIDE_SIZE:
             return self._beside(bring).result

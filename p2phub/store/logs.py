@@ -267,7 +267,10 @@ class Logs:
             for row in rows:
                 log = LogId(row["log"])
                 # Of a log that forked or was closed its owner says how much counts.
-                if size_max(connection, identity, log) is None and not self.writer.is_frozen(connection, log):
+                if size_max(connection, identity, log) is not None:
+                    continue
+                with suppress(ForkedLog):
+                    self.writer.check_not_frozen(connection, log)
                     known = self.writer.take_in_file(connection, identity.namespace, log, key.public_key, row)
                     assert known is not None
                     self.writer.cover(connection, known, key)

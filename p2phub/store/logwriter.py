@@ -282,11 +282,6 @@ class LogWriter:
         if row is not None:
             raise _forked(log, row["ours"], row["theirs"])
 
-    @staticmethod
-    def is_frozen(connection: Connection, log: LogId) -> bool:
-        """Say whether nothing more is taken of a log, because a head of another history was met."""
-        return connection.execute("SELECT 1 FROM forks WHERE log = ?", (log,)).fetchone() is not None
-
     def note_fork(self, connection: Connection, head: Head, row: Row) -> None:
         """Keep the evidence that `head` is of another history than the log of `row`, and raise ForkedLog.
 

@@ -244,6 +244,18 @@ class Visit:
                 self.read()
 
 
+def answering(*answers: bytes) -> Script:
+    """Return a script that answers requests with these bytes, one after the other, and then waits."""
+
+    def script(visit: Visit) -> None:
+        for data in answers:
+            visit.read_request()
+            visit.send(data)
+        visit.wait()
+
+    return script
+
+
 class Hostile:
     """A server in threads that runs a script for each connection."""
 

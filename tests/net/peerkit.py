@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from netkit import HOST, NODE, Hostile, Visit, bomb
+from netkit import HOST, NODE, Hostile, bomb
 
 from p2phub.core import manifest as manifests
 from p2phub.core.encoding import encode
@@ -124,15 +124,3 @@ DECODED = sorted(set(ASKS) - {"manifest"})
 async def ask(server: Hostile, what: str) -> Any:
     async with open_peer(NODE, HOST, server.port) as client:
         return await ASKS[what][0](client)
-
-
-def answering(*answers: bytes) -> Callable[[Visit], None]:
-    """Return a script that answers requests with these bytes, one after the other, and then waits."""
-
-    def script(visit: Visit) -> None:
-        for data in answers:
-            visit.read_request()
-            visit.send(data)
-        visit.wait()
-
-    return script

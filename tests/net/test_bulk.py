@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,12 @@ from netkit import (
     OTHER,
     PATIENCE_S,
     Files,
+    Script,
     Sink,
     Visit,
     Wanted,
     answer,
+    answering,
     bomb,
     chunked,
     hostile,
@@ -41,8 +42,6 @@ WANTED = Wanted(values.content("file", 950_000))
 GOOD = answer(WANTED.data)
 WAYS = pytest.mark.parametrize("plain", [False, True], ids=["tls", "plain"])
 
-Script = Callable[[Visit], None]
-
 
 def fetch(connection: BulkConnection, sink: Sink | None = None, *, deadline_s: float = PATIENCE_S) -> Sink:
     sink = sink or Sink()
@@ -52,18 +51,6 @@ def fetch(connection: BulkConnection, sink: Sink | None = None, *, deadline_s: f
 
 def connect(port: int, *, plain: bool = False) -> BulkConnection:
     return BulkConnection(NODE, HOST, port, plain=plain)
-
-
-def answering(*answers: bytes) -> Script:
-    """Return a script that answers requests with these bytes, one after the other, and then waits."""
-
-    def script(visit: Visit) -> None:
-        for data in answers:
-            visit.read_request()
-            visit.send(data)
-        visit.wait()
-
-    return script
 
 
 def failing(script: Script, error: type[PeerError], match: str = ".", **options: Any) -> Sink:

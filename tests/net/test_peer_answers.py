@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import cbor2
 import pytest
-from netkit import HOST, NODE, Visit, answer, chunked, hostile
-from peerkit import ASKS, BOMB, DECODED, RECORD, answering, ask
+from netkit import HOST, NODE, Visit, answer, answering, chunked, hostile
+from peerkit import ASKS, BOMB, DECODED, RECORD, ask
 
 from p2phub.core import manifest as manifests
 from p2phub.core.encoding import encode

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import trio
-from netkit import HOST, NODE, Visit, answer, hostile
-from peerkit import ASKS, BUCKETS, answering, ask
+from netkit import HOST, NODE, Visit, answer, answering, hostile
+from peerkit import ASKS, BUCKETS, ask
 
 from p2phub.core.errors import PeerBusy, PeerError, PeerUnreachable
 from p2phub.net import http, peerclient

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 from msgspec.structs import replace
-from netkit import HOST, NODE, Visit, answer, hostile, open_door, wait_until
-from peerkit import ASKS, BUCKETS, HEADS, IDENTITY, NAMESPACE, RECONCILED, answering, ask
+from netkit import HOST, NODE, Visit, answer, answering, hostile, open_door, wait_until
+from peerkit import ASKS, BUCKETS, HEADS, IDENTITY, NAMESPACE, RECONCILED, ask
 
 from p2phub.core.encoding import decode, encode
 from p2phub.core.errors import PeerViolation

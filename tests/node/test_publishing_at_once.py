@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -23,6 +24,7 @@ from p2phub.node.cosigning import vouch
 from p2phub.node.events import Notice, ignore
 from p2phub.node.identity import own_identity
 from p2phub.node.node import Node
+from p2phub.node.operations.content import PublishResult
 from p2phub.node.publish import publish
 from p2phub.store import ingest
 from p2phub.store.ingest import Scan
@@ -138,25 +140,29 @@ async def test_a_name_that_becomes_two_kinds_at_once_has_one(tmp_path):
     assert "a name has one kind for ever" in said[0]
 
 
-def lose_what_came_since(before: Path, home: Path) -> None:
-    """Leave a home as a crash does between the file of its log, which is written first, and the rest."""
-    for path in [*home.glob("index.sqlite*"), *home.glob("kept*"), *home.glob("store/logs/??/*.head")]:
-        path.unlink()
-    for path in [*before.glob("index.sqlite*"), *before.glob("store/logs/??/*.head")]:
-        shutil.copy(path, home / path.relative_to(before))
+async def publish_and_crash(tmp_path: Path, **options: Any) -> tuple[Path, Path, PublishResult]:
+    """Publish twice, and leave the home as a crash does between the file of its log, written first, and the rest.
 
-
-async def test_what_a_crash_left_in_the_log_is_followed_by_the_next_publication(tmp_path):
+    Returns the folder that is published, the home, and what came of the second publication.
+    """
     folder = folder_with(tmp_path / "folder", {"a.txt": b"one"})
     home, before = tmp_path / "home", tmp_path / "before"
     async with open_home(home) as node:
         await fresh(node)
-        await publish(node, folder, "small", ignore)
+        await publish(node, folder, "small", ignore, **options)
     shutil.copytree(home, before)
     (folder / "a.txt").write_bytes(b"two")
     async with open_home(home) as node:
         second = await publish(node, folder, "small", ignore)
-    lose_what_came_since(before, home)
+    for path in [*home.glob("index.sqlite*"), *home.glob("kept*"), *home.glob("store/logs/??/*.head")]:
+        path.unlink()
+    for path in [*before.glob("index.sqlite*"), *before.glob("store/logs/??/*.head")]:
+        shutil.copy(path, home / path.relative_to(before))
+    return folder, home, second
+
+
+async def test_what_a_crash_left_in_the_log_is_followed_by_the_next_publication(tmp_path):
+    folder, home, second = await publish_and_crash(tmp_path)
     (folder / "a.txt").write_bytes(b"three")
     async with open_home(home) as node:
         third = await publish(node, folder, "small", ignore)
@@ -170,16 +176,7 @@ async def test_what_a_crash_left_in_the_log_is_followed_by_the_next_publication(
 @pytest.mark.parametrize("visibility", ["public", "private"])
 async def test_what_a_crash_left_in_the_log_and_is_published_again_is_signed_for(tmp_path, visibility):
     """Without a head that covers it no peer would take it, though its publisher was told that it is published."""
-    folder = folder_with(tmp_path / "folder", {"a.txt": b"one"})
-    home, before = tmp_path / "home", tmp_path / "before"
-    async with open_home(home) as node:
-        await fresh(node)
-        await publish(node, folder, "small", ignore, visibility=visibility)
-    shutil.copytree(home, before)
-    (folder / "a.txt").write_bytes(b"two")
-    async with open_home(home) as node:
-        second = await publish(node, folder, "small", ignore)
-    lose_what_came_since(before, home)
+    folder, home, second = await publish_and_crash(tmp_path, visibility=visibility)
     async with open_home(home) as node:
         again = await publish(node, folder, "small", ignore)
         (state,) = node.store.logs.logs_of(own_identity(node).namespace, private=True)
@@ -190,16 +187,7 @@ async def test_what_a_crash_left_in_the_log_and_is_published_again_is_signed_for
 
 
 async def test_a_daemon_signs_for_what_a_crash_left_in_the_log(tmp_path):
-    folder = folder_with(tmp_path / "folder", {"a.txt": b"one"})
-    home, before = tmp_path / "home", tmp_path / "before"
-    async with open_home(home) as node:
-        await fresh(node)
-        await publish(node, folder, "small", ignore)
-    shutil.copytree(home, before)
-    (folder / "a.txt").write_bytes(b"two")
-    async with open_home(home) as node:
-        await publish(node, folder, "small", ignore)
-    lose_what_came_since(before, home)
+    _, home, _ = await publish_and_crash(tmp_path)
     async with open_home(home) as node, trio.open_nursery() as nursery:
         namespace = own_identity(node).namespace
         nursery.start_soon(vouch, node)
